@@ -37,17 +37,14 @@ export async function listenUnix(
 ): Promise<void> {
   assert(Buffer.byteLength(path) <= 107, `The socket path "${path}" is longer than the 107 bytes that unix(7) allows`)
   rmSync(path, { force: true })
-  // The mask closes the moment between bind and chmod, in which anybody could connect.
+  const listening = Promise.withResolvers<void>()
+  server.once('error', listening.reject)
+  // Node binds within the call. The mask closes the moment between bind and chmod, in which anybody could connect.
   const mask = process.umask(0o177)
-  try {
-    const listening = Promise.withResolvers<void>()
-    server.once('error', listening.reject)
-    server.listen({ path }, () => listening.resolve())
-    await listening.promise
-    server.off('error', listening.reject)
-  } finally {
-    process.umask(mask)
-  }
+  server.listen({ path }, () => listening.resolve())
+  process.umask(mask)
+  await listening.promise
+  server.off('error', listening.reject)
   if (uid !== undefined || gid !== undefined) chownSync(path, uid ?? process.getuid!(), gid ?? process.getgid!())
   chmodSync(path, mode)
 }

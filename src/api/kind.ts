@@ -1,0 +1,79 @@
+import type { KubeObject, Verb } from './meta.ts'
+import type { ObjectSchema } from './schema.ts'
+import type { FieldError } from './status.ts'
+import type { UserInfo } from './user-info.ts'
+
+/** A column of `kubectl get`, as metav1.TableColumnDefinition, with how to compute its cell. */
+export type TableColumn = {
+  name: string
+  type: 'string' | 'integer' | 'date' | 'boolean' | 'number'
+  format?: string
+  description: string
+  /** 0 is always shown, 1 only with `-o wide`. */
+  priority?: number
+  cell(object: KubeObject, nowMs: number): string | number | boolean | null
+}
+
+export type Subresource = {
+  /** Path segment after the object's name: `status`, `scale`, `log`, … */
+  name: string
+  verbs: readonly (Verb | 'connect')[]
+  /** The kind a client sends and receives there, when it is not the object's own: Scale, TokenRequest, Eviction. */
+  kind?: { group: string; version: string; kind: string }
+  /** Its schema, when it is not the object's own. */
+  schema?: ObjectSchema
+}
+
+/** What a write is about, for the hooks of a kind. */
+export type WriteContext = { user: UserInfo; nowMs: number; subresource?: string }
+
+/** Everything the API server knows of a kind. Adding a kind is adding one of these. */
+export type KindDefinition = {
+  group: string
+  version: string
+  kind: string
+  /** Path segment. */
+  plural: string
+  singular: string
+  shortNames?: readonly string[]
+  categories?: readonly string[]
+  namespaced: boolean
+  verbs: readonly Verb[]
+  schema: ObjectSchema
+  subresources?: readonly Subresource[]
+  columns: readonly TableColumn[]
+  /** Field selectors besides metadata.name and metadata.namespace: label → value of an object. */
+  fieldSelectors?: Readonly<Record<string, (object: KubeObject) => string>>
+  /** What must name an object: most kinds a DNS subdomain. Returns a problem or undefined. */
+  nameProblem?: (name: string) => string | undefined
+  /** True when `metadata.generation` counts changes of spec. */
+  hasGeneration?: boolean
+  /** True when a plain update must not change `status`, and `/status` must change only that. */
+  hasStatus?: boolean
+  /** Defaults that depend on other fields; runs after the schema's own. Changes and returns `object`, which is a fresh copy. */
+  applyDefaults?: (object: KubeObject) => KubeObject
+  /** Problems that a schema cannot express. `old` is there for updates. */
+  validate?: (object: KubeObject, context: WriteContext, old?: KubeObject) => FieldError[]
+  /** Fills in what the server owns (cluster IPs are given elsewhere): initial status, fields a client may not set. */
+  prepareForCreate?: (object: KubeObject, context: WriteContext) => KubeObject
+  prepareForUpdate?: (object: KubeObject, old: KubeObject, context: WriteContext) => KubeObject
+  /** Seconds a delete waits unless the client says otherwise; only pods have one. */
+  gracePeriodSeconds?: (object: KubeObject) => number
+  /** Non-fatal advice for the client, sent as `Warning:` headers. */
+  warnings?: (object: KubeObject) => string[]
+}
+
+/** Never stored: the server computes the answer (SelfSubjectAccessReview, …). Create only. */
+export type VirtualKind = Pick<KindDefinition, 'group' | 'version' | 'kind' | 'plural' | 'singular' | 'namespaced' | 'schema'>
+
+/** The kinds a control plane serves. */
+export type KindRegistry = {
+  kinds: readonly KindDefinition[]
+  virtualKinds: readonly VirtualKind[]
+  find(gvr: { group: string; version?: string; resource: string }): KindDefinition | undefined
+  findKind(gvk: { group: string; version?: string; kind: string }): KindDefinition | undefined
+}
+
+export function groupVersion({ group, version }: { group: string; version: string }): string {
+  return group ? `${group}/${version}` : version
+}

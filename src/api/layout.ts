@@ -1,0 +1,95 @@
+import { PLATFORM_TENANT, type TenantName } from './names.ts'
+
+/**
+ * Where one platform keeps its things on a machine. Everything that it makes has a name derived from `instance`, so
+ * that platforms (a real one and those of tests) live side by side and `bulkhead reset` knows what is its own.
+ */
+export type Layout = {
+  /** 1 to 4 lower-case letters or digits; `main` unless a test says otherwise. */
+  instance: string
+  /** Durable: stores, keys, images. */
+  stateDir: string
+  /** Gone after a reboot: sockets, pods, namespaces. Short, because unix socket paths are limited to 107 bytes. */
+  runDir: string
+  /** The parent of all pods' cgroups, relative to the cgroup root. */
+  cgroup: string
+  /** Every network interface of the instance in any namespace begins with this. */
+  interfacePrefix: string
+  /** First uid of the pods' ranges; tenant n (from 0) has 65,536 uids from `podUidBase + n * 65536`. */
+  podUidBase: number
+  tenantsMax: number
+  /** Linux user of the control plane of tenant n where it has one of its own. */
+  controlPlaneUidBase: number
+  gatewayAddress: string
+  gatewayPort: number
+}
+
+export const IDS_PER_TENANT = 65_536
+
+/** Linux users of the daemons; made by the set-up as system users without shell or home. */
+export const DAEMON_USERS = {
+  gateway: 'bulkhead-gateway',
+  platform: 'bulkhead-platform',
+  worker: 'bulkhead-worker',
+  images: 'bulkhead-images',
+  dns: 'bulkhead-dns',
+} as const
+
+const INSTANCE = /^[a-z][a-z0-9]{0,3}$/
+
+/**
+ * The layout of `BULKHEAD_INSTANCE` (default `main`). Other instances get uid ranges of their own: `BULKHEAD_SLOT`
+ * 1 to 13 shifts them apart.
+ * @throws {TypeError} when the environment says something that cannot be.
+ */
+export function parseLayout(env: Readonly<Record<string, string | undefined>>): Layout {
+  const instance = env['BULKHEAD_INSTANCE'] ?? 'main'
+  if (!INSTANCE.test(instance))
+    throw new TypeError(`BULKHEAD_INSTANCE "${instance}" must be a letter and up to 3 more letters or digits, all lower-case`)
+  const slot = integer(env['BULKHEAD_SLOT'] ?? (instance === 'main' ? '0' : '1'), 'BULKHEAD_SLOT', 0, 13)
+  const main = instance === 'main'
+  return {
+    instance,
+    stateDir: env['BULKHEAD_STATE_DIR'] ?? (main ? '/var/lib/bulkhead' : `/var/lib/bulkhead-${instance}`),
+    runDir: main ? '/run/bulkhead' : `/run/bulkhead-${instance}`,
+    cgroup: main ? 'bulkhead' : `bulkhead-${instance}`,
+    interfacePrefix: main ? 'bh' : `b${instance}`.slice(0, 5),
+    // A slot has 0x1000_0000 uids: above any ordinary user, and below 2^32 - 2 for the last slot.
+    podUidBase: 0x1000_0000 * (slot + 1),
+    tenantsMax: 0x1000_0000 / IDS_PER_TENANT,
+    controlPlaneUidBase: 600_000 + slot * 4_096,
+    gatewayAddress: env['BULKHEAD_ADDRESS'] ?? '127.0.0.1',
+    gatewayPort: integer(env['BULKHEAD_PORT'] ?? String(7443 + slot), 'BULKHEAD_PORT', 1, 65_535),
+  }
+}
+
+function integer(text: string, what: string, minimum: number, maximum: number): number {
+  const value = Number(text)
+  if (!/^\d+$/.test(text) || value < minimum || value > maximum)
+    throw new TypeError(`${what} "${text}" must be a whole number from ${minimum} to ${maximum}`)
+  return value
+}
+
+/** Sockets and files, all derived from the layout so that no two programs can disagree about one. */
+export const paths = {
+  /** The node agent's socket for one tenant: whoever can open it speaks for that tenant. */
+  nodeTenantSocket: (l: Layout, tenant: TenantName) => `${l.runDir}/node/${tenant}.sock`,
+  /** The node agent's socket for the platform's control plane: tenants come and go here. */
+  nodePlatformSocket: (l: Layout) => `${l.runDir}/node/${PLATFORM_TENANT}.sock`,
+  /** A control plane's API, for the gateway. */
+  apiSocket: (l: Layout, tenant: TenantName) => `${l.runDir}/cp/${tenant}/api.sock`,
+  /** Where the node agent tells a worker which tenants to host; `worker` is `shared` or a tenant's name. */
+  workerControlSocket: (l: Layout, worker: string) => `${l.runDir}/worker/${worker}/control.sock`,
+  /** Where the node agent asks the puller for an image's blobs. */
+  imagesSocket: (l: Layout) => `${l.runDir}/images/images.sock`,
+  /** Where the node agent tells the resolver each tenant's names. */
+  dnsSocket: (l: Layout) => `${l.runDir}/dns/dns.sock`,
+  /** A tenant's store; its directory belongs to the user of its control plane. */
+  partition: (l: Layout, tenant: TenantName) => `${l.stateDir}/tenants/${tenant}/store.sqlite`,
+  daemonRecord: (l: Layout, daemon: string) => `${l.runDir}/daemons/${daemon}.json`,
+  daemonLog: (l: Layout, daemon: string) => `${l.stateDir}/logs/${daemon}.log`,
+  /** The network namespace that all pods are routed through. */
+  routerNetns: (l: Layout) => `${l.runDir}/router.netns`,
+  pki: (l: Layout) => `${l.stateDir}/pki`,
+  operatorKubeconfig: (l: Layout) => `${l.stateDir}/operator.kubeconfig`,
+} as const

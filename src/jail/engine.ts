@@ -1,0 +1,46 @@
+import type { Duplex, Readable } from 'node:stream'
+import type { Jail, JailId } from './jail.ts'
+import type { EngineEvent, JailStatus } from './jail-status.ts'
+import type { TenantNetwork } from './tenant-network.ts'
+
+/**
+ * What a control plane can ask of the machines below it, for one tenant: the channel decides which. Implemented over
+ * a unix socket by `RemoteEngine`, by `engine/local` and, later, by `engine/kubernetes`.
+ */
+export interface Engine {
+  list(signal?: AbortSignal): Promise<JailStatus[]>
+  watch(signal: AbortSignal): AsyncIterable<EngineEvent>
+  /** Makes the jail exist and converge; safe to repeat. Only `volumes[kind=files]`, `activeDeadlineSeconds` and images may change later. */
+  ensure(jail: Jail, signal?: AbortSignal): Promise<JailStatus>
+  /** Stops it with its grace period and removes everything of it; safe to repeat. A REMOVED event tells when it is gone. */
+  remove(id: JailId, options: { gracePeriodSeconds?: number }, signal?: AbortSignal): Promise<void>
+  /** Plain bytes of the container's output, already filtered by the options. */
+  logs(id: JailId, container: string, options: LogOptions, signal?: AbortSignal): Promise<Readable>
+  /** See `stream-frames.ts` for what travels on the returned stream. */
+  exec(id: JailId, container: string, options: ExecOptions, signal?: AbortSignal): Promise<Duplex>
+  attach(id: JailId, container: string, options: Omit<ExecOptions, 'command'>, signal?: AbortSignal): Promise<Duplex>
+  /** A byte stream to a TCP port of the pod. */
+  portForward(id: JailId, port: number, signal?: AbortSignal): Promise<Duplex>
+  /** Replaces the tenant's whole network. */
+  setNetwork(network: TenantNetwork, signal?: AbortSignal): Promise<void>
+  node(signal?: AbortSignal): Promise<NodeFacts>
+}
+
+export type LogOptions = {
+  follow?: boolean
+  previous?: boolean
+  timestamps?: boolean
+  tailLines?: number
+  sinceSeconds?: number
+  sinceTime?: string
+  limitBytes?: number
+}
+
+export type ExecOptions = { command: readonly string[]; stdin: boolean; stdout: boolean; stderr: boolean; tty: boolean }
+
+/** What a tenant may know of the machine it runs on: enough for a virtual Node. */
+export type NodeFacts = {
+  allocatable: { cpuMillis: number; memoryBytes: number; pods: number }
+  architecture: 'amd64' | 'arm64'
+  runtimes: Partial<Record<'runc' | 'gvisor', string>>
+}

@@ -1,0 +1,119 @@
+import type { TenantName } from '../api/index.ts'
+
+/** A pod's uid: lower-case RFC 9562 text. The only part of a jail that becomes part of a path or a name on a machine. */
+export type JailId = string & { readonly __brand: 'JailId' }
+
+/**
+ * One pod, with nothing in it that could be unsafe: there is no field for privileged mode, host paths, host
+ * namespaces, devices, capabilities or security profiles, so such a workload cannot be written down. References
+ * to ConfigMaps, Secrets and fields are already resolved, so an engine needs no access to a tenant's objects.
+ *
+ * What every engine adds, always: the tenant's user namespace and uid range, a network, pid, ipc, uts, mount and cgroup
+ * namespace of the pod's own, a seccomp allowlist, no_new_privs, the harmless capabilities only, masked paths.
+ */
+export type Jail = {
+  id: JailId
+  tenant: TenantName
+  /** For people and DNS names only; an engine never decides by them. */
+  namespace: string
+  pod: string
+  hostname: string
+  /** With `hostname` makes the pod's DNS name under a headless service. */
+  subdomain?: string
+  /** At least this strong; an engine uses gvisor for a tenant whose class demands it, whatever is written here. */
+  runtime: JailRuntime
+  restartPolicy: 'Always' | 'OnFailure' | 'Never'
+  terminationGracePeriodSeconds: number
+  activeDeadlineSeconds?: number
+  /** The group, inside the pod's user namespace, that owns volumes. */
+  fsGroup?: number
+  initContainers: readonly JailContainer[]
+  containers: readonly JailContainer[]
+  volumes: readonly JailVolume[]
+  /** resolv.conf of the pod; an engine puts its own resolver in when `nameservers` is absent. */
+  dns: { searches: readonly string[]; nameservers?: readonly string[]; options: readonly string[] }
+  hostAliases: readonly { ip: string; hostnames: readonly string[] }[]
+}
+
+export type JailRuntime = 'runc' | 'gvisor'
+
+export type JailContainer = {
+  /** A DNS label, unique within the jail. */
+  name: string
+  /** As the user wrote it; the engine pins it to a digest and reports the pin in the status. */
+  image: string
+  imagePullPolicy: 'Always' | 'IfNotPresent' | 'Never'
+  /** Override the image's Entrypoint and Cmd. */
+  command?: readonly string[]
+  args?: readonly string[]
+  workingDir?: string
+  env: readonly JailEnv[]
+  /** Inside the pod's user namespace, 0 to 65535. The image's user when absent. */
+  runAsUser?: number
+  runAsGroup?: number
+  supplementalGroups: readonly number[]
+  /** Refuse to start as uid 0 (KEP-less, from the Pod API). */
+  runAsNonRoot: boolean
+  readOnlyRootFilesystem: boolean
+  mounts: readonly JailMount[]
+  resources: JailResources
+  ports: readonly { name?: string; containerPort: number; protocol: 'TCP' | 'UDP' | 'SCTP' }[]
+  livenessProbe?: JailProbe
+  readinessProbe?: JailProbe
+  startupProbe?: JailProbe
+  lifecycle: { postStart?: JailHandler; preStop?: JailHandler }
+  terminationMessagePath: string
+  terminationMessagePolicy: 'File' | 'FallbackToLogsOnError'
+  stdin: boolean
+  stdinOnce: boolean
+  tty: boolean
+  /** Only in `initContainers`: `Always` makes a sidecar (KEP-753). */
+  restartPolicy?: 'Always'
+}
+
+export type JailEnv =
+  | { name: string; value: string }
+  /** Known only to the engine. */
+  | { name: string; fromPod: 'podIP' | 'podIPs' | 'hostIP' }
+
+export type JailMount = { volume: string; mountPath: string; readOnly: boolean; subPath?: string }
+
+export type JailResources = {
+  /** cpu.weight follows the request; 1000 = one core. */
+  cpuMillisRequest: number
+  cpuMillisLimit?: number
+  memoryBytesRequest: number
+  memoryBytesLimit?: number
+  ephemeralStorageBytesLimit?: number
+}
+
+export type JailVolume =
+  /** ConfigMaps, Secrets, downward API and projections, resolved. Kept in memory, never on a disk. */
+  | { name: string; kind: 'files'; files: readonly JailFile[] }
+  /** emptyDir. */
+  | { name: string; kind: 'scratch'; medium: 'disk' | 'memory'; sizeBytesMax: number }
+
+export type JailFile = {
+  /** Relative, normalized, never climbing. */
+  path: string
+  /** Permission bits, such as 0o644. */
+  mode: number
+  contentBase64: string
+}
+
+export type JailHandler =
+  | { kind: 'exec'; command: readonly string[] }
+  /** Connects from inside the pod's own network namespace, to the pod itself only: a probe cannot be aimed elsewhere. */
+  | { kind: 'httpGet'; port: number; path: string; scheme: 'HTTP' | 'HTTPS'; headers: readonly { name: string; value: string }[] }
+  | { kind: 'tcpSocket'; port: number }
+  | { kind: 'sleep'; seconds: number }
+
+export type JailProbe = {
+  handler: Exclude<JailHandler, { kind: 'sleep' }> | { kind: 'grpc'; port: number; service: string }
+  initialDelaySeconds: number
+  timeoutSeconds: number
+  periodSeconds: number
+  successThreshold: number
+  failureThreshold: number
+  terminationGracePeriodSeconds?: number
+}

@@ -1,0 +1,79 @@
+import type { KubeObject } from '../api/index.ts'
+
+/**
+ * `RESOURCE/NAMESPACE/NAME`, where RESOURCE is `plural.group` (`pods.` for the core group, `deployments.apps`) and
+ * NAMESPACE is empty for cluster-scoped kinds.
+ */
+export type StoreKey = `${string}/${string}/${string}`
+
+/** One object at one revision. `object` is frozen and carries `metadata.resourceVersion`. */
+export type StoredObject = { key: StoreKey; revision: number; object: KubeObject }
+
+export type StoreEvent =
+  | { type: 'PUT'; key: StoreKey; revision: number; object: KubeObject; previous: KubeObject | undefined }
+  /** `revision` is that of the deletion; `previous` is the last state. */
+  | { type: 'DELETE'; key: StoreKey; revision: number; previous: KubeObject }
+  /** Everything up to and including `revision` has been delivered. */
+  | { type: 'PROGRESS'; revision: number }
+
+/** The object was not at the revision the caller expected; `actual` is 0 when it does not exist. */
+export class RevisionConflict extends Error {
+  readonly key: StoreKey
+  readonly actual: number
+  constructor(key: StoreKey, actual: number) {
+    super(`"${key}" is at revision ${actual}`)
+    this.key = key
+    this.actual = actual
+  }
+}
+
+/** The revision asked for is older than the history that is kept. */
+export class RevisionCompacted extends Error {}
+
+/** The partition is full; nothing was written. */
+export class StoreFull extends Error {}
+
+/**
+ * All objects of one tenant. Reads are from memory and show only what is durable; a write resolves once it is on
+ * disk (fsync), and writes that arrive together share one commit.
+ */
+export interface Store extends AsyncDisposable {
+  /** The newest durable revision. Starts at 1, grows by one with each write, and is never reused, also across restarts. */
+  readonly revision: number
+  readonly objectCount: number
+  readonly bytes: number
+
+  get(key: StoreKey): StoredObject | undefined
+
+  /**
+   * Objects under `prefix` in key order, as of `atRevision` (the newest when absent).
+   * @throws {RevisionCompacted} when that state is no longer known.
+   */
+  list(
+    prefix: string,
+    options?: { limit?: number; startAfter?: StoreKey; atRevision?: number },
+  ): { items: StoredObject[]; revision: number; more: boolean }
+
+  /** Number of objects under `prefix` after `startAfter`. */
+  count(prefix: string, startAfter?: StoreKey): number
+
+  /**
+   * Writes an object if it still is at `expected` (0: it must not exist). Takes ownership of `object` and sets its
+   * `metadata.resourceVersion`.
+   * @throws {RevisionConflict} also when an earlier write of the same key is still on its way: read again after `settled`.
+   * @throws {StoreFull}
+   */
+  put(key: StoreKey, object: KubeObject, expected: number): Promise<StoredObject>
+
+  /** Removes an object if it still is at `expected`. Resolves with the revision of the deletion. */
+  delete(key: StoreKey, expected: number): Promise<{ revision: number; previous: KubeObject }>
+
+  /** Resolves when no write of `key` is on its way. */
+  settled(key: StoreKey): Promise<void>
+
+  /**
+   * Every change under `prefix` after `after`, in order, without gaps. A reader that is too slow gets an error.
+   * @throws {RevisionCompacted} when the history does not reach back that far.
+   */
+  watch(prefix: string, options: { after: number; signal: AbortSignal }): AsyncIterable<StoreEvent>
+}
