@@ -1,0 +1,142 @@
+import type { Duplex, Readable } from 'node:stream'
+import type { TenantName } from '../../api/index.ts'
+import type { ExecOptions, Jail, JailContainer, JailHandler, JailId, JailProbe, JailVolume, LogOptions, TenantNetwork } from '../../jail/index.ts'
+
+/**
+ * The parts that the local engine is put together from. `PodWorker` decides with these; each has a real implementation
+ * under `host/` and a fake beside it.
+ */
+
+/** A tenant as the node agent placed it on this machine. Never built from anything a tenant sent. */
+export type TenantPlacement = {
+  tenant: TenantName
+  /** From 0; gives the uid range, the packet mark and the addresses. Not reused while the platform exists. */
+  index: number
+  isolationClass: 'shared' | 'affinity' | 'sandboxed' | 'dedicated'
+  /** The machine's uid that is root in the tenant's pods; 65,536 follow. */
+  podUidBase: number
+  /** Linux uid of its control plane: the only peer that may speak on its socket. */
+  controlPlaneUid: number
+  /** Registry host[:port] or host[:port]/path prefixes it may pull from. */
+  registries: readonly string[]
+}
+
+/** An image that is on this machine, unpacked, immutable. */
+export type UnpackedImage = {
+  /** `repository@sha256:…` of the manifest for this machine's platform or of the index that names it, as it was pinned. */
+  imageID: string
+  /** Directories in overlay order, uppermost first; owned by root, readable, never written again. */
+  layers: readonly string[]
+  config: {
+    entrypoint: readonly string[]
+    cmd: readonly string[]
+    env: readonly string[]
+    user: string
+    workingDir: string
+    stopSignal?: string
+    volumes: readonly string[]
+  }
+}
+
+/** `reason` is the kubelet's: InvalidImageName, ErrImagePull, ErrImageNeverPull, ImageInspectError, ErrImageNotAllowed. */
+export class ImageError extends Error {
+  readonly reason: string
+  constructor(reason: string, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.reason = reason
+  }
+}
+
+export interface Images {
+  /**
+   * Makes the image be here for this tenant. A tenant that names an image which another tenant pulled must show that
+   * it may pull it too: its own registry allowlist is asked, and the registry is asked again.
+   * @throws {ImageError}
+   */
+  ensure(
+    placement: TenantPlacement,
+    reference: string,
+    policy: JailContainer['imagePullPolicy'],
+    signal: AbortSignal,
+  ): Promise<UnpackedImage & { pulled: boolean }>
+}
+
+/** Namespaces of one pod, each a path that stays valid while no process is in it. */
+export type PodNamespaces = { user: string; net: string; ipc: string; uts: string; podIP: string }
+
+export interface PodNetwork {
+  /** Makes the router namespace, its rules and its resolver be as they should; safe to repeat; disturbs no pod. */
+  ensureNode(): Promise<void>
+  ensureTenant(placement: TenantPlacement): Promise<void>
+  removeTenant(tenant: TenantName): Promise<void>
+  ensurePod(placement: TenantPlacement, pod: { id: JailId; hostname: string; hostnameRecords: readonly string[] }): Promise<PodNamespaces>
+  /** A gVisor sandbox uses its network namespace up; this gives the pod a fresh one with the same address. */
+  renewPod(placement: TenantPlacement, id: JailId): Promise<PodNamespaces>
+  removePod(id: JailId): Promise<void>
+  /** Service addresses, load balancing and names of one tenant; replaces what was there, atomically. */
+  setTenantNetwork(placement: TenantPlacement, network: TenantNetwork): Promise<void>
+  /** Pods that exist here, for recovery after a restart of the agent. */
+  pods(): Promise<ReadonlyMap<JailId, PodNamespaces>>
+  /** A TCP connection made inside the pod's network namespace to the pod's own address. */
+  connect(id: JailId, port: number, signal: AbortSignal): Promise<Duplex>
+  /** What pods put into resolv.conf. */
+  readonly resolver: string
+  /** Removes everything that `ensureNode` and the others made. */
+  reset(): Promise<void>
+}
+
+export type ContainerSpec = {
+  jail: Jail
+  placement: TenantPlacement
+  container: JailContainer
+  /** 0 for the first start, then one more per restart. */
+  attempt: number
+  image: UnpackedImage
+  namespaces: PodNamespaces
+}
+
+export type ObservedContainer = {
+  jail: JailId
+  name: string
+  attempt: number
+  /** `crun://…`, `runc://…` or `runsc://…`. */
+  containerID: string
+  state:
+    | { kind: 'running'; pid: number; startedAt: string }
+    | { kind: 'exited'; exitCode: number; oomKilled: boolean; startedAt: string; finishedAt: string }
+    /** The monitor died with its knowledge, or the creation was cut off. */
+    | { kind: 'lost' }
+}
+
+/** Containers on this machine: OCI bundles, cgroups, the runtimes and their monitors. */
+export interface ContainerHost {
+  /** Which runtimes work here, found by trying. A missing one says why. */
+  runtimes(): Promise<Record<'runc' | 'gvisor', { available: true; version: string } | { available: false; why: string }>>
+  /** Directories, cgroup and volumes of a pod. */
+  ensurePod(placement: TenantPlacement, jail: Jail): Promise<void>
+  /** Replaces the content of `files` volumes atomically, as the kubelet does (a `..data` link). */
+  updateFiles(jail: Jail, volume: Extract<JailVolume, { kind: 'files' }>): Promise<void>
+  start(spec: ContainerSpec, signal: AbortSignal): Promise<ObservedContainer>
+  /** Does nothing when it is not running. */
+  signal(jail: JailId, containerID: string, signal: string): Promise<void>
+  /** Waits for the end of one container. */
+  waitForExit(jail: JailId, containerID: string, signal: AbortSignal): Promise<ObservedContainer>
+  /** Runs a command inside and collects at most 16 KiB of what it writes; -1 when it could not be run. */
+  run(jail: JailId, containerID: string, command: readonly string[], timeoutMs: number): Promise<{ exitCode: number; output: string }>
+  exec(jail: JailId, containerID: string, options: ExecOptions, signal: AbortSignal): Promise<Duplex>
+  attach(jail: JailId, containerID: string, options: Omit<ExecOptions, 'command'>, signal: AbortSignal): Promise<Duplex>
+  logs(jail: JailId, container: string, attempt: number, options: LogOptions, signal: AbortSignal): Promise<Readable>
+  /** The file the container may have written its last words to; at most 4,096 bytes. */
+  terminationMessage(jail: JailId, container: JailContainer, attempt: number): Promise<string>
+  removeContainer(jail: JailId, containerID: string): Promise<void>
+  /** Everything of the pod: processes, mounts, cgroup, files, logs. */
+  removePod(jail: JailId): Promise<void>
+  observe(): Promise<{ jail: JailId; containers: ObservedContainer[] }[]>
+  reset(): Promise<void>
+}
+
+/** Probes and lifecycle hooks that use the network, run from inside the pod's own network namespace. */
+export interface Prober {
+  probe(target: { jail: JailId; containerID: string }, probe: JailProbe): Promise<{ ok: boolean; message: string }>
+  hook(target: { jail: JailId; containerID: string }, handler: JailHandler, timeoutMs: number): Promise<{ ok: boolean; message: string }>
+}
