@@ -45,7 +45,9 @@ const INSTANCE = /^[a-z][a-z0-9]{0,3}$/
 export function parseLayout(env: Readonly<Record<string, string | undefined>>): Layout {
   const instance = env['BULKHEAD_INSTANCE'] ?? 'main'
   if (!INSTANCE.test(instance))
-    throw new TypeError(`BULKHEAD_INSTANCE "${instance}" must be a letter and up to 3 more letters or digits, all lower-case`)
+    throw new TypeError(
+      `BULKHEAD_INSTANCE "${instance}" must be a letter and up to 3 more letters or digits, all lower-case`,
+    )
   const slot = integer(env['BULKHEAD_SLOT'] ?? (instance === 'main' ? '0' : '1'), 'BULKHEAD_SLOT', 0, 13)
   const main = instance === 'main'
   return {

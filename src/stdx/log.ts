@@ -13,11 +13,19 @@ const LEVELS = ['debug', 'info', 'warn', 'error'] as const
 /** Writes one JSON document per line. JSON escapes line breaks and control bytes, so no field can forge a line. */
 export function createLogger(
   component: string,
-  { write = (line: string) => void process.stderr.write(line), level = 'info' as (typeof LEVELS)[number] } = {},
+  {
+    write = (line: string) => void process.stderr.write(line),
+    level = 'info' as (typeof LEVELS)[number],
+  } = {},
 ): Logger {
   const emit = (at: (typeof LEVELS)[number], message: string, fields: Record<string, unknown>) => {
     if (LEVELS.indexOf(at) < LEVELS.indexOf(level)) return
-    write(JSON.stringify({ time: new Date().toISOString(), level: at, component, message, ...fields }, printable) + '\n')
+    write(
+      JSON.stringify(
+        { time: new Date().toISOString(), level: at, component, message, ...fields },
+        printable,
+      ) + '\n',
+    )
   }
   const bind = (bound: Record<string, unknown>): Logger => ({
     debug: (message, fields) => emit('debug', message, { ...bound, ...fields }),
@@ -33,8 +41,13 @@ export const silentLogger: Logger = createLogger('silent', { write: () => {} })
 
 function printable(_key: string, value: unknown): unknown {
   if (value instanceof Error)
-    return { error: value.message, stack: value.stack, ...(value.cause === undefined ? {} : { cause: value.cause }) }
+    return {
+      error: value.message,
+      stack: value.stack,
+      ...(value.cause === undefined ? {} : { cause: value.cause }),
+    }
   if (typeof value === 'bigint') return value.toString()
-  if (typeof value === 'string' && value.length > FIELD_CHARS_MAX) return `${value.slice(0, FIELD_CHARS_MAX)}…`
+  if (typeof value === 'string' && value.length > FIELD_CHARS_MAX)
+    return `${value.slice(0, FIELD_CHARS_MAX)}…`
   return value
 }

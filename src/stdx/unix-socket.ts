@@ -25,7 +25,10 @@ export function peerCredentials(socket: Socket): PeerCredentials {
   const value = new Uint8Array(UCRED_BYTES)
   const length = [UCRED_BYTES]
   const result: unknown = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, value, length)
-  assert(result === 0 && length[0] === UCRED_BYTES, 'The kernel did not tell who is at the other end of a unix socket')
+  assert(
+    result === 0 && length[0] === UCRED_BYTES,
+    'The kernel did not tell who is at the other end of a unix socket',
+  )
   const view = new DataView(value.buffer)
   return { pid: view.getInt32(0, true), uid: view.getUint32(4, true), gid: view.getUint32(8, true) }
 }
@@ -35,7 +38,10 @@ export async function listenUnix(
   server: Server,
   { path, uid, gid, mode = 0o600 }: { path: string; uid?: number; gid?: number; mode?: number },
 ): Promise<void> {
-  assert(Buffer.byteLength(path) <= 107, `The socket path "${path}" is longer than the 107 bytes that unix(7) allows`)
+  assert(
+    Buffer.byteLength(path) <= 107,
+    `The socket path "${path}" is longer than the 107 bytes that unix(7) allows`,
+  )
   rmSync(path, { force: true })
   const listening = Promise.withResolvers<void>()
   server.once('error', listening.reject)
@@ -45,6 +51,7 @@ export async function listenUnix(
   process.umask(mask)
   await listening.promise
   server.off('error', listening.reject)
-  if (uid !== undefined || gid !== undefined) chownSync(path, uid ?? process.getuid!(), gid ?? process.getgid!())
+  if (uid !== undefined || gid !== undefined)
+    chownSync(path, uid ?? process.getuid!(), gid ?? process.getgid!())
   chmodSync(path, mode)
 }

@@ -1,0 +1,171 @@
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync, statSync, ftruncateSync, mkdirSync, renameSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { type Layout, paths } from '../../../api/index.ts'
+import { type Clock, type Logger, MiB, until } from '../../../stdx/index.ts'
+
+/** One daemon of the platform: a program of ours under a Linux user of its own, without any capability. */
+export type DaemonSpec = {
+  name: string
+  /** Program and arguments, absolute. */
+  command: readonly string[]
+  uid: number
+  gid: number
+  env: Readonly<Record<string, string>>
+  cwd: string
+  /** Path of a network namespace to start it in. */
+  netns?: string
+}
+
+type DaemonRecord = { pid: number; startTicks: string; fingerprint: string }
+
+const RESTART_DELAY_FIRST_MS = 200
+const RESTART_DELAY_MAX_MS = 10_000
+/** A daemon that lived this long was well; its next failure starts over with a short delay. */
+const STABLE_MS = 30_000
+const ADOPTED_CHECK_MS = 500
+const STOP_TIMEOUT_MS = 10_000
+const LOG_BYTES_MAX = 32 * MiB
+
+/**
+ * Keeps daemons running. They are detached: when the agent dies they go on, and the next agent adopts them by process
+ * id and start time, so a recycled id cannot be mistaken for one of ours.
+ */
+export class Daemons {
+  private readonly layout: Layout
+  private readonly clock: Clock
+  private readonly log: Logger
+  private readonly wanted = new Map<string, { spec: DaemonSpec; delayMs: number; cancel: (() => void)[] }>()
+
+  constructor({ layout, clock, log }: { layout: Layout; clock: Clock; log: Logger }) {
+    this.layout = layout
+    this.clock = clock
+    this.log = log
+  }
+
+  /** Starts it, or adopts it when exactly this is running already. */
+  async ensure(spec: DaemonSpec): Promise<void> {
+    const previous = this.wanted.get(spec.name)
+    for (const cancel of previous?.cancel ?? []) cancel()
+    this.wanted.set(spec.name, { spec, delayMs: RESTART_DELAY_FIRST_MS, cancel: [] })
+    const record = this.record(spec.name)
+    if (record && isAlive(record)) {
+      if (record.fingerprint === fingerprint(spec)) return this.adopt(spec, record)
+      await this.kill(record, spec.name)
+    }
+    this.start(spec)
+  }
+
+  async stop(name: string): Promise<void> {
+    for (const cancel of this.wanted.get(name)?.cancel ?? []) cancel()
+    this.wanted.delete(name)
+    const record = this.record(name)
+    if (record && isAlive(record)) await this.kill(record, name)
+    rmSync(paths.daemonRecord(this.layout, name), { force: true })
+  }
+
+  pid(name: string): number | undefined {
+    const record = this.record(name)
+    return record && isAlive(record) ? record.pid : undefined
+  }
+
+  private start(spec: DaemonSpec): void {
+    const logPath = paths.daemonLog(this.layout, spec.name)
+    mkdirSync(dirname(logPath), { recursive: true, mode: 0o700 })
+    const log = openSync(logPath, 'a', 0o600)
+    if (statSync(logPath).size > LOG_BYTES_MAX) ftruncateSync(log)
+    const drop = [
+      'setpriv',
+      `--reuid=${spec.uid}`,
+      `--regid=${spec.gid}`,
+      '--clear-groups',
+      '--no-new-privs',
+      '--inh-caps=-all',
+      '--bounding-set=-all',
+      '--',
+    ]
+    const enter = spec.netns === undefined ? [] : ['nsenter', `--net=${spec.netns}`, '--']
+    const [program = 'false', ...args] = [...enter, ...drop, ...spec.command]
+    const child = spawn(program, args, { detached: true, stdio: ['ignore', log, log], env: spec.env, cwd: spec.cwd })
+    closeSync(log)
+    child.unref()
+    const startedMs = this.clock.nowMs()
+    child.once('error', (error) => this.ended(spec, startedMs, error.message))
+    child.once('exit', (code, signal) => this.ended(spec, startedMs, signal ?? `exit code ${code}`))
+    if (child.pid === undefined) return
+    const record: DaemonRecord = { pid: child.pid, startTicks: startTicks(child.pid) ?? '', fingerprint: fingerprint(spec) }
+    const path = paths.daemonRecord(this.layout, spec.name)
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 })
+    renameSync(`${path}.new`, path)
+    this.log.info('daemon started', { daemon: spec.name, pid: child.pid, uid: spec.uid })
+  }
+
+  /** It is no child of ours, so its end is noticed by looking. */
+  private adopt(spec: DaemonSpec, record: DaemonRecord): void {
+    const startedMs = this.clock.nowMs()
+    this.log.info('daemon adopted', { daemon: spec.name, pid: record.pid })
+    const check = () => {
+      if (!isAlive(record)) return this.ended(spec, startedMs, 'it is gone')
+      this.wanted.get(spec.name)?.cancel.splice(0, Infinity, this.clock.after(ADOPTED_CHECK_MS, check))
+    }
+    check()
+  }
+
+  private ended(spec: DaemonSpec, startedMs: number, why: string): void {
+    const wanted = this.wanted.get(spec.name)
+    if (wanted?.spec !== spec) return
+    if (this.clock.nowMs() - startedMs > STABLE_MS) wanted.delayMs = RESTART_DELAY_FIRST_MS
+    this.log.warn('daemon ended, will start again', { daemon: spec.name, why, inMs: wanted.delayMs })
+    wanted.cancel.splice(0, Infinity, this.clock.after(wanted.delayMs, () => this.start(spec)))
+    wanted.delayMs = Math.min(wanted.delayMs * 2, RESTART_DELAY_MAX_MS)
+  }
+
+  private async kill(record: DaemonRecord, name: string): Promise<void> {
+    const gone = () => !isAlive(record)
+    signal(record.pid, 'SIGTERM')
+    try {
+      await until(gone, { timeoutMs: STOP_TIMEOUT_MS, what: `The end of the daemon "${name}"` })
+    } catch {
+      this.log.warn('daemon does not stop, killing it', { daemon: name, pid: record.pid })
+      signal(record.pid, 'SIGKILL')
+      await until(gone, { timeoutMs: STOP_TIMEOUT_MS, what: `The end of the killed daemon "${name}"` })
+    }
+  }
+
+  private record(name: string): DaemonRecord | undefined {
+    try {
+      return JSON.parse(readFileSync(paths.daemonRecord(this.layout, name), 'utf8')) as DaemonRecord // our own file, root only
+    } catch {
+      return undefined
+    }
+  }
+}
+
+function signal(pid: number, name: 'SIGTERM' | 'SIGKILL'): void {
+  try {
+    process.kill(pid, name)
+  } catch {
+    // It ended by itself between our look and the signal.
+  }
+}
+
+function fingerprint(spec: DaemonSpec): string {
+  return createHash('sha256').update(JSON.stringify(spec)).digest('hex')
+}
+
+function isAlive(record: DaemonRecord): boolean {
+  return startTicks(record.pid) === record.startTicks
+}
+
+/** Field 22 of /proc/PID/stat (proc(5)): when the process started. Absent for a zombie, which is as good as gone. */
+export function startTicks(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return state === 'Z' || state === 'X' ? undefined : fields[18]
+  } catch {
+    return undefined
+  }
+}

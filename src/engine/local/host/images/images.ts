@@ -1,0 +1,283 @@
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { constants, existsSync } from 'node:fs'
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type Layout, paths } from '../../../../api/index.ts'
+import type { Logger } from '../../../../stdx/index.ts'
+import type { PulledImage } from '../../images/puller.ts'
+import {
+  type ImageReference,
+  isRegistryAllowed,
+  parseReference,
+  renderReference,
+} from '../../images/reference.ts'
+import { ImageError, type Images, type TenantPlacement, type UnpackedImage } from '../../parts.ts'
+
+const PINS_PER_TENANT_MAX = 2_000
+const UNPACK_PROGRAM = fileURLToPath(new URL('unpack-main.ts', import.meta.url))
+
+/** What a tenant's reference was pinned to, kept so that `IfNotPresent` means the same image after a restart. */
+type Pins = Record<string, PulledImage>
+
+/**
+ * Images on this machine: asks the unprivileged puller for blobs, checks each against its digest while it goes into the
+ * unpacker, and keeps layers as root-owned directories. Pins belong to a tenant: that another tenant pulled an image
+ * proves nothing, so a tenant's first use always asks the registry.
+ */
+export function createImages({
+  layout,
+  log,
+}: {
+  layout: Layout
+  log: Logger
+}): Images & { removeTenant(tenant: string): Promise<void>; start(): Promise<void> } {
+  const blobsDir = join(layout.stateDir, 'images/blobs')
+  const layersDir = join(layout.stateDir, 'images/layers')
+  const pinsDir = join(layout.stateDir, 'images/pins')
+  const unpacking = new Map<string, Promise<void>>()
+  const pinsCache = new Map<string, Promise<Pins>>()
+
+  const pinsOf = (tenant: string): Promise<Pins> => {
+    const cached = pinsCache.get(tenant)
+    if (cached) return cached
+    const loaded = readFile(join(pinsDir, `${tenant}.json`), 'utf8').then(
+      (text) => JSON.parse(text) as Pins, // our own file, root only
+      () => ({}),
+    )
+    pinsCache.set(tenant, loaded)
+    return loaded
+  }
+
+  const savePins = async (tenant: string, pins: Pins): Promise<void> => {
+    const temporary = join(pinsDir, `.${tenant}.${process.pid}`)
+    await writeFile(temporary, JSON.stringify(pins), { mode: 0o600 })
+    await rename(temporary, join(pinsDir, `${tenant}.json`))
+  }
+
+  const ensureLayer = (layer: PulledImage['layers'][number]): Promise<void> => {
+    const target = join(layersDir, hex(layer.diffId))
+    if (existsSync(target)) return Promise.resolve()
+    const running = unpacking.get(layer.diffId)
+    if (running) return running
+    const work = unpackLayer(layer, target).finally(() => unpacking.delete(layer.diffId))
+    unpacking.set(layer.diffId, work)
+    return work
+  }
+
+  const unpackLayer = async (layer: PulledImage['layers'][number], target: string): Promise<void> => {
+    const scratch = join(layersDir, `.${hex(layer.diffId)}`)
+    await rm(scratch, { recursive: true, force: true })
+    await mkdir(scratch, { mode: 0o755 })
+    try {
+      const { digest, output } = await runUnpacker(
+        join(blobsDir, hex(layer.digest)),
+        scratch,
+        compressionOf(layer.mediaType),
+      )
+      // The blob lies in the puller's directory, so only the digest of what we read ourselves counts.
+      if (digest !== layer.digest)
+        throw new ImageError('ErrImagePull', `the blob ${layer.digest} has the digest ${digest}`)
+      if ('problem' in output)
+        throw new ImageError('ErrImagePull', `failed to unpack layer ${layer.digest}: ${output.problem}`)
+      if (output.diffId !== layer.diffId)
+        throw new ImageError(
+          'ErrImagePull',
+          `layer ${layer.digest} unpacks to ${output.diffId}, but the image's config says ${layer.diffId}`,
+        )
+      log.info('layer unpacked', {
+        digest: layer.digest,
+        entries: output.entries,
+        bytes: output.bytes,
+        skippedDevices: output.skippedDevices,
+      })
+      await rename(scratch, target)
+    } finally {
+      await rm(scratch, { recursive: true, force: true })
+    }
+  }
+
+  const pull = async (reference: ImageReference, signal: AbortSignal): Promise<PulledImage> => {
+    const answer = await askPuller(paths.imagesSocket(layout), renderReference(reference), signal)
+    return parsePulled(answer)
+  }
+
+  return {
+    async start() {
+      await Promise.all([layersDir, pinsDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })))
+      for (const name of await readdir(layersDir))
+        if (name.startsWith('.')) await rm(join(layersDir, name), { recursive: true, force: true })
+    },
+
+    async ensure(placement: TenantPlacement, text, policy, signal) {
+      const reference = parse(text)
+      const name = renderReference(reference)
+      if (!isRegistryAllowed(reference, placement.registries))
+        throw new ImageError(
+          'ErrImageNotAllowed',
+          `image "${name}" comes from a registry that this tenant may not use; allowed: ${placement.registries.join(', ') || 'none'}`,
+        )
+      const pins = await pinsOf(placement.tenant)
+      let image = Object.hasOwn(pins, name) ? pins[name] : undefined
+      const isPinned = image !== undefined
+      if (policy === 'Never' && !image)
+        throw new ImageError(
+          'ErrImageNeverPull',
+          `Container image "${text}" is not present with pull policy of Never`,
+        )
+      const pulled = policy === 'Always' || !isPinned
+      if (pulled) image = await pull(reference, signal)
+      if (!image) throw new ImageError('ImageInspectError', `image "${name}" is not known`)
+      if (reference.digest !== undefined && image.digest !== reference.digest)
+        throw new ImageError('ErrImagePull', `"${name}" was answered with the digest ${image.digest}`)
+      for (const layer of image.layers) await ensureLayer(layer)
+      if (pulled && pins[name]?.digest !== image.digest) {
+        if (Object.keys(pins).length >= PINS_PER_TENANT_MAX)
+          throw new ImageError(
+            'ErrImagePull',
+            `this tenant has pulled ${PINS_PER_TENANT_MAX} images, the most that are kept`,
+          )
+        pins[name] = image
+        await savePins(placement.tenant, pins)
+      }
+      return { ...unpacked(reference, image, layersDir), pulled }
+    },
+
+    async removeTenant(tenant) {
+      pinsCache.delete(tenant)
+      await rm(join(pinsDir, `${tenant}.json`), { force: true })
+    },
+  }
+}
+
+function parse(text: string): ImageReference {
+  try {
+    return parseReference(text)
+  } catch (cause) {
+    throw new ImageError(
+      'InvalidImageName',
+      cause instanceof Error ? cause.message : 'invalid reference format',
+      { cause },
+    )
+  }
+}
+
+function unpacked(reference: ImageReference, image: PulledImage, layersDir: string): UnpackedImage {
+  const { config } = image
+  return {
+    imageID: `${reference.registry}/${reference.repository}@${image.digest}`,
+    layers: image.layers.map((layer) => join(layersDir, hex(layer.diffId))).reverse(),
+    config: {
+      entrypoint: config.entrypoint,
+      cmd: config.cmd,
+      env: config.env,
+      user: config.user,
+      workingDir: config.workingDir,
+      ...(config.stopSignal === undefined ? {} : { stopSignal: config.stopSignal }),
+      volumes: config.volumes,
+    },
+  }
+}
+
+function hex(digest: string): string {
+  if (!/^sha256:[0-9a-f]{64}$/.test(digest)) throw new ImageError('ErrImagePull', 'a digest is not of sha256')
+  return digest.slice('sha256:'.length)
+}
+
+function compressionOf(mediaType: string): 'gzip' | 'zstd' | 'none' {
+  if (mediaType.endsWith('gzip')) return 'gzip'
+  return mediaType.endsWith('zstd') ? 'zstd' : 'none'
+}
+
+type UnpackerOutput =
+  | { diffId: string; entries: number; bytes: number; skippedDevices: number }
+  | { problem: string }
+
+/** Feeds a blob to the unpacker and computes the digest of exactly the bytes that were fed. */
+async function runUnpacker(
+  blob: string,
+  target: string,
+  compression: string,
+): Promise<{ digest: string; output: UnpackerOutput }> {
+  const hash = createHash('sha256')
+  const file = await open(blob, constants.O_RDONLY | constants.O_NOFOLLOW)
+  const child = spawn(process.execPath, [UNPACK_PROGRAM, target, compression], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: {},
+  })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout = (stdout + text).slice(-64_000)))
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr = (stderr + text).slice(-4_000)))
+  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()))
+  const stream = file.createReadStream({ highWaterMark: 1024 * 1024 })
+  // The unpacker stops reading at the first problem; then the rest need not be fed.
+  child.stdin.on('error', () => stream.destroy())
+  stream.on('data', (chunk) => hash.update(chunk))
+  stream.pipe(child.stdin)
+  await ended
+  stream.destroy()
+  try {
+    return { digest: `sha256:${hash.digest('hex')}`, output: JSON.parse(stdout) as UnpackerOutput } // our own program's words
+  } catch (cause) {
+    throw new ImageError('ErrImagePull', `The unpacker failed: ${stderr.split('\n')[0] ?? ''}`, { cause })
+  }
+}
+
+function askPuller(socketPath: string, reference: string, signal: AbortSignal): Promise<unknown> {
+  const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+  const req = request(
+    { socketPath, method: 'POST', path: '/v1/pull', signal, headers: { 'content-type': 'application/json' } },
+    (res) => {
+      let text = ''
+      res.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
+      res.on('error', reject)
+      res.on('end', () => {
+        try {
+          const body = JSON.parse(text) as { message?: string; kind?: string }
+          if (res.statusCode === 200) resolve(body)
+          else
+            reject(
+              new ImageError(
+                body.kind === 'name' ? 'InvalidImageName' : 'ErrImagePull',
+                `failed to pull image "${reference}": ${body.message ?? 'unknown'}`,
+              ),
+            )
+        } catch (cause) {
+          reject(
+            new ImageError('ErrImagePull', 'The puller answered with something else than JSON', { cause }),
+          )
+        }
+      })
+    },
+  )
+  req.on('error', (cause) =>
+    reject(
+      new ImageError('ErrImagePull', `failed to pull image "${reference}": the puller cannot be reached`, {
+        cause,
+      }),
+    ),
+  )
+  req.end(JSON.stringify({ reference }))
+  return promise
+}
+
+/** The puller has no privilege and may have been taken over: what it says must at least have the right shape. */
+function parsePulled(value: unknown): PulledImage {
+  const image = value as PulledImage
+  const isDigest = (digest: unknown) => typeof digest === 'string' && /^sha256:[0-9a-f]{64}$/.test(digest)
+  const isStrings = (list: unknown) =>
+    Array.isArray(list) && list.every((item) => typeof item === 'string' && !item.includes('\0'))
+  const ok =
+    isDigest(image?.digest) &&
+    Array.isArray(image.layers) &&
+    image.layers.every((l) => isDigest(l.digest) && isDigest(l.diffId) && typeof l.mediaType === 'string') &&
+    typeof image.config === 'object' &&
+    [image.config.entrypoint, image.config.cmd, image.config.env, image.config.volumes].every(isStrings) &&
+    typeof image.config.user === 'string' &&
+    typeof image.config.workingDir === 'string'
+  if (!ok) throw new ImageError('ErrImagePull', 'The puller answered with something else than an image')
+  return image
+}

@@ -1,0 +1,19 @@
+import { GiB, KiB, MiB } from '../../../stdx/index.ts'
+
+export const REFERENCE_CHARS_MAX = 512
+export const MANIFEST_BYTES_MAX = 4 * MiB
+export const IMAGE_CONFIG_BYTES_MAX = 4 * MiB
+export const LAYERS_MAX = 127
+export const LAYER_COMPRESSED_BYTES_MAX = 10 * GiB
+export const LAYER_UNPACKED_BYTES_MAX = 20 * GiB
+export const LAYER_ENTRIES_MAX = 1_000_000
+export const ENTRY_PATH_BYTES_MAX = 4 * KiB
+export const TOKEN_BYTES_MAX = 64 * KiB
+export const REDIRECTS_MAX = 5
+export const PULLS_AT_ONCE_MAX = 4
+export const PULLS_WAITING_MAX = 1_000
+export const REGISTRY_ANSWER_TIMEOUT_MS = 30_000
+/** Between two pieces of a body; a registry that goes silent for longer has failed. */
+export const REGISTRY_SILENCE_TIMEOUT_MS = 60_000
+export const PULL_REQUEST_BYTES_MAX = 64 * KiB
+export const STORE_BYTES_MAX = 100 * GiB
