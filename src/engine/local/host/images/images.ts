@@ -80,6 +80,7 @@ export function createImages({
       // The blob lies in the puller's directory, so only the digest of what we read ourselves counts.
       if (digest !== layer.digest)
         throw new ImageError('ErrImagePull', `the blob ${layer.digest} has the digest ${digest}`)
+      }
       if ('problem' in output)
         throw new ImageError('ErrImagePull', `failed to unpack layer ${layer.digest}: ${output.problem}`)
       if (output.diffId !== layer.diffId)
