@@ -78,7 +78,8 @@ export function createImages({
         compressionOf(layer.mediaType),
       )
       // The blob lies in the puller's directory, so only the digest of what we read ourselves counts.
-      if (digest !== layer.digest)
+      if (digest !== layer.digest) {
+        await rm(join(blobsDir, hex(layer.digest)), { force: true })
         throw new ImageError('ErrImagePull', `the blob ${layer.digest} has the digest ${digest}`)
       }
       if ('problem' in output)
