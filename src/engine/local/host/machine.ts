@@ -1,0 +1,99 @@
+import { execFileSync } from 'node:child_process'
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmdirSync, statfsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { DAEMON_USERS, type Layout } from '../../../api/index.ts'
+
+/** statfs(2): the magic number of tmpfs. */
+const TMPFS_MAGIC = 0x01021994
+const RUN_DIR_BYTES_MAX = '4g'
+
+export type LinuxUser = { name: string; uid: number; gid: number }
+export type DaemonUsers = Record<keyof typeof DAEMON_USERS, LinuxUser>
+
+/** The Linux users of the daemons: system users without home, shell or password. Made when absent. */
+export function ensureDaemonUsers(): DaemonUsers {
+  const users = Object.entries(DAEMON_USERS).map(([role, name]) => {
+    if (!findUser(name))
+      execFileSync('useradd', ['--system', '--user-group', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', name])
+    const user = findUser(name)
+    if (!user) throw new Error(`Cannot make the Linux user "${name}"`)
+    return [role, user]
+  })
+  return Object.fromEntries(users) as DaemonUsers // one entry per key of DAEMON_USERS
+}
+
+function findUser(name: string): LinuxUser | undefined {
+  const line = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith(`${name}:`))
+  const [, , uid, gid] = line?.split(':') ?? []
+  return uid === undefined || gid === undefined ? undefined : { name, uid: Number(uid), gid: Number(gid) }
+}
+
+/**
+ * The run directory lives in memory, because jails with their secrets are kept in it, and is a private mount, because
+ * namespaces are pinned below it.
+ */
+export function ensureRunDir(layout: Layout): void {
+  mkdirSync(layout.runDir, { recursive: true, mode: 0o755 })
+  if (isMountPoint(layout.runDir)) {
+    if (statfsSync(layout.runDir).type !== TMPFS_MAGIC)
+      throw new Error(`"${layout.runDir}" is a mount that is not tmpfs; secrets of pods must not reach a disk`)
+    return
+  }
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `mode=0755,nosuid,nodev,size=${RUN_DIR_BYTES_MAX}`, `bulkhead-${layout.instance}`, layout.runDir])
+  execFileSync('mount', ['--make-private', layout.runDir])
+}
+
+/** Requires: nothing runs or is mounted below it any more. */
+export function removeRunDir(layout: Layout): void {
+  while (existsSync(layout.runDir) && isMountPoint(layout.runDir)) execFileSync('umount', [layout.runDir])
+  if (existsSync(layout.runDir)) rmdirSync(layout.runDir)
+}
+
+export function isMountPoint(path: string): boolean {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .some((line) => line.split(' ')[4] === path)
+}
+
+/** Makes a directory belong to exactly this owner, with exactly this mode. Parents are made for root, traversable. */
+export function ensureDirectory(path: string, { uid = 0, gid = 0, mode }: { uid?: number; gid?: number; mode: number }): void {
+  if (!existsSync(dirname(path))) ensureDirectory(dirname(path), { mode: 0o711 })
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+  chownSync(path, uid, gid)
+  chmodSync(path, mode)
+}
+
+/** A range of uids that no user, group or subordinate id range of this machine uses. */
+export function assertIdsAreFree(layout: Layout, idsEnd: number): void {
+  const overlaps = (from: number, to: number) => from < idsEnd && to > layout.podUidBase
+  for (const file of ['/etc/passwd', '/etc/group']) {
+    for (const line of readFileSync(file, 'utf8').split('\n')) {
+      const [name, , id] = line.split(':')
+      if (id !== undefined && overlaps(Number(id), Number(id) + 1))
+        throw new Error(`"${name}" in ${file} has the id ${id}, inside the range from ${layout.podUidBase} that pods use`)
+    }
+  }
+  for (const file of ['/etc/subuid', '/etc/subgid']) {
+    if (!existsSync(file)) continue
+    for (const line of readFileSync(file, 'utf8').split('\n')) {
+      const [name, from, count] = line.split(':')
+      if (count !== undefined && overlaps(Number(from), Number(from) + Number(count)))
+        throw new Error(`"${name}" has ids from ${from} in ${file}, inside the range from ${layout.podUidBase} that pods use`)
+    }
+  }
+}
+
+export function stateDirectories(layout: Layout, users: DaemonUsers): void {
+  ensureDirectory(layout.stateDir, { mode: 0o711 })
+  for (const dir of ['tenants', 'images', 'pki', 'audit']) ensureDirectory(join(layout.stateDir, dir), { mode: 0o711 })
+  for (const dir of ['keys', 'logs']) ensureDirectory(join(layout.stateDir, dir), { mode: 0o700 })
+  ensureDirectory(join(layout.stateDir, 'images/blobs'), { ...users.images, mode: 0o700 })
+  ensureDirectory(join(layout.stateDir, 'audit/gateway'), { ...users.gateway, mode: 0o700 })
+  ensureDirectory(join(layout.stateDir, 'platform'), { ...users.platform, mode: 0o700 })
+  for (const dir of ['node', 'cp', 'worker', 'pods']) ensureDirectory(join(layout.runDir, dir), { mode: 0o711 })
+  ensureDirectory(join(layout.runDir, 'daemons'), { mode: 0o700 })
+  ensureDirectory(join(layout.runDir, 'images'), { ...users.images, mode: 0o700 })
+  ensureDirectory(join(layout.runDir, 'dns'), { ...users.dns, mode: 0o700 })
+}

@@ -1,0 +1,83 @@
+import { createServer, request } from 'node:http'
+import { parseTenantName, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
+import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
+
+/**
+ * How the node agent tells a process with control planes which tenants to host. Only root may speak on it, because
+ * the data keys of the tenants travel here.
+ */
+export type HostRequest = {
+  tenant: TenantName
+  dataKey: Uint8Array
+  isolationClass: string
+}
+
+export type ControlPlaneHost = {
+  host(request: HostRequest): Promise<void>
+  unhost(tenant: TenantName): Promise<void>
+}
+
+const REQUEST_BYTES_MAX = 16 * 1024
+
+export async function serveControl(socketPath: string, hosts: ControlPlaneHost, log: Logger) {
+  const server = createServer((req, res) => {
+    const answer = (code: number, body: unknown) => {
+      res.writeHead(code, { 'content-type': 'application/json' })
+      res.end(JSON.stringify(body))
+    }
+    const handle = async () => {
+      const name = /^\/v1\/tenants\/([a-z0-9-]{1,32})$/.exec(req.url ?? '')?.[1]
+      if (name === undefined) return answer(404, { message: 'not found' })
+      const tenant = name === PLATFORM_TENANT ? PLATFORM_TENANT : parseTenantName(name)
+      if (req.method === 'DELETE') {
+        await hosts.unhost(tenant)
+        return answer(200, {})
+      }
+      if (req.method !== 'PUT') return answer(405, { message: 'method not allowed' })
+      const chunks: Buffer[] = []
+      let bytes = 0
+      for await (const chunk of req) {
+        bytes += (chunk as Buffer).length // no encoding is set, so chunks are Buffers
+        if (bytes > REQUEST_BYTES_MAX) return answer(413, { message: 'the request is too large' })
+        chunks.push(chunk as Buffer)
+      }
+      const body = JSON.parse(Buffer.concat(chunks).toString()) as { dataKey: string; isolationClass: string } // root speaks
+      await hosts.host({ tenant, dataKey: new Uint8Array(Buffer.from(body.dataKey, 'base64')), isolationClass: body.isolationClass })
+      answer(200, {})
+    }
+    handle().catch((error: unknown) => {
+      log.error('control request failed', { url: req.url, error })
+      if (!res.headersSent) answer(500, { message: error instanceof Error ? error.message : 'failed' })
+    })
+  })
+  server.on('connection', (socket) => {
+    if (peerCredentials(socket).uid !== 0) socket.destroy()
+  })
+  await listenUnix(server, { path: socketPath })
+  return server
+}
+
+/** Asks a worker to host a tenant; resolves once its API answers. */
+export async function requestHosting(socketPath: string, { tenant, dataKey, isolationClass }: HostRequest, signal: AbortSignal): Promise<void> {
+  const body = JSON.stringify({ dataKey: Buffer.from(dataKey).toString('base64'), isolationClass })
+  await call(socketPath, 'PUT', tenant, body, signal)
+}
+
+export async function requestUnhosting(socketPath: string, tenant: TenantName, signal: AbortSignal): Promise<void> {
+  await call(socketPath, 'DELETE', tenant, '', signal)
+}
+
+function call(socketPath: string, method: string, tenant: TenantName, body: string, signal: AbortSignal): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const req = request({ socketPath, method, path: `/v1/tenants/${tenant}`, signal, headers: { 'content-type': 'application/json' } }, (res) => {
+    let text = ''
+    res.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
+    res.on('error', reject)
+    res.on('end', () =>
+      res.statusCode === 200 ? resolve() : reject(new Error(`The control planes' host answered ${res.statusCode} about "${tenant}": ${text}`)),
+    )
+  })
+  req.on('error', reject)
+  req.end(body)
+  return promise
+}
