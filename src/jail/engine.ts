@@ -18,7 +18,12 @@ export interface Engine {
   logs(id: JailId, container: string, options: LogOptions, signal?: AbortSignal): Promise<Readable>
   /** See `stream-frames.ts` for what travels on the returned stream. */
   exec(id: JailId, container: string, options: ExecOptions, signal?: AbortSignal): Promise<Duplex>
-  attach(id: JailId, container: string, options: Omit<ExecOptions, 'command'>, signal?: AbortSignal): Promise<Duplex>
+  attach(
+    id: JailId,
+    container: string,
+    options: Omit<ExecOptions, 'command'>,
+    signal?: AbortSignal,
+  ): Promise<Duplex>
   /** A byte stream to a TCP port of the pod. */
   portForward(id: JailId, port: number, signal?: AbortSignal): Promise<Duplex>
   /** Replaces the tenant's whole network. */
@@ -36,7 +41,13 @@ export type LogOptions = {
   limitBytes?: number
 }
 
-export type ExecOptions = { command: readonly string[]; stdin: boolean; stdout: boolean; stderr: boolean; tty: boolean }
+export type ExecOptions = {
+  command: readonly string[]
+  stdin: boolean
+  stdout: boolean
+  stderr: boolean
+  tty: boolean
+}
 
 /** What a tenant may know of the machine it runs on: enough for a virtual Node. */
 export type NodeFacts = {

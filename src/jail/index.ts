@@ -4,3 +4,13 @@ export * from './jail-status.ts'
 export * from './engine.ts'
 export * from './tenant-network.ts'
 export * from './stream-frames.ts'
+export { isJailId, parseJail } from './parse-jail.ts'
+export { isServiceAddress, parseTenantNetwork } from './parse-tenant-network.ts'
+export {
+  ARGUMENT_BYTES_MAX,
+  ARGUMENTS_MAX,
+  JAIL_BYTES_MAX,
+  TENANT_NETWORK_BYTES_MAX,
+  WATCH_LINE_BYTES_MAX,
+} from './limits.ts'
+export { RemoteEngine } from './remote-engine.ts'

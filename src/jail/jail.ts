@@ -104,7 +104,13 @@ export type JailFile = {
 export type JailHandler =
   | { kind: 'exec'; command: readonly string[] }
   /** Connects from inside the pod's own network namespace, to the pod itself only: a probe cannot be aimed elsewhere. */
-  | { kind: 'httpGet'; port: number; path: string; scheme: 'HTTP' | 'HTTPS'; headers: readonly { name: string; value: string }[] }
+  | {
+      kind: 'httpGet'
+      port: number
+      path: string
+      scheme: 'HTTP' | 'HTTPS'
+      headers: readonly { name: string; value: string }[]
+    }
   | { kind: 'tcpSocket'; port: number }
   | { kind: 'sleep'; seconds: number }
 

@@ -35,7 +35,10 @@ export class FrameParser {
         throw new RangeError(`A frame announces ${payloadBytes} bytes, more than ${FRAME_PAYLOAD_BYTES_MAX}`)
       const end = FRAME_HEADER_BYTES + payloadBytes
       if (this.pending.length < end) break
-      frames.push({ channel: this.pending.readUInt8(0), payload: this.pending.subarray(FRAME_HEADER_BYTES, end) })
+      frames.push({
+        channel: this.pending.readUInt8(0),
+        payload: this.pending.subarray(FRAME_HEADER_BYTES, end),
+      })
       this.pending = this.pending.subarray(end)
     }
     return frames

@@ -1,6 +1,16 @@
 import type { Duplex, Readable } from 'node:stream'
 import type { TenantName } from '../../api/index.ts'
-import type { ExecOptions, Jail, JailContainer, JailHandler, JailId, JailProbe, JailVolume, LogOptions, TenantNetwork } from '../../jail/index.ts'
+import type {
+  ExecOptions,
+  Jail,
+  JailContainer,
+  JailHandler,
+  JailId,
+  JailProbe,
+  JailVolume,
+  LogOptions,
+  TenantNetwork,
+} from '../../jail/index.ts'
 
 /**
  * The parts that the local engine is put together from. `PodWorker` decides with these; each has a real implementation
@@ -69,7 +79,10 @@ export interface PodNetwork {
   ensureNode(): Promise<void>
   ensureTenant(placement: TenantPlacement): Promise<void>
   removeTenant(tenant: TenantName): Promise<void>
-  ensurePod(placement: TenantPlacement, pod: { id: JailId; hostname: string; hostnameRecords: readonly string[] }): Promise<PodNamespaces>
+  ensurePod(
+    placement: TenantPlacement,
+    pod: { id: JailId; hostname: string; hostnameRecords: readonly string[] },
+  ): Promise<PodNamespaces>
   /** A gVisor sandbox uses its network namespace up; this gives the pod a fresh one with the same address. */
   renewPod(placement: TenantPlacement, id: JailId): Promise<PodNamespaces>
   removePod(id: JailId): Promise<void>
@@ -111,7 +124,9 @@ export type ObservedContainer = {
 /** Containers on this machine: OCI bundles, cgroups, the runtimes and their monitors. */
 export interface ContainerHost {
   /** Which runtimes work here, found by trying. A missing one says why. */
-  runtimes(): Promise<Record<'runc' | 'gvisor', { available: true; version: string } | { available: false; why: string }>>
+  runtimes(): Promise<
+    Record<'runc' | 'gvisor', { available: true; version: string } | { available: false; why: string }>
+  >
   /** Directories, cgroup and volumes of a pod. */
   ensurePod(placement: TenantPlacement, jail: Jail): Promise<void>
   /** Replaces the content of `files` volumes atomically, as the kubelet does (a `..data` link). */
@@ -122,10 +137,26 @@ export interface ContainerHost {
   /** Waits for the end of one container. */
   waitForExit(jail: JailId, containerID: string, signal: AbortSignal): Promise<ObservedContainer>
   /** Runs a command inside and collects at most 16 KiB of what it writes; -1 when it could not be run. */
-  run(jail: JailId, containerID: string, command: readonly string[], timeoutMs: number): Promise<{ exitCode: number; output: string }>
+  run(
+    jail: JailId,
+    containerID: string,
+    command: readonly string[],
+    timeoutMs: number,
+  ): Promise<{ exitCode: number; output: string }>
   exec(jail: JailId, containerID: string, options: ExecOptions, signal: AbortSignal): Promise<Duplex>
-  attach(jail: JailId, containerID: string, options: Omit<ExecOptions, 'command'>, signal: AbortSignal): Promise<Duplex>
-  logs(jail: JailId, container: string, attempt: number, options: LogOptions, signal: AbortSignal): Promise<Readable>
+  attach(
+    jail: JailId,
+    containerID: string,
+    options: Omit<ExecOptions, 'command'>,
+    signal: AbortSignal,
+  ): Promise<Duplex>
+  logs(
+    jail: JailId,
+    container: string,
+    attempt: number,
+    options: LogOptions,
+    signal: AbortSignal,
+  ): Promise<Readable>
   /** The file the container may have written its last words to; at most 4,096 bytes. */
   terminationMessage(jail: JailId, container: JailContainer, attempt: number): Promise<string>
   removeContainer(jail: JailId, containerID: string): Promise<void>
@@ -137,6 +168,13 @@ export interface ContainerHost {
 
 /** Probes and lifecycle hooks that use the network, run from inside the pod's own network namespace. */
 export interface Prober {
-  probe(target: { jail: JailId; containerID: string }, probe: JailProbe): Promise<{ ok: boolean; message: string }>
-  hook(target: { jail: JailId; containerID: string }, handler: JailHandler, timeoutMs: number): Promise<{ ok: boolean; message: string }>
+  probe(
+    target: { jail: JailId; containerID: string },
+    probe: JailProbe,
+  ): Promise<{ ok: boolean; message: string }>
+  hook(
+    target: { jail: JailId; containerID: string },
+    handler: JailHandler,
+    timeoutMs: number,
+  ): Promise<{ ok: boolean; message: string }>
 }

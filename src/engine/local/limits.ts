@@ -1,0 +1,77 @@
+import { assert, GiB, KiB, MiB, SECOND_MS } from '../../stdx/index.ts'
+import { JAIL_BYTES_MAX, TENANT_NETWORK_BYTES_MAX } from '../../jail/index.ts'
+
+// A tenant's socket. All numbers are per tenant.
+export const CONNECTIONS_MAX = 512
+/** Plain requests that are being worked on at once; streams have limits of their own in the engine. */
+export const REQUESTS_CONCURRENT_MAX = 64
+/** Bodies being read or parsed at once. */
+export const REQUEST_BODIES_BYTES_MAX = 64 * MiB
+export const REQUEST_HEAD_TIMEOUT_MS = 10 * SECOND_MS
+export const REQUEST_TIMEOUT_MS = 60 * SECOND_MS
+export const IDLE_CONNECTION_TIMEOUT_MS = 5 * 60 * SECOND_MS
+/** The command of an exec travels in the request line. */
+export const REQUEST_HEAD_BYTES_MAX = 256 * KiB
+export const QUERY_PARAMETERS_MAX = 2_048
+
+// Pods.
+export const PODS_PER_TENANT_MAX = 250
+/** A gVisor sandbox has up to 35 tasks, a pod with conmon and a few processes about as many. */
+export const TASKS_PER_POD = 64
+export const PODS_PER_MACHINE_MAX = 2_000
+/** The unpacked containers, monitors and sandboxes of one pod cost at least this much. */
+export const MEMORY_BYTES_PER_POD = 16 * MiB
+
+// Streams, per tenant.
+export const SESSIONS_MAX = 64
+export const LOG_STREAMS_MAX = 64
+export const WATCHERS_MAX = 16
+
+// Events, per tenant.
+export const EVENTS_KEPT_MAX = 1_000
+export const EVENT_MESSAGE_CHARS_MAX = 1_024
+/** The kubelet lets a pod say 25 things and then one per five minutes; so do we, with a little more patience. */
+export const EVENTS_PER_POD_BURST = 50
+export const EVENTS_PER_POD_REFILL_MS = 60 * SECOND_MS
+/** Events that wait for one slow watcher; older ones are dropped first. */
+export const WATCHER_EVENTS_MAX = 1_000
+
+// Work at once.
+export const STARTS_CONCURRENT_MAX = 8
+export const STARTS_PER_TENANT_CONCURRENT_MAX = 4
+export const PULLS_PER_TENANT_CONCURRENT_MAX = 4
+export const PROBES_PER_TENANT_CONCURRENT_MAX = 8
+
+// Back-offs, those of the kubelet.
+export const BACKOFF_MIN_MS = 10 * SECOND_MS
+export const BACKOFF_MAX_MS = 300 * SECOND_MS
+/** A container that ran this long starts over with the shortest back-off. */
+export const BACKOFF_RESET_MS = 600 * SECOND_MS
+export const SANDBOX_BACKOFF_MIN_MS = 1 * SECOND_MS
+export const REMOVE_BACKOFF_MIN_MS = 1 * SECOND_MS
+/** After a preStop hook a container still has this long, however little of its grace period is left. */
+export const GRACE_AFTER_HOOK_MIN_MS = 2 * SECOND_MS
+/** Pulling 1 GiB over a slow line. */
+export const PULL_TIMEOUT_MS = 30 * 60 * SECOND_MS
+export const START_TIMEOUT_MS = 2 * 60 * SECOND_MS
+/** A hook of a container; the kubelet knows no limit, but a hook that never ends would hold the pod for ever. */
+export const HOOK_TIMEOUT_MS = 10 * 60 * SECOND_MS
+
+// Texts.
+export const TERMINATION_MESSAGE_BYTES_MAX = 4_096
+export const TERMINATION_MESSAGE_FROM_LOG_BYTES_MAX = 2_048
+export const TERMINATION_MESSAGE_FROM_LOG_LINES_MAX = 80
+export const PROBE_MESSAGE_CHARS_MAX = 1_024
+
+// Probes over the network.
+export const PROBE_ANSWER_BYTES_MAX = 10 * KiB
+export const PROBE_HEAD_BYTES_MAX = 16 * KiB
+export const PROBE_TIMEOUT_MS_MAX = 5 * 60 * SECOND_MS
+export const GRPC_ANSWER_BYTES_MAX = 1 * KiB
+
+/** setTimeout takes no more. */
+export const TIMER_MS_MAX = 2 ** 31 - 1
+
+assert(REQUEST_BODIES_BYTES_MAX >= 2 * Math.max(JAIL_BYTES_MAX, TENANT_NETWORK_BYTES_MAX))
+assert(PODS_PER_TENANT_MAX <= PODS_PER_MACHINE_MAX)
+assert(EVENTS_KEPT_MAX * EVENT_MESSAGE_CHARS_MAX * 2 < GiB / 256)
