@@ -215,9 +215,8 @@ class TenantSession {
     this.requests++
     try {
       const value = await work()
-      if (value === undefined)
-        response.writeHead(code, { 'content-length': code === 204 ? undefined : 0 }).end()
-      else sendJson(response, code, value)
+      if (value !== undefined) sendJson(response, code, value)
+      else response.writeHead(code, code === 204 ? {} : { 'content-length': 0 }).end()
     } finally {
       this.requests--
     }
