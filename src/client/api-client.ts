@@ -31,13 +31,20 @@ export type PatchType =
  */
 export interface ApiClient {
   get<T extends KubeObject>(kind: KindRef<T>, ref: ObjectRef): Promise<T>
-  list<T extends KubeObject>(kind: KindRef<T>, options?: ListOptions): Promise<{ items: T[]; metadata: ListMeta }>
+  list<T extends KubeObject>(
+    kind: KindRef<T>,
+    options?: ListOptions,
+  ): Promise<{ items: T[]; metadata: ListMeta }>
   /** Changes after `resourceVersion`, with bookmarks. Throws ApiError `Expired` when that is too long ago. */
   watch<T extends KubeObject>(
     kind: KindRef<T>,
     options: ListOptions & { resourceVersion: string; signal: AbortSignal },
   ): AsyncIterable<WatchEvent<T>>
-  create<T extends KubeObject>(kind: KindRef<T>, object: unknown, options?: { subresource?: string; ref?: ObjectRef }): Promise<T>
+  create<T extends KubeObject>(
+    kind: KindRef<T>,
+    object: unknown,
+    options?: { subresource?: string; ref?: ObjectRef },
+  ): Promise<T>
   update<T extends KubeObject>(kind: KindRef<T>, object: T, options?: { subresource?: string }): Promise<T>
   patch<T extends KubeObject>(
     kind: KindRef<T>,
