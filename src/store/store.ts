@@ -6,11 +6,22 @@ import type { KubeObject } from '../api/index.ts'
  */
 export type StoreKey = `${string}/${string}/${string}`
 
-/** One object at one revision. `object` is frozen and carries `metadata.resourceVersion`. */
-export type StoredObject = { key: StoreKey; revision: number; object: KubeObject }
+/**
+ * One object at one revision. `object` is frozen deep and carries `metadata.resourceVersion`; `json()` is its text,
+ * kept, so that an answer need not be rendered again.
+ */
+export type StoredObject = { key: StoreKey; revision: number; object: KubeObject; json(): string }
 
 export type StoreEvent =
-  | { type: 'PUT'; key: StoreKey; revision: number; object: KubeObject; previous: KubeObject | undefined }
+  | {
+      type: 'PUT'
+      key: StoreKey
+      revision: number
+      object: KubeObject
+      previous: KubeObject | undefined
+      /** The text of `object`. */
+      json(): string
+    }
   /** `revision` is that of the deletion; `previous` is the last state. */
   | { type: 'DELETE'; key: StoreKey; revision: number; previous: KubeObject }
   /** Everything up to and including `revision` has been delivered. */
@@ -27,11 +38,17 @@ export class RevisionConflict extends Error {
   }
 }
 
-/** The revision asked for is older than the history that is kept. */
+/** The revision asked for is older than the history that is kept, or was never reached: start with a new list. */
 export class RevisionCompacted extends Error {}
 
-/** The partition is full; nothing was written. */
+/** A limit of the partition is reached; nothing was written. The message may be shown to the tenant. */
 export class StoreFull extends Error {}
+
+/** The disk or the writer failed, or the store is closed. The write it answers was not acknowledged. */
+export class StoreUnavailable extends Error {}
+
+/** The partition cannot be opened: wrong key, or its bytes are not those that were written. */
+export class StoreCorrupt extends Error {}
 
 /**
  * All objects of one tenant. Reads are from memory and show only what is durable; a write resolves once it is on
@@ -62,6 +79,7 @@ export interface Store extends AsyncDisposable {
    * `metadata.resourceVersion`.
    * @throws {RevisionConflict} also when an earlier write of the same key is still on its way: read again after `settled`.
    * @throws {StoreFull}
+   * @throws {StoreUnavailable}
    */
   put(key: StoreKey, object: KubeObject, expected: number): Promise<StoredObject>
 
@@ -73,7 +91,13 @@ export interface Store extends AsyncDisposable {
 
   /**
    * Every change under `prefix` after `after`, in order, without gaps. A reader that is too slow gets an error.
-   * @throws {RevisionCompacted} when the history does not reach back that far.
+   * PROGRESS comes once everything that already happened is delivered, and later when other keys changed. Ends when
+   * `signal` aborts or the store closes; a watch that nobody iterates is kept until then. Iterate once.
+   * @throws {RevisionCompacted} at once when the history does not reach back that far, later when the reader is too slow.
+   * @throws {StoreFull} when there are too many watches.
    */
   watch(prefix: string, options: { after: number; signal: AbortSignal }): AsyncIterable<StoreEvent>
+
+  /** Waits for writes on their way, ends every watch and gives the file back. Safe to repeat. */
+  close(): Promise<void>
 }
