@@ -89,7 +89,7 @@ async function check(model: Model, { store, follower }: Real) {
   assert.deepEqual([...follower.state].sort(), stateOf(model).sort())
 }
 
-class Put implements fc.AsyncCommand<Model, Real, true> {
+class Put implements fc.AsyncCommand<Model, Real> {
   readonly key: StoreKey
   readonly value: string
   readonly stale: boolean
@@ -111,7 +111,7 @@ class Put implements fc.AsyncCommand<Model, Real, true> {
   toString = () => `put ${this.key} ${this.stale ? 'stale' : ''}`
 }
 
-class Delete implements fc.AsyncCommand<Model, Real, true> {
+class Delete implements fc.AsyncCommand<Model, Real> {
   readonly key: StoreKey
   constructor(key: StoreKey) {
     this.key = key
@@ -125,7 +125,7 @@ class Delete implements fc.AsyncCommand<Model, Real, true> {
   toString = () => `delete ${this.key}`
 }
 
-class Burst implements fc.AsyncCommand<Model, Real, true> {
+class Burst implements fc.AsyncCommand<Model, Real> {
   readonly keys: StoreKey[]
   constructor(keys: StoreKey[]) {
     this.keys = keys
@@ -149,7 +149,7 @@ class Burst implements fc.AsyncCommand<Model, Real, true> {
   toString = () => `burst ${this.keys.join(' ')}`
 }
 
-class List implements fc.AsyncCommand<Model, Real, true> {
+class List implements fc.AsyncCommand<Model, Real> {
   readonly prefix: string
   readonly limit: number
   readonly back: number
@@ -186,7 +186,7 @@ class List implements fc.AsyncCommand<Model, Real, true> {
   toString = () => `list ${this.prefix} limit ${this.limit} back ${this.back}`
 }
 
-class Reopen implements fc.AsyncCommand<Model, Real, true> {
+class Reopen implements fc.AsyncCommand<Model, Real> {
   check = () => true
   async run(model: Model, real: Real) {
     await real.store.close()
@@ -212,7 +212,7 @@ test('a store behaves like a map with revisions, whatever is done to it in whate
       fc.constantFrom('x', 'y', 'é', '\u{1F600}'),
     )
     .map((parts) => parts.join('/') as StoreKey)
-  const commands = fc.commands<Model, Real, true>(
+  const commands = fc.commands<Model, Real, false>(
     [
       fc.tuple(key, fc.string(), fc.boolean()).map(([k, value, stale]) => new Put(k, value, stale)),
       fc.tuple(key, fc.string()).map(([k, value]) => new Put(k, value, false)),
