@@ -42,7 +42,11 @@ export async function serveControl(socketPath: string, hosts: ControlPlaneHost, 
         chunks.push(chunk as Buffer)
       }
       const body = JSON.parse(Buffer.concat(chunks).toString()) as { dataKey: string; isolationClass: string } // root speaks
-      await hosts.host({ tenant, dataKey: new Uint8Array(Buffer.from(body.dataKey, 'base64')), isolationClass: body.isolationClass })
+      await hosts.host({
+        tenant,
+        dataKey: new Uint8Array(Buffer.from(body.dataKey, 'base64')),
+        isolationClass: body.isolationClass,
+      })
       answer(200, {})
     }
     handle().catch((error: unknown) => {
@@ -58,25 +62,52 @@ export async function serveControl(socketPath: string, hosts: ControlPlaneHost, 
 }
 
 /** Asks a worker to host a tenant; resolves once its API answers. */
-export async function requestHosting(socketPath: string, { tenant, dataKey, isolationClass }: HostRequest, signal: AbortSignal): Promise<void> {
+export async function requestHosting(
+  socketPath: string,
+  { tenant, dataKey, isolationClass }: HostRequest,
+  signal: AbortSignal,
+): Promise<void> {
   const body = JSON.stringify({ dataKey: Buffer.from(dataKey).toString('base64'), isolationClass })
   await call(socketPath, 'PUT', tenant, body, signal)
 }
 
-export async function requestUnhosting(socketPath: string, tenant: TenantName, signal: AbortSignal): Promise<void> {
+export async function requestUnhosting(
+  socketPath: string,
+  tenant: TenantName,
+  signal: AbortSignal,
+): Promise<void> {
   await call(socketPath, 'DELETE', tenant, '', signal)
 }
 
-function call(socketPath: string, method: string, tenant: TenantName, body: string, signal: AbortSignal): Promise<void> {
+function call(
+  socketPath: string,
+  method: string,
+  tenant: TenantName,
+  body: string,
+  signal: AbortSignal,
+): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
-  const req = request({ socketPath, method, path: `/v1/tenants/${tenant}`, signal, headers: { 'content-type': 'application/json' } }, (res) => {
-    let text = ''
-    res.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
-    res.on('error', reject)
-    res.on('end', () =>
-      res.statusCode === 200 ? resolve() : reject(new Error(`The control planes' host answered ${res.statusCode} about "${tenant}": ${text}`)),
-    )
-  })
+  const req = request(
+    {
+      socketPath,
+      method,
+      path: `/v1/tenants/${tenant}`,
+      signal,
+      headers: { 'content-type': 'application/json' },
+    },
+    (res) => {
+      let text = ''
+      res.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
+      res.on('error', reject)
+      res.on('end', () =>
+        res.statusCode === 200
+          ? resolve()
+          : reject(
+              new Error(`The control planes' host answered ${res.statusCode} about "${tenant}": ${text}`),
+            ),
+      )
+    },
+  )
   req.on('error', reject)
   req.end(body)
   return promise

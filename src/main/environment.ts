@@ -43,7 +43,13 @@ export function runProgram(
 
 /** The environment a daemon of this instance is started with: the layout, and nothing of the operator's shell. */
 export function daemonEnvironment(env: NodeJS.ProcessEnv): Record<string, string> {
-  const kept = ['BULKHEAD_INSTANCE', 'BULKHEAD_SLOT', 'BULKHEAD_STATE_DIR', 'BULKHEAD_ADDRESS', 'BULKHEAD_PORT']
+  const kept = [
+    'BULKHEAD_INSTANCE',
+    'BULKHEAD_SLOT',
+    'BULKHEAD_STATE_DIR',
+    'BULKHEAD_ADDRESS',
+    'BULKHEAD_PORT',
+  ]
   const layout = kept.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]]))
   return { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...(Object.fromEntries(layout) as Record<string, string>) }
 }
@@ -51,6 +57,7 @@ export function daemonEnvironment(env: NodeJS.ProcessEnv): Record<string, string
 /** @throws when a daemon was started by hand without what the agent passes to it. */
 export function requiredEnvironment(name: string): string {
   const value = process.env[name]
-  if (value === undefined || value === '') throw new Error(`${name} is not set; this program is started by the node agent`)
+  if (value === undefined || value === '')
+    throw new Error(`${name} is not set; this program is started by the node agent`)
   return value
 }

@@ -1,3 +1,19 @@
 // The engine of this machine: pods as real containers, one socket per tenant.
 export type { TenantPlacement } from './parts.ts'
 export { serveEngine, type EngineServer } from './server.ts'
+export type { Images, PodNetwork, ContainerHost } from './parts.ts'
+export { createImages, type TenantImages } from './host/images/images.ts'
+export { Puller, servePuller } from './images/puller.ts'
+export { Daemons, type DaemonSpec } from './host/daemons.ts'
+export {
+  assertIdsAreFree,
+  ensureDaemonUsers,
+  ensureDirectory,
+  ensureRunDir,
+  removeDaemonUsers,
+  removeRunDir,
+  stateDirectories,
+  type DaemonUsers,
+  type LinuxUser,
+} from './host/machine.ts'
+export { parsePlacementRequest, type PlacementRequest, Placements } from './host/placements.ts'

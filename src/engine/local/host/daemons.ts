@@ -1,7 +1,18 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { closeSync, openSync, readFileSync, rmSync, writeFileSync, statSync, ftruncateSync, mkdirSync, renameSync } from 'node:fs'
-import { dirname } from 'node:path'
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  statSync,
+  ftruncateSync,
+  mkdirSync,
+  renameSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { type Layout, paths } from '../../../api/index.ts'
 import { type Clock, type Logger, MiB, until } from '../../../stdx/index.ts'
 
@@ -16,6 +27,8 @@ export type DaemonSpec = {
   cwd: string
   /** Path of a network namespace to start it in. */
   netns?: string
+  /** Only for the node agent itself. */
+  privileged?: true
 }
 
 type DaemonRecord = { pid: number; startTicks: string; fingerprint: string }
@@ -65,6 +78,20 @@ export class Daemons {
     rmSync(paths.daemonRecord(this.layout, name), { force: true })
   }
 
+  /** Stops caring for a daemon without stopping it. */
+  release(name: string): void {
+    for (const cancel of this.wanted.get(name)?.cancel ?? []) cancel()
+    this.wanted.delete(name)
+  }
+
+  /** Stops every daemon that was ever started for this layout and is still there. */
+  async stopAll(): Promise<void> {
+    const names = readdirSync(join(this.layout.runDir, 'daemons'), { withFileTypes: true })
+      .filter((entry) => entry.isFile() && entry.name.endsWith('.json'))
+      .map((entry) => entry.name.slice(0, -'.json'.length))
+    await Promise.all(names.map((name) => this.stop(name)))
+  }
+
   pid(name: string): number | undefined {
     const record = this.record(name)
     return record && isAlive(record) ? record.pid : undefined
@@ -86,15 +113,24 @@ export class Daemons {
       '--',
     ]
     const enter = spec.netns === undefined ? [] : ['nsenter', `--net=${spec.netns}`, '--']
-    const [program = 'false', ...args] = [...enter, ...drop, ...spec.command]
-    const child = spawn(program, args, { detached: true, stdio: ['ignore', log, log], env: spec.env, cwd: spec.cwd })
+    const [program = 'false', ...args] = [...enter, ...(spec.privileged ? [] : drop), ...spec.command]
+    const child = spawn(program, args, {
+      detached: true,
+      stdio: ['ignore', log, log],
+      env: spec.env,
+      cwd: spec.cwd,
+    })
     closeSync(log)
     child.unref()
     const startedMs = this.clock.nowMs()
     child.once('error', (error) => this.ended(spec, startedMs, error.message))
     child.once('exit', (code, signal) => this.ended(spec, startedMs, signal ?? `exit code ${code}`))
     if (child.pid === undefined) return
-    const record: DaemonRecord = { pid: child.pid, startTicks: startTicks(child.pid) ?? '', fingerprint: fingerprint(spec) }
+    const record: DaemonRecord = {
+      pid: child.pid,
+      startTicks: startTicks(child.pid) ?? '',
+      fingerprint: fingerprint(spec),
+    }
     const path = paths.daemonRecord(this.layout, spec.name)
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
     writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 })
@@ -118,7 +154,11 @@ export class Daemons {
     if (wanted?.spec !== spec) return
     if (this.clock.nowMs() - startedMs > STABLE_MS) wanted.delayMs = RESTART_DELAY_FIRST_MS
     this.log.warn('daemon ended, will start again', { daemon: spec.name, why, inMs: wanted.delayMs })
-    wanted.cancel.splice(0, Infinity, this.clock.after(wanted.delayMs, () => this.start(spec)))
+    wanted.cancel.splice(
+      0,
+      Infinity,
+      this.clock.after(wanted.delayMs, () => this.start(spec)),
+    )
     wanted.delayMs = Math.min(wanted.delayMs * 2, RESTART_DELAY_MAX_MS)
   }
 

@@ -14,12 +14,27 @@ export type DaemonUsers = Record<keyof typeof DAEMON_USERS, LinuxUser>
 export function ensureDaemonUsers(): DaemonUsers {
   const users = Object.entries(DAEMON_USERS).map(([role, name]) => {
     if (!findUser(name))
-      execFileSync('useradd', ['--system', '--user-group', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', name])
+      execFileSync('useradd', [
+        '--system',
+        '--user-group',
+        '--no-create-home',
+        '--home-dir',
+        '/nonexistent',
+        '--shell',
+        '/usr/sbin/nologin',
+        name,
+      ])
     const user = findUser(name)
     if (!user) throw new Error(`Cannot make the Linux user "${name}"`)
     return [role, user]
   })
   return Object.fromEntries(users) as DaemonUsers // one entry per key of DAEMON_USERS
+}
+
+/** Requires: no process of theirs runs and no file of theirs matters any more. */
+export function removeDaemonUsers(): void {
+  for (const name of Object.values(DAEMON_USERS))
+    if (findUser(name)) execFileSync('userdel', [name], { stdio: 'ignore' })
 }
 
 function findUser(name: string): LinuxUser | undefined {
@@ -38,10 +53,19 @@ export function ensureRunDir(layout: Layout): void {
   mkdirSync(layout.runDir, { recursive: true, mode: 0o755 })
   if (isMountPoint(layout.runDir)) {
     if (statfsSync(layout.runDir).type !== TMPFS_MAGIC)
-      throw new Error(`"${layout.runDir}" is a mount that is not tmpfs; secrets of pods must not reach a disk`)
+      throw new Error(
+        `"${layout.runDir}" is a mount that is not tmpfs; secrets of pods must not reach a disk`,
+      )
     return
   }
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `mode=0755,nosuid,nodev,size=${RUN_DIR_BYTES_MAX}`, `bulkhead-${layout.instance}`, layout.runDir])
+  execFileSync('mount', [
+    '-t',
+    'tmpfs',
+    '-o',
+    `mode=0755,nosuid,nodev,size=${RUN_DIR_BYTES_MAX}`,
+    `bulkhead-${layout.instance}`,
+    layout.runDir,
+  ])
   execFileSync('mount', ['--make-private', layout.runDir])
 }
 
@@ -58,7 +82,10 @@ export function isMountPoint(path: string): boolean {
 }
 
 /** Makes a directory belong to exactly this owner, with exactly this mode. Parents are made for root, traversable. */
-export function ensureDirectory(path: string, { uid = 0, gid = 0, mode }: { uid?: number; gid?: number; mode: number }): void {
+export function ensureDirectory(
+  path: string,
+  { uid = 0, gid = 0, mode }: { uid?: number; gid?: number; mode: number },
+): void {
   if (!existsSync(dirname(path))) ensureDirectory(dirname(path), { mode: 0o711 })
   mkdirSync(path, { recursive: true, mode: 0o700 })
   chownSync(path, uid, gid)
@@ -72,7 +99,9 @@ export function assertIdsAreFree(layout: Layout, idsEnd: number): void {
     for (const line of readFileSync(file, 'utf8').split('\n')) {
       const [name, , id] = line.split(':')
       if (id !== undefined && overlaps(Number(id), Number(id) + 1))
-        throw new Error(`"${name}" in ${file} has the id ${id}, inside the range from ${layout.podUidBase} that pods use`)
+        throw new Error(
+          `"${name}" in ${file} has the id ${id}, inside the range from ${layout.podUidBase} that pods use`,
+        )
     }
   }
   for (const file of ['/etc/subuid', '/etc/subgid']) {
@@ -80,19 +109,23 @@ export function assertIdsAreFree(layout: Layout, idsEnd: number): void {
     for (const line of readFileSync(file, 'utf8').split('\n')) {
       const [name, from, count] = line.split(':')
       if (count !== undefined && overlaps(Number(from), Number(from) + Number(count)))
-        throw new Error(`"${name}" has ids from ${from} in ${file}, inside the range from ${layout.podUidBase} that pods use`)
+        throw new Error(
+          `"${name}" has ids from ${from} in ${file}, inside the range from ${layout.podUidBase} that pods use`,
+        )
     }
   }
 }
 
 export function stateDirectories(layout: Layout, users: DaemonUsers): void {
   ensureDirectory(layout.stateDir, { mode: 0o711 })
-  for (const dir of ['tenants', 'images', 'pki', 'audit']) ensureDirectory(join(layout.stateDir, dir), { mode: 0o711 })
+  for (const dir of ['tenants', 'images', 'pki', 'audit'])
+    ensureDirectory(join(layout.stateDir, dir), { mode: 0o711 })
   for (const dir of ['keys', 'logs']) ensureDirectory(join(layout.stateDir, dir), { mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'images/blobs'), { ...users.images, mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'audit/gateway'), { ...users.gateway, mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'platform'), { ...users.platform, mode: 0o700 })
-  for (const dir of ['node', 'cp', 'worker', 'pods']) ensureDirectory(join(layout.runDir, dir), { mode: 0o711 })
+  for (const dir of ['node', 'cp', 'worker', 'pods'])
+    ensureDirectory(join(layout.runDir, dir), { mode: 0o711 })
   ensureDirectory(join(layout.runDir, 'daemons'), { mode: 0o700 })
   ensureDirectory(join(layout.runDir, 'images'), { ...users.images, mode: 0o700 })
   ensureDirectory(join(layout.runDir, 'dns'), { ...users.dns, mode: 0o700 })

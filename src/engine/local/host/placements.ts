@@ -1,7 +1,24 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, openSync, closeSync, fsyncSync, readFileSync, renameSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  existsSync,
+  openSync,
+  closeSync,
+  fsyncSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
-import { IDS_PER_TENANT, type Layout, parseTenantName, PLATFORM_TENANT, type TenantName } from '../../../api/index.ts'
+import {
+  IDS_PER_TENANT,
+  type Layout,
+  parseTenantName,
+  PLATFORM_TENANT,
+  type TenantName,
+} from '../../../api/index.ts'
 import { createDataKey, unwrapKey, wrapKey } from '../../../store/index.ts'
 import type { TenantPlacement } from '../parts.ts'
 
@@ -19,8 +36,15 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
   const unknown = Object.keys(rest)
   if (unknown.length > 0) throw new TypeError(`A placement has no field "${unknown[0]}"`)
   const known = CLASSES.find((name) => name === isolationClass)
-  if (!known) throw new TypeError(`The isolation class ${JSON.stringify(isolationClass)} is none of ${CLASSES.join(', ')}`)
-  if (!Array.isArray(registries) || registries.length > REGISTRIES_MAX || !registries.every((r) => typeof r === 'string' && /^[a-zA-Z0-9.:/_-]{1,255}$/.test(r)))
+  if (!known)
+    throw new TypeError(
+      `The isolation class ${JSON.stringify(isolationClass)} is none of ${CLASSES.join(', ')}`,
+    )
+  if (
+    !Array.isArray(registries) ||
+    registries.length > REGISTRIES_MAX ||
+    !registries.every((r) => typeof r === 'string' && /^[a-zA-Z0-9.:/_-]{1,255}$/.test(r))
+  )
     throw new TypeError(`"registries" must be at most ${REGISTRIES_MAX} strings of HOST[:PORT][/PATH]`)
   return { isolationClass: known, registries: registries as string[] }
 }
@@ -37,16 +61,28 @@ export class Placements {
   private saved: Saved
   private readonly kek: Uint8Array
 
-  constructor({ layout, platformUid, workerUid }: { layout: Layout; platformUid: number; workerUid: number }) {
+  constructor({
+    layout,
+    platformUid,
+    workerUid,
+  }: {
+    layout: Layout
+    platformUid: number
+    workerUid: number
+  }) {
     this.layout = layout
     this.platformUid = platformUid
     this.workerUid = workerUid
     this.kek = loadOrCreateKek(join(layout.stateDir, 'kek'))
-    this.saved = existsSync(this.file) ? (JSON.parse(readFileSync(this.file, 'utf8')) as Saved) : { nextIndex: 0, tenants: {} } // our own file, root only
+    this.saved = existsSync(this.file)
+      ? (JSON.parse(readFileSync(this.file, 'utf8')) as Saved)
+      : { nextIndex: 0, tenants: {} } // our own file, root only
   }
 
   all(): TenantPlacement[] {
-    return Object.entries(this.saved.tenants).map(([name, saved]) => this.placement(parseTenantName(name), saved))
+    return Object.entries(this.saved.tenants).map(([name, saved]) =>
+      this.placement(parseTenantName(name), saved),
+    )
   }
 
   get(tenant: TenantName): TenantPlacement | undefined {
@@ -57,7 +93,10 @@ export class Placements {
   ensure(tenant: TenantName, request: PlacementRequest): TenantPlacement {
     const known = this.get(tenant)
     const index = known?.index ?? this.saved.nextIndex
-    if (index >= this.layout.tenantsMax) throw new RangeError(`This machine has had ${this.layout.tenantsMax} tenants and has no uid range left for "${tenant}"`)
+    if (index >= this.layout.tenantsMax)
+      throw new RangeError(
+        `This machine has had ${this.layout.tenantsMax} tenants and has no uid range left for "${tenant}"`,
+      )
     const tenants = { ...this.saved.tenants, [tenant]: { ...request, index } }
     // The key first: a placement without its key could not be opened, a key without a placement harms nobody.
     if (!known) this.createKey(tenant)
@@ -86,7 +125,10 @@ export class Placements {
     return { controlPlaneUid: this.platformUid }
   }
 
-  private placement(tenant: TenantName, { index, isolationClass, registries }: PlacementRequest & { index: number }): TenantPlacement {
+  private placement(
+    tenant: TenantName,
+    { index, isolationClass, registries }: PlacementRequest & { index: number },
+  ): TenantPlacement {
     const ownProcess = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
     return {
       tenant,
@@ -119,10 +161,12 @@ export class Placements {
 function loadOrCreateKek(path: string): Uint8Array {
   if (!existsSync(path)) writeDurably(path, randomBytes(KEK_BYTES))
   const { mode, uid } = statSync(path)
-  if (uid !== 0 && uid !== process.getuid?.()) throw new Error(`The platform's key "${path}" belongs to uid ${uid}`)
+  if (uid !== 0 && uid !== process.getuid?.())
+    throw new Error(`The platform's key "${path}" belongs to uid ${uid}`)
   if ((mode & 0o077) !== 0) throw new Error(`The platform's key "${path}" can be read by others than root`)
   const kek = readFileSync(path)
-  if (kek.length !== KEK_BYTES) throw new Error(`The platform's key "${path}" has ${kek.length} bytes instead of ${KEK_BYTES}`)
+  if (kek.length !== KEK_BYTES)
+    throw new Error(`The platform's key "${path}" has ${kek.length} bytes instead of ${KEK_BYTES}`)
   return new Uint8Array(kek)
 }
 

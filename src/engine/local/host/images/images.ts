@@ -22,6 +22,9 @@ const UNPACK_PROGRAM = fileURLToPath(new URL('unpack-main.ts', import.meta.url))
 /** What a tenant's reference was pinned to, kept so that `IfNotPresent` means the same image after a restart. */
 type Pins = Record<string, PulledImage>
 
+/** Images with what the agent needs besides: a start, and an end per tenant. */
+export type TenantImages = Images & { start(): Promise<void>; removeTenant(tenant: string): Promise<void> }
+
 /**
  * Images on this machine: asks the unprivileged puller for blobs, checks each against its digest while it goes into the
  * unpacker, and keeps layers as root-owned directories. Pins belong to a tenant: that another tenant pulled an image
@@ -33,7 +36,7 @@ export function createImages({
 }: {
   layout: Layout
   log: Logger
-}): Images & { removeTenant(tenant: string): Promise<void>; start(): Promise<void> } {
+}): TenantImages {
   const blobsDir = join(layout.stateDir, 'images/blobs')
   const layersDir = join(layout.stateDir, 'images/layers')
   const pinsDir = join(layout.stateDir, 'images/pins')

@@ -1,0 +1,248 @@
+import { existsSync, writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { type Layout, parseTenantName, paths } from '../api/index.ts'
+import { ApiRefusal, ControlPlaneClient, readKubeconfig } from './platform-client.ts'
+import { printable, renderTable } from './table.ts'
+import { applyTenants, issueKubeconfig, listTenants, TENANTS_PATH, untilTenantReady } from './tenants.ts'
+
+/** What the command needs of the machine; the program wires it. Each prints its own progress. */
+export type Machine = {
+  up(): Promise<void>
+  /** Stops pods and daemons; everything durable stays. */
+  down(): Promise<void>
+  /** Removes everything that the platform made on this machine. */
+  reset(): Promise<void>
+  status(): Promise<{ daemons: { name: string; pid?: number; user: string }[] }>
+  demo(options: { wait: boolean }): Promise<number>
+  verify(options: { json: boolean }): Promise<number>
+}
+
+export type CliDeps = {
+  layout: Layout
+  machine: Machine
+  print: (text: string) => void
+  printError: (text: string) => void
+  version: string
+}
+
+const HELP = `bulkhead: many tenants on one machine, each with a Kubernetes of its own, provably apart
+
+Usage: bulkhead COMMAND
+
+On this machine
+  up                        start the platform, or take over what runs
+  down                      stop pods and daemons; everything durable stays
+  reset --yes               remove everything that the platform made here
+  status                    which daemons run, and as whom
+  demo [--no-wait]          two tenants with real workloads, attacks between them, and the proof
+  verify [-o json]          observe how tenants are kept apart; fails if a layer is missing
+
+Tenants
+  tenant list               tenants, their isolation class and why
+  tenant apply -f FILE      create or change tenants
+  tenant delete NAME --yes  remove a tenant with its pods, its data and its key
+  kubeconfig TENANT [--user NAME] [--group GROUP]... [--namespace NS] [-f FILE]
+                            a kubeconfig for stock kubectl and Helm
+
+  version, help
+`
+
+/** Runs one command. Returns the exit code: 0 done, 1 failed or refused, 2 wrong usage. */
+export async function runCli(argv: readonly string[], deps: CliDeps): Promise<number> {
+  try {
+    return await dispatch(argv, deps)
+  } catch (error) {
+    if (error instanceof UsageError) {
+      deps.printError(`bulkhead: ${error.message}\nRun "bulkhead help" for what there is.`)
+      return 2
+    }
+    deps.printError(`bulkhead: ${describe(error)}`)
+    return 1
+  }
+}
+
+class UsageError extends Error {}
+
+/** The chain of causes in one line each, without stack traces. */
+function describe(error: unknown): string {
+  if (error instanceof ApiRefusal) return printable(error.message)
+  if (!(error instanceof Error)) return String(error)
+  const cause = error.cause === undefined ? '' : `\n  because: ${describe(error.cause)}`
+  return `${printable(error.message)}${cause}`
+}
+
+async function dispatch(argv: readonly string[], deps: CliDeps): Promise<number> {
+  const [noun = 'help', ...rest] = argv
+  const { machine, print } = deps
+  switch (noun) {
+    case 'help':
+    case '--help':
+    case '-h':
+      print(HELP.trimEnd())
+      return 0
+    case 'version':
+    case '--version':
+      print(`bulkhead ${deps.version}`)
+      return 0
+    case 'up':
+      options(rest, {})
+      await machine.up()
+      return 0
+    case 'down':
+      options(rest, {})
+      await machine.down()
+      return 0
+    case 'reset':
+      if (options(rest, { yes: { type: 'boolean' } }).values['yes'] !== true)
+        throw new UsageError(
+          `reset destroys every tenant, its data and its keys under "${deps.layout.stateDir}"; say --yes if that is meant`,
+        )
+      await machine.reset()
+      return 0
+    case 'status':
+      options(rest, {})
+      return status(deps)
+    case 'demo':
+      return machine.demo({
+        wait: options(rest, { 'no-wait': { type: 'boolean' } }).values['no-wait'] !== true,
+      })
+    case 'verify': {
+      const output = options(rest, { output: { type: 'string', short: 'o' } }).values['output']
+      if (output !== undefined && output !== 'json')
+        throw new UsageError(`verify knows the output "json", not "${String(output)}"`)
+      return machine.verify({ json: output === 'json' })
+    }
+    case 'tenant':
+      return tenant(rest, deps)
+    case 'kubeconfig':
+      return kubeconfig(rest, deps)
+    default:
+      throw new UsageError(`there is no command "${printable(noun)}"`)
+  }
+}
+
+type OptionSpec = NonNullable<Parameters<typeof parseArgs>[0]>['options']
+
+function options(argv: readonly string[], spec: NonNullable<OptionSpec>, positionalsMax = 0) {
+  try {
+    const parsed = parseArgs({ args: [...argv], options: spec, allowPositionals: true, strict: true })
+    if (parsed.positionals.length > positionalsMax)
+      throw new UsageError(`"${parsed.positionals[positionalsMax]}" is too much`)
+    return parsed
+  } catch (error) {
+    if (error instanceof UsageError) throw error
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+function platformClient({ layout }: CliDeps): ControlPlaneClient {
+  const path = process.env['BULKHEAD_OPERATOR_KUBECONFIG'] ?? paths.operatorKubeconfig(layout)
+  if (!existsSync(path))
+    throw new Error(
+      `There is no operator's kubeconfig at "${path}"; start the platform with "bulkhead up", or set BULKHEAD_OPERATOR_KUBECONFIG`,
+    )
+  return new ControlPlaneClient(readKubeconfig(path))
+}
+
+async function status(deps: CliDeps): Promise<number> {
+  const { daemons } = await deps.machine.status()
+  deps.print(
+    renderTable(
+      ['DAEMON', 'USER', 'PID', 'STATE'],
+      daemons.map((d) => [d.name, d.user, String(d.pid ?? '-'), d.pid === undefined ? 'stopped' : 'running']),
+    ),
+  )
+  return daemons.length > 0 && daemons.every((d) => d.pid !== undefined) ? 0 : 1
+}
+
+async function tenant(argv: readonly string[], deps: CliDeps): Promise<number> {
+  const [verb, ...rest] = argv
+  switch (verb) {
+    case 'list': {
+      options(rest, {})
+      await using platform = platformClient(deps)
+      const rows = (await listTenants(platform)).map((t) => [
+        t.metadata.name,
+        t.spec.trust ?? '',
+        t.spec.code ?? '',
+        t.status?.isolationClass ?? '',
+        t.status?.phase ?? 'Pending',
+        (t.status?.reasons ?? []).join('; '),
+      ])
+      deps.print(
+        renderTable(
+          ['NAME', 'TRUST', 'CODE', 'CLASS', 'PHASE', 'WHY'],
+          rows.map((row) => row.map(printable)),
+        ),
+      )
+      return 0
+    }
+    case 'apply': {
+      const file = options(rest, { filename: { type: 'string', short: 'f' } }).values['filename']
+      if (typeof file !== 'string') throw new UsageError('tenant apply needs -f FILE')
+      await using platform = platformClient(deps)
+      for (const name of await applyTenants(platform, file)) {
+        const { status } = await untilTenantReady(platform, name)
+        deps.print(
+          `tenant "${name}" is ready: ${status?.isolationClass ?? ''} (${(status?.reasons ?? []).join('; ')})`,
+        )
+      }
+      return 0
+    }
+    case 'delete': {
+      const { values, positionals } = options(rest, { yes: { type: 'boolean' } }, 1)
+      if (positionals[0] === undefined) throw new UsageError('tenant delete needs a NAME')
+      const name = parseTenantName(positionals[0])
+      if (values['yes'] !== true)
+        throw new UsageError(
+          `this destroys tenant "${name}": its pods, its objects, and the key without which its data cannot be read; say --yes if that is meant`,
+        )
+      await using platform = platformClient(deps)
+      await platform.delete(`${TENANTS_PATH}/${name}`)
+      deps.print(`tenant "${name}" is being deleted`)
+      return 0
+    }
+    default:
+      throw new UsageError(
+        verb === undefined ? 'tenant needs list, apply or delete' : `there is no "tenant ${printable(verb)}"`,
+      )
+  }
+}
+
+async function kubeconfig(argv: readonly string[], deps: CliDeps): Promise<number> {
+  const { values, positionals } = options(
+    argv,
+    {
+      user: { type: 'string' },
+      group: { type: 'string', multiple: true },
+      namespace: { type: 'string', short: 'n' },
+      filename: { type: 'string', short: 'f' },
+    },
+    1,
+  )
+  if (positionals[0] === undefined) throw new UsageError('kubeconfig needs a TENANT')
+  const name = parseTenantName(positionals[0])
+  const text = (value: unknown) => (typeof value === 'string' ? value : undefined)
+  const user = text(values['user']) ?? 'admin'
+  const groups = Array.isArray(values['group'])
+    ? values['group'].map(String)
+    : user === 'admin'
+      ? ['bulkhead:tenant-admins']
+      : []
+  const namespace = text(values['namespace'])
+  await using platform = platformClient(deps)
+  const document = await issueKubeconfig(platform, {
+    tenant: name,
+    user,
+    groups,
+    ...(namespace === undefined ? {} : { namespace }),
+  })
+  const file = text(values['filename'])
+  if (file === undefined) {
+    deps.print(document.trimEnd())
+    return 0
+  }
+  writeFileSync(file, document, { mode: 0o600 })
+  deps.print(`kubeconfig for user "${user}" of tenant "${name}" written to ${file}`)
+  return 0
+}

@@ -1,0 +1,19 @@
+/** A table as kubectl prints it: columns as wide as their widest cell, three spaces apart. */
+export function renderTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => (row[i] ?? '').length)))
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, i) => (i === cells.length - 1 ? cell : cell.padEnd(widths[i] ?? 0)))
+      .join('   ')
+      .trimEnd()
+  return [header, ...rows].map(line).join('\n')
+}
+
+/** Text of a tenant for a terminal: control bytes cannot move the cursor or forge a line. */
+export function printable(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- removing them is the point
+  return text.replace(
+    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
+    '\ufffd',
+  )
+}

@@ -1,0 +1,98 @@
+import { readFileSync, statSync } from 'node:fs'
+import { parseAllDocuments } from 'yaml'
+import { parseTenantName } from '../api/index.ts'
+import { createCsr } from '../identity/index.ts'
+import { until } from '../stdx/index.ts'
+import { renderKubeconfig } from './kubeconfig.ts'
+import { DOCUMENTS_MAX, INPUT_FILE_BYTES_MAX } from './limits.ts'
+import type { ControlPlaneClient } from './platform-client.ts'
+
+export const TENANTS_PATH = '/apis/tenancy.bulkhead.dev/v1alpha1/tenants'
+
+/** As the platform's API shows it; every field of status can be absent. */
+export type TenantView = {
+  metadata: { name: string; creationTimestamp?: string }
+  spec: { trust?: string; code?: string }
+  status?: {
+    phase?: string
+    isolationClass?: string
+    reasons?: string[]
+    server?: string
+    placement?: { index?: number; podUidBase?: number; controlPlaneUser?: string }
+    conditions?: { type: string; status: string; reason?: string; message?: string }[]
+  }
+}
+
+export async function listTenants(platform: ControlPlaneClient): Promise<TenantView[]> {
+  return ((await platform.get(TENANTS_PATH)) as { items: TenantView[] }).items
+}
+
+/** Applies every Tenant of a file and returns their names. */
+export async function applyTenants(platform: ControlPlaneClient, file: string): Promise<string[]> {
+  if (statSync(file).size > INPUT_FILE_BYTES_MAX)
+    throw new Error(`"${file}" is larger than ${INPUT_FILE_BYTES_MAX} bytes`)
+  const documents = parseAllDocuments(readFileSync(file, 'utf8'))
+  if (documents.length > DOCUMENTS_MAX) throw new Error(`"${file}" has more than ${DOCUMENTS_MAX} documents`)
+  const tenants = documents.map((document) => {
+    if (document.errors[0]) throw new Error(`"${file}" is not YAML: ${document.errors[0].message}`)
+    const object = document.toJS({ maxAliasCount: 100 }) as {
+      kind?: unknown
+      metadata?: { name?: unknown }
+    } | null
+    if (object?.kind !== 'Tenant')
+      throw new Error(`"${file}" holds a ${JSON.stringify(object?.kind)}; only Tenants can be applied here`)
+    return { name: parseTenantName(object.metadata?.name), object }
+  })
+  for (const { name, object } of tenants) await platform.apply(`${TENANTS_PATH}/${name}`, object)
+  return tenants.map(({ name }) => name)
+}
+
+/** Waits until the platform has placed a tenant; throws its own words when it refuses to. */
+export async function untilTenantReady(
+  platform: ControlPlaneClient,
+  name: string,
+  timeoutMs = 60_000,
+): Promise<TenantView> {
+  return until(
+    async () => {
+      const tenant = (await platform.get(`${TENANTS_PATH}/${name}`)) as TenantView
+      return tenant.status?.phase === 'Ready' ? tenant : undefined
+    },
+    { timeoutMs, everyMs: 50, what: `Tenant "${name}" being ready` },
+  )
+}
+
+/**
+ * A kubeconfig for one user of one tenant. The private key is made here and never leaves; the platform signs a request.
+ */
+export async function issueKubeconfig(
+  platform: ControlPlaneClient,
+  {
+    tenant,
+    user,
+    groups,
+    expirationSeconds,
+    namespace,
+  }: {
+    tenant: string
+    user: string
+    groups: readonly string[]
+    expirationSeconds?: number
+    namespace?: string
+  },
+): Promise<string> {
+  const { csrPem, privateKeyPem } = await createCsr()
+  const answer = (await platform.post(`${TENANTS_PATH}/${tenant}/credentials`, {
+    apiVersion: 'tenancy.bulkhead.dev/v1alpha1',
+    kind: 'TenantCredential',
+    spec: { csr: csrPem, user, groups, ...(expirationSeconds === undefined ? {} : { expirationSeconds }) },
+  })) as { status: { certificate: string; caBundle: string; server: string } }
+  return renderKubeconfig({
+    name: tenant,
+    server: answer.status.server,
+    ca: answer.status.caBundle,
+    certificate: answer.status.certificate,
+    key: privateKeyPem,
+    ...(namespace === undefined ? {} : { namespace }),
+  })
+}

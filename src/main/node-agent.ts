@@ -1,0 +1,163 @@
+import { rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { paths, PLATFORM_TENANT } from '../api/index.ts'
+import {
+  assertIdsAreFree,
+  createContainerHost,
+  createImages,
+  createLocalEngine,
+  createPodNetwork,
+  Daemons,
+  ensureDaemonUsers,
+  ensureDirectory,
+  ensureRunDir,
+  type LinuxUser,
+  Placements,
+  stateDirectories,
+} from '../engine/local/index.ts'
+import { systemClock } from '../stdx/index.ts'
+import { requestHosting } from './control-channel.ts'
+import { daemonEnvironment, runProgram } from './environment.ts'
+import { servePlatformSocket } from './platform-socket.ts'
+import { ensurePki } from './pki.ts'
+import { daemonOf, SHARED_WORKER, TenantHosting, untilSocket } from './tenant-hosting.ts'
+
+/**
+ * The node agent: the one process of ours that is root. It has no network listener. It prepares the machine, starts
+ * the other daemons under their own users, and carries out jails.
+ */
+runProgram('bulkhead-node', async ({ layout, log }) => {
+  if (process.getuid?.() !== 0)
+    throw new Error('The node agent must run as root: it makes namespaces, mounts and rules')
+  process.umask(0o077)
+  const clock = systemClock
+  const users = ensureDaemonUsers()
+  ensureRunDir(layout)
+  assertIdsAreFree(layout, layout.podUidBase + layout.tenantsMax * 65_536)
+  stateDirectories(layout, users)
+  await ensurePki(layout, users)
+
+  const placements = new Placements({ layout, platformUid: users.platform.uid, workerUid: users.worker.uid })
+  const daemons = new Daemons({ layout, clock, log })
+  const daemon = (
+    name: string,
+    program: string,
+    { uid, gid }: LinuxUser,
+    options: { args?: string[]; env?: Record<string, string>; netns?: string } = {},
+  ) =>
+    daemons.ensure({
+      name,
+      command: [process.execPath, fileURLToPath(new URL(program, import.meta.url)), ...(options.args ?? [])],
+      uid,
+      gid,
+      cwd: '/',
+      env: { ...daemonEnvironment(process.env), GATEWAY_UID: String(users.gateway.uid), ...options.env },
+      ...(options.netns === undefined ? {} : { netns: options.netns }),
+    })
+
+  const network = createPodNetwork({ layout, log })
+  const images = createImages({ layout, log })
+  const containers = createContainerHost({ layout, clock, log })
+  await Promise.all([network.ensureNode(), images.start(), daemon('images', 'images.ts', users.images)])
+  await daemon('dns', 'dns.ts', users.dns, { netns: paths.routerNetns(layout) })
+  const runtimes = await containers.runtimes()
+  log.info('runtimes', { runtimes })
+  const engine = createLocalEngine({
+    layout,
+    clock,
+    log,
+    images,
+    network,
+    containers,
+    placement: (tenant) => placements.get(tenant),
+  })
+
+  const hosted = new Map<string, number>()
+  const programs = {
+    async worker(name: string, uid: number) {
+      const directory = dirname(paths.workerControlSocket(layout, name))
+      const running = daemons.pid(daemonOf(name))
+      if (running === undefined) rmSync(join(directory, 'control.sock'), { force: true })
+      ensureDirectory(directory, { uid, gid: uid, mode: 0o700 })
+      await daemon(daemonOf(name), 'worker.ts', { name, uid, gid: uid }, { args: [name] })
+      await untilSocket(paths.workerControlSocket(layout, name), `The control planes' process "${name}"`)
+      const pid = daemons.pid(daemonOf(name))
+      if (pid !== undefined) hosted.set(name, pid)
+    },
+  }
+  const hosting = new TenantHosting({
+    layout,
+    users,
+    placements,
+    network,
+    images,
+    engine,
+    daemons,
+    programs,
+    log,
+  })
+
+  const platformPlane = async () => {
+    const control = paths.workerControlSocket(layout, PLATFORM_TENANT)
+    if (daemons.pid('platform') === undefined) rmSync(control, { force: true })
+    ensureDirectory(dirname(control), { ...users.platform, mode: 0o700 })
+    ensureDirectory(dirname(paths.apiSocket(layout, PLATFORM_TENANT)), {
+      uid: users.platform.uid,
+      gid: users.gateway.gid,
+      mode: 0o2750,
+    })
+    await daemon('platform', 'platform.ts', users.platform)
+    await untilSocket(control, "The platform's control plane")
+    const pid = daemons.pid('platform')
+    await requestHosting(
+      control,
+      { tenant: PLATFORM_TENANT, dataKey: placements.platformDataKey(), isolationClass: 'shared' },
+      AbortSignal.timeout(30_000),
+    )
+    if (pid !== undefined) hosted.set(PLATFORM_TENANT, pid)
+  }
+
+  await engine.start()
+  const platformSocket = await servePlatformSocket({
+    layout,
+    hosting,
+    placements,
+    runtimes,
+    platformUid: users.platform.uid,
+    log,
+  })
+  await programs.worker(SHARED_WORKER, users.worker.uid)
+  await Promise.all([hosting.hostAll(), platformPlane()])
+  await daemon('gateway', 'gateway.ts', users.gateway)
+
+  // A process with control planes that was started anew has forgotten its tenants and their keys: tell it again.
+  let stopped = false
+  const watchWorkers = async () => {
+    for (const [name, pid] of hosted) {
+      const now = daemons.pid(daemonOf(name))
+      if (now === pid) continue
+      if (now === undefined) continue
+      log.warn('control planes have a new process', { worker: name, pid: now })
+      hosted.set(name, now)
+      if (name === PLATFORM_TENANT) await platformPlane()
+      else await hosting.hostAll(name)
+    }
+  }
+  const loop = async () => {
+    await watchWorkers().catch((error: unknown) => log.error('cannot host again', { error }))
+    if (!stopped) setTimeout(() => void loop(), 250)
+  }
+  void loop()
+
+  return {
+    /** Leaves the daemons and the pods running: the next agent takes them over. */
+    async stop() {
+      stopped = true
+      await hosting.close()
+      await engine.stop()
+      platformSocket.close()
+      platformSocket.closeAllConnections()
+    },
+  }
+})

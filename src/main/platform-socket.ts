@@ -1,0 +1,90 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { type Layout, parseTenantName, paths } from '../api/index.ts'
+import { parsePlacementRequest, type Placements } from '../engine/local/index.ts'
+import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
+import type { TenantHosting } from './tenant-hosting.ts'
+
+const REQUEST_BYTES_MAX = 64 * 1024
+
+type Runtimes = Record<
+  'runc' | 'gvisor',
+  { available: true; version: string } | { available: false; why: string }
+>
+
+/** Which isolation classes this machine can keep its word about, and what is missing for the others. */
+function offeredClasses(runtimes: Runtimes) {
+  const runc = runtimes.runc.available ? { available: true } : { available: false, why: runtimes.runc.why }
+  const gvisor = runtimes.gvisor.available
+    ? { available: true }
+    : { available: false, why: runtimes.gvisor.why }
+  const alone = {
+    available: false,
+    why: 'this platform has one machine, and the class needs machines of its own',
+  }
+  return { shared: runc, affinity: alone, sandboxed: gvisor, dedicated: alone }
+}
+
+/** Serves the node agent's platform socket (see ARCHITECTURE.md) to the platform's control plane and to nobody else. */
+export async function servePlatformSocket({
+  layout,
+  hosting,
+  placements,
+  runtimes,
+  platformUid,
+  log,
+}: {
+  layout: Layout
+  hosting: TenantHosting
+  placements: Placements
+  runtimes: Runtimes
+  platformUid: number
+  log: Logger
+}) {
+  const handle = async (req: IncomingMessage, answer: (code: number, body: unknown) => void) => {
+    const url = req.url ?? ''
+    if (req.method === 'GET' && url === '/v1/isolation')
+      return answer(200, { classes: offeredClasses(runtimes) })
+    if (req.method === 'GET' && url === '/v1/tenants') return answer(200, { items: placements.all() })
+    const name = /^\/v1\/tenants\/([a-z0-9-]{1,32})$/.exec(url)?.[1]
+    if (name === undefined) return answer(404, { message: 'not found' })
+    const tenant = parseTenantName(name)
+    if (req.method === 'PUT')
+      return answer(200, await hosting.ensure(tenant, parsePlacementRequest(await readJson(req))))
+    if (req.method !== 'DELETE') return answer(405, { message: 'method not allowed' })
+    await hosting.remove(tenant)
+    answer(202, {})
+  }
+  const server = createServer((req: IncomingMessage, res: ServerResponse) => {
+    const answer = (code: number, body: unknown) => {
+      if (res.headersSent) return
+      res.writeHead(code, { 'content-type': 'application/json' })
+      res.end(JSON.stringify(body))
+    }
+    handle(req, answer).catch((error: unknown) => {
+      const isRefusal = error instanceof TypeError || error instanceof RangeError
+      if (!isRefusal) log.error('request of the platform failed', { url: req.url, error })
+      answer(isRefusal ? 422 : 500, { message: error instanceof Error ? error.message : 'failed' })
+    })
+  })
+  server.on('connection', (socket) => {
+    if (peerCredentials(socket).uid !== platformUid) socket.destroy()
+  })
+  await listenUnix(server, { path: paths.nodePlatformSocket(layout), uid: platformUid, gid: 0 })
+  return server
+}
+
+/** @throws {TypeError} when the body is no JSON. */
+async function readJson(req: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of req) {
+    bytes += (chunk as Buffer).length // no encoding is set, so chunks are Buffers
+    if (bytes > REQUEST_BYTES_MAX) throw new TypeError('The request is too large')
+    chunks.push(chunk as Buffer)
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString())
+  } catch (cause) {
+    throw new TypeError('The request is not JSON', { cause })
+  }
+}
