@@ -1,0 +1,52 @@
+import { spawn } from 'node:child_process'
+import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { HELPER_TIMEOUT_MS } from './limits.ts'
+import { bindMount, unmountAll } from './syscalls.ts'
+import { withDeadline } from '../../../../stdx/index.ts'
+
+export const PINNED = ['user', 'net', 'ipc', 'uts'] as const
+
+/**
+ * Makes the four namespaces of a pod, owned by a user namespace with the uids from `uidBase`, and pins each as a file
+ * in `dir`. A process with threads cannot make user namespaces for itself (unshare(2)), so a short-lived one does.
+ */
+export async function pinNamespaces(dir: string, uidBase: number, idsCount: number): Promise<void> {
+  // `cat` ends with our end of the pipe, so nothing stays behind should we be killed now.
+  const helper = spawn('unshare', ['--user', '--net', '--ipc', '--uts', 'cat'], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  })
+  try {
+    await withDeadline('Making namespaces', HELPER_TIMEOUT_MS, async (signal) => {
+      const errors: Buffer[] = []
+      helper.stderr.on('data', (chunk: Buffer) => errors.push(chunk))
+      helper.stdin.on('error', () => {}) // the exit below says it better
+      helper.stdin.write('\n')
+      // Its echo is the proof that the namespaces are there.
+      const exited = once(helper, 'exit', { signal }).then(() => {
+        throw new Error(`Cannot make namespaces: ${Buffer.concat(errors).toString('utf8').slice(0, 500)}`)
+      })
+      exited.catch(() => {})
+      await Promise.race([once(helper.stdout, 'data', { signal }), exited])
+    })
+    const proc = `/proc/${helper.pid}`
+    writeFileSync(`${proc}/uid_map`, `0 ${uidBase} ${idsCount}\n`)
+    writeFileSync(`${proc}/gid_map`, `0 ${uidBase} ${idsCount}\n`)
+    mkdirSync(dir, { recursive: true, mode: 0o700 })
+    for (const kind of PINNED) {
+      const target = `${dir}/${kind}`
+      if (existsSync(target)) unmountAll(target)
+      closeSync(openSync(target, 'w', 0o400))
+      bindMount(`${proc}/ns/${kind}`, target)
+    }
+  } finally {
+    helper.kill('SIGKILL')
+  }
+}
+
+/** Lets the namespaces go; the kernel removes them with what is in them once no process is left. */
+export function unpinNamespaces(dir: string): void {
+  if (!existsSync(dir)) return
+  for (const kind of PINNED) unmountAll(`${dir}/${kind}`)
+  rmSync(dir, { recursive: true, force: true })
+}

@@ -1,0 +1,113 @@
+import {
+  NETLINK_NETFILTER,
+  NLM_F_ACK,
+  NLM_F_CREATE,
+  type Message,
+  NetlinkSocket,
+  attribute,
+  cstring,
+  mac,
+  nested,
+  u16be,
+  u32,
+  u32be,
+} from './netlink.ts'
+import { type PodElement, TABLE, podMac, tenantMark } from '../../plan/net/index.ts'
+
+const NFNL_SUBSYS_NFTABLES = 10
+const NFNL_MSG_BATCH_BEGIN = 0x10
+const NFNL_MSG_BATCH_END = 0x11
+const NFT_MSG_NEWSETELEM = 12
+const NFT_MSG_DELSETELEM = 14
+const NFPROTO_INET = 1
+const NFTA_SET_ELEM_LIST_TABLE = 1
+const NFTA_SET_ELEM_LIST_SET = 2
+const NFTA_SET_ELEM_LIST_ELEMENTS = 3
+const NFTA_LIST_ELEM = 1
+const NFTA_SET_ELEM_KEY = 1
+const NFTA_SET_ELEM_DATA = 2
+const NFTA_DATA_VALUE = 1
+const IFNAMSIZ = 16
+
+/**
+ * Adds and removes the elements of pods, without the 4 to 18 ms that starting `nft` costs. Only elements: whatever
+ * needs rules goes through `nft`, which checks them.
+ */
+export class RuleSocket extends NetlinkSocket {
+  constructor() {
+    super(NETLINK_NETFILTER)
+  }
+
+  /** All or nothing; adding what is there changes nothing. */
+  addPod(pod: PodElement): void {
+    this.batch(
+      podElements(pod).map((e) =>
+        element(NFT_MSG_NEWSETELEM, e, `Cannot let the pod "${pod.interfaceName}" in`),
+      ),
+    )
+  }
+
+  /** Removes what is there; does nothing about what is not. */
+  removePod(pod: PodElement): void {
+    const messages = podElements(pod).map((e) =>
+      element(NFT_MSG_DELSETELEM, e, `Cannot shut the pod "${pod.interfaceName}" out`),
+    )
+    const error = this.transaction(messages).find((e) => e !== undefined)
+    if (error === undefined) return
+    if (error.code !== 'ENOENT') throw error
+    // One that was not there has made the kernel refuse the others too.
+    for (const message of messages) {
+      const each = this.transaction([message]).find((e) => e !== undefined)
+      if (each && each.code !== 'ENOENT') throw each
+    }
+  }
+
+  private batch(messages: Message[]): void {
+    const error = this.transaction(messages).find((e) => e !== undefined)
+    if (error) throw error
+  }
+
+  private transaction(messages: Message[]) {
+    return this.requestAll([envelope(NFNL_MSG_BATCH_BEGIN), ...messages, envelope(NFNL_MSG_BATCH_END)])
+  }
+}
+
+type SetElement = { set: 'tenant4' | 'source4' | 'link4'; key: Buffer; data?: Buffer }
+
+function podElements(pod: PodElement): SetElement[] {
+  const address = u32be(pod.address)
+  const name = Buffer.alloc(IFNAMSIZ)
+  name.write(pod.interfaceName)
+  return [
+    { set: 'tenant4', key: address, data: u32(tenantMark(pod.index)) },
+    // Every part of a concatenation takes whole registers of 4 bytes.
+    { set: 'source4', key: Buffer.concat([name, mac(podMac(pod.address)), Buffer.alloc(2), address]) },
+    { set: 'link4', key: Buffer.concat([name, address]) },
+  ]
+}
+
+function element(type: number, { set, key, data }: SetElement, what: string): Message {
+  const value = [nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key))]
+  if (data && type === NFT_MSG_NEWSETELEM)
+    value.push(nested(NFTA_SET_ELEM_DATA, attribute(NFTA_DATA_VALUE, data)))
+  return {
+    type: (NFNL_SUBSYS_NFTABLES << 8) | type,
+    flags: NLM_F_ACK | (type === NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0),
+    what,
+    payload: Buffer.concat([
+      Buffer.from([NFPROTO_INET, 0, 0, 0]),
+      attribute(NFTA_SET_ELEM_LIST_TABLE, cstring(TABLE)),
+      attribute(NFTA_SET_ELEM_LIST_SET, cstring(set)),
+      nested(NFTA_SET_ELEM_LIST_ELEMENTS, nested(NFTA_LIST_ELEM, ...value)),
+    ]),
+  }
+}
+
+function envelope(type: number): Message {
+  return {
+    type,
+    flags: 0,
+    payload: Buffer.concat([Buffer.from([0, 0]), u16be(NFNL_SUBSYS_NFTABLES)]),
+    what: 'Cannot change the rules',
+  }
+}

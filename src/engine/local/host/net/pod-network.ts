@@ -1,0 +1,567 @@
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs'
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { isDeepStrictEqual } from 'node:util'
+import { IDS_PER_TENANT, type Layout, type TenantName, paths } from '../../../../api/index.ts'
+import { type JailId, type TenantNetwork, isJailId, parseTenantNetwork } from '../../../../jail/index.ts'
+import { type Clock, type Logger, UndoStack, assert, systemClock } from '../../../../stdx/index.ts'
+import { observeJsonFiles, observePins } from '../../observe/net/pins.ts'
+import type { PodNamespaces, PodNetwork, TenantPlacement } from '../../parts.ts'
+import {
+  GATEWAY,
+  GENERATIONS,
+  type Ipv4,
+  type PodElement,
+  type ServiceTable,
+  interfaceName,
+  ipv4Text,
+  nextAddress,
+  planNames,
+  planRulesRepair,
+  planServices,
+  renderServicesChanged,
+  renderTenantAdded,
+  renderTenantRemoved,
+  tenantIndexOf,
+  tenantMark,
+} from '../../plan/net/index.ts'
+import { CONNECT_TIMEOUT_MS, LINK_SWEEP_MS } from './limits.ts'
+import { PINNED, pinNamespaces, unpinNamespaces } from './namespaces.ts'
+import { Nft } from './nft.ts'
+import { ResolverClient } from './resolver-client.ts'
+import { Router } from './router.ts'
+import { AF_INET, SOCK_STREAM, inNamespace, openSocket } from './syscalls.ts'
+
+/** What we remember of a pod, in `runDir/net/pods`, so that a new agent finds its address. */
+type PodRecord = {
+  id: JailId
+  index: number
+  podUidBase: number
+  address: Ipv4
+  generation: number
+  hostname: string
+  hostnameRecords: readonly string[]
+  /** All namespaces, links, routes and rules are there. Never true before they are. */
+  complete: boolean
+}
+
+type TenantRecord = {
+  tenant: TenantName
+  index: number
+  network: TenantNetwork
+}
+
+type TenantState = TenantRecord & {
+  /** What the rules have now. */
+  services: ServiceTable
+  /** The jails that `network` names. */
+  endpoints: ReadonlySet<string>
+  /** The address given out last. */
+  lastAddress?: Ipv4
+}
+
+const NOTHING: TenantNetwork = { services: [] }
+const FRESH = { services: new Map<never, never>(), endpoints: new Set<string>() }
+
+export type PodNetworkOptions = {
+  layout: Layout
+  log: Logger
+  clock?: Clock
+}
+
+/** The pods' network on this machine. `close` stops its timers and leaves everything as it is. */
+export function createPodNetwork(options: PodNetworkOptions): PodNetwork & { close(): void } {
+  return new LocalPodNetwork(options)
+}
+
+class LocalPodNetwork implements PodNetwork {
+  readonly resolver = GATEWAY
+  private readonly layout: Layout
+  private readonly log: Logger
+  private readonly clock: Clock
+  private readonly netDir: string
+  private readonly router: Router
+  private readonly nft: Nft
+  private readonly names: ResolverClient
+  private readonly tenants = new Map<number, TenantState>()
+  private readonly podRecords = new Map<JailId, PodRecord>()
+  private readonly queues = new Map<string, Promise<unknown>>()
+  private readonly departed = new Set<string>()
+  private sweep: (() => void) | undefined
+  private loaded = false
+
+  constructor({ layout, log, clock = systemClock }: PodNetworkOptions) {
+    this.layout = layout
+    this.log = log
+    this.clock = clock
+    this.netDir = `${layout.runDir}/net`
+    this.router = new Router(paths.routerNetns(layout))
+    this.nft = new Nft(this.router.pin, this.netDir)
+    this.names = new ResolverClient({
+      socketPath: paths.dnsSocket(layout),
+      log,
+      clock,
+      view: (index) => this.view(index),
+      indexes: () => this.tenants.keys(),
+    })
+  }
+
+  async ensureNode(): Promise<void> {
+    await this.inTurn('rules', async () => {
+      for (const dir of ['tenants', 'pods'])
+        mkdirSync(`${this.netDir}/${dir}`, { recursive: true, mode: 0o700 })
+      if (!this.loaded) this.load()
+      const pins = observePins()
+      this.router.ensure(pins.has(this.router.pin))
+      this.repairPods(pins)
+      const pods = [...this.podRecords.values()].filter((pod) => pod.complete)
+      const services = new Map([...this.tenants.values()].map((t) => [t.index, this.planServices(t)]))
+      const state = {
+        tenants: [...this.tenants.keys()],
+        pods: pods.map((pod) => this.element(pod)),
+        services,
+      }
+      const script = planRulesRepair(await this.nft.observe(), state)
+      await this.nft.apply(script)
+      for (const tenant of this.tenants.values()) tenant.services = services.get(tenant.index) ?? new Map()
+      this.log.info('pod network ready', {
+        tenants: state.tenants.length,
+        pods: pods.length,
+        repaired: script !== '',
+      })
+    })
+    this.names.start()
+  }
+
+  async ensureTenant(placement: TenantPlacement): Promise<void> {
+    await this.inTurn('rules', async () => {
+      const existing = this.tenants.get(placement.index)
+      if (existing) return this.requireSame(existing, placement)
+      tenantMark(placement.index) // refuses an index without addresses
+      const tenant: TenantState = {
+        tenant: placement.tenant,
+        index: placement.index,
+        network: NOTHING,
+        ...FRESH,
+      }
+      await this.nft.apply(renderTenantAdded(placement.index))
+      this.tenants.set(placement.index, tenant)
+      this.saveTenant(tenant)
+      return undefined
+    })
+    this.names.changed(placement.index)
+  }
+
+  async removeTenant(name: TenantName): Promise<void> {
+    const tenant = [...this.tenants.values()].find((t) => t.tenant === name)
+    if (!tenant) return
+    for (const pod of [...this.podRecords.values()])
+      if (pod.index === tenant.index) await this.removePod(pod.id)
+    await this.inTurn('rules', async () => {
+      if (this.tenants.get(tenant.index) !== tenant) return
+      const left = [...this.podRecords.values()].some((pod) => pod.index === tenant.index)
+      assert(!left, `The tenant "${name}" got a pod while it was removed`)
+      const services = renderServicesChanged(tenant.services, new Map())
+      await this.nft.apply([services, renderTenantRemoved(tenant.index)].join('\n'))
+      this.tenants.delete(tenant.index)
+      rmSync(this.tenantFile(tenant.index), { force: true })
+    })
+    this.names.changed(tenant.index)
+  }
+
+  async ensurePod(
+    placement: TenantPlacement,
+    pod: { id: JailId; hostname: string; hostnameRecords: readonly string[] },
+  ): Promise<PodNamespaces> {
+    assert(isJailId(pod.id), 'A jail id is not a UUID')
+    return await this.inTurn(pod.id, async () => {
+      const tenant = this.requireTenant(placement)
+      const existing = this.podRecords.get(pod.id)
+      if (existing && existing.index !== placement.index)
+        throw new Error(`The jail "${pod.id}" belongs to another tenant than "${placement.tenant}"`)
+      if (existing?.complete) {
+        if (!isDeepStrictEqual(existing.hostnameRecords, pod.hostnameRecords)) {
+          this.savePod({ ...existing, hostnameRecords: [...pod.hostnameRecords] })
+          this.names.changed(placement.index)
+        }
+        return this.namespaces(existing)
+      }
+      const record: PodRecord = {
+        id: pod.id,
+        index: placement.index,
+        podUidBase: placement.podUidBase,
+        address: existing?.address ?? this.allocate(tenant),
+        generation: existing ? (existing.generation + 1) % GENERATIONS : 0,
+        hostname: pod.hostname,
+        hostnameRecords: [...pod.hostnameRecords],
+        complete: false,
+      }
+      return await this.build(record)
+    })
+  }
+
+  async renewPod(placement: TenantPlacement, id: JailId): Promise<PodNamespaces> {
+    return await this.inTurn(id, async () => {
+      this.requireTenant(placement)
+      const existing = this.podRecords.get(id)
+      if (!existing || existing.index !== placement.index)
+        throw new Error(`The tenant "${placement.tenant}" has no jail "${id}" whose network could be renewed`)
+      return await this.build({
+        ...existing,
+        generation: (existing.generation + 1) % GENERATIONS,
+        complete: false,
+      })
+    })
+  }
+
+  async removePod(id: JailId): Promise<void> {
+    await this.inTurn(id, async () => {
+      const record = this.podRecords.get(id)
+      if (!record) return
+      this.takeDown(record)
+      rmSync(this.podFile(id), { force: true })
+      this.podRecords.delete(id)
+      // The engine keeps other things in the directory above, and removes it when those are gone.
+      removeIfEmpty(`${this.layout.runDir}/pods/${id}`)
+      await this.podChanged(record)
+    })
+  }
+
+  async setTenantNetwork(placement: TenantPlacement, network: TenantNetwork): Promise<void> {
+    const parsed = parseTenantNetwork(network)
+    await this.inTurn('rules', async () => {
+      const tenant = this.requireTenant(placement)
+      await this.applyServices({ ...tenant, network: parsed }, tenant)
+      tenant.network = parsed
+      tenant.endpoints = endpointsOf(parsed)
+      this.saveTenant(tenant)
+    })
+    this.names.changed(placement.index)
+  }
+
+  async pods(): Promise<ReadonlyMap<JailId, PodNamespaces>> {
+    assert(this.loaded, 'ensureNode comes first')
+    const complete = [...this.podRecords.values()].filter((pod) => pod.complete)
+    return new Map(complete.map((pod) => [pod.id, this.namespaces(pod)]))
+  }
+
+  async connect(id: JailId, port: number, signal: AbortSignal): Promise<Duplex> {
+    const record = this.podRecords.get(id)
+    if (!record?.complete) throw new Error(`The jail "${id}" has no network to connect to`)
+    if (!Number.isInteger(port) || port < 1 || port > 65_535)
+      throw new RangeError(`There is no TCP port ${port}`)
+    const inside = `${this.nsDir(id)}/net`
+    const address = ipv4Text(record.address)
+    // A gVisor sandbox has taken the address out of the namespace, so it is only reachable over its link.
+    const ways = [
+      { netns: inside, host: '127.0.0.1' },
+      { netns: inside, host: address },
+      { netns: this.router.pin, host: address },
+    ]
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_TIMEOUT_MS)])
+    const failures: unknown[] = []
+    for (const way of ways) {
+      try {
+        return await connectFrom(way.netns, way.host, port, deadline)
+      } catch (error) {
+        failures.push(error)
+        deadline.throwIfAborted()
+      }
+    }
+    throw new Error(`Nothing in the jail "${id}" accepts connections on port ${port}`, { cause: failures[0] })
+  }
+
+  async reset(): Promise<void> {
+    this.names.stop()
+    this.sweep?.()
+    this.sweep = undefined
+    await this.inTurn('rules', async () => {
+      for (const pin of observePins())
+        if (pin.startsWith(`${this.layout.runDir}/pods/`) && isPodPin(pin))
+          unpinNamespaces(pin.replace(/\/[a-z]+$/, ''))
+      if (!this.loaded && existsSync(this.netDir)) this.load()
+      for (const id of this.podRecords.keys()) {
+        unpinNamespaces(this.nsDir(id))
+        removeIfEmpty(`${this.layout.runDir}/pods/${id}`)
+      }
+      this.router.remove()
+      rmSync(this.router.pin, { force: true })
+      rmSync(this.netDir, { recursive: true, force: true })
+      this.podRecords.clear()
+      this.tenants.clear()
+      this.departed.clear()
+      this.loaded = false
+    })
+  }
+
+  close(): void {
+    this.names.stop()
+    this.sweep?.()
+    this.sweep = undefined
+    this.router.close()
+  }
+
+  /** Reads what an earlier agent wrote down. A record that cannot be read is a pod that is made anew. */
+  private load(): void {
+    for (const { name, text } of observeJsonFiles(`${this.netDir}/tenants`)) {
+      const record = readRecord<TenantRecord>(text)
+      if (!record || String(record.index) !== name) {
+        this.log.error('unreadable tenant record', { name })
+        continue
+      }
+      const network = parseTenantNetwork(record.network)
+      this.tenants.set(record.index, {
+        ...record,
+        network,
+        services: new Map(),
+        endpoints: endpointsOf(network),
+      })
+    }
+    for (const { name, text } of observeJsonFiles(`${this.netDir}/pods`)) {
+      const record = readRecord<PodRecord>(text)
+      if (
+        !record ||
+        record.id !== name ||
+        !isJailId(name) ||
+        tenantIndexOf(record.address) !== record.index
+      ) {
+        this.log.error('unreadable pod record', { name })
+        rmSync(`${this.netDir}/pods/${name}.json`, { force: true })
+        continue
+      }
+      this.podRecords.set(record.id, record)
+    }
+    this.loaded = true
+  }
+
+  /** Compares the records with links and pins; takes down what is half there or nobody's. */
+  private repairPods(pins: ReadonlySet<string>): void {
+    const links = this.router.links()
+    const owned = new Set<string>()
+    for (const record of this.podRecords.values()) {
+      const { interfaceName: name } = this.element(record)
+      const link = links.get(name)
+      const whole =
+        record.complete &&
+        link !== undefined &&
+        PINNED.every((kind) => pins.has(`${this.nsDir(record.id)}/${kind}`))
+      if (whole) {
+        owned.add(name)
+        this.router.repairPod(link, this.element(record))
+      } else {
+        unpinNamespaces(this.nsDir(record.id))
+        this.savePod({ ...record, complete: false })
+      }
+    }
+    for (const name of links.keys())
+      if (name.startsWith(this.layout.interfacePrefix) && !owned.has(name)) this.router.deleteLink(name)
+    for (const pin of pins) {
+      const id =
+        pin.startsWith(`${this.layout.runDir}/pods/`) && isPodPin(pin) ? pin.split('/').at(-3) : undefined
+      if (id !== undefined && !this.podRecords.has(id as JailId))
+        unpinNamespaces(pin.replace(/\/[a-z]+$/, ''))
+    }
+  }
+
+  /** Makes namespaces, links, routes and rules of a pod from nothing, after removing what there was. */
+  private async build(record: PodRecord): Promise<PodNamespaces> {
+    const dir = this.nsDir(record.id)
+    const previous = this.podRecords.get(record.id)
+    if (previous) this.takeDown(previous)
+    this.savePod(record)
+    await using undo = new UndoStack()
+    undo.add(() => this.takeDown(record))
+    await pinNamespaces(dir, record.podUidBase, IDS_PER_TENANT)
+    const { hostname, podUidBase: gidBase } = record
+    this.router.attachPod(dir, { ...this.element(record), hostname, gidBase, idsCount: IDS_PER_TENANT })
+    this.savePod({ ...record, complete: true })
+    undo.release()
+    await this.podChanged(record)
+    return this.namespaces(record)
+  }
+
+  private takeDown(record: PodRecord): void {
+    const element = this.element(record)
+    this.router.shutOut(element)
+    unpinNamespaces(this.nsDir(record.id))
+    this.departed.add(element.interfaceName)
+    this.sweep ??= this.clock.after(LINK_SWEEP_MS, () => this.sweepLinks())
+  }
+
+  /** The kernel removes a link with its namespace, unless a process lingers in there: then we do. */
+  private sweepLinks(): void {
+    this.sweep = undefined
+    const inUse = new Set(
+      [...this.podRecords.values()].filter((p) => p.complete).map((p) => this.element(p).interfaceName),
+    )
+    try {
+      for (const name of this.departed) if (!inUse.has(name)) this.router.deleteLink(name)
+    } catch (error) {
+      this.log.warn('cannot remove the link of a pod that is gone', { error })
+    }
+    this.departed.clear()
+  }
+
+  /** A pod that came or went may be an endpoint. */
+  private async podChanged(record: PodRecord): Promise<void> {
+    if (this.tenants.get(record.index)?.endpoints.has(record.id))
+      await this.inTurn('rules', async () => {
+        const tenant = this.tenants.get(record.index)
+        if (tenant) await this.applyServices(tenant, tenant)
+      })
+    this.names.changed(record.index)
+  }
+
+  private async applyServices(desired: TenantState, current: TenantState): Promise<void> {
+    const services = this.planServices(desired)
+    await this.nft.apply(renderServicesChanged(current.services, services))
+    current.services = services
+  }
+
+  private planServices(tenant: TenantState): ServiceTable {
+    return planServices(tenant.index, tenant.network, (jail) => this.addressOf(tenant.index, jail))
+  }
+
+  private view(index: number) {
+    const tenant = this.tenants.get(index)
+    if (!tenant) return undefined
+    const pods = [...this.podRecords.values()].filter((pod) => pod.index === index && pod.complete)
+    return planNames(tenant.network, pods, (jail) => this.addressOf(index, jail))
+  }
+
+  /** Only pods of the tenant itself have an address here; every other jail is nobody. */
+  private addressOf(index: number, jail: string): Ipv4 | undefined {
+    const pod = this.podRecords.get(jail as JailId)
+    return pod?.index === index && pod.complete ? pod.address : undefined
+  }
+
+  private allocate(tenant: TenantState): Ipv4 {
+    const used = new Set(
+      [...this.podRecords.values()].filter((p) => p.index === tenant.index).map((p) => p.address),
+    )
+    // After a restart the highest address in use is as good a guess as any at what was given out last.
+    const last = tenant.lastAddress ?? (used.size === 0 ? undefined : Math.max(...used))
+    const address = nextAddress(tenant.index, used, last)
+    tenant.lastAddress = address
+    return address
+  }
+
+  private requireTenant(placement: TenantPlacement): TenantState {
+    const tenant = this.tenants.get(placement.index)
+    if (!tenant) throw new Error(`The tenant "${placement.tenant}" has no network; ensureTenant comes first`)
+    this.requireSame(tenant, placement)
+    return tenant
+  }
+
+  private requireSame(tenant: TenantState, placement: TenantPlacement): void {
+    if (tenant.tenant !== placement.tenant)
+      throw new Error(
+        `The index ${placement.index} belongs to the tenant "${tenant.tenant}", not to "${placement.tenant}"`,
+      )
+  }
+
+  private element(record: PodRecord): PodElement {
+    const { address, index, generation } = record
+    return { interfaceName: interfaceName(this.layout.interfacePrefix, address, generation), address, index }
+  }
+
+  private namespaces(record: PodRecord): PodNamespaces {
+    const dir = this.nsDir(record.id)
+    return {
+      user: `${dir}/user`,
+      net: `${dir}/net`,
+      ipc: `${dir}/ipc`,
+      uts: `${dir}/uts`,
+      podIP: ipv4Text(record.address),
+    }
+  }
+
+  private nsDir(id: JailId): string {
+    return `${this.layout.runDir}/pods/${id}/ns`
+  }
+
+  private podFile(id: JailId): string {
+    return `${this.netDir}/pods/${id}.json`
+  }
+
+  private tenantFile(index: number): string {
+    return `${this.netDir}/tenants/${index}.json`
+  }
+
+  private savePod(record: PodRecord): void {
+    this.podRecords.set(record.id, record)
+    writeWhole(this.podFile(record.id), record)
+  }
+
+  private saveTenant({ tenant, index, network }: TenantRecord): void {
+    writeWhole(this.tenantFile(index), { tenant, index, network } satisfies TenantRecord)
+  }
+
+  /** One after the other for each key. */
+  private async inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const before = this.queues.get(key) ?? Promise.resolve()
+    const turn = before.then(work, work)
+    this.queues.set(key, turn)
+    try {
+      return await turn
+    } finally {
+      if (this.queues.get(key) === turn) this.queues.delete(key)
+    }
+  }
+}
+
+/**
+ * A TCP connection whose socket is born in another network namespace and stays there. Only the birth happens inside, in
+ * one synchronous step; Node then treats it like any other socket.
+ */
+async function connectFrom(netns: string, host: string, port: number, signal: AbortSignal): Promise<Socket> {
+  signal.throwIfAborted()
+  const fd = inNamespace('net', netns, () => openSocket(AF_INET, SOCK_STREAM, 0, { nonBlocking: true }))
+  // Without `manualStart` Node would read from a socket that is not connected yet, and see it closed.
+  const socket = new Socket({ fd, manualStart: true, allowHalfOpen: true } as ConstructorParameters<
+    typeof Socket
+  >[0])
+  const connected = Promise.withResolvers<void>()
+  const abort = () => socket.destroy(signal.reason instanceof Error ? signal.reason : new Error('Aborted'))
+  signal.addEventListener('abort', abort, { once: true })
+  socket.once('error', connected.reject)
+  socket.once('close', () => connected.reject(new Error(`The connection to port ${port} was closed`)))
+  try {
+    socket.connect({ host, port }, connected.resolve)
+    await connected.promise
+    socket.off('error', connected.reject)
+    return socket
+  } catch (error) {
+    socket.destroy()
+    throw error
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}
+
+/** A reader sees the old content or the new, never half. */
+function writeWhole(path: string, value: unknown): void {
+  writeFileSync(`${path}.new`, JSON.stringify(value), { mode: 0o600 })
+  renameSync(`${path}.new`, path)
+}
+
+function readRecord<T>(text: string): T | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null ? (value as T) : undefined // ours: the directory is root's alone
+  } catch {
+    return undefined
+  }
+}
+
+function endpointsOf(network: TenantNetwork): Set<string> {
+  return new Set(network.services.flatMap((s) => s.ports.flatMap((p) => p.endpoints.map((e) => e.jail))))
+}
+
+function isPodPin(path: string): boolean {
+  return PINNED.some((kind) => path.endsWith(`/ns/${kind}`))
+}
+
+function removeIfEmpty(dir: string): void {
+  if (existsSync(dir) && readdirSync(dir).length === 0) rmdirSync(dir)
+}

@@ -1,0 +1,149 @@
+import { createHash } from 'node:crypto'
+import { request } from 'node:http'
+import type { Clock, Logger } from '../../../../stdx/index.ts'
+import type { NameView } from '../../plan/net/index.ts'
+import {
+  NAMES_DEBOUNCE_MS,
+  RESOLVER_ANSWER_BYTES_MAX,
+  RESOLVER_CHECK_MS,
+  RESOLVER_RETRY_MS,
+  RESOLVER_TIMEOUT_MS,
+} from './limits.ts'
+
+/**
+ * Keeps the resolver's views equal to ours. It asks the resolver what it has, so neither side's restart loses a name:
+ * whatever differs is sent again. A resolver that is down delays nobody.
+ */
+export class ResolverClient {
+  private readonly options: {
+    socketPath: string
+    log: Logger
+    clock: Clock
+    view: (index: number) => NameView | undefined
+    indexes: () => Iterable<number>
+  }
+  /** What should be there: the document and its hash; undefined means rendered no more. */
+  private readonly rendered = new Map<number, { version: string; body: string }>()
+  private readonly dirty = new Set<number>()
+  private cancel: (() => void) | undefined
+  private running = false
+  private stopped = true
+  private failing = false
+
+  constructor(options: ResolverClient['options']) {
+    this.options = options
+  }
+
+  start(): void {
+    this.stopped = false
+    for (const index of this.options.indexes()) this.dirty.add(index)
+    this.schedule(0)
+  }
+
+  stop(): void {
+    this.stopped = true
+    this.cancel?.()
+    this.cancel = undefined
+    this.rendered.clear()
+  }
+
+  changed(index: number): void {
+    this.dirty.add(index)
+    this.schedule(NAMES_DEBOUNCE_MS)
+  }
+
+  private schedule(delayMs: number): void {
+    if (this.stopped || this.running) return
+    this.cancel?.()
+    this.cancel = this.options.clock.after(delayMs, () => void this.converge())
+  }
+
+  private async converge(): Promise<void> {
+    this.running = true
+    let nextMs = RESOLVER_CHECK_MS
+    try {
+      this.render()
+      const there = parseVersions(await this.call('GET', '/v1/views'))
+      for (const [index, { version, body }] of this.rendered)
+        if (there.get(index) !== version)
+          await this.call('PUT', `/v1/views/${index}?version=${version}`, body)
+      for (const index of there.keys())
+        if (!this.rendered.has(index)) await this.call('DELETE', `/v1/views/${index}`)
+      if (this.failing) this.options.log.info('resolver has all names again')
+      this.failing = false
+    } catch (error) {
+      if (!this.failing) this.options.log.warn('cannot tell the resolver its names', { error })
+      this.failing = true
+      nextMs = RESOLVER_RETRY_MS
+    } finally {
+      this.running = false
+    }
+    this.schedule(this.dirty.size > 0 && !this.failing ? NAMES_DEBOUNCE_MS : nextMs)
+  }
+
+  private render(): void {
+    for (const index of this.dirty) {
+      const view = this.options.view(index)
+      if (view) {
+        const body = JSON.stringify(view)
+        this.rendered.set(index, {
+          version: createHash('sha256').update(body).digest('hex').slice(0, 32),
+          body,
+        })
+      } else this.rendered.delete(index)
+    }
+    this.dirty.clear()
+  }
+
+  private async call(method: string, path: string, body?: string): Promise<string> {
+    const answered = Promise.withResolvers<string>()
+    const outgoing = request(
+      {
+        socketPath: this.options.socketPath,
+        method,
+        path,
+        headers:
+          body === undefined
+            ? {}
+            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
+        signal: AbortSignal.timeout(RESOLVER_TIMEOUT_MS),
+      },
+      (incoming) => {
+        const chunks: Buffer[] = []
+        let bytes = 0
+        incoming.on('data', (chunk: Buffer) => {
+          bytes += chunk.length
+          if (bytes > RESOLVER_ANSWER_BYTES_MAX)
+            incoming.destroy(new Error('The resolver answers without end'))
+          else chunks.push(chunk)
+        })
+        incoming.on('error', answered.reject)
+        incoming.on('end', () => {
+          const text = Buffer.concat(chunks).toString('utf8')
+          if (incoming.statusCode === 200 || incoming.statusCode === 204) answered.resolve(text)
+          else
+            answered.reject(
+              new Error(
+                `The resolver answered ${incoming.statusCode} to ${method} ${path}: ${text.slice(0, 500)}`,
+              ),
+            )
+        })
+      },
+    )
+    outgoing.on('error', answered.reject)
+    outgoing.end(body)
+    return await answered.promise
+  }
+}
+
+function parseVersions(text: string): Map<number, string> {
+  const parsed: unknown = JSON.parse(text)
+  const views = typeof parsed === 'object' && parsed !== null && 'views' in parsed ? parsed.views : undefined
+  if (!Array.isArray(views)) throw new Error('The resolver did not say which views it has')
+  return new Map(
+    views.flatMap((view: unknown) => {
+      const [index, version] = Array.isArray(view) ? (view as unknown[]) : []
+      return typeof index === 'number' && typeof version === 'string' ? [[index, version] as const] : []
+    }),
+  )
+}

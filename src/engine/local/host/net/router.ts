@@ -1,0 +1,205 @@
+import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs'
+import { GATEWAY, GATEWAY_MAC, type PodElement, ipv4FromText, podMac } from '../../plan/net/index.ts'
+import { RuleSocket } from './nf-tables.ts'
+import type { Message } from './netlink.ts'
+import {
+  RouteSocket,
+  addressMessage,
+  deleteLinkMessage,
+  isGone,
+  linkUpMessage,
+  neighbourMessage,
+  routeMessage,
+  vethMessage,
+} from './rtnetlink.ts'
+import {
+  SyscallError,
+  bindMount,
+  inNamespace,
+  inNewNetworkNamespace,
+  setHostname,
+  unmountAll,
+} from './syscalls.ts'
+import { assert } from '../../../../stdx/index.ts'
+
+const GATEWAY_NUMBER = ipv4FromText(GATEWAY) ?? 0
+const POD_LINK = 'eth0'
+
+/**
+ * The router forwards, and is otherwise as strict as Linux can be: no redirects, no source routing, no answering of ARP
+ * for others, no packet whose sender lives behind another link, no IPv6 at all.
+ */
+const ROUTER_SYSCTLS: readonly (readonly [string, string])[] = [
+  ['ipv4/ip_forward', '1'],
+  ...(['all', 'default'] as const).flatMap((which): (readonly [string, string])[] => [
+    [`ipv4/conf/${which}/rp_filter`, '1'],
+    [`ipv4/conf/${which}/accept_redirects`, '0'],
+    [`ipv4/conf/${which}/secure_redirects`, '0'],
+    [`ipv4/conf/${which}/send_redirects`, '0'],
+    [`ipv4/conf/${which}/accept_source_route`, '0'],
+    [`ipv4/conf/${which}/proxy_arp`, '0'],
+    [`ipv4/conf/${which}/arp_accept`, '0'],
+    [`ipv4/conf/${which}/route_localnet`, '0'],
+    [`ipv4/conf/${which}/log_martians`, '0'],
+    [`ipv6/conf/${which}/disable_ipv6`, '1'],
+  ]),
+  ['ipv4/icmp_echo_ignore_broadcasts', '1'],
+  // The resolver is not root.
+  ['ipv4/ip_unprivileged_port_start', '53'],
+]
+
+/** Requires: the thread is in the namespace meant. */
+function writeSysctls(sysctls: readonly (readonly [string, string])[]): void {
+  for (const [name, value] of sysctls) {
+    const path = `/proc/sys/net/${name}`
+    // A kernel without IPv6 has no IPv6 to switch off.
+    if (name.startsWith('ipv6/') && !existsSync('/proc/sys/net/ipv6')) continue
+    writeFileSync(path, value)
+  }
+}
+
+/**
+ * The network namespace that every pod's link ends in. It has no link to the machine: the machine's own addresses cannot
+ * be reached from it, whatever the rules say.
+ */
+export class Router {
+  readonly pin: string
+  private routes: RouteSocket | undefined
+  private rules: RuleSocket | undefined
+
+  constructor(pin: string) {
+    this.pin = pin
+  }
+
+  /** `pinned` tells whether a namespace is mounted on the pin already. */
+  ensure(pinned: boolean): void {
+    if (!pinned) {
+      this.close()
+      closeSync(openSync(this.pin, 'w', 0o400))
+      inNewNetworkNamespace(() => bindMount('/proc/thread-self/ns/net', this.pin))
+    }
+    inNamespace('net', this.pin, () => {
+      writeSysctls(ROUTER_SYSCTLS)
+      this.routes ??= new RouteSocket()
+      this.rules ??= new RuleSocket()
+      const lo = this.routes.links().get('lo')
+      assert(lo !== undefined, 'The router has no loopback link')
+      this.routes.request([
+        linkUpMessage(lo),
+        addressMessage(lo, GATEWAY_NUMBER),
+        // Without it a packet to nobody would be answered by ICMP, one to another tenant's pod would not: a difference.
+        routeMessage({ blackhole: true }),
+      ])
+    })
+  }
+
+  links(): Map<string, number> {
+    return this.open().routes.links()
+  }
+
+  /**
+   * Connects a fresh pod namespace, whose `dir` pins it, and only then lets its packets through.
+   * @throws {SyscallError} with the pod half connected.
+   */
+  attachPod(dir: string, pod: PodElement & { hostname: string; gidBase: number; idsCount: number }): void {
+    const { routes, rules } = this.open()
+    const mac = podMac(pod.address)
+    inNamespace('uts', `${dir}/uts`, () => setHostname(pod.hostname))
+    const inside = inNamespace('net', `${dir}/net`, () => {
+      writeSysctls(podSysctls(pod))
+      return new RouteSocket()
+    })
+    try {
+      const netnsFd = openSync(`${dir}/net`, 'r')
+      try {
+        routes.request([
+          vethMessage({ name: pod.interfaceName, mac: GATEWAY_MAC }, { name: POD_LINK, mac, netnsFd }),
+        ])
+      } finally {
+        closeSync(netnsFd)
+      }
+      const links = inside.links()
+      const [lo, eth0] = [links.get('lo'), links.get(POD_LINK)]
+      assert(lo !== undefined && eth0 !== undefined, `The pod's namespace "${dir}/net" lacks a link`)
+      inside.request([
+        linkUpMessage(lo),
+        linkUpMessage(eth0),
+        addressMessage(eth0, pod.address),
+        neighbourMessage(eth0, GATEWAY_NUMBER, GATEWAY_MAC),
+        routeMessage({ to: GATEWAY_NUMBER, link: eth0 }),
+        routeMessage({ link: eth0, via: GATEWAY_NUMBER }),
+      ])
+    } finally {
+      inside.close()
+    }
+    const host = routes.links().get(pod.interfaceName)
+    assert(host !== undefined, `The link "${pod.interfaceName}" vanished`)
+    routes.request(this.hostSide(host, pod))
+    rules.addPod(pod)
+  }
+
+  /** Makes the routes of a pod whose link exists be as they should. */
+  repairPod(link: number, pod: PodElement): void {
+    this.open().routes.request(this.hostSide(link, pod))
+  }
+
+  /** From now on nothing passes to or from it; its link goes with its namespace. */
+  shutOut(pod: PodElement): void {
+    this.open().rules.removePod(pod)
+  }
+
+  /** Deleting a link waits for the kernel some 15 ms, so this is not for the path of a pod. */
+  deleteLink(name: string): void {
+    const { routes } = this.open()
+    const link = routes.links().get(name)
+    if (link === undefined) return
+    const [error] = routes.requestAll([deleteLinkMessage(link)])
+    if (error && !isGone(error)) throw error
+  }
+
+  remove(): void {
+    this.close()
+    unmountAll(this.pin)
+  }
+
+  close(): void {
+    this.routes?.close()
+    this.rules?.close()
+    this.routes = undefined
+    this.rules = undefined
+  }
+
+  private hostSide(link: number, pod: PodElement): Message[] {
+    return [
+      neighbourMessage(link, pod.address, podMac(pod.address)),
+      routeMessage({ to: pod.address, link, source: GATEWAY_NUMBER }),
+    ]
+  }
+
+  private open(): { routes: RouteSocket; rules: RuleSocket } {
+    if (!this.routes || !this.rules)
+      throw new SyscallError(`The router's namespace "${this.pin}" is not there; ensureNode makes it`, 2)
+    return { routes: this.routes, rules: this.rules }
+  }
+}
+
+function podSysctls({
+  gidBase,
+  idsCount,
+}: {
+  gidBase: number
+  idsCount: number
+}): (readonly [string, string])[] {
+  return [
+    // `lo` keeps ::1, which many programs expect; eth0 is born without IPv6.
+    ['ipv6/conf/default/disable_ipv6', '1'],
+    ['ipv4/ip_unprivileged_port_start', '0'],
+    // Lets every group of the pod use ping without a raw socket.
+    ['ipv4/ping_group_range', `${gidBase} ${gidBase + idsCount - 1}`],
+    ...(['all', 'default'] as const).flatMap((which): (readonly [string, string])[] => [
+      [`ipv4/conf/${which}/accept_redirects`, '0'],
+      [`ipv4/conf/${which}/send_redirects`, '0'],
+      [`ipv4/conf/${which}/accept_source_route`, '0'],
+    ]),
+  ]
+}

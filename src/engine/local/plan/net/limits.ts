@@ -1,0 +1,26 @@
+import { assert } from '../../../../stdx/index.ts'
+
+/** Pods have addresses in 10.128.0.0/9; a tenant has a /21 of it, which its index gives. */
+export const POD_RANGE = '10.128.0.0'
+export const POD_RANGE_BITS = 23
+export const TENANT_BITS = 11
+/** As many tenants as have uid ranges of their own (`Layout.tenantsMax`). */
+export const TENANTS_MAX = 4_096
+/** The first and the last address of a tenant's range are not given out. */
+export const TENANT_PODS_MAX = 2 ** TENANT_BITS - 2
+
+/** Every tenant has the same virtual service addresses; whose they are follows from who asks. */
+export const SERVICE_RANGE = '10.96.0.0'
+export const SERVICE_RANGE_PREFIX = 16
+
+/** Tracked connections of a tenant; the kernel's table (nf_conntrack_max) is shared by all of them. */
+export const TENANT_CONNECTIONS_MAX = 16_384
+/** Names that one pod owns beside those of services. */
+export const HOSTNAME_RECORDS_MAX = 16
+/** Names of one tenant: twice its endpoints for headless services, each with address, SRV and PTR, fit in. */
+export const VIEW_RECORDS_MAX = 100_000
+
+assert(
+  TENANTS_MAX * 2 ** TENANT_BITS <= 2 ** POD_RANGE_BITS,
+  'The tenants need more addresses than pods have',
+)

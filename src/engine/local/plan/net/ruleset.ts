@@ -1,0 +1,209 @@
+import { createHash } from 'node:crypto'
+import { GATEWAY, type Ipv4, ipv4Text, podMac, tenantMark } from './addresses.ts'
+import {
+  POD_RANGE,
+  SERVICE_RANGE,
+  SERVICE_RANGE_PREFIX,
+  TENANTS_MAX,
+  TENANT_CONNECTIONS_MAX,
+} from './limits.ts'
+import { type ServiceTable, renderServiceChain, serviceKey } from './services.ts'
+
+/** The only table that we make in the router's network namespace. */
+export const TABLE = 'bulkhead'
+
+/** A pod as the rules know it. */
+export type PodElement = { interfaceName: string; address: Ipv4; index: number }
+
+/** Everything that the router's rules depend on. */
+export type RouterState = {
+  tenants: readonly number[]
+  pods: readonly PodElement[]
+  services: ReadonlyMap<number, ServiceTable>
+}
+
+/**
+ * The rules, of constant length: how many pods, tenants and services there are only changes sets and maps. A packet's
+ * sender is pinned to its link first, then becomes a tenant mark; every later decision is by mark.
+ */
+const RULES = `
+  map tenant4 { type ipv4_addr : mark; }
+  set source4 { type ifname . ether_addr . ipv4_addr; }
+  set link4 { type ifname . ipv4_addr; }
+  set pair { type mark . mark; }
+  map services4 { type mark . ipv4_addr . inet_proto . inet_service : verdict; }
+  map traffic { type mark : counter; }
+  map denied { type mark : counter; }
+  set connections { type mark; flags dynamic; size ${TENANTS_MAX * 2}; }
+  counter spoofed { }
+  counter metadata { }
+  counter ipv6 { }
+  counter input_denied { }
+  counter output_denied { }
+
+  # Before connection tracking, so that a forged packet cannot even join somebody's connection.
+  chain origin {
+    type filter hook prerouting priority raw; policy drop;
+    iifname "lo" accept
+    meta nfproto != ipv4 counter name ipv6 drop
+    iifname . ether saddr . ip saddr != @source4 counter name spoofed drop
+    meta mark set ip saddr map @tenant4
+    meta mark 0 drop
+    ip daddr 169.254.0.0/16 ip daddr != ${GATEWAY} counter name metadata drop
+    accept
+  }
+
+  # The virtual addresses are the same for all tenants; the mark decides whose service answers.
+  chain services {
+    type nat hook prerouting priority dstnat; policy accept;
+    meta mark . ip daddr . meta l4proto . th dport vmap @services4
+  }
+
+  # What still has a virtual address now is no service of this tenant, or one without endpoints. Both look the same.
+  chain virtual {
+    type filter hook prerouting priority dstnat + 1; policy accept;
+    ip daddr ${SERVICE_RANGE}/${SERVICE_RANGE_PREFIX} goto refuse
+  }
+
+  chain refuse {
+    meta l4proto tcp reject with tcp reset
+    reject with icmp port-unreachable
+  }
+
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    meta nfproto != ipv4 counter name ipv6 drop
+    counter name meta mark map @traffic
+    ct state vmap { established : accept, related : accept, new : goto admit }
+  }
+
+  # nft cannot compare two looked-up values, so the pair of them is looked up; ct mark is only a place to keep one.
+  chain admit {
+    ct mark set ip daddr map @tenant4
+    meta mark . ct mark != @pair goto deny
+    add @connections { meta mark ct count over ${TENANT_CONNECTIONS_MAX} } goto deny
+    accept
+  }
+
+  chain deny {
+    counter name meta mark map @denied
+    drop
+  }
+
+  # A pod that reaches itself through a service would drop a packet from its own address, so it comes from the gateway.
+  chain hairpin {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname . ip saddr @link4 snat ip to ${GATEWAY}
+  }
+
+  # The machine's addresses are not in this namespace. Of the router itself only the resolver answers, and only pods.
+  chain input {
+    type filter hook input priority filter; policy drop;
+    iifname "lo" accept
+    ct state established,related accept
+    ip daddr ${GATEWAY} meta mark != 0 meta l4proto { tcp, udp } th dport 53 accept
+    counter name meta mark map @denied
+    counter name input_denied
+  }
+
+  # The resolver reads what pods send; should it be taken over, it can answer but not call. Only root may, for probes.
+  chain output {
+    type filter hook output priority filter; policy drop;
+    oifname "lo" accept
+    ct state established,related accept
+    meta skuid 0 meta l4proto tcp ct state new accept
+    counter name output_denied
+  }
+`
+
+/** Changes whenever the rules do, so that an agent recognizes rules that an older one made. */
+export const RULES_VERSION = `version_${createHash('sha256').update(RULES).digest('hex').slice(0, 16)}`
+
+/** The whole table, replacing one that may be there in one transaction, so that there is no moment without rules. */
+export function renderRuleset(state: RouterState): string {
+  return [
+    `table inet ${TABLE} { }`,
+    `delete table inet ${TABLE}`,
+    `table inet ${TABLE} {${RULES}\n  counter ${RULES_VERSION} { }\n}`,
+    ...state.tenants.map(renderTenantAdded),
+    renderElements('add', state.pods.flatMap(podElements)),
+    ...[...state.services].map(([, table]) => renderServicesChanged(new Map(), table)),
+  ]
+    .filter((part) => part !== '')
+    .join('\n')
+    .concat('\n')
+}
+
+export function renderTenantAdded(index: number): string {
+  const mark = tenantMark(index)
+  return [
+    `add counter inet ${TABLE} traffic_${mark}`,
+    `add counter inet ${TABLE} denied_${mark}`,
+    `add element inet ${TABLE} traffic { ${mark} : "traffic_${mark}" }`,
+    `add element inet ${TABLE} denied { ${mark} : "denied_${mark}" }`,
+    `add element inet ${TABLE} pair { ${mark} . ${mark} }`,
+  ].join('\n')
+}
+
+/** Requires: none of the tenant's pods and services are left. */
+export function renderTenantRemoved(index: number): string {
+  const mark = tenantMark(index)
+  return [
+    `delete element inet ${TABLE} pair { ${mark} . ${mark} }`,
+    `delete element inet ${TABLE} traffic { ${mark} }`,
+    `delete element inet ${TABLE} denied { ${mark} }`,
+    `delete counter inet ${TABLE} traffic_${mark}`,
+    `delete counter inet ${TABLE} denied_${mark}`,
+  ].join('\n')
+}
+
+/** One element of one set, as nft prints and reads it. */
+export type Element = { set: 'tenant4' | 'source4' | 'link4'; text: string }
+
+export function podElements(pod: PodElement): Element[] {
+  const address = ipv4Text(pod.address)
+  return [
+    { set: 'tenant4', text: `${address} : ${tenantMark(pod.index)}` },
+    { set: 'source4', text: `${pod.interfaceName} . ${podMac(pod.address)} . ${address}` },
+    { set: 'link4', text: `${pod.interfaceName} . ${address}` },
+  ]
+}
+
+export function renderElements(verb: 'add' | 'delete', elements: readonly Element[]): string {
+  return [...Map.groupBy(elements, (e) => e.set)]
+    .map(([set, items]) => `${verb} element inet ${TABLE} ${set} { ${items.map((e) => e.text).join(', ')} }`)
+    .join('\n')
+}
+
+/**
+ * From one table of services to another, in one transaction. Chains are named by their content, so an unchanged service
+ * keeps its chain, and with it the place of its round robin. Empty when nothing differs.
+ */
+export function renderServicesChanged(from: ServiceTable, to: ServiceTable): string {
+  const chainsFrom = new Set([...from.values()].map((p) => p.chain))
+  const chainsTo = new Set([...to.values()].map((p) => p.chain))
+  const gone = [...from].filter(([key, port]) => to.get(key)?.chain !== port.chain)
+  const fresh = [...to].filter(([key, port]) => from.get(key)?.chain !== port.chain)
+  const chainsMade = new Map(
+    [...to.values()].filter((p) => !chainsFrom.has(p.chain)).map((p) => [p.chain, p]),
+  )
+  const chainsRemoved = [...chainsFrom].filter((c) => !chainsTo.has(c))
+  const lines: string[] = []
+  for (const [chain, port] of chainsMade)
+    lines.push(
+      `add chain inet ${TABLE} ${chain}`,
+      `add rule inet ${TABLE} ${chain} ${renderServiceChain(port)}`,
+    )
+  if (gone.length > 0)
+    lines.push(`delete element inet ${TABLE} services4 { ${gone.map(([, p]) => serviceKey(p)).join(', ')} }`)
+  if (fresh.length > 0)
+    lines.push(
+      `add element inet ${TABLE} services4 { ${fresh.map(([, p]) => `${serviceKey(p)} : goto ${p.chain}`).join(', ')} }`,
+    )
+  for (const chain of chainsRemoved)
+    lines.push(`flush chain inet ${TABLE} ${chain}`, `delete chain inet ${TABLE} ${chain}`)
+  return lines.join('\n')
+}
+
+/** The pods' range, for routes and documents. */
+export const POD_CIDR = `${POD_RANGE}/9`
