@@ -17,3 +17,5 @@ export {
   type LinuxUser,
 } from './host/machine.ts'
 export { parsePlacementRequest, type PlacementRequest, Placements } from './host/placements.ts'
+export { createPodNetwork, type PodNetworkOptions } from './host/net/pod-network.ts'
+export { createResolver, type Resolver, type ResolverOptions } from './dns/index.ts'

@@ -102,7 +102,7 @@ export class NetlinkSocket {
     if (messages.length === 0) return []
     const first = this.sequence
     this.send(messages)
-    const results = new Array<SyscallError | undefined>(messages.length).fill(undefined)
+    const results = messages.map((): SyscallError | undefined => undefined)
     const answered = new Set<number>()
     for (const { type, sequence, payload } of this.drain()) {
       const index = sequence - first

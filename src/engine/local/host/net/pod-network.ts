@@ -155,8 +155,8 @@ class LocalPodNetwork implements PodNetwork {
   async removeTenant(name: TenantName): Promise<void> {
     const tenant = [...this.tenants.values()].find((t) => t.tenant === name)
     if (!tenant) return
-    for (const pod of [...this.podRecords.values()])
-      if (pod.index === tenant.index) await this.removePod(pod.id)
+    const pods = [...this.podRecords.values()].filter((pod) => pod.index === tenant.index)
+    for (const pod of pods) await this.removePod(pod.id)
     await this.inTurn('rules', async () => {
       if (this.tenants.get(tenant.index) !== tenant) return
       const left = [...this.podRecords.values()].some((pod) => pod.index === tenant.index)
