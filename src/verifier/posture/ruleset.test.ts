@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { type Packet, Ruleset } from './ruleset.ts'
+
+const text = readFileSync(new URL('testdata/router-ruleset.json', import.meta.url), 'utf8')
+const red = { iifname: 'bh1', etherSaddr: '02:42:0a:80:00:02', saddr: '10.128.0.2' }
+const blue = { interfaceName: 'bh2', address: '10.128.16.2' }
+
+function packet(change: Partial<Packet>): Packet {
+  return {
+    ...red,
+    oifname: blue.interfaceName,
+    daddr: blue.address,
+    l4proto: 'tcp',
+    dport: 80,
+    nfproto: 'ipv4',
+    ctState: 'new',
+    ...change,
+  }
+}
+
+const through = ['prerouting', 'forward', 'postrouting'] as const
+
+test('a pod cannot reach a pod of another tenant', () => {
+  const { verdict, by } = new Ruleset(text).evaluate(packet({}), through)
+  assert.equal(verdict, 'drop')
+  assert.match(by, /deny/)
+})
+
+test('a pod reaches a pod of its own tenant', () => {
+  assert.equal(
+    new Ruleset(text).evaluate(packet({ daddr: red.saddr, oifname: 'bh1' }), through).verdict,
+    'accept',
+  )
+})
+
+test('a forged source address, IPv6 and the metadata address are dropped at the entrance', () => {
+  const ruleset = new Ruleset(text)
+  for (const change of [
+    { saddr: blue.address },
+    { etherSaddr: '02:00:00:00:00:01' },
+    { nfproto: 'ipv6' as const },
+    { daddr: '169.254.169.254' },
+  ])
+    assert.match(ruleset.evaluate(packet(change), ['prerouting']).by, /origin/, JSON.stringify(change))
+})
+
+test('of the router itself only the resolver answers', () => {
+  const ruleset = new Ruleset(text)
+  const to = (daddr: string, dport: number) =>
+    ruleset.evaluate(packet({ daddr, dport, l4proto: 'udp' }), ['prerouting', 'input']).verdict
+  assert.deepEqual(
+    [to('169.254.1.1', 53), to('169.254.1.1', 22), to('10.0.0.1', 53)],
+    ['accept', 'drop', 'drop'],
+  )
+})
+
+test('a ruleset that was flushed lets packets through, and the model says so', () => {
+  assert.equal(new Ruleset('{"nftables":[]}').evaluate(packet({}), through).verdict, 'accept')
+})
+
+test('an expression that the model does not know makes the answer unknown, never a drop', () => {
+  const document = JSON.parse(text) as { nftables: { rule?: { chain: string; expr: unknown[] } }[] }
+  for (const { rule } of document.nftables) if (rule?.chain === 'origin') rule.expr.unshift({ tproxy: {} })
+  assert.equal(new Ruleset(JSON.stringify(document)).evaluate(packet({}), through).verdict, 'unknown')
+})

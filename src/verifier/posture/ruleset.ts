@@ -1,0 +1,317 @@
+/**
+ * A small model of nftables: it reads what the kernel has loaded (`nft -j list ruleset`) and answers what would happen
+ * to a packet. It knows the expressions below and no others; at anything else it gives up, and a packet whose fate is
+ * not known counts as let through.
+ * https://manpages.debian.org/bookworm/libnftables1/libnftables-json.5.en.html
+ */
+
+/** The first packet of a connection, with the fields that rules look at. */
+export type Packet = {
+  iifname: string
+  oifname: string
+  etherSaddr: string
+  saddr: string
+  daddr: string
+  l4proto: 'tcp' | 'udp' | 'icmp'
+  dport: number
+  nfproto: 'ipv4' | 'ipv6'
+  ctState: 'new' | 'established' | 'related' | 'invalid'
+}
+
+export type Verdict = { verdict: 'accept' | 'drop'; by: string } | { verdict: 'unknown'; by: string }
+
+type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+type JsonObject = { [key: string]: Json }
+type Rule = { chain: string; handle: number; expr: Json[] }
+type BaseChain = { name: string; type: string; hook: string; prio: number; policy: string }
+type Elements = Map<string, Json>
+type Table = {
+  name: string
+  chains: Map<string, BaseChain | undefined>
+  rules: Map<string, Rule[]>
+  sets: Map<string, Elements>
+}
+
+export type Hook = 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting'
+
+class GiveUp extends Error {}
+
+const JUMPS_MAX = 64
+/** Stands for an element that the model cannot look into, such as a range: then no look-up in the set has an answer. */
+const OPAQUE = '?'
+
+export class Ruleset {
+  private readonly tables: Table[] = []
+
+  /** @throws when the text is not what `nft -j list ruleset` prints. */
+  constructor(text: string) {
+    const tables = new Map<string, Table>()
+    const document = JSON.parse(text) as { nftables: JsonObject[] }
+    for (const entry of document.nftables) {
+      const [kind = '', body] = Object.entries(entry)[0] ?? []
+      if (!isObject(body)) continue
+      const family = String(body['family'] ?? '')
+      const key = `${family} ${String(kind === 'table' ? body['name'] : body['table'])}`
+      if (kind === 'table')
+        tables.set(key, { name: key, chains: new Map(), rules: new Map(), sets: new Map() })
+      const table = tables.get(key)
+      if (!table) continue
+      const name = String(body['name'] ?? '')
+      if (kind === 'chain')
+        table.chains.set(
+          name,
+          body['hook'] === undefined
+            ? undefined
+            : {
+                name,
+                type: String(body['type']),
+                hook: String(body['hook']),
+                prio: Number(body['prio']),
+                policy: String(body['policy'] ?? 'accept'),
+              },
+        )
+      if (kind === 'set' || kind === 'map') table.sets.set(name, elementsOf(body['elem'], kind === 'map'))
+      if (kind === 'rule') {
+        const chain = String(body['chain'])
+        const rules = table.rules.get(chain) ?? []
+        rules.push({ chain, handle: Number(body['handle']), expr: asArray(body['expr']) })
+        table.rules.set(chain, rules)
+      }
+    }
+    this.tables = [...tables.values()]
+  }
+
+  /** How many elements a set or map holds, in any table. */
+  elements(name: string): Elements {
+    return this.tables.map((table) => table.sets.get(name)).find((set) => set !== undefined) ?? new Map()
+  }
+
+  /** What filter chains do with a packet on its way through `hooks`. A hook without any chain lets it through. */
+  evaluate(packet: Packet, hooks: readonly Hook[]): Verdict {
+    const marks = { mark: 0, ctMark: 0 }
+    for (const hook of hooks) {
+      const chains = this.tables
+        .flatMap((table) => [...table.chains.values()].map((chain) => ({ table, chain })))
+        .filter((entry): entry is { table: Table; chain: BaseChain } => entry.chain?.hook === hook)
+        .sort((a, b) => a.chain.prio - b.chain.prio)
+      for (const { table, chain } of chains) {
+        // Address translation changes where a packet goes; the callers ask about the addresses behind it.
+        if (chain.type === 'nat') continue
+        try {
+          const end = this.runChain(table, chain.name, packet, marks, 0)
+          const verdict = end === 'continue' || end === 'return' ? chain.policy : end.verdict
+          const by = end === 'continue' || end === 'return' ? `policy of ${table.name} ${chain.name}` : end.by
+          if (verdict !== 'accept') return { verdict: 'drop', by }
+        } catch (error) {
+          if (error instanceof GiveUp)
+            return { verdict: 'unknown', by: `${table.name} ${chain.name}: ${error.message}` }
+          throw error
+        }
+      }
+    }
+    return { verdict: 'accept', by: `no chain of ${hooks.join(', ')} drops it` }
+  }
+
+  private runChain(
+    table: Table,
+    chain: string,
+    packet: Packet,
+    marks: { mark: number; ctMark: number },
+    depth: number,
+  ): 'continue' | 'return' | { verdict: 'accept' | 'drop'; by: string } {
+    if (depth > JUMPS_MAX) throw new GiveUp('chains jump too deep')
+    if (!table.chains.has(chain)) throw new GiveUp(`there is no chain "${chain}"`)
+    for (const rule of table.rules.get(chain) ?? []) {
+      const end = this.runRule(table, rule, packet, marks, depth)
+      if (end !== 'continue') return end
+    }
+    return 'continue'
+  }
+
+  private runRule(
+    table: Table,
+    rule: Rule,
+    packet: Packet,
+    marks: { mark: number; ctMark: number },
+    depth: number,
+  ): 'continue' | 'return' | { verdict: 'accept' | 'drop'; by: string } {
+    const by = `${table.name} ${rule.chain} handle ${rule.handle}`
+    const act = (
+      statement: JsonObject,
+    ): 'continue' | 'return' | { verdict: 'accept' | 'drop'; by: string } | undefined => {
+      if ('accept' in statement) return { verdict: 'accept', by }
+      if ('drop' in statement || 'reject' in statement) return { verdict: 'drop', by }
+      if ('return' in statement) return 'return'
+      if ('continue' in statement) return 'continue'
+      for (const kind of ['jump', 'goto'] as const) {
+        const jump = statement[kind]
+        if (!isObject(jump)) continue
+        const end = this.runChain(table, String(jump['target']), packet, marks, depth + 1)
+        // After a goto, the end of the target chain is the end of ours too.
+        if (end === 'continue' || end === 'return') return kind === 'goto' ? 'return' : undefined
+        return end
+      }
+      return undefined
+    }
+    for (const statement of rule.expr) {
+      if (!isObject(statement)) throw new GiveUp('a statement is not an object')
+      const [kind = ''] = Object.keys(statement)
+      switch (kind) {
+        case 'counter':
+        case 'limit':
+        case 'log':
+          continue
+        case 'match':
+          if (!this.matches(table, statement['match'] as JsonObject, packet, marks)) return 'continue'
+          continue
+        case 'mangle': {
+          const { key, value } = statement['mangle'] as JsonObject
+          const next = this.value(table, value ?? null, packet, marks)
+          // A map without an entry ends the rule, as in the kernel.
+          if (next === undefined) return 'continue'
+          const target = JSON.stringify(key)
+          if (target === '{"meta":{"key":"mark"}}') marks.mark = Number(next)
+          else if (target === '{"ct":{"key":"mark"}}') marks.ctMark = Number(next)
+          else throw new GiveUp(`cannot follow a change of ${target}`)
+          continue
+        }
+        case 'vmap': {
+          const { key, data } = statement['vmap'] as JsonObject
+          const found = this.lookUp(table, data ?? null, this.value(table, key ?? null, packet, marks))
+          if (found === undefined) continue
+          const end = act(found as JsonObject)
+          if (end !== undefined && end !== 'continue') return end
+          continue
+        }
+        case 'set': {
+          // `add @set { key ct count over N }` matches only beyond a limit; below it the rule ends.
+          const { stmt } = statement['set'] as JsonObject
+          if (JSON.stringify(stmt ?? null).includes('"ct count"')) return 'continue'
+          continue
+        }
+        default: {
+          const end = act(statement)
+          if (end === undefined && !['jump', 'goto'].includes(kind))
+            throw new GiveUp(`does not know the statement "${kind}"`)
+          if (end !== undefined && end !== 'continue') return end
+        }
+      }
+    }
+    return 'continue'
+  }
+
+  private matches(
+    table: Table,
+    match: JsonObject,
+    packet: Packet,
+    marks: { mark: number; ctMark: number },
+  ): boolean {
+    const left = this.value(table, match['left'] ?? null, packet, marks)
+    const right = match['right'] ?? null
+    const found = this.lookUp(table, right, left) !== undefined
+    switch (match['op']) {
+      case '==':
+      case 'in':
+        return found
+      case '!=':
+        return !found
+      default:
+        throw new GiveUp(`does not know the operator "${String(match['op'])}"`)
+    }
+  }
+
+  /** The value of an expression, as text; parts of a concatenation are joined. */
+  private value(
+    table: Table,
+    expression: Json,
+    packet: Packet,
+    marks: { mark: number; ctMark: number },
+  ): string | undefined {
+    if (!isObject(expression)) return String(expression)
+    if (isObject(expression['map'])) {
+      const { key, data } = expression['map']
+      const found = this.lookUp(table, data ?? null, this.value(table, key ?? null, packet, marks))
+      return found === undefined ? undefined : String(found)
+    }
+    if (Array.isArray(expression['concat'])) {
+      const parts = expression['concat'].map((part) => this.value(table, part, packet, marks))
+      return parts.includes(undefined) ? undefined : parts.join(' . ')
+    }
+    const fields: Record<string, string> = {
+      '{"meta":{"key":"iifname"}}': packet.iifname,
+      '{"meta":{"key":"oifname"}}': packet.oifname,
+      '{"meta":{"key":"nfproto"}}': packet.nfproto,
+      '{"meta":{"key":"l4proto"}}': packet.l4proto,
+      '{"meta":{"key":"mark"}}': String(marks.mark),
+      '{"ct":{"key":"mark"}}': String(marks.ctMark),
+      '{"ct":{"key":"state"}}': packet.ctState,
+      '{"payload":{"protocol":"ether","field":"saddr"}}': packet.etherSaddr,
+      '{"payload":{"protocol":"ip","field":"saddr"}}': packet.saddr,
+      '{"payload":{"protocol":"ip","field":"daddr"}}': packet.daddr,
+      '{"payload":{"protocol":"th","field":"dport"}}': String(packet.dport),
+      '{"meta":{"key":"skuid"}}': '',
+    }
+    const name = JSON.stringify(expression)
+    const value = fields[name]
+    if (value === undefined) throw new GiveUp(`does not know the expression ${name}`)
+    return value
+  }
+
+  /** Finds a value in a named set, an anonymous set, a prefix, or as itself. */
+  private lookUp(table: Table, where: Json, value: string | undefined): Json | undefined {
+    if (value === undefined) return undefined
+    if (typeof where === 'string' && where.startsWith('@')) {
+      const set = table.sets.get(where.slice(1))
+      if (!set) throw new GiveUp(`there is no set "${where}"`)
+      if (set.has(OPAQUE)) throw new GiveUp(`cannot look into the elements of "${where}"`)
+      return set.get(value)
+    }
+    if (isObject(where)) {
+      if (where['set'] !== undefined) return elementsOf(where['set'], isPairs(where['set'])).get(value)
+      if (isObject(where['prefix'])) return inPrefix(value, where['prefix']) ? true : undefined
+      throw new GiveUp(`does not know the value ${JSON.stringify(where)}`)
+    }
+    if (Array.isArray(where)) return where.map(String).includes(value) ? true : undefined
+    return String(where) === value ? true : undefined
+  }
+}
+
+function isObject(value: Json | undefined): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function asArray(value: Json | undefined): Json[] {
+  return Array.isArray(value) ? value : value === undefined ? [] : [value]
+}
+
+function isPairs(set: Json): boolean {
+  return (
+    Array.isArray(set) &&
+    set.length > 0 &&
+    set.every((item) => Array.isArray(item) && item.length === 2 && isObject(item[1]))
+  )
+}
+
+function elementsOf(elem: Json | undefined, isMap: boolean): Elements {
+  const elements: Elements = new Map()
+  for (const item of asArray(elem)) {
+    if (isMap && Array.isArray(item)) elements.set(keyText(item[0] ?? null), item[1] ?? null)
+    else elements.set(keyText(item), true)
+  }
+  return elements
+}
+
+function keyText(key: Json): string {
+  if (!isObject(key)) return String(key)
+  if (Array.isArray(key['concat'])) return key['concat'].map(keyText).join(' . ')
+  // An element with options, such as a timeout.
+  if (isObject(key['elem'])) return keyText(key['elem']['val'] ?? null)
+  return OPAQUE
+}
+
+function inPrefix(address: string, { addr, len }: JsonObject): boolean {
+  const bits = (text: string) => text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0)
+  if (!/^\d+\.\d+\.\d+\.\d+$/.test(address) || typeof addr !== 'string') return false
+  const size = 2 ** (32 - Number(len))
+  return Math.floor(bits(address) / size) === Math.floor(bits(addr) / size)
+}
