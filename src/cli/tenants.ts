@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { parseAllDocuments } from 'yaml'
 import { parseTenantName } from '../api/index.ts'
-import { createCsr } from '../identity/index.ts'
+import { createCsr, createKeyPair, renderPrivateKey } from '../identity/index.ts'
 import { until } from '../stdx/index.ts'
 import { renderKubeconfig } from './kubeconfig.ts'
 import { DOCUMENTS_MAX, INPUT_FILE_BYTES_MAX } from './limits.ts'
@@ -81,18 +81,23 @@ export async function issueKubeconfig(
     namespace?: string
   },
 ): Promise<string> {
-  const { csrPem, privateKeyPem } = await createCsr()
+  const keys = await createKeyPair()
   const answer = (await platform.post(`${TENANTS_PATH}/${tenant}/credentials`, {
     apiVersion: 'tenancy.bulkhead.dev/v1alpha1',
     kind: 'TenantCredential',
-    spec: { csr: csrPem, user, groups, ...(expirationSeconds === undefined ? {} : { expirationSeconds }) },
+    spec: {
+      csr: await createCsr(keys),
+      user,
+      groups,
+      ...(expirationSeconds === undefined ? {} : { expirationSeconds }),
+    },
   })) as { status: { certificate: string; caBundle: string; server: string } }
   return renderKubeconfig({
     name: tenant,
     server: answer.status.server,
     ca: answer.status.caBundle,
     certificate: answer.status.certificate,
-    key: privateKeyPem,
+    key: await renderPrivateKey(keys),
     ...(namespace === undefined ? {} : { namespace }),
   })
 }

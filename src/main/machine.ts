@@ -17,6 +17,7 @@ import {
 } from '../engine/local/index.ts'
 import { createLogger, type Logger, systemClock, until } from '../stdx/index.ts'
 import { daemonEnvironment } from './environment.ts'
+import { serverUrl } from './server-url.ts'
 
 const START_TIMEOUT_MS = 60_000
 const LOG_LINES_SHOWN = 8
@@ -160,10 +161,6 @@ export async function status(
       return { name, ...(pid === undefined ? {} : { pid }), user: pid === undefined ? '-' : userOf(pid) }
     }),
   }
-}
-
-export function serverUrl({ gatewayAddress, gatewayPort }: Layout): string {
-  return `https://${gatewayAddress.includes(':') ? `[${gatewayAddress}]` : gatewayAddress}:${gatewayPort}`
 }
 
 function userOf(pid: number): string {
