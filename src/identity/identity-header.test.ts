@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { parseTenantName, PLATFORM_TENANT } from '../api/index.ts'
+import { type OutsideUser, parseIdentity, renderIdentity } from './identity-header.ts'
+import { IDENTITY_HEADER_CHARS_MAX, GROUP_CHARS_MAX, GROUPS_MAX } from './limits.ts'
+import { IdentityRefused } from './names.ts'
+
+const red = parseTenantName('red')
+const blue = parseTenantName('blue')
+const alice: OutsideUser = {
+  kind: 'tenantUser',
+  tenant: red,
+  name: 'alice',
+  groups: ['dev', 'system:masters'],
+}
+const builder: OutsideUser = {
+  kind: 'serviceAccount',
+  tenant: red,
+  namespace: 'default',
+  name: 'builder',
+  uid: 'uid',
+  boundTo: { kind: 'Pod', name: 'builder-0', uid: 'pod-uid' },
+  tokenId: 'jti',
+}
+const olga: OutsideUser = { kind: 'operator', name: 'olga', groups: [] }
+
+const header = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
+
+test('an identity arrives as it was sent', () => {
+  for (const user of [alice, builder])
+    assert.deepEqual(parseIdentity({ header: renderIdentity(user), tenant: red }), user)
+  assert.deepEqual(parseIdentity({ header: renderIdentity(olga), tenant: PLATFORM_TENANT }), olga)
+})
+
+test('the largest identity still fits', () => {
+  const groups = Array.from({ length: GROUPS_MAX }, (_, i) => `${i}`.padEnd(GROUP_CHARS_MAX, '\u6C34'))
+  const user: OutsideUser = { ...alice, name: '"'.repeat(256), groups }
+  const text = renderIdentity(user)
+  assert.ok(text.length <= IDENTITY_HEADER_CHARS_MAX)
+  assert.deepEqual(parseIdentity({ header: text, tenant: red }), user)
+})
+
+test("an identity is nobody in another tenant's control plane", () => {
+  for (const user of [alice, builder, olga])
+    assert.throws(() => parseIdentity({ header: renderIdentity(user), tenant: blue }), IdentityRefused)
+  for (const user of [alice, builder])
+    assert.throws(
+      () => parseIdentity({ header: renderIdentity(user), tenant: PLATFORM_TENANT }),
+      IdentityRefused,
+    )
+})
+
+test('what never comes from outside is refused', () => {
+  for (const value of [
+    { kind: 'component', name: 'controller' },
+    { kind: 'anonymous' },
+    { kind: 'tenantUser', tenant: 'red', name: 'system:admin', groups: [] },
+    { kind: 'tenantUser', tenant: 'red', name: 'alice', groups: ['system:nodes'] },
+    { kind: 'tenantUser', tenant: 'red', name: 'alice' },
+    { kind: 'tenantUser', tenant: 'red', name: 'alice', groups: [], more: 1 },
+    { kind: 'tenantUser', tenant: 'platform', name: 'alice', groups: [] },
+    { kind: 'serviceAccount', tenant: 'red', namespace: 'a:b', name: 'x', uid: 'u' },
+    { kind: 'serviceAccount', tenant: 'red', namespace: 'a', name: 'x' },
+    { kind: 'serviceAccount', tenant: 'red', namespace: 'a', name: 'x', uid: 'u', boundTo: { kind: 'Node' } },
+    [alice],
+    'alice',
+    null,
+  ])
+    assert.throws(
+      () => parseIdentity({ header: header(value), tenant: red }),
+      IdentityRefused,
+      JSON.stringify(value),
+    )
+})
+
+test('a missing, doubled or odd header is refused', () => {
+  const good = renderIdentity(alice)
+  for (const odd of [undefined, '', `${good}, ${good}`, `${good}=`, ` ${good}`, [good], 'a'.repeat(100_000)])
+    assert.throws(() => parseIdentity({ header: odd, tenant: red }), IdentityRefused)
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary' }), (text) => {
+      assert.throws(() => parseIdentity({ header: text, tenant: red }), IdentityRefused)
+    }),
+  )
+  fc.assert(
+    fc.property(fc.jsonValue(), (value) => {
+      assert.throws(() => parseIdentity({ header: header(value), tenant: red }), IdentityRefused)
+    }),
+  )
+})

@@ -1,0 +1,78 @@
+import { PLATFORM_TENANT, type TenantName, type UserInfo } from '../api/index.ts'
+import { IDENTITY_HEADER_CHARS_MAX } from './limits.ts'
+import {
+  IdentityRefused,
+  isRecord,
+  parseGroups,
+  parseServiceAccount,
+  parseTenant,
+  parseUserName,
+} from './names.ts'
+
+/** Carries the authenticated identity from the gateway to a control plane. Taken off whatever a client sends. */
+export const IDENTITY_HEADER = 'x-bulkhead-identity'
+
+const BASE64URL = /^[A-Za-z0-9_-]+$/
+
+/** Somebody from outside; the platform's own components never travel. */
+export type OutsideUser = Extract<UserInfo, { kind: 'tenantUser' | 'serviceAccount' | 'operator' }>
+
+export function renderIdentity(user: OutsideUser): string {
+  return Buffer.from(JSON.stringify(user)).toString('base64url')
+}
+
+/**
+ * Reads the header on the side of the control plane of `tenant`, which believes the gateway only that far: an
+ * identity of another tenant is refused, and an operator is somebody only to the platform's own control plane.
+ * Requires: SO_PEERCRED has shown that the peer is the gateway.
+ * @throws {IdentityRefused}
+ */
+export function parseIdentity({ header, tenant }: { header: unknown; tenant: TenantName }): OutsideUser {
+  if (typeof header !== 'string' || header.length > IDENTITY_HEADER_CHARS_MAX || !BASE64URL.test(header))
+    throw new IdentityRefused('The identity header is missing or is not base64url text')
+  const fields = parseJson(header)
+  const user = parseUser(fields)
+  const owner = user.kind === 'operator' ? PLATFORM_TENANT : user.tenant
+  if (owner !== tenant)
+    throw new IdentityRefused(
+      `The identity is one of "${owner}", and this is the control plane of "${tenant}"`,
+    )
+  return user
+}
+
+function parseUser(fields: Record<string, unknown>): OutsideUser {
+  switch (fields['kind']) {
+    case 'tenantUser':
+      requireFields(fields, ['kind', 'tenant', 'name', 'groups'])
+      return {
+        kind: 'tenantUser',
+        tenant: parseTenant(fields['tenant']),
+        name: parseUserName(fields['name']),
+        groups: parseGroups(fields['groups']),
+      }
+    case 'operator':
+      requireFields(fields, ['kind', 'name', 'groups'])
+      return { kind: 'operator', name: parseUserName(fields['name']), groups: parseGroups(fields['groups']) }
+    case 'serviceAccount':
+      requireFields(fields, ['kind', 'tenant', 'namespace', 'name', 'uid', 'boundTo', 'tokenId'])
+      return parseServiceAccount(parseTenant(fields['tenant']), fields)
+    default:
+      throw new IdentityRefused('The identity is of no kind that comes from outside')
+  }
+}
+
+function requireFields(fields: Record<string, unknown>, allowed: readonly string[]): void {
+  const odd = Object.keys(fields).find((field) => !allowed.includes(field))
+  if (odd !== undefined) throw new IdentityRefused(`The identity has an unknown field "${odd}"`)
+}
+
+function parseJson(header: string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(Buffer.from(header, 'base64url').toString())
+  } catch (cause) {
+    throw new IdentityRefused('The identity header is not JSON', { cause })
+  }
+  if (!isRecord(value)) throw new IdentityRefused('The identity header is not a JSON object')
+  return value
+}

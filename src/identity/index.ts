@@ -1,0 +1,33 @@
+// Who somebody is: certificates, tokens and the names in them.
+export {
+  type ClientCsr,
+  createAuthority,
+  createCsr,
+  createKeyPair,
+  CsrRefused,
+  issueServerCertificate,
+  type KeyedCertificate,
+  parseAndSignCsr,
+  renderPrivateKey,
+} from './authority.ts'
+export { parseClientCertificate } from './client-certificate.ts'
+export { IDENTITY_HEADER, type OutsideUser, parseIdentity, renderIdentity } from './identity-header.ts'
+export {
+  CLIENT_CERTIFICATE_TTL_SECONDS_DEFAULT,
+  TOKEN_CHARS_MAX,
+  TOKEN_TTL_SECONDS_MAX,
+  TOKEN_TTL_SECONDS_MIN,
+} from './limits.ts'
+export { IdentityRefused, parseGroups, parseUserName } from './names.ts'
+export { type CertificateHolder, parseSpiffeId, renderSpiffeId } from './spiffe-id.ts'
+export {
+  createTokenKey,
+  type Jwks,
+  parseUnverifiedToken,
+  type PublicTokenKey,
+  issuerOf,
+  TokenIssuer,
+  type TokenKey,
+  TokenVerifier,
+  type VerifiedToken,
+} from './service-account-token.ts'
