@@ -25,7 +25,7 @@ export {
   type Jwks,
   parseUnverifiedToken,
   type PublicTokenKey,
-  issuerOf,
+  tokenIssuer,
   TokenIssuer,
   type TokenKey,
   TokenVerifier,
