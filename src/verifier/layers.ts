@@ -1,0 +1,298 @@
+import type { PodLink, RouterPosture } from './posture/network.ts'
+import { renderFrame, runBpf } from './posture/classic-bpf.ts'
+import { type IdRange, overlaps, type ProcessPosture } from './posture/processes.ts'
+import type { Packet } from './posture/ruleset.ts'
+import type { LayerName } from './vectors.ts'
+
+/** What was seen of one tenant. Everything here was read from the machine. */
+export type TenantPosture = {
+  name: string
+  /** What the operator was promised; the only thing that is told and not seen. */
+  isolationClass: string
+  /** Processes in the tenant's cgroups, without the monitors. */
+  processes: readonly ProcessPosture[]
+  /** Links of pods whose network namespace one of those processes is in. */
+  links: readonly PodLink[]
+}
+
+export type MachinePosture = {
+  namespaces: ProcessPosture['namespaces']
+  addresses: readonly string[]
+  users: readonly { name: string; uid: number }[]
+  router: RouterPosture | { problem: string }
+  /** Directories of the platform and of pods: `owner` is the tenant, or undefined for the platform's own. */
+  ownerOfPath(path: string): { owner: string | undefined } | undefined
+}
+
+/** One layer between an attacker and a victim: whether it holds, and what shows it. */
+export type LayerResult = { layer: LayerName; holds: boolean; evidence: string[] }
+
+/** Capabilities that reach into the kernel or past the namespaces, by bit (capabilities(7)). */
+const DANGEROUS_CAPABILITIES: Record<string, number> = {
+  DAC_READ_SEARCH: 2,
+  LINUX_IMMUTABLE: 9,
+  NET_ADMIN: 12,
+  NET_RAW: 13,
+  SYS_MODULE: 16,
+  SYS_RAWIO: 17,
+  SYS_PTRACE: 19,
+  SYS_ADMIN: 21,
+  SYS_BOOT: 22,
+  SYS_TIME: 25,
+  MKNOD: 27,
+  AUDIT_CONTROL: 30,
+  MAC_OVERRIDE: 32,
+  SYSLOG: 34,
+  PERFMON: 38,
+  BPF: 39,
+}
+const METADATA_ADDRESSES = ['169.254.169.254', '169.254.170.2']
+const PROBED_PORTS = [22, 53, 80, 443, 2375, 6443, 7443, 10250]
+const RUNSC = /^(?:\/usr(?:\/local)?)?\/s?bin\/runsc$/
+
+const isGvisor = (process: ProcessPosture) =>
+  RUNSC.test(process.exe) || process.exe.startsWith('/memfd:runsc')
+
+/** Root in a pod is nobody on the machine, and its ids are no other tenant's. */
+export function userNamespaceLayer(
+  attacker: TenantPosture,
+  victim: TenantPosture,
+  machine: MachinePosture,
+): LayerResult {
+  const problems: string[] = []
+  const theirs = victim.processes.flatMap((p) =>
+    p.uidMap.filter(() => p.namespaces.user !== machine.namespaces.user),
+  )
+  for (const p of attacker.processes) {
+    const at = `process ${p.pid} (${p.command})`
+    if (p.namespaces.user === machine.namespaces.user)
+      problems.push(`${at} is in the machine's user namespace`)
+    for (const range of [...p.uidMap, ...p.gidMap]) {
+      const user = machine.users.find(({ uid }) => overlaps(range, { from: uid, count: 1 }))
+      if (user) problems.push(`${at} maps the machine's uid ${user.uid} (${user.name})`)
+      const shared = theirs.find((other) => overlaps(range, other))
+      if (shared)
+        problems.push(
+          `${at} maps ids from ${range.from}, and so does tenant ${victim.name} from ${shared.from}`,
+        )
+    }
+    if (!p.uidMap.some((range) => p.uid >= range.from && p.uid < range.from + range.count))
+      problems.push(`${at} runs as uid ${p.uid}, outside its own map`)
+  }
+  const ranges = distinct(
+    attacker.processes.flatMap((p) => p.uidMap.map((r: IdRange) => `${r.from}+${r.count}`)),
+  )
+  return result(
+    'user namespace',
+    problems,
+    `${attacker.processes.length} processes in ${count(attacker, 'user')} user namespaces, ids ${ranges.join(', ')}`,
+  )
+}
+
+export function systemCallFilterLayer(attacker: TenantPosture): LayerResult {
+  const problems: string[] = []
+  for (const p of attacker.processes) {
+    const at = `process ${p.pid} (${p.command})`
+    if (p.seccompMode !== 2 || p.seccompFilters < 1) problems.push(`${at} has no system call filter`)
+    if (!p.noNewPrivs) problems.push(`${at} may gain privileges with execve`)
+    // gVisor's own processes need some for their work; what a tenant's program does never reaches them.
+    if (isGvisor(p)) continue
+    const held = Object.entries(DANGEROUS_CAPABILITIES).flatMap(([name, bit]) =>
+      ((p.capBnd | p.capEff) >> BigInt(bit)) & 1n ? [name] : [],
+    )
+    if (held.length > 0) problems.push(`${at} can have ${held.join(', ')}`)
+  }
+  return result(
+    'system call filter',
+    problems,
+    `Seccomp 2 and NoNewPrivs 1 in all ${attacker.processes.length} processes`,
+  )
+}
+
+export function applicationKernelLayer(attacker: TenantPosture): LayerResult {
+  const direct = attacker.processes.filter((p) => !isGvisor(p))
+  const problems = direct
+    .slice(0, 3)
+    .map((p) => `process ${p.pid} (${p.command}) runs "${p.exe}" on the machine's kernel`)
+  return result('application kernel', problems, `all ${attacker.processes.length} processes are gVisor's`)
+}
+
+export function mountViewLayer(attacker: TenantPosture, machine: MachinePosture): LayerResult {
+  const problems: string[] = []
+  let seen = 0
+  for (const p of attacker.processes) {
+    if (p.namespaces.mnt === machine.namespaces.mnt)
+      problems.push(`process ${p.pid} (${p.command}) is in the machine's mount namespace`)
+    for (const mount of p.mounts) {
+      seen++
+      const places = [
+        mount.root,
+        mount.source,
+        ...mount.options
+          .split(',')
+          .flatMap((option) => /^(?:lowerdir|upperdir|workdir)=(.*)$/.exec(option)?.[1]?.split(':') ?? []),
+      ]
+      for (const place of places) {
+        const owned = machine.ownerOfPath(place)
+        if (owned && owned.owner !== attacker.name)
+          problems.push(
+            `process ${p.pid} (${p.command}) has "${place}" of ${owned.owner ?? 'the platform'} mounted at "${mount.mountPoint}"`,
+          )
+      }
+    }
+  }
+  return result('mount view', problems, `${seen} mounts in ${count(attacker, 'mnt')} mount namespaces`)
+}
+
+/** The loaded rules, asked about every pod of one against every pod of the other. */
+export function routerRulesLayer(
+  attacker: TenantPosture,
+  victim: TenantPosture,
+  machine: MachinePosture,
+): LayerResult {
+  const { router } = machine
+  if ('problem' in router) return result('router rules', [router.problem], '')
+  const problems: string[] = []
+  let asked = 0
+  const by = new Set<string>()
+  for (const from of attacker.links) {
+    for (const to of victim.links) {
+      for (const l4proto of ['tcp', 'udp', 'icmp'] as const) {
+        asked++
+        const packet = packetFrom(from, { daddr: to.address, oifname: to.interfaceName, l4proto })
+        const verdict = router.ruleset.evaluate(packet, ['prerouting', 'forward', 'postrouting'])
+        if (verdict.verdict === 'drop') by.add(verdict.by)
+        else
+          problems.push(
+            `${l4proto} from ${from.address} to ${to.address}: ${verdict.verdict} (${verdict.by})`,
+          )
+      }
+    }
+  }
+  return result('router rules', problems, `${asked} packets asked, dropped by ${[...by].join(', ')}`)
+}
+
+/** The filters on the victims' own links, run over frames from the attackers. */
+export function linkFilterLayer(attacker: TenantPosture, victim: TenantPosture): LayerResult {
+  const TC_ACT_SHOT = 2
+  const problems: string[] = []
+  let asked = 0
+  for (const to of victim.links) {
+    for (const from of attacker.links) {
+      asked++
+      const frame = renderFrame({
+        sourceMac: from.mac,
+        targetMac: to.mac,
+        saddr: from.address,
+        daddr: to.address,
+        dport: 80,
+      })
+      const dropped = to.egressFilters.some((program) => runBpf(program, frame) === TC_ACT_SHOT)
+      if (!dropped)
+        problems.push(
+          `the link ${to.interfaceName} of ${to.address} lets a frame from ${from.address} through`,
+        )
+    }
+  }
+  return result(
+    'link filter',
+    problems,
+    `${asked} frames run through the filters of ${victim.links.length} links`,
+  )
+}
+
+export function noPathToMachineLayer(attacker: TenantPosture, machine: MachinePosture): LayerResult {
+  const { router } = machine
+  if ('problem' in router) return result('no path to the machine', [router.problem], '')
+  const problems: string[] = []
+  if (router.inode === machine.namespaces.net)
+    problems.push("the router is in the machine's network namespace")
+  for (const p of attacker.processes)
+    if (p.namespaces.net === machine.namespaces.net)
+      problems.push(`process ${p.pid} (${p.command}) is in the machine's network namespace`)
+  const podLinks = new Set(router.pods.map((pod) => pod.interfaceName))
+  for (const link of router.links) {
+    if (link.kind === 'loopback' || podLinks.has(link.name)) continue
+    // A veth whose other end waits for its pod carries no route yet.
+    if (link.kind === 'veth' && link.addresses.length === 0) continue
+    problems.push(`the router has a link "${link.name}" (${link.kind}) that is no pod's`)
+  }
+  for (const route of router.otherRoutes) problems.push(`the router knows a way to ${route}`)
+  const shared = machine.addresses.filter(
+    (address) =>
+      !address.startsWith('127.') &&
+      address !== '::1' &&
+      router.links.some((link) => link.addresses.includes(address)),
+  )
+  for (const address of shared) problems.push(`the router has the machine's address ${address}`)
+  return result(
+    'no path to the machine',
+    problems,
+    `the router (namespace ${router.inode}) has ${router.pods.length} pod links, no other link and no other route`,
+  )
+}
+
+/** The loaded rules, asked about the machine's addresses and cloud metadata. */
+export function machineRulesLayer(attacker: TenantPosture, machine: MachinePosture): LayerResult {
+  const { router } = machine
+  if ('problem' in router) return result('router rules', [router.problem], '')
+  const problems: string[] = []
+  let asked = 0
+  const targets = [...machine.addresses.filter((address) => address.includes('.')), ...METADATA_ADDRESSES]
+  for (const from of attacker.links) {
+    for (const daddr of targets) {
+      for (const dport of PROBED_PORTS) {
+        asked++
+        const packet = packetFrom(from, { daddr, dport })
+        const fates = [
+          router.ruleset.evaluate(packet, ['prerouting', 'input']),
+          router.ruleset.evaluate(packet, ['prerouting', 'forward', 'postrouting']),
+        ]
+        for (const fate of fates)
+          if (fate.verdict !== 'drop')
+            problems.push(`tcp from ${from.address} to ${daddr}:${dport}: ${fate.verdict} (${fate.by})`)
+      }
+    }
+    const v6 = router.ruleset.evaluate(
+      packetFrom(from, { nfproto: 'ipv6', daddr: 'fd00:ec2::254', saddr: 'fe80::1' }),
+      ['prerouting'],
+    )
+    if (v6.verdict !== 'drop') problems.push(`IPv6 from ${from.interfaceName}: ${v6.verdict} (${v6.by})`)
+  }
+  return result(
+    'router rules',
+    problems,
+    `${asked} packets to ${targets.length} addresses asked, all dropped, IPv6 too`,
+  )
+}
+
+function packetFrom(from: PodLink, change: Partial<Packet>): Packet {
+  return {
+    iifname: from.interfaceName,
+    oifname: '',
+    etherSaddr: from.mac,
+    saddr: from.address,
+    daddr: '',
+    l4proto: 'tcp',
+    dport: 80,
+    nfproto: 'ipv4',
+    ctState: 'new',
+    ...change,
+  }
+}
+
+const PROBLEMS_SHOWN = 5
+
+function result(layer: LayerName, problems: readonly string[], evidence: string): LayerResult {
+  if (problems.length === 0) return { layer, holds: true, evidence: [evidence] }
+  const more = problems.length > PROBLEMS_SHOWN ? [`and ${problems.length - PROBLEMS_SHOWN} more`] : []
+  return { layer, holds: false, evidence: [...problems.slice(0, PROBLEMS_SHOWN), ...more] }
+}
+
+function count(tenant: TenantPosture, type: keyof ProcessPosture['namespaces']): number {
+  return distinct(tenant.processes.map((p) => p.namespaces[type])).length
+}
+
+function distinct(values: readonly string[]): string[] {
+  return [...new Set(values)]
+}

@@ -1,0 +1,117 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { type BpfInstruction, parseBytecode } from './classic-bpf.ts'
+import { Ruleset } from './ruleset.ts'
+
+const OUTPUT_BYTES_MAX = 256 * 1024 * 1024
+
+/** A pod's end of the network, as the router's namespace shows it. */
+export type PodLink = {
+  interfaceName: string
+  mac: string
+  address: string
+  egressFilters: readonly BpfInstruction[][]
+}
+
+export type RouterPosture = {
+  /** Inode of the network namespace, to be compared with the machine's. */
+  inode: string
+  links: readonly { name: string; kind: string; addresses: readonly string[]; peerOutside: boolean }[]
+  pods: readonly PodLink[]
+  ruleset: Ruleset
+  /** Networks that the router knows a way to, besides single pods. */
+  otherRoutes: readonly string[]
+}
+
+type IpLink = { ifname: string; address?: string; link_netnsid?: number; linkinfo?: { info_kind?: string } }
+type IpAddress = { ifname: string; addr_info?: { local?: string }[] }
+type IpRoute = { dst: string; dev?: string; type?: string }
+type IpNeighbour = { dst: string; dev: string; lladdr?: string }
+
+/**
+ * Reads the router's network namespace with the standard tools, entering it from outside. They only list.
+ * @throws when it is not there or cannot be read: then nothing is known, and nothing counts.
+ */
+export function observeRouter(netns: string): RouterPosture {
+  if (!existsSync(netns)) throw new Error(`There is no network namespace at "${netns}"`)
+  const list = <T>(...args: string[]) => JSON.parse(runIn(netns, 'ip', ['-j', '-d', ...args]) || '[]') as T[] // ip's own JSON
+  const links = list<IpLink>('link', 'show')
+  const addresses = list<IpAddress>('addr', 'show')
+  const routes = list<IpRoute>('-4', 'route', 'show', 'table', 'main')
+  const neighbours = list<IpNeighbour>('-4', 'neigh', 'show')
+  const isPodRoute = (route: IpRoute) =>
+    /^\d+\.\d+\.\d+\.\d+(?:\/32)?$/.test(route.dst) &&
+    links.some((link) => link.ifname === route.dev && link.linkinfo?.info_kind === 'veth')
+  return {
+    inode: inodeOf(netns),
+    links: links.map((link) => ({
+      name: link.ifname,
+      kind: link.linkinfo?.info_kind ?? (link.ifname === 'lo' ? 'loopback' : 'unknown'),
+      addresses: addresses
+        .filter((a) => a.ifname === link.ifname)
+        .flatMap((a) => (a.addr_info ?? []).flatMap((info) => info.local ?? [])),
+      peerOutside: link.link_netnsid !== undefined,
+    })),
+    pods: routes.filter(isPodRoute).map((route) => {
+      const address = route.dst.replace('/32', '')
+      const interfaceName = route.dev ?? ''
+      const mac = neighbours.find((n) => n.dst === address && n.dev === interfaceName)?.lladdr ?? ''
+      return { interfaceName, address, mac, egressFilters: observeFilters(netns, interfaceName) }
+    }),
+    ruleset: new Ruleset(runIn(netns, 'nft', ['-j', 'list', 'ruleset'])),
+    otherRoutes: routes
+      .filter((route) => !isPodRoute(route) && route.type !== 'unreachable' && route.type !== 'blackhole')
+      .map((route) => route.dst),
+  }
+}
+
+/** The links of the network namespace that a process is in. */
+export function observeLinksOf(pid: number): { name: string; mac: string }[] {
+  const links = JSON.parse(runIn(`/proc/${pid}/ns/net`, 'ip', ['-j', 'link', 'show']) || '[]') as IpLink[] // ip's own JSON
+  return links.map((link) => ({ name: link.ifname, mac: link.address ?? '' }))
+}
+
+/** Every address of this machine, in the namespace that we are in ourselves. */
+export function observeMachineAddresses(): string[] {
+  const addresses = JSON.parse(
+    execFileSync('ip', ['-j', 'addr', 'show'], { encoding: 'utf8' }),
+  ) as IpAddress[] // ip's own JSON
+  return addresses.flatMap((a) => (a.addr_info ?? []).flatMap((info) => info.local ?? []))
+}
+
+function observeFilters(netns: string, interfaceName: string): BpfInstruction[][] {
+  const text = runIn(netns, 'tc', ['filter', 'show', 'dev', interfaceName, 'egress'])
+  return [
+    ...text.matchAll(/direct-action.*?bytecode '([^']+)'|bytecode '([^']+)'.*?direct-action/gs),
+  ].flatMap((match) => {
+    const program = parseBytecode(match[1] ?? match[2] ?? '')
+    return program ? [program] : []
+  })
+}
+
+function runIn(netns: string, program: string, args: readonly string[]): string {
+  return execFileSync('nsenter', [`--net=${netns}`, '--', program, ...args], {
+    encoding: 'utf8',
+    maxBuffer: OUTPUT_BYTES_MAX,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+}
+
+function inodeOf(path: string): string {
+  try {
+    const target = readlinkSync(path)
+    return /\[(\d+)\]/.exec(target)?.[1] ?? ''
+  } catch {
+    return String(statSync(path).ino)
+  }
+}
+
+/** Ids of the users that this machine knows, to compare with the ranges that pods use. */
+export function observeMachineUsers(): { name: string; uid: number }[] {
+  return readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .flatMap((line) => {
+      const [name, , uid] = line.split(':')
+      return name === undefined || uid === undefined ? [] : [{ name, uid: Number(uid) }]
+    })
+}
