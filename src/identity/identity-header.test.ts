@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { parseTenantName, PLATFORM_TENANT } from '../api/index.ts'
-import { type OutsideUser, parseIdentity, renderIdentity } from './identity-header.ts'
+import { type OutsideUser, parseIdentity, parseRequestIdentity, renderIdentity } from './identity-header.ts'
 import { IDENTITY_HEADER_CHARS_MAX, GROUP_CHARS_MAX, GROUPS_MAX } from './limits.ts'
 import { IdentityRefused } from './names.ts'
 
@@ -87,5 +87,22 @@ test('a missing, doubled or odd header is refused', () => {
     fc.property(fc.jsonValue(), (value) => {
       assert.throws(() => parseIdentity({ header: header(value), tenant: red }), IdentityRefused)
     }),
+  )
+})
+
+test('only the exact question for public keys comes without an identity', () => {
+  const keys = { method: 'GET', url: '/openid/v1/jwks', headers: {} }
+  assert.deepEqual(parseRequestIdentity(keys, red), { kind: 'component', name: 'gateway' })
+  for (const other of [
+    { ...keys, method: 'POST' },
+    { ...keys, url: '/openid/v1/jwks/' },
+    { ...keys, url: '/openid/v1/jwks?x' },
+    { ...keys, url: '/api/v1/secrets' },
+    { ...keys, headers: { 'x-bulkhead-identity': '' } },
+  ])
+    assert.throws(() => parseRequestIdentity(other, red), IdentityRefused)
+  assert.deepEqual(
+    parseRequestIdentity({ ...keys, headers: { 'x-bulkhead-identity': renderIdentity(alice) } }, red),
+    alice,
   )
 })

@@ -40,6 +40,29 @@ export function parseIdentity({ header, tenant }: { header: unknown; tenant: Ten
   return user
 }
 
+/** Where a control plane publishes the keys of its tokens. The gateway asks there on its own behalf. */
+export const JWKS_PATH = '/openid/v1/jwks'
+
+/**
+ * Who a request that came over a control plane's socket is from. Only the gateway's own question for the public keys
+ * comes without an identity; as everybody may know them, it is let through as a component.
+ * Requires: SO_PEERCRED has shown that the peer is the gateway.
+ * @throws {IdentityRefused}
+ */
+export function parseRequestIdentity(
+  {
+    method,
+    url,
+    headers,
+  }: { method?: string | undefined; url?: string | undefined; headers: Readonly<Record<string, unknown>> },
+  tenant: TenantName,
+): UserInfo {
+  const header = headers[IDENTITY_HEADER]
+  if (header === undefined && method === 'GET' && url === JWKS_PATH)
+    return { kind: 'component', name: 'gateway' }
+  return parseIdentity({ header, tenant })
+}
+
 function parseUser(fields: Record<string, unknown>): OutsideUser {
   switch (fields['kind']) {
     case 'tenantUser':

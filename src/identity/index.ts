@@ -11,9 +11,17 @@ export {
   renderPrivateKey,
 } from './authority.ts'
 export { parseClientCertificate } from './client-certificate.ts'
-export { IDENTITY_HEADER, type OutsideUser, parseIdentity, renderIdentity } from './identity-header.ts'
+export {
+  IDENTITY_HEADER,
+  JWKS_PATH,
+  type OutsideUser,
+  parseIdentity,
+  parseRequestIdentity,
+  renderIdentity,
+} from './identity-header.ts'
 export {
   CLIENT_CERTIFICATE_TTL_SECONDS_DEFAULT,
+  IDENTITY_HEADER_CHARS_MAX,
   TOKEN_CHARS_MAX,
   TOKEN_TTL_SECONDS_MAX,
   TOKEN_TTL_SECONDS_MIN,
