@@ -33,7 +33,7 @@ export {
   type Jwks,
   parseUnverifiedToken,
   type PublicTokenKey,
-  tokenIssuer,
+  issuerOf,
   TokenIssuer,
   type TokenKey,
   TokenVerifier,

@@ -8,7 +8,7 @@ import { TOKEN_KEYS_MAX, TOKEN_TTL_SECONDS_MAX, TOKEN_TTL_SECONDS_MIN } from './
 import { IdentityRefused } from './names.ts'
 import {
   createTokenKey,
-  tokenIssuer,
+  issuerOf,
   parseUnverifiedToken,
   TokenIssuer,
   TokenVerifier,
@@ -20,17 +20,17 @@ const blue = parseTenantName('blue')
 const key = await createTokenKey()
 const issuer = await TokenIssuer.open({ tenant: red, keys: [key] })
 const account = { namespace: 'default', name: 'builder', uid: '7d5f0a56-0000-4000-8000-000000000000' }
-const expected = { audience: tokenIssuer(red), nowMs }
+const expected = { audience: issuerOf(red), nowMs }
 
 /** A token signed with the tenant's own key, but not as the issuer would. */
 async function oddToken(claims: JWTPayload, header: Record<string, unknown> = {}): Promise<string> {
   const second = nowMs / 1_000
   return new SignJWT({
-    aud: [tokenIssuer(red)],
+    aud: [issuerOf(red)],
     exp: second + 600,
     iat: second,
     nbf: second,
-    iss: tokenIssuer(red),
+    iss: issuerOf(red),
     jti: 'id',
     sub: 'system:serviceaccount:default:builder',
     'kubernetes.io': { namespace: 'default', serviceaccount: { name: 'builder', uid: 'uid' } },
@@ -117,7 +117,7 @@ describe('a service account token', () => {
 
   test('of another tenant is refused, also when the keys are the same', async () => {
     const other = await TokenIssuer.open({ tenant: blue, keys: [key] })
-    const { token } = await other.issue({ account, audiences: [tokenIssuer(red)], nowMs })
+    const { token } = await other.issue({ account, audiences: [issuerOf(red)], nowMs })
     await assert.rejects(issuer.verify(token, expected), IdentityRefused)
     assert.equal(parseUnverifiedToken(token).tenant, 'blue')
   })

@@ -48,7 +48,7 @@ const ALGORITHM = 'ES256'
 const ISSUER_PREFIX = 'https://bulkhead/tenants/'
 
 /** The issuer of a tenant's tokens. It is also the audience of tokens for the tenant's API server, as upstream. */
-export function tokenIssuer(tenant: TenantName): string {
+export function issuerOf(tenant: TenantName): string {
   return ISSUER_PREFIX + tenant
 }
 
@@ -105,7 +105,7 @@ export class TokenIssuer {
    */
   async issue({
     account,
-    audiences = [tokenIssuer(this.tenant)],
+    audiences = [issuerOf(this.tenant)],
     ttlSeconds = TOKEN_TTL_SECONDS_DEFAULT,
     nowMs,
   }: {
@@ -125,7 +125,7 @@ export class TokenIssuer {
       aud: parseAudiences(audiences),
       exp: issuedAt + lifetime,
       iat: issuedAt,
-      iss: tokenIssuer(this.tenant),
+      iss: issuerOf(this.tenant),
       jti: tokenId,
       'kubernetes.io': { namespace, ...bound, serviceaccount: { name, uid } },
       nbf: issuedAt,
@@ -195,7 +195,7 @@ export class TokenVerifier {
     try {
       const { payload } = await jwtVerify(token, key, {
         algorithms: [ALGORITHM],
-        issuer: tokenIssuer(this.tenant),
+        issuer: issuerOf(this.tenant),
         audience,
         currentDate: new Date(nowMs),
         clockTolerance: TOKEN_NOT_BEFORE_SKEW_SECONDS,
