@@ -1,0 +1,64 @@
+import type { KindDefinition, KindRegistry, VirtualKind } from '../kind.ts'
+import { configMapDefinition, secretDefinition } from './config.ts'
+import { endpointsDefinition, endpointSliceDefinition } from './endpoints.ts'
+import { eventDefinition } from './event.ts'
+import { leaseDefinition } from './lease.ts'
+import { namespaceDefinition } from './namespace.ts'
+import { podDefinition } from './pod.ts'
+import {
+  clusterRoleBindingDefinition,
+  clusterRoleDefinition,
+  roleBindingDefinition,
+  roleDefinition,
+} from './rbac.ts'
+import { reviewKinds } from './reviews.ts'
+import { serviceAccountDefinition } from './service-account.ts'
+import { serviceDefinition } from './service.ts'
+import { tenantDefinition } from './tenant.ts'
+import { deploymentDefinition, jobDefinition, replicaSetDefinition } from './workloads.ts'
+
+/** A registry that finds kinds by resource or kind; without a version it gives the only one there is. */
+export function createKindRegistry(
+  kinds: readonly KindDefinition[],
+  virtualKinds: readonly VirtualKind[],
+): KindRegistry {
+  const byResource = new Map(kinds.map((kind) => [`${kind.group}/${kind.plural}`, kind]))
+  const byKind = new Map(kinds.map((kind) => [`${kind.group}/${kind.kind}`, kind]))
+  const ofVersion = (kind: KindDefinition | undefined, version: string | undefined) =>
+    version === undefined || kind?.version === version ? kind : undefined
+  return {
+    kinds,
+    virtualKinds,
+    find: ({ group, version, resource }) => ofVersion(byResource.get(`${group}/${resource}`), version),
+    findKind: ({ group, version, kind }) => ofVersion(byKind.get(`${group}/${kind}`), version),
+  }
+}
+
+const rbac = [roleDefinition, roleBindingDefinition, clusterRoleDefinition, clusterRoleBindingDefinition]
+
+/** What a tenant's control plane serves. */
+export const tenantRegistry: KindRegistry = createKindRegistry(
+  [
+    namespaceDefinition,
+    podDefinition,
+    serviceDefinition,
+    endpointsDefinition,
+    configMapDefinition,
+    secretDefinition,
+    serviceAccountDefinition,
+    eventDefinition,
+    deploymentDefinition,
+    replicaSetDefinition,
+    jobDefinition,
+    endpointSliceDefinition,
+    ...rbac,
+    leaseDefinition,
+  ],
+  reviewKinds,
+)
+
+/** What the platform's control plane serves to operators. */
+export const platformRegistry: KindRegistry = createKindRegistry(
+  [tenantDefinition, namespaceDefinition, eventDefinition, configMapDefinition, leaseDefinition, ...rbac],
+  reviewKinds,
+)

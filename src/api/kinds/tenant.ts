@@ -1,0 +1,169 @@
+import type { KubeObject } from '../meta.ts'
+import { ageColumn, column, nameColumn } from './columns.ts'
+import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
+import { conditionSchema, objectFields } from './meta.ts'
+import {
+  boolean,
+  int32,
+  int64,
+  list,
+  listByKey,
+  object,
+  oneOf,
+  optional,
+  quantity,
+  required,
+  setOf,
+  string,
+  time,
+  type TypeOf,
+} from './schema-builders.ts'
+import { tenantNameProblem, validateTenant } from './tenant-rules.ts'
+
+/** The platform's own kinds: whom it serves, and how they sign in. */
+
+const TENANCY = 'dev.bulkhead.tenancy.v1alpha1'
+const GROUP = 'tenancy.bulkhead.dev'
+
+const isolationClass = oneOf('shared', 'affinity', 'sandboxed', 'dedicated')
+
+const tenantSpec = object(
+  `${TENANCY}.TenantSpec`,
+  'Who the tenant is. The isolation class follows from it.',
+  {
+    trust: required(oneOf('trusted', 'untrusted'), 'Whether you would let it near your own machines.'),
+    code: required(
+      oneOf('own', 'thirdParty', 'arbitrary'),
+      'Whose code it runs: its own, audited by nobody, or anyone’s.',
+    ),
+    sensitivity: optional(oneOf('normal', 'regulated'), 'Regulated data gets machines of its own.', {
+      default: 'normal',
+    }),
+    noisy: optional(boolean, 'Its load disturbs neighbours; it gets machines of its own.', {
+      default: false,
+    }),
+    isolationClass: optional(
+      isolationClass,
+      'A class at least as strong as the one that follows from the above.',
+    ),
+    registries: required(
+      setOf(string),
+      'Registries it may pull from: host[:port] or host[:port]/path. None: no images.',
+    ),
+    quota: optional(
+      object(`${TENANCY}.TenantQuota`, 'At most this much for the whole tenant.', {
+        pods: optional(int32, 'Pods.'),
+        memoryBytes: optional(quantity, 'Memory of all pods.'),
+        cpu: optional(quantity, 'Cores of all pods.'),
+        objects: optional(int32, 'Objects in its store.'),
+      }),
+      'At most this much; the platform’s own limits when absent.',
+    ),
+  },
+)
+const tenantStatus = object(`${TENANCY}.TenantStatus`, 'Where and how the tenant lives.', {
+  phase: optional(
+    oneOf('Pending', 'Provisioning', 'Ready', 'Refused', 'Failed', 'Terminating'),
+    'Where it is in its life.',
+  ),
+  isolationClass: optional(isolationClass, 'The class it got.'),
+  reasons: optional(list(string), 'Why it got this class, or why it could not be placed.'),
+  placement: optional(
+    object(`${TENANCY}.TenantPlacement`, 'What the machine gave it.', {
+      index: required(int32, 'Its number on the machine; gives addresses and users.'),
+      podUidBase: required(int64, 'The machine’s user that is root in its pods.'),
+      controlPlaneUser: required(string, 'The machine’s user that runs its control plane.'),
+    }),
+    'What the machine gave it.',
+  ),
+  server: optional(string, 'URL for its kubeconfig.'),
+  conditions: optional(listByKey(conditionSchema, ['type']), 'What is known about it.'),
+  observedGeneration: optional(int64, 'The generation of spec that the status shows.'),
+})
+export const tenantSchema = object(`${TENANCY}.Tenant`, 'Somebody who gets a cluster of their own.', {
+  ...objectFields,
+  spec: required(tenantSpec, 'Who it is.'),
+  status: optional(tenantStatus, 'Where and how it lives. Kept by the platform.'),
+})
+
+export type TenantSpec = TypeOf<typeof tenantSpec>
+export type TenantStatus = TypeOf<typeof tenantStatus>
+export type IsolationClass = (typeof isolationClass.enum)[number]
+export type Tenant = KubeObject & {
+  apiVersion: 'tenancy.bulkhead.dev/v1alpha1'
+  kind: 'Tenant'
+  spec: TenantSpec
+  status?: TenantStatus
+}
+export const tenantKind: TypedKind<Tenant> = {
+  group: GROUP,
+  version: 'v1alpha1',
+  kind: 'Tenant',
+  plural: 'tenants',
+  namespaced: false,
+}
+
+export const tenantCredentialSchema = object(
+  `${TENANCY}.TenantCredential`,
+  'Signs a key for somebody of the tenant. Create only; never stored.',
+  {
+    ...objectFields,
+    spec: required(
+      object(`${TENANCY}.TenantCredentialSpec`, 'Whose key.', {
+        csr: required(string, 'A certificate signing request in PEM. Only its public key is used.'),
+        user: required(string, 'Name of the user within the tenant.'),
+        groups: optional(list(string), 'Groups within the tenant.'),
+        expirationSeconds: optional(int32, 'How long it shall be valid.', { default: 86_400 }),
+      }),
+      'Whose key.',
+    ),
+    status: optional(
+      object(`${TENANCY}.TenantCredentialStatus`, 'The signed key.', {
+        certificate: optional(string, 'The certificate in PEM.'),
+        caBundle: optional(string, 'Who signs for the server, in PEM.'),
+        server: optional(string, 'URL for a kubeconfig.'),
+        expirationTimestamp: optional(time, 'When it ends.'),
+      }),
+      'The signed key.',
+    ),
+  },
+)
+export type TenantCredential = KubeObject & {
+  apiVersion: 'tenancy.bulkhead.dev/v1alpha1'
+  kind: 'TenantCredential'
+} & Pick<TypeOf<typeof tenantCredentialSchema>, 'spec' | 'status'>
+
+export const tenantDefinition = defineKind(tenantKind, {
+  singular: 'tenant',
+  verbs: ALL_VERBS,
+  schema: tenantSchema,
+  subresources: [
+    statusSubresource,
+    {
+      name: 'credentials',
+      verbs: ['create'],
+      kind: { group: GROUP, version: 'v1alpha1', kind: 'TenantCredential' },
+      schema: tenantCredentialSchema,
+    },
+  ],
+  hasGeneration: true,
+  hasStatus: true,
+  nameProblem: tenantNameProblem,
+  fieldSelectors: { 'status.phase': (tenant) => tenant.status?.phase ?? '' },
+  columns: [
+    nameColumn,
+    column('Status', 'Where it is in its life.', (tenant) => tenant.status?.phase ?? 'Pending'),
+    column('Class', 'Its isolation class.', (tenant) => tenant.status?.isolationClass ?? '<none>'),
+    column('Trust', 'As the operator wrote.', (tenant) => tenant.spec.trust),
+    column('Code', 'As the operator wrote.', (tenant) => tenant.spec.code),
+    ageColumn,
+    column('Server', 'URL for its kubeconfig.', (tenant) => tenant.status?.server ?? '<none>', {
+      priority: 1,
+    }),
+    column('Reasons', 'Why it got this class.', (tenant) => tenant.status?.reasons?.join('; ') ?? '<none>', {
+      priority: 1,
+    }),
+  ],
+  validate: validateTenant,
+  prepareForCreate: (tenant) => ({ ...tenant, status: { phase: 'Pending' as const } }),
+})

@@ -1,0 +1,57 @@
+import { assert, KiB, MiB } from '../stdx/index.ts'
+
+/** Numbers that bound what one object may make us do or keep. */
+
+/** Problems reported for one object; the rest is counted, not listed. */
+export const PROBLEMS_MAX = 100
+/** Bytes of a tenant's value that a message repeats. */
+export const QUOTED_VALUE_CHARS_MAX = 256
+/** Levels of a value that we carry without looking into it, such as `managedFields[].fieldsV1`. */
+export const ANY_DEPTH_MAX = 64
+/** As upstream: the annotations of an object together. */
+export const ANNOTATIONS_BYTES_MAX = 256 * KiB
+/** As upstream: the data of a ConfigMap or Secret. */
+export const DATA_BYTES_MAX = 1 * MiB
+/** Characters of a quantity; upstream's longest useful one is far shorter. */
+export const QUANTITY_CHARS_MAX = 64
+/** Characters and conditions of a label or field selector in a request. */
+export const SELECTOR_CHARS_MAX = 8 * KiB
+export const SELECTOR_REQUIREMENTS_MAX = 64
+export const SELECTOR_VALUES_MAX = 256
+
+export const CONTAINERS_MAX = 64
+export const INIT_CONTAINERS_MAX = 64
+export const VOLUMES_MAX = 128
+export const VOLUME_MOUNTS_MAX = 128
+export const ENV_MAX = 1_024
+export const CONTAINER_PORTS_MAX = 256
+export const SERVICE_PORTS_MAX = 128
+export const LABELS_MAX = 256
+export const OWNER_REFERENCES_MAX = 64
+export const FINALIZERS_MAX = 64
+export const HOST_ALIASES_MAX = 64
+/** As upstream. */
+export const DNS_NAMESERVERS_MAX = 3
+export const DNS_SEARCHES_MAX = 32
+export const DNS_SEARCH_CHARS_MAX = 2_048
+export const ENDPOINTS_PER_SLICE_MAX = 1_000
+export const ENDPOINT_ADDRESSES_MAX = 100
+export const ENDPOINT_PORTS_MAX = 100
+export const RBAC_RULES_MAX = 1_000
+export const RBAC_SUBJECTS_MAX = 1_000
+export const TENANT_REGISTRIES_MAX = 64
+/** Scale of one Deployment or ReplicaSet; a tenant's quota is reached long before. */
+export const REPLICAS_MAX = 10_000
+/** As upstream: a token lives at least this long, and at most so long. */
+export const TOKEN_SECONDS_MIN = 600
+export const TOKEN_SECONDS_MAX = 2 ** 32
+/** A client certificate from `tenants/credentials`. */
+export const CREDENTIAL_SECONDS_MIN = 600
+export const CREDENTIAL_SECONDS_MAX = 365 * 24 * 3_600
+export const CSR_CHARS_MAX = 16 * KiB
+
+assert(
+  SELECTOR_REQUIREMENTS_MAX <= SELECTOR_CHARS_MAX,
+  'A selector cannot hold more conditions than characters',
+)
+assert(CREDENTIAL_SECONDS_MIN <= CREDENTIAL_SECONDS_MAX)

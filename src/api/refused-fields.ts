@@ -1,0 +1,479 @@
+import type { Refusal, RefusedFields } from './schema.ts'
+
+/**
+ * What upstream Kubernetes has and we do not, with the reason and the nearest thing to write instead. A test holds the
+ * schemas and these tables against upstream's OpenAPI document: a field that is in neither fails the build.
+ */
+
+const CORE = 'io.k8s.api.core.v1'
+const BATCH = 'io.k8s.api.batch.v1'
+const META = 'io.k8s.apimachinery.pkg.apis.meta.v1'
+
+/** Values by which a manifest says that it does not want the thing. */
+const OFF = { harmless: [false] } as const
+const EMPTY_LIST = { harmless: [[]] } as const
+const EMPTY_TEXT = { harmless: [''] } as const
+const EMPTY_OBJECT = { harmless: [{}] } as const
+const ZERO = { harmless: [0] } as const
+
+function refuse(
+  vector: string,
+  why: string,
+  instead: string,
+  options: Pick<Refusal, 'harmless'> = {},
+): Refusal {
+  return { vector, why, instead, ...options }
+}
+
+/** Safe, and merely not built. */
+function unsupported(
+  why: string,
+  instead = 'leave it out',
+  options: Pick<Refusal, 'harmless'> = {},
+): Refusal {
+  return refuse('unsupported', why, instead, options)
+}
+
+/** A part of a status that nothing here ever fills in. */
+const NOT_REPORTED = unsupported('the platform does not report this')
+
+const STORAGE_OF_HOST = (what: string): Refusal =>
+  refuse(
+    'storage',
+    `${what} is mounted by the machine's kernel, which all tenants share`,
+    'use emptyDir, or talk to the storage over the network',
+  )
+
+const HOST_NAMESPACE = (what: string): Refusal =>
+  refuse(
+    'kernel',
+    `the pod would share the machine's ${what} with every tenant`,
+    'leave it out; every pod has namespaces of its own',
+    OFF,
+  )
+
+const DEVICE_CLAIM = (options: Pick<Refusal, 'harmless'> = {}): Refusal =>
+  refuse('kernel', 'devices of the machine are not handed to tenants', 'leave it out', options)
+
+export const refusedFields: RefusedFields = {
+  [`${CORE}.PodSpec`]: {
+    ephemeralContainers: refuse(
+      'kernel',
+      'a container cannot be added to a pod that runs, so that what was checked is what runs',
+      'use kubectl exec, or add a container to the workload',
+      EMPTY_LIST,
+    ),
+    hostIPC: HOST_NAMESPACE('shared memory'),
+    hostNetwork: refuse(
+      'pod network',
+      "the pod would be on the machine's own network, past every rule that keeps tenants apart",
+      'leave it out and make the pod reachable with a Service',
+      OFF,
+    ),
+    hostPID: HOST_NAMESPACE('process table'),
+    hostUsers: refuse(
+      'kernel',
+      "root in the pod would be root on the machine's kernel",
+      'leave it out; every pod runs in a user namespace, as with hostUsers: false',
+      OFF,
+    ),
+    hostnameOverride: unsupported('a hostname is one DNS label here', 'use hostname', EMPTY_TEXT),
+    os: unsupported('pods run on Linux', 'leave it out', { harmless: [{ name: 'linux' }] }),
+    overhead: unsupported('overhead is accounted by the platform', 'leave it out', EMPTY_OBJECT),
+    readinessGates: unsupported('a pod is ready when its containers are', 'use readinessProbe', EMPTY_LIST),
+    resourceClaims: DEVICE_CLAIM(EMPTY_LIST),
+    resources: unsupported(
+      'resources are set for each container',
+      'use containers[].resources',
+      EMPTY_OBJECT,
+    ),
+    runtimeClassName: refuse(
+      'kernel',
+      'the runtime follows from the isolation class that the operator gave the tenant',
+      'leave it out, or ask the operator for a stronger class',
+      EMPTY_TEXT,
+    ),
+    schedulingGates: unsupported('every pod is placed at once', 'create the pod when it may run', EMPTY_LIST),
+    schedulingGroup: unsupported('pods are not scheduled in groups'),
+    setHostnameAsFQDN: unsupported('the hostname is one DNS label here', 'leave it out', OFF),
+    shareProcessNamespace: unsupported(
+      'every container has a process table of its own',
+      'run both programs in one container, or let them talk over localhost',
+      OFF,
+    ),
+  },
+  [`${CORE}.PodSecurityContext`]: {
+    appArmorProfile: refuse(
+      'kernel',
+      "profiles are the machine's, and the platform chooses them",
+      'leave it out or write type: RuntimeDefault',
+      { harmless: [{ type: 'RuntimeDefault' }] },
+    ),
+    seLinuxChangePolicy: refuse(
+      'kernel',
+      "labels are the machine's, and the platform chooses them",
+      'leave it out',
+      EMPTY_TEXT,
+    ),
+    seLinuxOptions: refuse(
+      'kernel',
+      "labels are the machine's, and the platform chooses them",
+      'leave it out',
+      EMPTY_OBJECT,
+    ),
+    sysctls: refuse('kernel', 'kernel settings reach past the pod', 'leave it out', EMPTY_LIST),
+    windowsOptions: unsupported('pods run on Linux', 'leave it out', EMPTY_OBJECT),
+  },
+  [`${CORE}.SecurityContext`]: {
+    appArmorProfile: refuse(
+      'kernel',
+      "profiles are the machine's, and the platform chooses them",
+      'leave it out or write type: RuntimeDefault',
+      { harmless: [{ type: 'RuntimeDefault' }] },
+    ),
+    privileged: refuse(
+      'kernel',
+      "a privileged container has the machine's devices and kernel, which all tenants share",
+      'leave it out; images that expect root run without it, because root in a pod is nobody on the machine',
+      OFF,
+    ),
+    procMount: refuse(
+      'kernel',
+      'parts of /proc are masked because they show or change the machine',
+      'leave it out or write Default',
+      { harmless: ['Default', ''] },
+    ),
+    seLinuxOptions: refuse(
+      'kernel',
+      "labels are the machine's, and the platform chooses them",
+      'leave it out',
+      EMPTY_OBJECT,
+    ),
+    windowsOptions: unsupported('pods run on Linux', 'leave it out', EMPTY_OBJECT),
+  },
+  [`${CORE}.SeccompProfile`]: {
+    localhostProfile: refuse(
+      'kernel',
+      'it names a file of the machine',
+      'write type: RuntimeDefault and leave localhostProfile out',
+      EMPTY_TEXT,
+    ),
+  },
+  [`${CORE}.Container`]: {
+    resizePolicy: unsupported('containers are not resized while they run', 'leave it out', EMPTY_LIST),
+    restartPolicyRules: unsupported(
+      'exit codes do not choose the restart policy',
+      'use restartPolicy of the pod',
+      EMPTY_LIST,
+    ),
+    volumeDevices: refuse(
+      'kernel',
+      'devices of the machine are not handed to tenants',
+      'use volumeMounts',
+      EMPTY_LIST,
+    ),
+  },
+  [`${CORE}.ContainerPort`]: {
+    hostIP: refuse(
+      'pod network',
+      "addresses of the machine are not a tenant's",
+      'leave it out and use a Service',
+      EMPTY_TEXT,
+    ),
+    hostPort: refuse(
+      'pod network',
+      'ports of the machine are shared by all tenants',
+      'leave it out and make the pod reachable with a Service',
+      ZERO,
+    ),
+  },
+  [`${CORE}.EnvVarSource`]: {
+    fileKeyRef: unsupported(
+      'variables are not read from files of a volume',
+      'use configMapKeyRef or secretKeyRef',
+    ),
+  },
+  [`${CORE}.Lifecycle`]: {
+    stopSignal: unsupported(
+      'the signal is the one that the image names',
+      'set STOPSIGNAL in the image, or use preStop',
+      EMPTY_TEXT,
+    ),
+  },
+  [`${CORE}.HTTPGetAction`]: {
+    host: refuse(
+      'pod network',
+      'a probe or hook aimed elsewhere would make the platform call other hosts for you',
+      'leave it out; the pod itself is asked. For a virtual host set the Host header in httpHeaders',
+      EMPTY_TEXT,
+    ),
+  },
+  [`${CORE}.TCPSocketAction`]: {
+    host: refuse(
+      'pod network',
+      'a probe or hook aimed elsewhere would make the platform call other hosts for you',
+      'leave it out; the pod itself is asked',
+      EMPTY_TEXT,
+    ),
+  },
+  [`${CORE}.ResourceRequirements`]: { claims: DEVICE_CLAIM(EMPTY_LIST) },
+  [`${CORE}.VolumeMount`]: {
+    mountPropagation: refuse(
+      'kernel',
+      'mounts made in a container would reach other containers or the machine',
+      'leave it out or write None',
+      { harmless: ['None', ''] },
+    ),
+    recursiveReadOnly: unsupported('a volume holds no further mounts', 'use readOnly', {
+      harmless: ['Disabled', 'IfPossible', ''],
+    }),
+    subPathExpr: unsupported('variables in paths are not replaced', 'use subPath', EMPTY_TEXT),
+  },
+  [`${CORE}.Volume`]: {
+    awsElasticBlockStore: STORAGE_OF_HOST('a cloud disk'),
+    azureDisk: STORAGE_OF_HOST('a cloud disk'),
+    azureFile: STORAGE_OF_HOST('a network share'),
+    cephfs: STORAGE_OF_HOST('a network file system'),
+    cinder: STORAGE_OF_HOST('a cloud disk'),
+    csi: refuse('storage', 'storage drivers run with rights on the machine', 'use emptyDir'),
+    ephemeral: unsupported('volumes that are claimed do not exist here yet', 'use emptyDir'),
+    fc: STORAGE_OF_HOST('a Fibre Channel disk'),
+    flexVolume: refuse('storage', 'storage drivers run with rights on the machine', 'use emptyDir'),
+    flocker: STORAGE_OF_HOST('a Flocker volume'),
+    gcePersistentDisk: STORAGE_OF_HOST('a cloud disk'),
+    gitRepo: refuse(
+      'storage',
+      'the machine would run git on a repository of your choice',
+      'use emptyDir and an init container that clones it',
+    ),
+    glusterfs: STORAGE_OF_HOST('a network file system'),
+    hostPath: refuse(
+      'storage',
+      'files of the machine belong to the platform and to all tenants',
+      'use emptyDir for scratch space, configMap or secret for configuration',
+    ),
+    image: unsupported(
+      'images are not mounted as volumes',
+      'copy the files with an init container into an emptyDir',
+    ),
+    iscsi: STORAGE_OF_HOST('an iSCSI disk'),
+    nfs: STORAGE_OF_HOST('a network file system'),
+    persistentVolumeClaim: unsupported(
+      'volumes that are claimed do not exist here yet',
+      'use emptyDir; it lives as long as the pod',
+    ),
+    photonPersistentDisk: STORAGE_OF_HOST('a cloud disk'),
+    portworxVolume: STORAGE_OF_HOST('a Portworx volume'),
+    quobyte: STORAGE_OF_HOST('a network file system'),
+    rbd: STORAGE_OF_HOST('a Ceph disk'),
+    scaleIO: STORAGE_OF_HOST('a ScaleIO volume'),
+    storageos: STORAGE_OF_HOST('a StorageOS volume'),
+    vsphereVolume: STORAGE_OF_HOST('a vSphere disk'),
+  },
+  [`${CORE}.VolumeProjection`]: {
+    clusterTrustBundle: unsupported('there are no cluster trust bundles', 'use configMap'),
+    podCertificate: unsupported('there are no pod certificates', 'use secret'),
+  },
+  [`${CORE}.PodStatus`]: {
+    allocatedResources: NOT_REPORTED,
+    ephemeralContainerStatuses: NOT_REPORTED,
+    extendedResourceClaimStatus: NOT_REPORTED,
+    nodeAllocatableResourceClaimStatuses: NOT_REPORTED,
+    resize: NOT_REPORTED,
+    resourceClaimStatuses: NOT_REPORTED,
+    resources: NOT_REPORTED,
+  },
+  [`${CORE}.ContainerStatus`]: {
+    allocatedResources: NOT_REPORTED,
+    allocatedResourcesStatus: NOT_REPORTED,
+    resources: NOT_REPORTED,
+    stopSignal: NOT_REPORTED,
+    user: NOT_REPORTED,
+    volumeMounts: NOT_REPORTED,
+  },
+  [`${CORE}.ServiceSpec`]: {
+    allocateLoadBalancerNodePorts: unsupported('there are no load balancers', 'leave it out', {
+      harmless: [false, true],
+    }),
+    externalIPs: refuse(
+      'pod network',
+      "a service could take over traffic for addresses that are not the tenant's",
+      'leave it out',
+      EMPTY_LIST,
+    ),
+    externalTrafficPolicy: unsupported('services are not reachable from outside', 'leave it out', {
+      harmless: ['Cluster', ''],
+    }),
+    healthCheckNodePort: refuse(
+      'pod network',
+      'ports of the machine are shared by all tenants',
+      'leave it out',
+      ZERO,
+    ),
+    loadBalancerClass: unsupported('there are no load balancers', 'leave it out', EMPTY_TEXT),
+    loadBalancerIP: refuse(
+      'pod network',
+      "addresses of the machine are not a tenant's",
+      'leave it out',
+      EMPTY_TEXT,
+    ),
+    loadBalancerSourceRanges: unsupported('there are no load balancers', 'leave it out', EMPTY_LIST),
+  },
+  [`${CORE}.ServicePort`]: {
+    nodePort: refuse(
+      'pod network',
+      'ports of the machine are shared by all tenants',
+      'leave it out and use the service’s own address',
+      ZERO,
+    ),
+  },
+  [`${CORE}.LoadBalancerStatus`]: { ingress: { ...NOT_REPORTED, harmless: [[]] } },
+  [`${BATCH}.JobSpec`]: {
+    backoffLimitPerIndex: unsupported('jobs have no indexes here', 'use backoffLimit'),
+    managedBy: unsupported('the platform carries out every job', 'leave it out', {
+      harmless: ['kubernetes.io/job-controller', ''],
+    }),
+    maxFailedIndexes: unsupported('jobs have no indexes here', 'use backoffLimit'),
+    podFailurePolicy: unsupported('exit codes do not decide about a job', 'use backoffLimit'),
+    successPolicy: unsupported('a job is done when its completions are', 'use completions'),
+  },
+  [`${BATCH}.JobStatus`]: { completedIndexes: NOT_REPORTED, failedIndexes: NOT_REPORTED },
+  'io.k8s.api.discovery.v1.Endpoint': {
+    deprecatedTopology: unsupported('it is out of use', 'use zone and nodeName', EMPTY_OBJECT),
+    hints: unsupported('there is one zone', 'leave it out', EMPTY_OBJECT),
+  },
+  'io.k8s.api.coordination.v1.LeaseSpec': {
+    preferredHolder: unsupported('leases are not handed over by the server', 'leave it out', EMPTY_TEXT),
+    strategy: unsupported('leases are not handed over by the server', 'leave it out', EMPTY_TEXT),
+  },
+  [`${META}.DeleteOptions`]: {
+    ignoreStoreReadErrorWithClusterBreakingPotential: refuse(
+      'storage',
+      'an object that cannot be read is not deleted without its finalizers',
+      'leave it out',
+      OFF,
+    ),
+  },
+  [`${META}.ListMeta`]: { shardInfo: unsupported('lists are not divided') },
+}
+
+/**
+ * Values of fields that we have, which upstream accepts and we do not. `*` stands for every value that the schema does
+ * not list.
+ */
+export const refusedValues: {
+  readonly [schemaName: string]: { readonly [field: string]: { readonly [value: string]: Refusal } }
+} = {
+  [`${CORE}.PodSpec`]: {
+    dnsPolicy: {
+      ClusterFirstWithHostNet: refuse(
+        'pod network',
+        "pods are never on the machine's network",
+        'write ClusterFirst',
+      ),
+    },
+    schedulerName: { '*': unsupported('there is one scheduler', 'leave it out') },
+  },
+  [`${CORE}.PodSecurityContext`]: {
+    supplementalGroupsPolicy: {
+      Strict: unsupported('groups that the image lists are kept', 'write Merge or leave it out'),
+    },
+  },
+  [`${CORE}.SecurityContext`]: {
+    allowPrivilegeEscalation: {
+      true: refuse(
+        'kernel',
+        'a program could get more rights than the one that started it',
+        'write false or leave it out; sudo and other set-user-id programs do not work in a pod',
+      ),
+    },
+  },
+  [`${CORE}.Capabilities`]: {
+    add: {
+      ALL: refuse(
+        'kernel',
+        'all capabilities together reach the kernel, which tenants share',
+        'name the ones that are needed',
+      ),
+      SYS_ADMIN: refuse(
+        'kernel',
+        'it opens the largest part of the kernel, which tenants share',
+        'leave it out',
+      ),
+      NET_ADMIN: refuse('pod network', 'the pod could undo the rules of its own network', 'leave it out'),
+      NET_RAW: refuse(
+        'pod network',
+        "the pod could send packets in other pods' names",
+        'leave it out; connections need no raw sockets',
+      ),
+      '*': refuse(
+        'kernel',
+        'it is not one of the capabilities that are harmless in a user namespace',
+        'leave it out; CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, NET_BIND_SERVICE, SETFCAP, SETGID, SETPCAP, SETUID and SYS_CHROOT are there',
+      ),
+    },
+  },
+  [`${CORE}.SeccompProfile`]: {
+    type: {
+      Unconfined: refuse(
+        'kernel',
+        'every system call would reach the kernel, which tenants share',
+        'write RuntimeDefault or leave it out',
+      ),
+      Localhost: refuse('kernel', 'it names a file of the machine', 'write RuntimeDefault or leave it out'),
+    },
+  },
+  [`${CORE}.Container`]: {
+    restartPolicy: {
+      '*': unsupported(
+        'a container follows the policy of its pod',
+        'leave it out; init containers may write Always',
+      ),
+    },
+  },
+  [`${CORE}.EmptyDirVolumeSource`]: {
+    medium: {
+      '*': refuse(
+        'cpu/memory/pids/disk/bandwidth',
+        'huge pages are not divided among tenants',
+        'write Memory or leave it out',
+      ),
+    },
+  },
+  [`${CORE}.ServiceSpec`]: {
+    ipFamilies: { '*': unsupported('pods have IPv4 addresses only', 'write IPv4 or leave it out') },
+    ipFamilyPolicy: {
+      RequireDualStack: unsupported('pods have IPv4 addresses only', 'write SingleStack or leave it out'),
+    },
+    type: {
+      NodePort: refuse(
+        'pod network',
+        'ports of the machine are shared by all tenants',
+        'write ClusterIP; use kubectl port-forward to reach it from outside',
+      ),
+      LoadBalancer: unsupported(
+        'there are no load balancers',
+        'write ClusterIP; use kubectl port-forward to reach it from outside',
+      ),
+    },
+  },
+  [`${BATCH}.JobSpec`]: {
+    completionMode: { Indexed: unsupported('jobs have no indexes here', 'write NonIndexed') },
+    podReplacementPolicy: {
+      Failed: unsupported('a pod is replaced as soon as it is being deleted', 'leave it out'),
+    },
+  },
+  'io.k8s.api.discovery.v1.EndpointSlice': {
+    addressType: {
+      IPv6: unsupported('pods have IPv4 addresses only', 'write IPv4'),
+      FQDN: unsupported('services lead to pods only', 'use a Service of type ExternalName'),
+    },
+  },
+}
+
+/** What a refusal says to the user. */
+export function renderRefusal({ why, instead, vector }: Refusal): string {
+  return vector === 'unsupported'
+    ? `not supported: ${why}. Instead: ${instead}`
+    : `${why} (vector: ${vector}). Instead: ${instead}`
+}
