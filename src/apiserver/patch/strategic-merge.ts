@@ -55,7 +55,7 @@ function mergeObject(original: Json, patch: Json, schema: Schema | undefined): J
       delete merged[key]
       continue
     }
-    const before = merged[key]
+    const before = Object.hasOwn(merged, key) ? merged[key] : undefined
     const of = fieldSchema(schema, key)
     if (isRecord(value)) merged[key] = mergeObject(isRecord(before) ? before : {}, value, of)
     else if (Array.isArray(value) && of?.type === 'list' && merges(of))
@@ -63,8 +63,8 @@ function mergeObject(original: Json, patch: Json, schema: Schema | undefined): J
     else merged[key] = withoutDirectives(value)
   }
   for (const [key, directives] of lists) {
-    const before = merged[key]
-    if (patch[key] !== undefined || !Array.isArray(before)) continue
+    const before = Object.hasOwn(merged, key) ? merged[key] : undefined
+    if (Object.hasOwn(patch, key) || !Array.isArray(before)) continue
     const of = fieldSchema(schema, key)
     if (of?.type === 'list' && merges(of)) merged[key] = mergeList(before, [], of, key, directives)
   }

@@ -1,0 +1,377 @@
+import { type JsonValue, type ListSchema, type ObjectSchema, type Schema, schemaOf } from '../../api/index.ts'
+import { equalJson, isRecord } from '../json.ts'
+import { type FieldSet, FieldSetBuilder, insertPath, isEmpty, keyElement } from './field-set.ts'
+
+// What the schema says about values: which parts of two objects differ, which paths an object sets, and how an applied
+// configuration merges into an object. The rules are those of structured-merge-diff.
+// https://github.com/kubernetes-sigs/structured-merge-diff
+
+type Json = { [key: string]: JsonValue }
+/** undefined: the field is not there. */
+type Value = JsonValue | undefined
+
+type Composite =
+  | { type: 'fields'; schemaOf: (key: string) => Schema | undefined }
+  | { type: 'items'; list: ListSchema }
+
+/** How a value is taken apart, or undefined when it is one whole: scalars and everything atomic. */
+function compositeOf(schema: Schema | undefined): Composite | undefined {
+  switch (schema?.type) {
+    case 'object':
+      if (schema.atomic) return undefined
+      return { type: 'fields', schemaOf: (key) => fieldSchema(schema, key) }
+    case 'map':
+      if (schema.atomic) return undefined
+      return { type: 'fields', schemaOf: () => schema.values }
+    case 'list':
+      return schema.listType === 'atomic' ? undefined : { type: 'items', list: schema }
+    default:
+      return undefined
+  }
+}
+
+function fieldSchema(schema: ObjectSchema, key: string): Schema | undefined {
+  if (!Object.hasOwn(schema.fields, key)) return undefined
+  const field = schema.fields[key]
+  return field && schemaOf(field)
+}
+
+/** A tenant's key may be one that every object inherits, such as `constructor`. */
+function own(object: Json, key: string): Value {
+  return Object.hasOwn(object, key) ? object[key] : undefined
+}
+
+/** The path element of a list item. */
+function itemElement(list: ListSchema, item: JsonValue): string {
+  if (list.listType !== 'map' || !isRecord(item)) return `v:${JSON.stringify(item)}`
+  return keyElement(sortedKeys(list).map((key) => [key, own(item, key) ?? keyDefault(list, key)]))
+}
+
+const sorted = new WeakMap<ListSchema, readonly string[]>()
+function sortedKeys(list: ListSchema): readonly string[] {
+  let keys = sorted.get(list)
+  if (!keys) sorted.set(list, (keys = [...(list.listMapKeys ?? [])].sort()))
+  return keys
+}
+
+/** A port without a protocol is the TCP port. */
+function keyDefault({ items }: ListSchema, key: string): JsonValue {
+  if (items.type !== 'object' || !Object.hasOwn(items.fields, key)) return null
+  return (items.fields[key]?.default ?? null) as JsonValue
+}
+
+export type Comparison = {
+  /** Paths that are new or have another value. */
+  changed: FieldSet
+  removed: FieldSet
+}
+
+/**
+ * Compares two objects path by path. A value that comes or goes as a whole counts with everything in it.
+ */
+export function compare(schema: Schema, before: Value, after: Value): Comparison {
+  const walk = new CompareWalk()
+  walk.value(schema, before, after)
+  return { changed: walk.changed, removed: walk.removed }
+}
+
+class CompareWalk {
+  readonly changed = new FieldSetBuilder()
+  readonly removed = new FieldSetBuilder()
+  private readonly path: string[] = []
+
+  value(schema: Schema | undefined, before: Value, after: Value): void {
+    if (before === after) return
+    const composite = compositeOf(schema)
+    switch (composite?.type) {
+      case 'fields':
+        if (canBe(before, isRecord) && canBe(after, isRecord) && (hasKeys(before) || hasKeys(after))) {
+          this.fields(composite.schemaOf, before ?? {}, after ?? {})
+          return this.presence(before, after)
+        }
+        break
+      case 'items':
+        if (
+          canBe(before, Array.isArray) &&
+          canBe(after, Array.isArray) &&
+          (before?.length || after?.length)
+        ) {
+          this.items(composite.list, before ?? [], after ?? [])
+          return this.presence(before, after)
+        }
+        break
+      default:
+    }
+    if (before === undefined) insertPath(this.changed, this.path)
+    else if (after === undefined) insertPath(this.removed, this.path)
+    else if (!equalJson(before, after) && !(isNothing(before) && isNothing(after)))
+      insertPath(this.changed, this.path)
+  }
+
+  /** The path of something taken apart, when it came or went as a whole. */
+  private presence(before: Value, after: Value): void {
+    if (before === undefined) insertPath(this.changed, this.path)
+    else if (after === undefined) insertPath(this.removed, this.path)
+  }
+
+  private fields(schemaOfKey: (key: string) => Schema | undefined, before: Json, after: Json): void {
+    for (const key in before) {
+      const left = own(before, key)
+      const right = own(after, key)
+      if (left !== right && left !== undefined) this.at(`f:${key}`, schemaOfKey(key), left, right)
+    }
+    for (const key in after) {
+      const right = own(after, key)
+      if (right !== undefined && own(before, key) === undefined)
+        this.at(`f:${key}`, schemaOfKey(key), undefined, right)
+    }
+  }
+
+  private items(list: ListSchema, before: JsonValue[], after: JsonValue[]): void {
+    const left = groupItems(list, before)
+    const right = groupItems(list, after)
+    for (const [element, items] of left) this.group(list, element, items, right.get(element))
+    for (const [element, items] of right) if (!left.has(element)) this.group(list, element, undefined, items)
+  }
+
+  private group(
+    list: ListSchema,
+    element: string,
+    before: JsonValue[] | undefined,
+    after: JsonValue[] | undefined,
+  ): void {
+    // Items with the same key cannot be told apart, so they are compared together.
+    if ((before?.length ?? 0) > 1 || (after?.length ?? 0) > 1) this.at(element, undefined, before, after)
+    else this.at(element, list.items, before?.[0], after?.[0])
+  }
+
+  private at(element: string, schema: Schema | undefined, before: Value, after: Value): void {
+    this.path.push(element)
+    this.value(schema, before, after)
+    this.path.pop()
+  }
+}
+
+function groupItems(list: ListSchema, items: JsonValue[]): Map<string, JsonValue[]> {
+  const groups = new Map<string, JsonValue[]>()
+  for (const item of items) {
+    const element = itemElement(list, item)
+    const group = groups.get(element)
+    if (group) group.push(item)
+    else groups.set(element, [item])
+  }
+  return groups
+}
+
+function canBe<T extends JsonValue>(
+  value: Value,
+  is: (value: unknown) => value is T,
+): value is T | null | undefined {
+  return value === undefined || value === null || is(value)
+}
+
+function hasKeys(value: Json | null | undefined): boolean {
+  for (const _key in value) return true
+  return false
+}
+
+function isNothing(value: JsonValue): boolean {
+  return value === null || (Array.isArray(value) ? value.length === 0 : isRecord(value) && !hasKeys(value))
+}
+
+/** The paths that a configuration sets, which its applier will own. */
+export function fieldSetOf(schema: Schema, value: JsonValue): FieldSet {
+  const set = new FieldSetBuilder()
+  const path: string[] = []
+  const visit = (of: Schema | undefined, node: JsonValue): void => {
+    const composite = compositeOf(of)
+    if (composite?.type === 'fields' && isRecord(node)) {
+      for (const [key, item] of Object.entries(node)) {
+        const fieldOf = composite.schemaOf(key)
+        path.push(`f:${key}`)
+        visit(fieldOf, item)
+        // Keys of a map are set by themselves; fields of a struct only through what is in them.
+        if (of?.type === 'map' || item === null || (isRecord(item) && !hasKeys(item))) insertPath(set, path)
+        path.pop()
+      }
+    } else if (composite?.type === 'items' && Array.isArray(node)) {
+      for (const item of node) {
+        path.push(itemElement(composite.list, item))
+        visit(composite.list.items, item)
+        insertPath(set, path)
+        path.pop()
+      }
+    } else if (!composite || node !== null) insertPath(set, path)
+  }
+  visit(schema, value)
+  set.member = false
+  return set
+}
+
+/**
+ * Merges a configuration into an object: fields and items that the configuration has replace those of the object, and
+ * everything else stays. Null takes a field away.
+ */
+export function mergeApplied(schema: Schema | undefined, live: Value, applied: JsonValue): JsonValue {
+  const composite = compositeOf(schema)
+  if (composite?.type === 'fields' && isRecord(applied) && isRecord(live)) {
+    const merged: Json = { ...live }
+    for (const [key, value] of Object.entries(applied)) {
+      if (value === null) delete merged[key]
+      else merged[key] = mergeApplied(composite.schemaOf(key), own(live, key), value)
+    }
+    return merged
+  }
+  if (composite?.type === 'items' && Array.isArray(applied) && Array.isArray(live))
+    return mergeItems(composite.list, live, applied)
+  return withoutNulls(applied)
+}
+
+/** The applied items in their order; an item that only the object has stays behind the one it was behind. */
+function mergeItems(list: ListSchema, live: JsonValue[], applied: JsonValue[]): JsonValue[] {
+  const liveElements = live.map((item) => itemElement(list, item))
+  const appliedElements = applied.map((item) => itemElement(list, item))
+  const wanted = new Set(appliedElements)
+  const liveItems = groupItems(list, live)
+  const shared = appliedElements.filter((element) => liveItems.has(element))
+  const merged: JsonValue[] = []
+  let nextShared = 0
+  let left = 0
+  let right = 0
+  while (left < live.length || right < applied.length) {
+    const leftElement = liveElements[left]
+    const rightElement = appliedElements[right]
+    const leftItem = live[left]
+    const rightItem = applied[right]
+    if (leftElement !== undefined && leftItem !== undefined) {
+      if (!wanted.has(leftElement)) {
+        merged.push(leftItem)
+        left++
+        continue
+      }
+      // A shared item that is not the next one has been or will be merged where the configuration puts it.
+      if (rightElement !== leftElement && shared[nextShared] !== leftElement) {
+        left++
+        continue
+      }
+    }
+    if (rightElement === undefined || rightItem === undefined) {
+      left++
+      continue
+    }
+    merged.push(mergeApplied(list.items, liveItems.get(rightElement)?.[0], rightItem))
+    if (shared[nextShared] === rightElement) nextShared++
+    if (leftElement === rightElement) left++
+    right++
+  }
+  return merged
+}
+
+function withoutNulls(value: JsonValue): JsonValue {
+  if (Array.isArray(value)) return value.map((item) => withoutNulls(item))
+  if (!isRecord(value)) return value
+  const plain: Json = {}
+  for (const [key, item] of Object.entries(value)) if (item !== null) plain[key] = withoutNulls(item)
+  return plain
+}
+
+/**
+ * A copy of `value` without the paths in `set`, each with everything below it.
+ * @returns undefined when nothing is left of something that was taken apart.
+ */
+export function removePaths(schema: Schema | undefined, value: JsonValue, set: FieldSet): Value {
+  const composite = compositeOf(schema)
+  if (composite?.type === 'fields' && isRecord(value) && hasKeys(value)) {
+    const rest: Json = {}
+    for (const [key, item] of Object.entries(value)) {
+      const below = set.children.get(`f:${key}`)
+      const kept = removeOne(composite.schemaOf(key), item, below)
+      if (kept !== undefined) rest[key] = kept
+    }
+    return hasKeys(rest) ? rest : undefined
+  }
+  if (composite?.type === 'items' && Array.isArray(value) && value.length > 0) {
+    const rest = value.flatMap((item) => {
+      const kept = removeOne(composite.list.items, item, set.children.get(itemElement(composite.list, item)))
+      return kept === undefined ? [] : [kept]
+    })
+    return rest.length > 0 ? rest : undefined
+  }
+  return value
+}
+
+function removeOne(schema: Schema | undefined, value: JsonValue, below: FieldSet | undefined): Value {
+  if (!below) return value
+  if (below.member) return undefined
+  return isEmpty(below) ? value : removePaths(schema, value, below)
+}
+
+/** Adds every field of a struct that has something of the set below it: owning `spec.replicas` is owning `spec`, too. */
+export function withNamedFields(schema: Schema | undefined, set: FieldSet): FieldSet {
+  if (set.children.size === 0) return set
+  const children = new Map<string, FieldSet>()
+  for (const [element, child] of set.children) {
+    const below = withNamedFields(elementSchema(schema, element), child)
+    const named =
+      schema?.type === 'object' && element.startsWith('f:') && Object.hasOwn(schema.fields, element.slice(2))
+    children.set(element, named && !below.member ? { member: true, children: below.children } : below)
+  }
+  return { member: set.member, children }
+}
+
+function elementSchema(schema: Schema | undefined, element: string): Schema | undefined {
+  switch (schema?.type) {
+    case 'object':
+      return fieldSchema(schema, element.slice(2))
+    case 'map':
+      return schema.values
+    case 'list':
+      return schema.items
+    default:
+      return undefined
+  }
+}
+
+/**
+ * What upstream's Go types have before anybody sets a field: structs are there, empty. Only the `.` entries of the first
+ * writer's managedFields depend on it, and clients show them.
+ */
+const STRUCT_FIELDS: Readonly<Record<string, readonly string[]>> = {
+  'io.k8s.api.apps.v1.DaemonSetSpec': ['template', 'updateStrategy'],
+  'io.k8s.api.apps.v1.DeploymentSpec': ['strategy', 'template'],
+  'io.k8s.api.apps.v1.ReplicaSetSpec': ['template'],
+  'io.k8s.api.apps.v1.StatefulSetSpec': ['template', 'updateStrategy'],
+  'io.k8s.api.batch.v1.CronJobSpec': ['jobTemplate'],
+  'io.k8s.api.batch.v1.JobSpec': ['template'],
+  'io.k8s.api.batch.v1.JobTemplateSpec': ['metadata', 'spec'],
+  'io.k8s.api.core.v1.PersistentVolumeClaimSpec': ['resources'],
+  'io.k8s.api.core.v1.PodTemplateSpec': ['metadata', 'spec'],
+  'io.k8s.api.core.v1.ServiceStatus': ['loadBalancer'],
+  'io.k8s.api.networking.v1.IngressStatus': ['loadBalancer'],
+  'io.k8s.api.networking.v1.NetworkPolicySpec': ['podSelector'],
+  'io.k8s.api.rbac.v1.ClusterRole': ['rules'],
+  'io.k8s.api.rbac.v1.Role': ['rules'],
+}
+
+const zeroObjects = new WeakMap<ObjectSchema, JsonValue>()
+
+/** An object of the kind before anybody wrote to it. */
+export function zeroObject(schema: ObjectSchema): JsonValue {
+  let zero = zeroObjects.get(schema)
+  if (zero === undefined) zeroObjects.set(schema, (zero = zeroOf(schema, ['metadata', 'spec', 'status'])))
+  return zero
+}
+
+function zeroOf(
+  schema: ObjectSchema,
+  structs: readonly string[] = STRUCT_FIELDS[schema.name] ?? [],
+): JsonValue {
+  const zero: Json = {}
+  for (const [key, field] of Object.entries(schema.fields)) {
+    if (!field.required && !structs.includes(key) && !STRUCT_FIELDS[schema.name]?.includes(key)) continue
+    const of = schemaOf(field)
+    if (of.type === 'object') zero[key] = of.atomic ? {} : zeroOf(of)
+    else if (of.type === 'list' || of.type === 'map') zero[key] = null
+  }
+  return zero
+}
