@@ -441,7 +441,7 @@ export const refusedValues: {
     },
   },
   [`${CORE}.ServiceSpec`]: {
-    ipFamilies: { '*': unsupported('pods have IPv4 addresses only', 'write IPv4 or leave it out') },
+    ipFamilies: { IPv6: unsupported('pods have IPv4 addresses only', 'write IPv4 or leave it out') },
     ipFamilyPolicy: {
       RequireDualStack: unsupported('pods have IPv4 addresses only', 'write SingleStack or leave it out'),
     },

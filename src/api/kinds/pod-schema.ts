@@ -3,7 +3,6 @@ import {
   boolean,
   int32,
   int64,
-  intBetween,
   intOrString,
   list,
   listByKey,

@@ -17,10 +17,6 @@ export function oneOf<const E extends readonly string[]>(...values: E) {
   return { type: 'string', enum: values } as const
 }
 
-export function intBetween(minimum: number, maximum: number) {
-  return { type: 'integer', format: 'int32', minimum, maximum } as const
-}
-
 /** A list that is replaced as a whole. */
 export function list<const S extends Schema>(items: S) {
   return { type: 'list', items, listType: 'atomic' } as const

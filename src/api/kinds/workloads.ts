@@ -18,7 +18,6 @@ import {
   int32,
   int64,
   intOrString,
-  list,
   listByKey,
   object,
   oneOf,
