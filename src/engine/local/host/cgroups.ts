@@ -1,0 +1,199 @@
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import { assert, sleep } from '../../../stdx/index.ts'
+import type { CgroupLimits } from '../plan/oci/resources.ts'
+
+const CGROUP2_SUPER_MAGIC = 0x6367_7270
+const CPU_PERIOD_US = 100_000
+const REMOVE_ATTEMPTS_MAX = 200
+const REMOVE_RETRY_MS = 10
+
+/** Control groups below one parent. Paths are relative to the root of the hierarchies, such as `bulkhead/red/UID`. */
+export interface Cgroups {
+  readonly version: 'v1' | 'v2'
+  /** Version 1 with a version 2 hierarchy beside it that has controllers, which crun refuses to work with. */
+  readonly hybrid: boolean
+  ensure(path: string, limits: Partial<CgroupLimits>): void
+  /** Takes a quota away, or sets it. */
+  setCpuQuota(path: string, quotaUs: number | undefined): void
+  /** How often the kernel killed something in it for lack of memory. */
+  oomKills(path: string): number
+  processes(path: string): number[]
+  /** Removes it and all below it. @throws when processes stay in it. */
+  remove(path: string): Promise<void>
+}
+
+export function createCgroups(root = '/sys/fs/cgroup'): Cgroups {
+  return statfsSync(root).type === CGROUP2_SUPER_MAGIC ? new CgroupsV2(root) : new CgroupsV1(root)
+}
+
+abstract class Hierarchies {
+  protected abstract readonly mounts: readonly string[]
+
+  async remove(path: string): Promise<void> {
+    checkPath(path)
+    for (let attempt = 0; ; attempt++) {
+      const busy = this.mounts.filter((mount) => !removeTree(join(mount, path)))
+      if (busy.length === 0) return
+      if (attempt === REMOVE_ATTEMPTS_MAX)
+        throw new Error(`The cgroup "${path}" still has processes in ${busy.join(', ')}`)
+      // The last process has ended, but the kernel lets go of its cgroup a moment later.
+      await sleep(REMOVE_RETRY_MS)
+    }
+  }
+
+  protected read(mount: string, path: string, file: string): string {
+    try {
+      return readFileSync(join(mount, path, file), 'utf8')
+    } catch {
+      return ''
+    }
+  }
+
+  protected pids(text: string): number[] {
+    return text.split('\n').filter(Boolean).map(Number)
+  }
+}
+
+/** @returns false when something in it is still in use. */
+function removeTree(directory: string): boolean {
+  if (!existsSync(directory)) return true
+  let free = true
+  for (const entry of readdirSync(directory, { withFileTypes: true }))
+    if (entry.isDirectory()) free = removeTree(join(directory, entry.name)) && free
+  if (!free) return false
+  try {
+    rmdirSync(directory)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT'
+  }
+}
+
+function checkPath(path: string): void {
+  // A mistake here would remove or limit somebody else's cgroup.
+  assert(/^[a-z0-9][a-z0-9-]*(\/[a-z0-9][a-z0-9-]*)*$/.test(path), `"${path}" is not a cgroup of ours`)
+}
+
+/** https://docs.kernel.org/admin-guide/cgroup-v1/ */
+class CgroupsV1 extends Hierarchies implements Cgroups {
+  readonly version = 'v1'
+  readonly hybrid: boolean
+  protected readonly mounts: readonly string[]
+  private readonly controllers = new Map<string, string>()
+
+  constructor(root: string) {
+    super()
+    const mounts = new Set<string>()
+    for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
+      const [before = '', after = ''] = line.split(' - ', 2)
+      const point = before.split(' ')[4]
+      const [type, , options = ''] = after.split(' ')
+      if (point === undefined || type !== 'cgroup' || !point.startsWith(`${root}/`)) continue
+      mounts.add(point)
+      for (const option of options.split(',')) this.controllers.set(option, point)
+    }
+    this.mounts = [...mounts]
+    for (const controller of ['cpu', 'memory', 'pids'])
+      if (!this.controllers.has(controller))
+        throw new Error(`The cgroup controller "${controller}" is not mounted in "${root}"`)
+    const unified = join(root, 'unified', 'cgroup.controllers')
+    this.hybrid = existsSync(unified) && readFileSync(unified, 'utf8').trim() !== ''
+  }
+
+  ensure(path: string, limits: Partial<CgroupLimits>): void {
+    checkPath(path)
+    for (const controller of ['cpu', 'memory', 'pids'])
+      mkdirSync(join(this.mount(controller), path), { recursive: true })
+    if (limits.cpuShares !== undefined) this.write('cpu', path, 'cpu.shares', limits.cpuShares)
+    if (limits.cpuQuotaUs !== undefined) this.setCpuQuota(path, limits.cpuQuotaUs)
+    if (limits.memoryBytesMax !== undefined) {
+      this.write('memory', path, 'memory.limit_in_bytes', limits.memoryBytesMax)
+      const swap = 'memory.memsw.limit_in_bytes'
+      if (existsSync(join(this.mount('memory'), path, swap)))
+        this.write('memory', path, swap, limits.memoryBytesMax)
+    }
+    if (limits.pidsMax !== undefined) this.write('pids', path, 'pids.max', limits.pidsMax)
+  }
+
+  setCpuQuota(path: string, quotaUs: number | undefined): void {
+    if (quotaUs !== undefined) this.write('cpu', path, 'cpu.cfs_period_us', CPU_PERIOD_US)
+    this.write('cpu', path, 'cpu.cfs_quota_us', quotaUs ?? -1)
+  }
+
+  oomKills(path: string): number {
+    return Number(
+      /^oom_kill (\d+)$/m.exec(this.read(this.mount('memory'), path, 'memory.oom_control'))?.[1] ?? 0,
+    )
+  }
+
+  processes(path: string): number[] {
+    return this.pids(this.read(this.mount('pids'), path, 'cgroup.procs'))
+  }
+
+  private mount(controller: string): string {
+    const point = this.controllers.get(controller)
+    assert(point !== undefined, `The cgroup controller "${controller}" is not mounted`)
+    return point
+  }
+
+  private write(controller: string, path: string, file: string, value: number): void {
+    writeFileSync(join(this.mount(controller), path, file), String(value))
+  }
+}
+
+/** https://docs.kernel.org/admin-guide/cgroup-v2.html */
+class CgroupsV2 extends Hierarchies implements Cgroups {
+  readonly version = 'v2'
+  readonly hybrid = false
+  protected readonly mounts: readonly string[]
+  private readonly root: string
+
+  constructor(root: string) {
+    super()
+    this.root = root
+    this.mounts = [root]
+  }
+
+  ensure(path: string, limits: Partial<CgroupLimits>): void {
+    checkPath(path)
+    const target = join(this.root, path)
+    mkdirSync(target, { recursive: true })
+    const parents: string[] = []
+    for (let at = dirname(target); at.length >= this.root.length; at = dirname(at)) parents.unshift(at)
+    for (const parent of parents)
+      for (const controller of ['cpu', 'memory', 'pids'])
+        writeFileSync(join(parent, 'cgroup.subtree_control'), `+${controller}`)
+    if (limits.cpuShares !== undefined) {
+      // The runtime spec's conversion from shares (2 to 262144) to weight (1 to 10000).
+      const weight = 1 + Math.floor(((limits.cpuShares - 2) * 9_999) / 262_142)
+      writeFileSync(join(target, 'cpu.weight'), String(weight))
+    }
+    if (limits.cpuQuotaUs !== undefined) this.setCpuQuota(path, limits.cpuQuotaUs)
+    if (limits.memoryBytesMax !== undefined) {
+      writeFileSync(join(target, 'memory.max'), String(limits.memoryBytesMax))
+      if (existsSync(join(target, 'memory.swap.max'))) writeFileSync(join(target, 'memory.swap.max'), '0')
+    }
+    if (limits.pidsMax !== undefined) writeFileSync(join(target, 'pids.max'), String(limits.pidsMax))
+  }
+
+  setCpuQuota(path: string, quotaUs: number | undefined): void {
+    writeFileSync(join(this.root, path, 'cpu.max'), `${quotaUs ?? 'max'} ${CPU_PERIOD_US}`)
+  }
+
+  oomKills(path: string): number {
+    return Number(/^oom_kill (\d+)$/m.exec(this.read(this.root, path, 'memory.events'))?.[1] ?? 0)
+  }
+
+  processes(path: string): number[] {
+    return this.pids(this.read(this.root, path, 'cgroup.procs'))
+  }
+}

@@ -1,0 +1,673 @@
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import type { Duplex, Readable } from 'node:stream'
+import type { Layout, TenantName } from '../../../api/index.ts'
+import type { ExecOptions, Jail, JailContainer, JailId, JailVolume, LogOptions } from '../../../jail/index.ts'
+import { type Clock, type Logger, UndoStack } from '../../../stdx/index.ts'
+import {
+  type ContainerRecord,
+  observeBundles,
+  observeContainer,
+  readPidFile,
+  readRecord,
+  RECORD_FILE,
+} from '../observe/containers.ts'
+import { isAlive, observeProcess, type ProcessIdentity } from '../observe/processes.ts'
+import type {
+  ContainerHost,
+  ContainerSpec,
+  ObservedContainer,
+  PodNamespaces,
+  TenantPlacement,
+} from '../parts.ts'
+import type { OciConfig } from '../plan/oci/config-types.ts'
+import { ContainerError } from '../plan/oci/container-error.ts'
+import { renderHostname, renderHosts, renderResolvConf } from '../plan/oci/pod-files.ts'
+import { type ConfigInput, renderConfig } from '../plan/oci/render-config.ts'
+import { podLimits } from '../plan/oci/resources.ts'
+import { tellOfRuntime } from '../plan/oci/runtime-message.ts'
+import { resolveUser } from '../plan/oci/user.ts'
+import { CreateRefused, startMonitor } from './conmon.ts'
+import { ExitWatcher } from './exit-watcher.ts'
+import * as limits from './limits.ts'
+import { LogFiles } from './log-files.ts'
+import { type Machine, setUpMachine } from './machine-setup.ts'
+import { isMountPoint } from './machine.ts'
+import { mountMemory, mountRootfs, unmountBelow } from './mounts.ts'
+import { checkName, containerIdOf, parseContainerID, Places } from './places.ts'
+import { signalNumber, signalProcess } from './processes.ts'
+import type { Runtime } from './runtime.ts'
+import { ensureDirectoryInside, readFileInside } from './safe-path.ts'
+import { runTool } from './tool.ts'
+import { Volumes } from './volumes.ts'
+
+const SIGKILL = 9
+const REMOVE_TIMEOUT_MS = 600_000
+
+export type ContainerHostOptions = {
+  layout: Layout
+  clock: Clock
+  log: Logger
+  /** The address of the tenants' resolver, for resolv.conf; `PodNetwork.resolver`. */
+  resolver: string
+  /** What pods are told as their machine's address. */
+  hostIP: string
+}
+
+/** What must be known of a pod to remove it without its jail. */
+type PodRecord = { jail: JailId; tenant: TenantName; podUidBase: number }
+
+export function createContainerHost(options: ContainerHostOptions): ContainerHost {
+  return new LocalContainerHost(options)
+}
+
+/** Containers of this machine. All knowledge is in files and processes, so a new instance knows what the last one knew. */
+class LocalContainerHost implements ContainerHost {
+  private readonly layout: Layout
+  private readonly log: Logger
+  private readonly resolver: string
+  private readonly hostIP: string
+  private readonly places: Places
+  private readonly volumes: Volumes
+  private readonly exits: ExitWatcher
+  private readonly logFiles: LogFiles
+  private machinePromise: Promise<Machine> | undefined
+  /** One change at a time per pod. */
+  private readonly queues = new Map<JailId, Promise<unknown>>()
+
+  constructor({ layout, clock, log, resolver, hostIP }: ContainerHostOptions) {
+    this.layout = layout
+    this.log = log
+    this.resolver = resolver
+    this.hostIP = hostIP
+    this.places = new Places(layout)
+    this.volumes = new Volumes(this.places)
+    this.exits = new ExitWatcher(this.places.exits, clock)
+    this.logFiles = new LogFiles(this.places, clock)
+  }
+
+  async runtimes(): ReturnType<ContainerHost['runtimes']> {
+    const { runc, gvisor } = await this.machine()
+    return {
+      runc: runc.available ? { available: true, version: runc.runtime.version } : runc,
+      gvisor: gvisor.available ? { available: true, version: gvisor.runtime.version } : gvisor,
+    }
+  }
+
+  async ensurePod(placement: TenantPlacement, jail: Jail): Promise<void> {
+    const { cgroups } = await this.machine()
+    await this.oneAtATime(jail.id, async () => {
+      const { podUidBase, tenant } = placement
+      const gvisor = usesGvisor(placement, jail)
+      const { cpuQuotaUs, ...withoutQuota } = podLimits(jail, { gvisor })
+      for (const directory of [this.places.pod(jail.id), this.places.podDisk(jail.id)])
+        for (const path of [directory, join(directory, 'volumes')]) ensureShared(path, podUidBase)
+      for (const path of [this.places.bundles(jail.id), this.places.etc(jail.id)])
+        ensureShared(path, podUidBase)
+      for (const name of ['layers', 'termination', 'logs'])
+        ensureShared(join(this.places.podDisk(jail.id), name), podUidBase)
+      const record: PodRecord = { jail: jail.id, tenant, podUidBase }
+      writeAtomically(this.places.podRecord(jail.id), JSON.stringify(record))
+
+      cgroups.ensure(this.places.tenantCgroup(tenant), { pidsMax: limits.TENANT_PIDS_MAX })
+      // A quota slows a sandbox's start down, so it follows the start.
+      const atOnce = gvisor || cpuQuotaUs === undefined ? {} : { cpuQuotaUs }
+      cgroups.ensure(this.places.podCgroup(tenant, jail.id), { ...withoutQuota, ...atOnce })
+
+      const shm = this.places.shm(jail.id)
+      mkdirSync(shm, { recursive: true })
+      if (!gvisor && !isMountPoint(shm))
+        mountMemory(shm, {
+          bytesMax: limits.SHM_BYTES_MAX,
+          inodesMax: limits.MEMORY_VOLUME_INODES_MAX,
+          mode: '1777',
+          uid: podUidBase,
+          gid: podUidBase,
+        })
+      for (const volume of jail.volumes) this.volumes.ensure(jail, volume, podUidBase)
+    })
+  }
+
+  async updateFiles(jail: Jail, volume: Extract<JailVolume, { kind: 'files' }>): Promise<void> {
+    await this.oneAtATime(jail.id, async () => {
+      const pod = this.podRecord(jail.id)
+      if (!pod) throw new Error(`The pod ${jail.id} does not exist`)
+      this.volumes.writeFiles(jail, volume, pod.podUidBase)
+    })
+  }
+
+  async start(spec: ContainerSpec, signal: AbortSignal): Promise<ObservedContainer> {
+    const machine = await this.machine()
+    return this.oneAtATime(spec.jail.id, () => this.startNow(machine, spec, signal))
+  }
+
+  private async startNow(
+    machine: Machine,
+    spec: ContainerSpec,
+    signal: AbortSignal,
+  ): Promise<ObservedContainer> {
+    const { jail, placement, container, attempt } = spec
+    const id = containerIdOf(jail.id, checkName(container.name), attempt)
+    const existing = this.observeOne(machine, jail.id, id)
+    if (existing && existing.state.kind !== 'lost') return existing
+    if (existing || existsSync(this.places.bundle(jail.id, id))) await this.removeNow(machine, jail.id, id)
+
+    const found = usesGvisor(placement, jail) ? machine.gvisor : machine.runc
+    if (!found.available)
+      throw new ContainerError(
+        'CreatePodSandboxError',
+        'this machine cannot run containers of the required isolation',
+        {
+          cause: new Error(found.why),
+        },
+      )
+    const runtime = found.runtime
+    await using undo = new UndoStack()
+    undo.add(() => this.removeNow(machine, jail.id, id))
+    const started = await this.create(machine, runtime, spec, id, signal)
+    undo.release()
+    return started
+  }
+
+  private async create(
+    machine: Machine,
+    runtime: Runtime,
+    spec: ContainerSpec,
+    id: string,
+    signal: AbortSignal,
+  ): Promise<ObservedContainer> {
+    const { jail, placement, container, attempt, namespaces } = spec
+    const { podUidBase } = placement
+    const bundle = this.places.bundle(jail.id, id)
+    const cgroup = `${this.places.podCgroup(placement.tenant, jail.id)}/${id}`
+    const record: ContainerRecord = {
+      jail: jail.id,
+      name: container.name,
+      attempt,
+      id,
+      tool: runtime.tool,
+      role: 'container',
+      cgroup,
+      createdAt: new Date().toISOString(),
+    }
+    ensureShared(bundle, podUidBase)
+    writeAtomically(join(bundle, RECORD_FILE), JSON.stringify(record))
+
+    const rootfs = join(bundle, 'rootfs')
+    this.makeRootfs(spec, id, rootfs)
+    // The runtime opens these in a mount namespace of its own, where pins made later are not; a descriptor of ours is.
+    const held = new HeldNamespaces(namespaces)
+    try {
+      const config = this.renderBundle(machine, runtime, spec, { id, bundle, rootfs, cgroup, held })
+      writeFileSync(join(bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 })
+      this.logFiles.prepare(jail.id, container.name, attempt)
+      await this.monitor(runtime, spec, { id, bundle }, signal)
+    } finally {
+      held[Symbol.dispose]()
+    }
+    const process = readPidFile(join(bundle, 'pid'))
+    const monitor = readPidFile(join(bundle, 'conmon.pid'))
+    await runtime.begin(id, signal)
+    const startedAt = new Date().toISOString()
+    const gone: ProcessIdentity = { pid: 0, startTicks: '' }
+    writeAtomically(
+      join(bundle, RECORD_FILE),
+      JSON.stringify({
+        ...record,
+        started: { process: process ?? gone, monitor: monitor ?? gone, startedAt },
+      }),
+    )
+    const observed = this.observeOne(machine, jail.id, id)
+    if (!observed || observed.state.kind === 'lost')
+      throw new ContainerError('RunContainerError', 'the container was lost while it was being started')
+    return observed
+  }
+
+  private makeRootfs(
+    { jail, placement, image, namespaces }: ContainerSpec,
+    id: string,
+    rootfs: string,
+  ): void {
+    const layer = this.places.layer(jail.id, id)
+    mkdirSync(layer, { mode: 0o700 })
+    for (const name of ['upper', 'work']) {
+      mkdirSync(join(layer, name), { mode: 0o755 })
+      chownSync(join(layer, name), placement.podUidBase, placement.podUidBase)
+    }
+    mkdirSync(rootfs)
+    mountRootfs({
+      layers: image.layers,
+      usernsPath: namespaces.user,
+      upper: join(layer, 'upper'),
+      work: join(layer, 'work'),
+      target: rootfs,
+      workshop: this.places.workshop,
+    })
+  }
+
+  private renderBundle(
+    machine: Machine,
+    runtime: Runtime,
+    { jail, placement, container, image, namespaces }: ContainerSpec,
+    {
+      id,
+      bundle,
+      rootfs,
+      cgroup,
+      held,
+    }: { id: string; bundle: string; rootfs: string; cgroup: string; held: HeldNamespaces },
+  ): OciConfig {
+    const { podUidBase } = placement
+    const root = openSync(rootfs, constants.O_RDONLY | constants.O_DIRECTORY)
+    let input: ConfigInput
+    try {
+      const user = resolveUser(
+        {
+          imageUser: image.config.user,
+          runAsUser: container.runAsUser,
+          runAsGroup: container.runAsGroup,
+          runAsNonRoot: container.runAsNonRoot,
+          supplementalGroups: container.supplementalGroups,
+          fsGroup: jail.fsGroup,
+        },
+        readFileInside(root, '/etc/passwd', limits.USER_FILE_BYTES_MAX),
+        readFileInside(root, '/etc/group', limits.USER_FILE_BYTES_MAX),
+      )
+      input = {
+        tool: runtime.tool,
+        jail,
+        container,
+        placement,
+        image: image.config,
+        user,
+        addresses: { podIP: namespaces.podIP, hostIP: this.hostIP },
+        namespaces: held.paths,
+        sources: {
+          ...this.etcFiles(jail, podUidBase, namespaces.podIP),
+          terminationLog: this.terminationLog(jail.id, id, podUidBase),
+          shm: this.places.shm(jail.id),
+          volumes: container.mounts.map((mount, index) =>
+            this.volumes.source(jail, mount, podUidBase, join(bundle, `sub-path-${index}`)),
+          ),
+        },
+        rootfs,
+        cgroupsPath: `/${cgroup}`,
+        facts: machine.facts,
+        ...(machine.seccompProgramBase64 === undefined
+          ? {}
+          : { seccompProgramBase64: machine.seccompProgramBase64 }),
+      }
+      const config = renderConfig(input)
+      try {
+        closeSync(
+          ensureDirectoryInside(root, config.process.cwd, {
+            mode: 0o755,
+            owner: { uid: podUidBase, gid: podUidBase },
+          }),
+        )
+      } catch (cause) {
+        throw new ContainerError(
+          'CreateContainerError',
+          `the working directory ${JSON.stringify(config.process.cwd)} cannot be made`,
+          { cause },
+        )
+      }
+      return config
+    } finally {
+      closeSync(root)
+    }
+  }
+
+  private etcFiles(
+    jail: Jail,
+    podUidBase: number,
+    podIP: string,
+  ): { hosts: string; hostname: string; resolvConf: string } {
+    const directory = this.places.etc(jail.id)
+    const files = {
+      hosts: renderHosts(jail, podIP),
+      hostname: renderHostname(jail),
+      resolvConf: renderResolvConf(jail, this.resolver),
+    }
+    for (const [name, text] of Object.entries(files)) {
+      const path = join(directory, name)
+      if (existsSync(path)) continue
+      writeFileSync(path, text)
+      chownSync(path, podUidBase, podUidBase)
+      chmodSync(path, 0o644)
+    }
+    return {
+      hosts: join(directory, 'hosts'),
+      hostname: join(directory, 'hostname'),
+      resolvConf: join(directory, 'resolvConf'),
+    }
+  }
+
+  /** On disk, where it counts as the pod's: a file in memory that a tenant writes to would have no limit. */
+  private terminationLog(jail: JailId, id: string, podUidBase: number): string {
+    const path = this.places.terminationLog(jail, id)
+    writeFileSync(path, '')
+    chownSync(path, podUidBase, podUidBase)
+    chmodSync(path, 0o666)
+    return path
+  }
+
+  private async monitor(
+    runtime: Runtime,
+    { jail, container, attempt }: ContainerSpec,
+    { id, bundle }: { id: string; bundle: string },
+    signal: AbortSignal,
+  ): Promise<void> {
+    try {
+      await startMonitor(
+        {
+          id,
+          bundle,
+          prefix: runtime.prefix,
+          runtime: runtime.program,
+          runtimeArgs: runtime.programArgs,
+          exits: this.places.exits,
+          log: this.places.log(jail.id, container.name, attempt),
+          tty: container.tty,
+          stdin: container.stdin,
+          stdinStaysOpen: !container.stdinOnce,
+        },
+        signal,
+      )
+    } catch (cause) {
+      if (!(cause instanceof CreateRefused)) throw cause
+      throw new ContainerError('RunContainerError', tellOfRuntime(cause.message), { cause })
+    }
+  }
+
+  async signal(jail: JailId, containerID: string, signal: string): Promise<void> {
+    const machine = await this.machine()
+    const number = signalNumber(signal)
+    if (number === undefined) throw new Error(`${JSON.stringify(signal)} is not a signal`)
+    const record = readRecord(this.places.bundle(jail, parseContainerID(containerID)))
+    if (!record?.started) return
+    if (record.tool !== 'runsc' || !machine.gvisor.available) {
+      signalProcess(record.started.process, number)
+      return
+    }
+    if (!isAlive(record.started.process)) return
+    await machine.gvisor.runtime.signal(record.id, String(number)).catch((error: unknown) => {
+      if (record.started && isAlive(record.started.process)) throw error
+    })
+  }
+
+  async waitForExit(jail: JailId, containerID: string, signal: AbortSignal): Promise<ObservedContainer> {
+    const machine = await this.machine()
+    const id = parseContainerID(containerID)
+    return this.exits.wait(
+      id,
+      () => {
+        const observed = this.observeOne(machine, jail, id)
+        if (!observed) throw new Error(`The container "${containerID}" does not exist`)
+        return observed.state.kind === 'running' ? undefined : observed
+      },
+      signal,
+    )
+  }
+
+  async run(
+    jail: JailId,
+    containerID: string,
+    command: readonly string[],
+    timeoutMs: number,
+  ): Promise<{ exitCode: number; output: string }> {
+    throw new Error(`not there yet: ${jail} ${containerID} ${command.join(' ')} ${timeoutMs}`)
+  }
+
+  async exec(
+    jail: JailId,
+    containerID: string,
+    _options: ExecOptions,
+    _signal: AbortSignal,
+  ): Promise<Duplex> {
+    throw new Error(`not there yet: ${jail} ${containerID}`)
+  }
+
+  async attach(
+    jail: JailId,
+    containerID: string,
+    _options: Omit<ExecOptions, 'command'>,
+    _signal: AbortSignal,
+  ): Promise<Duplex> {
+    throw new Error(`not there yet: ${jail} ${containerID}`)
+  }
+
+  async logs(
+    jail: JailId,
+    container: string,
+    attempt: number,
+    options: LogOptions,
+    signal: AbortSignal,
+  ): Promise<Readable> {
+    const machine = await this.machine()
+    const id = containerIdOf(jail, checkName(container), attempt)
+    const ended = () => this.observeOne(machine, jail, id)?.state.kind !== 'running'
+    return this.logFiles.read(jail, container, attempt, options, ended, signal)
+  }
+
+  async terminationMessage(jail: JailId, container: JailContainer, attempt: number): Promise<string> {
+    const id = containerIdOf(jail, checkName(container.name), attempt)
+    return readStart(this.places.terminationLog(jail, id), limits.TERMINATION_MESSAGE_BYTES_MAX)
+  }
+
+  async removeContainer(jail: JailId, containerID: string): Promise<void> {
+    const machine = await this.machine()
+    const id = parseContainerID(containerID)
+    await this.oneAtATime(jail, () => this.removeNow(machine, jail, id))
+  }
+
+  /** Works on whatever is there: each step does nothing when its part is missing. The log stays until the pod goes. */
+  private async removeNow(machine: Machine, jail: JailId, id: string): Promise<void> {
+    const bundle = this.places.bundle(jail, id)
+    const record = readRecord(bundle)
+    await this.end(machine, bundle, id, record)
+    for (const found of [machine.runc, machine.gvisor])
+      if (found.available && (record === undefined || found.runtime.tool === record.tool))
+        await found.runtime.forget(id)
+    if (record) await machine.cgroups.remove(record.cgroup)
+    unmountBelow(bundle)
+    await removeTree(this.places.layer(jail, id))
+    rmSync(this.places.terminationLog(jail, id), { force: true })
+    rmSync(bundle, { recursive: true, force: true })
+    rmSync(this.places.exit(id), { force: true })
+  }
+
+  /** Kills everything that belongs to a container and waits until it is gone. */
+  private async end(
+    machine: Machine,
+    bundle: string,
+    id: string,
+    record: ContainerRecord | undefined,
+  ): Promise<void> {
+    const monitor = record?.started?.monitor ?? readPidFile(join(bundle, 'conmon.pid'))
+    const first = record?.started?.process ?? readPidFile(join(bundle, 'pid'))
+    const targets = new Map<number, ProcessIdentity>()
+    if (first) targets.set(first.pid, first)
+    for (const pid of record ? machine.cgroups.processes(record.cgroup) : []) {
+      const process = observeProcess(pid)
+      if (process) targets.set(pid, process)
+    }
+    for (const process of targets.values()) signalProcess(process, SIGKILL)
+    const all = [...targets.values(), ...(monitor ? [monitor] : [])]
+    const alive = () => all.filter(isAlive)
+    if (alive().length === 0) return
+    const signal = AbortSignal.timeout(limits.KILL_TIMEOUT_MS)
+    try {
+      await this.exits.wait(
+        id,
+        () =>
+          alive().every((p) => p === monitor) && existsSync(this.places.exit(id))
+            ? true
+            : alive().length === 0 || undefined,
+        signal,
+      )
+    } catch {
+      // A monitor that outlives its container by this much waits for something that will not come.
+    }
+    if (monitor) signalProcess(monitor, SIGKILL)
+    const left = [...targets.values()].filter(isAlive)
+    if (left.length > 0)
+      throw new Error(`Processes ${left.map((p) => p.pid).join(', ')} of the container ${id} do not end`)
+  }
+
+  async removePod(jail: JailId): Promise<void> {
+    const machine = await this.machine()
+    await this.oneAtATime(jail, async () => {
+      for (const id of observeBundles(this.places.run).get(jail) ?? [])
+        await this.removeNow(machine, jail, id)
+      const pod = this.places.pod(jail)
+      const tenant = this.podRecord(jail)?.tenant
+      unmountBelow(pod)
+      await removeTree(this.places.podDisk(jail))
+      if (tenant !== undefined) {
+        await machine.cgroups.remove(this.places.podCgroup(tenant, jail))
+        const others = [...observeBundles(this.places.run).keys()].some(
+          (other) => other !== jail && this.podRecord(other)?.tenant === tenant,
+        )
+        if (!others) await machine.cgroups.remove(this.places.tenantCgroup(tenant))
+      }
+      // Last, because its record is what a second attempt starts from.
+      rmSync(pod, { recursive: true, force: true })
+    })
+  }
+
+  async observe(): Promise<{ jail: JailId; containers: ObservedContainer[] }[]> {
+    const machine = await this.machine()
+    return [...observeBundles(this.places.run)].map(([jail, ids]) => ({
+      jail,
+      containers: ids.flatMap((id) => {
+        const observed = this.observeOne(machine, jail, id)
+        return observed ? [observed] : []
+      }),
+    }))
+  }
+
+  private observeOne(machine: Machine, jail: JailId, id: string): ObservedContainer | undefined {
+    return observeContainer(this.places.bundle(jail, id), this.places.exit(id), {
+      oomKills: (cgroup) => machine.cgroups.oomKills(cgroup),
+    })
+  }
+
+  async reset(): Promise<void> {
+    const machine = await this.machine()
+    for (const jail of observeBundles(this.places.run).keys()) await this.removePod(jail)
+    await machine.cgroups.remove(this.places.cgroup)
+    this.machinePromise = undefined
+    unmountBelow(this.places.run)
+    rmSync(this.places.run, { recursive: true, force: true })
+    await removeTree(this.places.disk)
+  }
+
+  private machine(): Promise<Machine> {
+    this.machinePromise ??= setUpMachine(this.layout, this.places, this.exits, this.log)
+    this.machinePromise.catch(() => {
+      this.machinePromise = undefined
+    })
+    return this.machinePromise
+  }
+
+  private podRecord(jail: JailId): PodRecord | undefined {
+    try {
+      // Written by us into a directory that only root may change.
+      return JSON.parse(readFileSync(this.places.podRecord(jail), 'utf8')) as PodRecord
+    } catch {
+      return undefined
+    }
+  }
+
+  private async oneAtATime<T>(jail: JailId, work: () => Promise<T>): Promise<T> {
+    const before = this.queues.get(jail) ?? Promise.resolve()
+    const mine = before.then(work, work)
+    const settled = Promise.allSettled([mine])
+    this.queues.set(jail, settled)
+    try {
+      return await mine
+    } finally {
+      if (this.queues.get(jail) === settled) this.queues.delete(jail)
+    }
+  }
+}
+
+export function usesGvisor(placement: TenantPlacement, jail: Jail): boolean {
+  // The class decides; a jail can only ask for more.
+  return (
+    jail.runtime === 'gvisor' ||
+    placement.isolationClass === 'sandboxed' ||
+    placement.isolationClass === 'dedicated'
+  )
+}
+
+/** Namespaces held open, as paths that work in any mount namespace with this /proc for as long as they are held. */
+class HeldNamespaces implements Disposable {
+  readonly paths: { user: string; net: string; ipc: string; uts: string }
+  private readonly descriptors: number[] = []
+
+  constructor({ user, net, ipc, uts }: PodNamespaces) {
+    const hold = (path: string) => {
+      const fd = openSync(path, 'r')
+      this.descriptors.push(fd)
+      return `/proc/${process.pid}/fd/${fd}`
+    }
+    this.paths = { user: hold(user), net: hold(net), ipc: hold(ipc), uts: hold(uts) }
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.descriptors.splice(0)) closeSync(fd)
+  }
+}
+
+/** A directory that root of the tenant's pods may pass through, and nobody else. */
+function ensureShared(path: string, podUidBase: number): void {
+  mkdirSync(path, { recursive: true })
+  chownSync(path, 0, podUidBase)
+  chmodSync(path, 0o710)
+}
+
+function writeAtomically(path: string, text: string): void {
+  const next = `${path}.next`
+  writeFileSync(next, text, { mode: 0o600 })
+  renameSync(next, path)
+}
+
+/** `rm` walks with descriptors, so a tenant cannot nest directories deeper than it can delete. */
+async function removeTree(path: string): Promise<void> {
+  if (existsSync(path))
+    await runTool(['rm', '-rf', '--one-file-system', '--', path], { timeoutMs: REMOVE_TIMEOUT_MS })
+}
+
+function readStart(path: string, bytesMax: number): string {
+  try {
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    try {
+      const buffer = Buffer.alloc(bytesMax)
+      let length = 0
+      for (;;) {
+        const read = readSync(fd, buffer, length, bytesMax - length, length)
+        length += read
+        if (read === 0 || length === bytesMax) return buffer.toString('utf8', 0, length)
+      }
+    } finally {
+      closeSync(fd)
+    }
+  } catch {
+    return ''
+  }
+}

@@ -1,0 +1,42 @@
+import { KiB, MiB } from '../../../stdx/index.ts'
+
+/** conmon throws the whole log away beyond this, so that a log is bounded even while we are dead. */
+export const LOG_BYTES_HARD_MAX = 16 * MiB
+/** Beyond this we move the log aside, as the kubelet does. */
+export const LOG_BYTES_ROTATE = 8 * MiB
+export const LOG_ROTATED_MAX = 1
+export const LOG_ROTATE_EVERY_MS = 10_000
+/** A line in conmon's log is a chunk of at most 8 KiB plus its time; more than this was not written by conmon. */
+export const LOG_LINE_BYTES_MAX = 64 * KiB
+export const LOG_READ_BYTES = 64 * KiB
+export const LOG_TAIL_LINES_MAX = 1_000_000
+
+export const TERMINATION_MESSAGE_BYTES_MAX = 4_096
+export const RUN_OUTPUT_BYTES_MAX = 16 * KiB
+/** /etc/passwd and /etc/group of an image. */
+export const USER_FILE_BYTES_MAX = 1 * MiB
+
+/** Bundles, records and the files of ConfigMaps and Secrets of all pods. */
+export const CONTAINERS_TMPFS_BYTES_MAX = '2g'
+export const SHM_BYTES_MAX = 64 * MiB
+export const MEMORY_VOLUME_INODES_MAX = 65_536
+
+export const LAYERS_MAX = 127
+export const OVERLAY_OPTIONS_BYTES_MAX = 4_095
+
+/** From conmon's start to the runtime's answer; cold page caches on a loaded machine take seconds. */
+export const CREATE_TIMEOUT_MS = 60_000
+export const BEGIN_TIMEOUT_MS = 10_000
+export const KILL_TIMEOUT_MS = 20_000
+export const TOOL_TIMEOUT_MS = 30_000
+export const TOOL_OUTPUT_BYTES_MAX = 64 * KiB
+/** Exit files are watched; this is for what a watch can miss. */
+export const EXIT_POLL_MS = 500
+/** After a command's end, how long a child it left behind may keep its output open. */
+export const EXEC_DRAIN_MS = 500
+export const EXECS_PER_POD_MAX = 32
+export const STDIN_BUFFERED_BYTES_MAX = 256 * KiB
+export const ATTACH_POLL_MS_MIN = 4
+export const ATTACH_POLL_MS_MAX = 32
+
+export const TENANT_PIDS_MAX = 16_384

@@ -1,0 +1,136 @@
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import type { Layout, TenantName } from '../../../api/index.ts'
+import { isJailId, type JailId } from '../../../jail/index.ts'
+import { assert } from '../../../stdx/index.ts'
+
+/** All in hexadecimal and equally long, because runsc takes the beginning of an id for the id. */
+const CONTAINER_ID = /^[0-9a-f]{24}$/
+const CONTAINER_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
+/** What may be part of mount options and of a shell-free argument list without any quoting. */
+const PLAIN_PATH = /^\/[A-Za-z0-9._/-]+$/
+
+export type Tool = 'crun' | 'runc' | 'runsc'
+
+/** Where the containers of one platform keep their things. Every path is derived here, from checked parts only. */
+export class Places {
+  /** In memory, gone with the machine's power: bundles, records, ConfigMaps and Secrets. */
+  readonly run: string
+  /** On disk: writable layers, volumes, logs. */
+  readonly disk: string
+  readonly cgroup: string
+
+  constructor(layout: Layout) {
+    assert(
+      PLAIN_PATH.test(layout.runDir) && PLAIN_PATH.test(layout.stateDir),
+      'A path of the layout has unusual characters',
+    )
+    this.run = join(layout.runDir, 'containers')
+    this.disk = join(layout.stateDir, 'containers')
+    this.cgroup = layout.cgroup
+  }
+
+  /** Where conmon reports the ends of containers. */
+  get exits(): string {
+    return join(this.run, '.exits')
+  }
+  /** Private mount: the mount namespaces that some runtimes need, and layers while they are being mounted. */
+  get private(): string {
+    return join(this.run, '.private')
+  }
+  get workshop(): string {
+    return join(this.private, 'layers')
+  }
+  mountNamespace(tool: Tool): string {
+    return join(this.private, tool)
+  }
+  get bin(): string {
+    return join(this.run, '.bin')
+  }
+  runtimeRoot(tool: Tool): string {
+    return join(this.run, `.${tool}`)
+  }
+
+  pod(jail: JailId): string {
+    return join(this.run, checkJail(jail))
+  }
+  podRecord(jail: JailId): string {
+    return join(this.pod(jail), 'pod.json')
+  }
+  podDisk(jail: JailId): string {
+    return join(this.disk, checkJail(jail))
+  }
+  shm(jail: JailId): string {
+    return join(this.pod(jail), 'shm')
+  }
+  etc(jail: JailId): string {
+    return join(this.pod(jail), 'etc')
+  }
+  memoryVolume(jail: JailId, volume: string): string {
+    return join(this.pod(jail), 'volumes', checkName(volume))
+  }
+  diskVolume(jail: JailId, volume: string): string {
+    return join(this.podDisk(jail), 'volumes', checkName(volume))
+  }
+  bundles(jail: JailId): string {
+    return join(this.pod(jail), 'c')
+  }
+  bundle(jail: JailId, id: string): string {
+    return join(this.bundles(jail), checkId(id))
+  }
+  /** Writable layer of one container. */
+  layer(jail: JailId, id: string): string {
+    return join(this.podDisk(jail), 'layers', checkId(id))
+  }
+  terminationLog(jail: JailId, id: string): string {
+    return join(this.podDisk(jail), 'termination', checkId(id))
+  }
+  logs(jail: JailId, container: string): string {
+    return join(this.podDisk(jail), 'logs', checkName(container))
+  }
+  log(jail: JailId, container: string, attempt: number): string {
+    return join(this.logs(jail, container), `${checkAttempt(attempt)}.log`)
+  }
+  exit(id: string): string {
+    return join(this.exits, checkId(id))
+  }
+
+  tenantCgroup(tenant: TenantName): string {
+    // A tenant's name is a DNS label, so it is one segment.
+    return `${this.cgroup}/${checkName(tenant)}`
+  }
+  podCgroup(tenant: TenantName, jail: JailId): string {
+    return `${this.tenantCgroup(tenant)}/${checkJail(jail)}`
+  }
+}
+
+/** The same container has the same id whoever asks, so a cut-off creation can be found again. */
+export function containerIdOf(jail: JailId, name: string, attempt: number): string {
+  return createHash('sha256')
+    .update(`${checkJail(jail)}/${name}/${attempt}`)
+    .digest('hex')
+    .slice(0, 24)
+}
+
+/** The bare id in `crun://ID`. @throws when it is not one of ours. */
+export function parseContainerID(containerID: string): string {
+  const [, id = ''] = /^(?:crun|runc|runsc):\/\/([0-9a-f]{24})$/.exec(containerID) ?? []
+  return checkId(id)
+}
+
+function checkJail(jail: JailId): JailId {
+  assert(isJailId(jail), `${JSON.stringify(jail)} is not a jail's id`)
+  return jail
+}
+function checkId(id: string): string {
+  assert(CONTAINER_ID.test(id), `${JSON.stringify(id)} is not a container's id`)
+  return id
+}
+export function checkName(name: string): string {
+  assert(CONTAINER_NAME.test(name), `${JSON.stringify(name)} is not a DNS label`)
+  return name
+}
+function checkAttempt(attempt: number): number {
+  assert(Number.isSafeInteger(attempt) && attempt >= 0, `${attempt} is not the number of an attempt`)
+  return attempt
+}

@@ -1,0 +1,28 @@
+import type { Tool } from './places.ts'
+
+/** One OCI runtime as this host uses it. `conmon` calls it to create; the rest is here. */
+export interface Runtime {
+  readonly tool: Tool
+  /** For status: what the program says of itself. */
+  readonly version: string
+  /** Goes before every call of the program, conmon's included: entering the mount namespace it works in. */
+  readonly prefix: readonly string[]
+  /** What conmon calls; understands `create` and `exec`. */
+  readonly program: string
+  readonly programArgs: readonly string[]
+  /** A whole command that runs a process inside. */
+  execCommand(id: string, options: { processFile: string; pidFile: string; log: string }): string[]
+  /** Lets the created process run. */
+  begin(id: string, signal: AbortSignal): Promise<void>
+  /** Makes the runtime forget a container whose processes are gone; safe to repeat. */
+  forget(id: string): Promise<void>
+}
+
+/** What conmon should call for a container that joins a sandbox, where that differs. */
+export interface SandboxRuntime extends Runtime {
+  readonly memberProgram: string
+  signal(id: string, signal: string): Promise<void>
+  /** Processes outside the sandbox that serve it, and that must be gone before it can be forgotten quickly. */
+  helpers(id: string): number[]
+  killProcess(id: string, pid: number): Promise<void>
+}
