@@ -1,5 +1,5 @@
 // The documents by which clients learn what a control plane serves: discovery and OpenAPI.
-export { type Document, isUnchanged } from './document.ts'
+export { type Document, isUnchanged, renderDocument } from './document.ts'
 export {
   compareVersions,
   renderAggregatedDiscovery,

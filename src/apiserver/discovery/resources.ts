@@ -167,12 +167,14 @@ function apiResource(resource: Resource): object {
 /** Groups in the registry's order, the newest version of each first. */
 function groupsOf(registry: KindRegistry): Group[] {
   const groups = new Map<string, Map<string, Resource[]>>()
-  for (const definition of [...registry.kinds, ...registry.virtualKinds]) {
-    const versions = groups.get(definition.group) ?? new Map<string, Resource[]>()
-    groups.set(definition.group, versions)
-    const resources = versions.get(definition.version) ?? []
-    versions.set(definition.version, resources)
-    resources.push('columns' in definition ? kindResource(definition) : virtualResource(definition))
+  const all = [...registry.kinds.map(kindResource), ...registry.virtualKinds.map(virtualResource)]
+  for (const resource of all) {
+    const { group, version } = resource.gvk
+    const versions = groups.get(group) ?? new Map<string, Resource[]>()
+    groups.set(group, versions)
+    const resources = versions.get(version) ?? []
+    versions.set(version, resources)
+    resources.push(resource)
   }
   return [...groups].map(([name, versions]) => ({
     name,

@@ -1,0 +1,329 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { ApiError, type KindRegistry, PLATFORM_TENANT, type TenantName, type UserInfo } from '../api/index.ts'
+import type { ApiClient } from '../client/index.ts'
+import type { TokenIssuer } from '../identity/index.ts'
+import type { Engine, JailId } from '../jail/index.ts'
+import {
+  type AdmissionPlugin,
+  type Authorizer,
+  RBAC_GROUP,
+  type TenantLimits,
+  admissionPlugins,
+} from '../policy/index.ts'
+import { assert, type Clock, type Logger } from '../stdx/index.ts'
+import type { Store } from '../store/index.ts'
+import { bootstrap } from './bootstrap.ts'
+import { type Context, type Entropy, InFlight, keyPrefix, viewOf } from './context.ts'
+import { ContinueTokens } from './continue-token.ts'
+import { Dispatcher } from './dispatcher.ts'
+import { HttpAnswers, readBody, splitUrl } from './http.ts'
+import { InProcessClient } from './in-process-client.ts'
+import { DEFAULT_TENANT_LIMITS, REQUESTS_IN_FLIGHT_MAX } from './limits.ts'
+import { type VersionFacts, answerPath } from './plain-paths.ts'
+import { containerOf, requireEngine } from './pod-log.ts'
+import { readStored } from './read.ts'
+import type { ResourceRequest } from './request.ts'
+import { type ResourcePath, parseRoute } from './route.ts'
+import { ServiceAddresses } from './service-addresses.ts'
+import type { StreamHandler } from './stream-handler.ts'
+import type { SubresourceHandler } from './subresource-handler.ts'
+import { isAlive } from './token-request.ts'
+
+export type ApiServerOptions = {
+  tenant: TenantName
+  registry: KindRegistry
+  /** Must outlive the server. */
+  store: Store
+  authorizer: Authorizer
+  clock: Clock
+  log: Logger
+  /** Logs and streams of containers; without one they are refused with a reason. */
+  engine?: Engine
+  /** Tokens of service accounts; without one they are refused with a reason. */
+  tokenIssuer?: TokenIssuer
+  streams?: StreamHandler
+  /** Sub-resources that somebody else answers, by `plural.group/name`. */
+  subresources?: Readonly<Record<string, SubresourceHandler>>
+  limits?: Partial<TenantLimits>
+  /** Policies that run after the built-in ones. */
+  plugins?: readonly AdmissionPlugin[]
+  version: VersionFacts
+  /** Virtual addresses of services, in CIDR notation. */
+  serviceRange?: string
+  /** The group whose members `bootstrap` makes cluster admins. */
+  adminGroup?: string
+  /** `host:port` as clients reach us, for legacy discovery. */
+  serverAddress?: string
+  entropy?: Entropy
+}
+
+/** The API server of one control plane. It listens nowhere: whoever accepts connections hands requests over. */
+export interface ApiServer {
+  /** Answers one request of somebody who has been authenticated. Never rejects. */
+  handle(request: IncomingMessage, response: ServerResponse, user: UserInfo): Promise<void>
+  /** Answers an upgrade to exec, attach or port-forward. Never rejects, and owns the socket. */
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, user: UserInfo): Promise<void>
+  /** The API for a component in this process, which may do everything and is recorded under its name. */
+  client(component: string): ApiClient
+  /** Creates the namespaces and roles that every control plane has. Safe to repeat. */
+  bootstrap(): Promise<void>
+  /** Ends watches and refuses what comes after. */
+  close(): Promise<void>
+}
+
+export function createApiServer(options: ApiServerOptions): ApiServer {
+  return new Server(options)
+}
+
+const systemEntropy: Entropy = {
+  uuid: () => randomUUID(),
+  bytes: (count) => randomBytes(count),
+  fraction: () => randomBytes(4).readUInt32BE() / 2 ** 32,
+}
+
+const METHODS: readonly string[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
+
+class Server implements ApiServer {
+  private readonly context: Context
+  private readonly dispatcher: Dispatcher
+  private readonly answers: HttpAnswers
+  private readonly version: VersionFacts
+  private readonly serverAddress: string
+  private readonly adminGroup: string
+  private readonly streams: StreamHandler | undefined
+  private readonly closing = new AbortController()
+  private inFlight = 0
+
+  constructor(options: ApiServerOptions) {
+    const { tenant, registry, store, authorizer, clock, engine, tokenIssuer } = options
+    const log = options.log.with({ tenant })
+    const entropy = options.entropy ?? systemEntropy
+    const limits = { ...DEFAULT_TENANT_LIMITS, ...options.limits }
+    assert(!tokenIssuer || tokenIssuer.tenant === tenant, 'A token issuer serves one tenant')
+    this.context = {
+      tenant,
+      registry,
+      store,
+      authorizer,
+      plugins: [...admissionPlugins({ authorizer, limits }), ...(options.plugins ?? [])],
+      cluster: viewOf(store),
+      clock,
+      log,
+      engine,
+      tokenIssuer,
+      addresses: new ServiceAddresses({
+        range: options.serviceRange ?? '10.96.0.0/16',
+        random: () => entropy.fraction(),
+      }),
+      continueTokens: new ContinueTokens(),
+      entropy,
+      inFlight: new InFlight(),
+      subresources: options.subresources ?? {},
+    }
+    this.dispatcher = new Dispatcher(this.context)
+    this.answers = new HttpAnswers({ clock, log })
+    this.version = options.version
+    this.serverAddress = options.serverAddress ?? 'kubernetes.default.svc:443'
+    this.adminGroup = options.adminGroup ?? 'bulkhead:tenant-admins'
+    this.streams = options.streams
+    this.restore()
+  }
+
+  /** Rebuilds what is kept beside the store from what is in it. */
+  private restore(): void {
+    const { store, registry, authorizer, addresses } = this.context
+    for (const { group, plural } of registry.kinds) {
+      if (group === RBAC_GROUP)
+        for (const { object } of store.list(keyPrefix({ group, resource: plural })).items)
+          authorizer.observe(object)
+      if (group === '' && plural === 'services')
+        for (const { object } of store.list(keyPrefix({ group, resource: plural })).items)
+          addresses.restore(object)
+    }
+  }
+
+  async handle(request: IncomingMessage, response: ServerResponse, user: UserInfo): Promise<void> {
+    const warnings: string[] = []
+    const gone = new AbortController()
+    response.once('close', () => gone.abort())
+    response.on('error', () => gone.abort())
+    this.inFlight++
+    let counted = true
+    // A watch may take hours, and is counted elsewhere.
+    const leave = () => {
+      if (counted) this.inFlight--
+      counted = false
+    }
+    try {
+      if (this.inFlight > REQUESTS_IN_FLIGHT_MAX)
+        throw new ApiError(
+          'TooManyRequests',
+          'Too many requests are being carried out, please try again later.',
+          {
+            details: { retryAfterSeconds: 1 },
+          },
+        )
+      this.admit(user)
+      const url = splitUrl(request.url)
+      const route = url ? parseRoute(url.path) : ({ kind: 'nowhere' } as const)
+      if (!url || route.kind === 'nowhere') {
+        await this.answers.sendPlain(request, response, {
+          kind: 'text',
+          code: 404,
+          body: '404 page not found\n',
+        })
+        return
+      }
+      const method = request.method ?? ''
+      if (route.kind === 'path') {
+        const { accept, 'if-none-match': ifNoneMatch } = request.headers
+        const answer = answerPath(this.context, this.version, this.serverAddress, {
+          method,
+          path: route.path,
+          accept,
+          ifNoneMatch,
+          user,
+        })
+        await this.answers.sendPlain(request, response, answer)
+        return
+      }
+      if (!METHODS.includes(method))
+        throw new ApiError(
+          'MethodNotAllowed',
+          'the server does not allow this method on the requested resource',
+          {
+            details: {},
+          },
+        )
+      const signal = AbortSignal.any([gone.signal, this.closing.signal])
+      const resourceRequest: ResourceRequest = {
+        method: method as ResourceRequest['method'], // one of METHODS
+        path: route,
+        query: url.query,
+        user,
+        userAgent: request.headers['user-agent'] ?? '',
+        readBody: () => readBody(request),
+        signal,
+        warnings,
+      }
+      const wanted = this.answers.negotiate(request, route)
+      const result = await this.dispatcher.execute(resourceRequest)
+      if (result.kind === 'watch' || result.kind === 'text') leave()
+      await this.answers.send(request, response, result, { wanted, query: url.query, warnings })
+    } catch (error) {
+      if (gone.signal.aborted && !(error instanceof ApiError)) response.destroy()
+      else this.answers.sendError(response, error, warnings)
+    } finally {
+      leave()
+      // Whatever is left of a body that nobody wanted must not keep the connection waiting.
+      if (!request.readableEnded) request.resume()
+    }
+  }
+
+  async handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, user: UserInfo): Promise<void> {
+    socket.on('error', () => socket.destroy())
+    try {
+      this.admit(user)
+      const url = splitUrl(request.url)
+      const route = url ? parseRoute(url.path) : undefined
+      if (!url || route?.kind !== 'resource')
+        throw new ApiError('NotFound', 'the server could not find the requested resource')
+      const { query } = url
+      const target = this.dispatcher.authorizeStream(this.upgradeRequest(request, route, query, user))
+      const pod = readStored(this.context, target).object
+      const subresource = route.subresource as 'exec' | 'attach' | 'portforward' // authorizeStream lets no other pass
+      const container = subresource === 'portforward' ? '' : containerOf(pod, query.get('container') ?? '')
+      if (!this.streams)
+        throw new ApiError('MethodNotAllowed', `This control plane does not carry ${subresource} streams`, {
+          code: 501,
+        })
+      const engine = requireEngine(this.context)
+      const { nodeName } = pod['spec'] as { nodeName?: string }
+      if (!nodeName)
+        throw new ApiError('BadRequest', `pod ${pod.metadata.name} does not have a host assigned`)
+      const jail = pod.metadata.uid as JailId
+      await this.streams.handle({
+        request,
+        socket,
+        head,
+        user,
+        subresource,
+        pod,
+        jail,
+        container,
+        query,
+        engine,
+      })
+    } catch (error) {
+      this.refuseUpgrade(socket, error)
+    }
+  }
+
+  private upgradeRequest(
+    request: IncomingMessage,
+    path: ResourcePath,
+    query: URLSearchParams,
+    user: UserInfo,
+  ): ResourceRequest {
+    return {
+      method: request.method === 'POST' ? 'POST' : 'GET',
+      path,
+      query,
+      user,
+      userAgent: request.headers['user-agent'] ?? '',
+      readBody: () => Promise.resolve(undefined),
+      signal: this.closing.signal,
+      warnings: [],
+    }
+  }
+
+  private refuseUpgrade(socket: Duplex, error: unknown): void {
+    if (socket.destroyed) return
+    if (!(error instanceof ApiError)) {
+      this.context.log.error('upgrade failed', { error })
+      if (!socket.writable) return
+    }
+    const refusal =
+      error instanceof ApiError ? error : new ApiError('InternalError', 'Internal error occurred')
+    const body = Buffer.from(`${JSON.stringify(refusal.toStatus())}\n`)
+    socket.end(
+      Buffer.concat([
+        Buffer.from(
+          `HTTP/1.1 ${refusal.code} ${refusal.reason}\r\ncontent-type: application/json\r\n` +
+            `content-length: ${body.length}\r\nconnection: close\r\n\r\n`,
+        ),
+        body,
+      ]),
+    )
+  }
+
+  /** @throws {ApiError} Unauthorized for whoever has no place here, whatever the door let in. */
+  private admit(user: UserInfo): void {
+    const { tenant } = this.context
+    if (this.closing.signal.aborted)
+      throw new ApiError('ServiceUnavailable', 'The control plane is going to sleep', {
+        details: { retryAfterSeconds: 1 },
+      })
+    const welcome =
+      user.kind === 'anonymous' ||
+      (user.kind === 'operator' && tenant === PLATFORM_TENANT) ||
+      (user.kind === 'tenantUser' && user.tenant === tenant) ||
+      (user.kind === 'serviceAccount' && user.tenant === tenant && isAlive(this.context, user))
+    if (!welcome) throw new ApiError('Unauthorized', 'Unauthorized')
+  }
+
+  client(component: string): ApiClient {
+    return new InProcessClient({ dispatcher: this.dispatcher, component, signal: this.closing.signal })
+  }
+
+  async bootstrap(): Promise<void> {
+    await bootstrap(this.client('bootstrap'), this.context.registry, this.adminGroup)
+  }
+
+  close(): Promise<void> {
+    this.closing.abort()
+    return Promise.resolve()
+  }
+}

@@ -1,0 +1,192 @@
+import { ApiError, type KindDefinition, type KindRegistry } from '../api/index.ts'
+import type { ApiClient } from '../client/index.ts'
+import { PROTECTED_NAMESPACES, type PolicyRule, RBAC_GROUP } from '../policy/index.ts'
+
+/** What a control plane holds before anybody has written anything. */
+type Seed = { group: string; kind: string; object: { metadata: { name: string } } & Record<string, unknown> }
+
+const READ = ['get', 'list', 'watch']
+const WRITE = ['create', 'delete', 'deletecollection', 'patch', 'update']
+
+/** Resources that `edit` may change, besides those only `admin` may. */
+const EDITABLE: readonly PolicyRule[] = [
+  {
+    apiGroups: [''],
+    resources: [
+      'pods',
+      'pods/attach',
+      'pods/eviction',
+      'pods/exec',
+      'pods/portforward',
+      'configmaps',
+      'endpoints',
+      'events',
+      'persistentvolumeclaims',
+      'secrets',
+      'serviceaccounts',
+      'services',
+    ],
+    verbs: [...READ, ...WRITE],
+  },
+  { apiGroups: [''], resources: ['serviceaccounts/token'], verbs: ['create'] },
+  {
+    apiGroups: ['apps', 'batch', 'autoscaling', 'discovery.k8s.io', 'policy', 'coordination.k8s.io'],
+    resources: ['*'],
+    verbs: [...READ, ...WRITE],
+  },
+  {
+    apiGroups: ['networking.k8s.io'],
+    resources: ['ingresses', 'networkpolicies'],
+    verbs: [...READ, ...WRITE],
+  },
+]
+
+/** No Secrets, as upstream: who reads them can become every service account of the namespace. */
+const VIEWABLE: readonly PolicyRule[] = [
+  {
+    apiGroups: [''],
+    resources: [
+      'pods',
+      'pods/log',
+      'pods/status',
+      'configmaps',
+      'endpoints',
+      'events',
+      'namespaces',
+      'persistentvolumeclaims',
+      'resourcequotas',
+      'serviceaccounts',
+      'services',
+      'services/status',
+    ],
+    verbs: READ,
+  },
+  {
+    apiGroups: [
+      'apps',
+      'batch',
+      'autoscaling',
+      'discovery.k8s.io',
+      'policy',
+      'networking.k8s.io',
+      'events.k8s.io',
+    ],
+    resources: ['*'],
+    verbs: READ,
+  },
+]
+
+const NAMESPACE_ADMIN: readonly PolicyRule[] = [
+  { apiGroups: [RBAC_GROUP], resources: ['roles', 'rolebindings'], verbs: [...READ, ...WRITE] },
+  { apiGroups: ['authorization.k8s.io'], resources: ['localsubjectaccessreviews'], verbs: ['create'] },
+]
+
+const EVERYTHING: readonly PolicyRule[] = [
+  { apiGroups: ['*'], resources: ['*'], verbs: ['*'] },
+  { nonResourceURLs: ['*'], verbs: ['*'] },
+]
+
+const HEALTH = ['/healthz', '/livez', '/readyz', '/version']
+const DISCOVERY = ['/', '/api', '/api/*', '/apis', '/apis/*', '/openapi', '/openapi/*']
+const ISSUER = ['/.well-known/openid-configuration', '/openid/v1/jwks']
+
+function aggregated(to: 'admin' | 'edit' | 'view'): Record<string, unknown> {
+  return {
+    aggregationRule: {
+      clusterRoleSelectors: [{ matchLabels: { [`${RBAC_GROUP}/aggregate-to-${to}`]: 'true' } }],
+    },
+  }
+}
+
+function clusterRole(
+  name: string,
+  rules: readonly PolicyRule[],
+  more: Record<string, unknown> = {},
+  labels = {},
+): Seed {
+  return {
+    group: RBAC_GROUP,
+    kind: 'ClusterRole',
+    object: {
+      metadata: { name, labels: { 'kubernetes.io/bootstrapping': 'rbac-defaults', ...labels } },
+      rules,
+      ...more,
+    } as Seed['object'],
+  }
+}
+
+function clusterRoleBinding(name: string, role: string, groups: readonly string[]): Seed {
+  return {
+    group: RBAC_GROUP,
+    kind: 'ClusterRoleBinding',
+    object: {
+      metadata: { name, labels: { 'kubernetes.io/bootstrapping': 'rbac-defaults' } } as { name: string },
+      roleRef: { apiGroup: RBAC_GROUP, kind: 'ClusterRole', name: role },
+      subjects: groups.map((group) => ({ apiGroup: RBAC_GROUP, kind: 'Group', name: group })),
+    },
+  }
+}
+
+function seeds(adminGroup: string): Seed[] {
+  const aggregate = (to: string) => ({ [`${RBAC_GROUP}/aggregate-to-${to}`]: 'true' })
+  return [
+    ...PROTECTED_NAMESPACES.map((name) => ({ group: '', kind: 'Namespace', object: { metadata: { name } } })),
+    clusterRole('cluster-admin', EVERYTHING),
+    clusterRole('admin', [], aggregated('admin')),
+    clusterRole('edit', [], aggregated('edit'), aggregate('admin')),
+    clusterRole('view', [], aggregated('view'), aggregate('edit')),
+    clusterRole('system:aggregate-to-admin', NAMESPACE_ADMIN, {}, aggregate('admin')),
+    clusterRole('system:aggregate-to-edit', EDITABLE, {}, aggregate('edit')),
+    clusterRole('system:aggregate-to-view', VIEWABLE, {}, aggregate('view')),
+    clusterRole('system:basic-user', [
+      {
+        apiGroups: ['authorization.k8s.io'],
+        resources: ['selfsubjectaccessreviews', 'selfsubjectrulesreviews'],
+        verbs: ['create'],
+      },
+      { apiGroups: ['authentication.k8s.io'], resources: ['selfsubjectreviews'], verbs: ['create'] },
+    ]),
+    clusterRole('system:discovery', [{ nonResourceURLs: [...DISCOVERY, ...HEALTH], verbs: ['get'] }]),
+    clusterRole('system:public-info-viewer', [{ nonResourceURLs: HEALTH, verbs: ['get'] }]),
+    clusterRole('system:service-account-issuer-discovery', [{ nonResourceURLs: ISSUER, verbs: ['get'] }]),
+    clusterRoleBinding('bulkhead:tenant-admins', 'cluster-admin', [adminGroup]),
+    clusterRoleBinding('system:basic-user', 'system:basic-user', ['system:authenticated']),
+    clusterRoleBinding('system:discovery', 'system:discovery', ['system:authenticated']),
+    clusterRoleBinding('system:public-info-viewer', 'system:public-info-viewer', [
+      'system:authenticated',
+      'system:unauthenticated',
+    ]),
+    clusterRoleBinding('system:service-account-issuer-discovery', 'system:service-account-issuer-discovery', [
+      'system:serviceaccounts',
+    ]),
+  ]
+}
+
+/**
+ * Creates what is not there yet. What a tenant has changed since stays changed, with one exception by design: the
+ * binding of its administrators cannot be lost, because creating it again takes no more than a restart.
+ */
+export async function bootstrap(
+  client: ApiClient,
+  registry: KindRegistry,
+  adminGroup: string,
+): Promise<void> {
+  const tasks = seeds(adminGroup).flatMap(({ group, kind, object }) => {
+    const definition = registry.findKind({ group, kind })
+    return definition ? [createOnce(client, definition, object)] : []
+  })
+  await Promise.all(tasks)
+}
+
+async function createOnce(
+  client: ApiClient,
+  definition: KindDefinition,
+  object: Seed['object'],
+): Promise<void> {
+  try {
+    await client.get(definition, { name: object.metadata.name })
+  } catch (error) {
+    if (!(error instanceof ApiError && error.reason === 'NotFound')) throw error
+    await client.create(definition, object)
+  }
+}

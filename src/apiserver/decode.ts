@@ -1,0 +1,177 @@
+import {
+  type CheckResult,
+  type JsonValue,
+  type KindDefinition,
+  type KubeObject,
+  type ObjectSchema,
+  badRequest,
+  checkObject,
+  decodingError,
+  groupVersion,
+  invalid,
+  strictDecodingError,
+} from '../api/index.ts'
+import { isRecord } from './json.ts'
+import { WARNINGS_MAX } from './limits.ts'
+import type { WriteOptions } from './options.ts'
+import { type PatchType, parsePatchType } from './patch/index.ts'
+import type { RequestBody, ResourceRequest, Target } from './request.ts'
+import { type DecodedBody, decodeBody, decodePatchBody, mediaType } from './wire/index.ts'
+
+type FieldValidation = WriteOptions['fieldValidation']
+
+/** @throws {ApiError} BadRequest, UnsupportedMediaType or RequestEntityTooLarge. */
+export function decodeRequestBody(body: RequestBody | undefined, expectedKind: string): DecodedBody {
+  if (body?.kind === 'value')
+    return { value: body.value as JsonValue, duplicateFields: [], unknownFields: [] }
+  return decodeBody(body ?? { contentType: undefined }, body?.bytes ?? Buffer.alloc(0), { expectedKind })
+}
+
+export async function readPatch(
+  request: ResourceRequest,
+): Promise<{ type: PatchType; patch: JsonValue; duplicateFields: string[] }> {
+  const body = await request.readBody()
+  const type = parsePatchType(mediaType(body?.contentType))
+  if (body?.kind === 'value') return { type, patch: body.value as JsonValue, duplicateFields: [] }
+  const { value, duplicateFields } = decodePatchBody(
+    body ?? { contentType: undefined },
+    body?.bytes ?? Buffer.alloc(0),
+  )
+  return { type, patch: value, duplicateFields }
+}
+
+/**
+ * Reads an object of a kind from what a client sent: type, schema, refused fields, `fieldValidation`, the place it
+ * belongs to. The result is a fresh copy.
+ * @throws {ApiError} BadRequest for what cannot be read, Invalid for what is refused, with every problem.
+ */
+export function decodeObject({
+  definition,
+  decoded,
+  fieldValidation,
+  target,
+  warnings,
+  partial = false,
+}: {
+  definition: KindDefinition
+  decoded: DecodedBody
+  fieldValidation: FieldValidation
+  target: Target
+  warnings: string[]
+  /** An applied configuration names only some fields, so nothing is missing from it. */
+  partial?: boolean
+}): KubeObject {
+  requireKind(definition, decoded.value)
+  const subresource = target.subresource?.name
+  const check = checkObject(definition, decoded.value, subresource === undefined ? {} : { subresource })
+  const errors = partial ? check.errors.filter((e) => e.reason !== 'FieldValueRequired') : check.errors
+  const object = judged({ ...definition, check: { ...check, errors }, decoded, fieldValidation, warnings })
+  object.kind = definition.kind
+  object.apiVersion = groupVersion(definition)
+  // The schema lets metadata be absent.
+  const metadata = (object.metadata ?? {}) as KubeObject['metadata']
+  object.metadata = metadata
+  if (metadata.namespace && metadata.namespace !== target.namespace)
+    throw badRequest(
+      target.namespace === undefined
+        ? 'namespace specified on an object of a kind that has none'
+        : 'the namespace of the provided object does not match the namespace sent on the request',
+    )
+  if (target.namespace !== undefined) metadata.namespace = target.namespace
+  return object
+}
+
+/** Reads a body that is not the object itself: a Scale, an Eviction, a review, DeleteOptions. */
+export function decodePart({
+  schema,
+  kind,
+  version,
+  decoded,
+  fieldValidation,
+  warnings,
+}: {
+  schema: ObjectSchema
+  kind: string
+  version: string
+  decoded: DecodedBody
+  fieldValidation: FieldValidation
+  warnings: string[]
+}): Record<string, unknown> {
+  if (isRecord(decoded.value)) {
+    const given = decoded.value['kind']
+    if (given !== undefined && given !== kind)
+      throw badRequest(
+        `${typeof given === 'string' ? given : JSON.stringify(given)} cannot be handled as a ${kind}`,
+      )
+  }
+  const check = checkObject(schema, decoded.value)
+  return judged({ group: '', version, kind, check, decoded, fieldValidation, warnings })
+}
+
+/** @throws {ApiError} for everything that was found. */
+function judged({
+  group,
+  version,
+  kind,
+  check,
+  decoded,
+  fieldValidation,
+  warnings,
+}: {
+  group: string
+  version: string
+  kind: string
+  check: CheckResult
+  decoded: DecodedBody
+  fieldValidation: FieldValidation
+  warnings: string[]
+}): KubeObject {
+  const gvk = { group, version, kind }
+  const unreadable = decodingError(gvk, check)
+  if (unreadable) throw unreadable
+  if (fieldValidation !== 'Ignore') {
+    const problems = [
+      ...new Set([
+        ...[...check.unknownFields, ...decoded.unknownFields].map(
+          (f) => `unknown field ${JSON.stringify(f)}`,
+        ),
+        ...decoded.duplicateFields.map((f) => `duplicate field ${JSON.stringify(f)}`),
+      ]),
+    ]
+    if (problems.length > 0 && fieldValidation === 'Strict') throw strictDecodingError(gvk, problems)
+    addWarnings(warnings, problems)
+  }
+  const { object } = check
+  const errors = [...check.errors, ...check.refused]
+  // `metadata` may be anything but wrong in shape here.
+  if (errors.length > 0)
+    throw invalid({ group, kind, name: object.metadata?.name ?? object.metadata?.generateName ?? '' }, errors)
+  addWarnings(warnings, check.warnings)
+  return object
+}
+
+export function addWarnings(warnings: string[], more: readonly string[]): void {
+  for (const warning of more)
+    if (warnings.length < WARNINGS_MAX && !warnings.includes(warning)) warnings.push(warning)
+}
+
+/** A body without a type is read as what its URL says; one of another type is refused. */
+function requireKind(definition: KindDefinition, value: JsonValue): void {
+  if (!isRecord(value))
+    throw badRequest(
+      `the object provided is unrecognized (must be of type ${definition.kind}): it is not an object`,
+    )
+  const { apiVersion, kind } = value
+  const expected = groupVersion(definition)
+  const version = typeof apiVersion === 'string' && apiVersion !== '' ? apiVersion : expected
+  const given = typeof kind === 'string' && kind !== '' ? kind : definition.kind
+  if ((apiVersion ?? expected) === version && version === expected && given === definition.kind) return
+  if (version !== expected && given === definition.kind)
+    throw badRequest(
+      `the API version in the data (${version}) does not match the expected API version (${expected})`,
+    )
+  throw badRequest(
+    `${given} in version ${JSON.stringify(version)} cannot be handled as a ${definition.kind}: ` +
+      `converting (${version}.${given}) to (${expected}.${definition.kind}): unknown conversion`,
+  )
+}

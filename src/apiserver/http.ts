@@ -1,0 +1,380 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { pipeline } from 'node:stream/promises'
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
+import { stringify } from 'yaml'
+import { ApiError, type KindDefinition, type KubeObject, groupVersion, internalError } from '../api/index.ts'
+import type { Clock, Logger } from '../stdx/index.ts'
+import { type Representation, acceptsGzip, negotiate } from './accept.ts'
+import { ContinueExpired } from './continue-token.ts'
+import {
+  GZIP_BODY_BYTES_MIN,
+  QUERY_CHARS_MAX,
+  RENDERED_OBJECTS_MAX,
+  REQUEST_BODY_BYTES_MAX,
+  WARNING_CHARS_MAX,
+} from './limits.ts'
+import { type PlainAnswer, notAcceptable } from './plain-paths.ts'
+import type { ApiResult, RequestBody, WatchItem } from './request.ts'
+import type { ResourcePath } from './route.ts'
+import {
+  type IncludeObject,
+  type MetaVersion,
+  parseIncludeObject,
+  renderPartialObjectMetadata,
+  renderPartialObjectMetadataList,
+  renderTable,
+} from './table.ts'
+
+const compress = promisify(gzip)
+
+/** Everything about answers that HTTP knows and a component in this process does not need. */
+export class HttpAnswers {
+  private readonly clock: Clock
+  private readonly log: Logger
+  /** Objects as JSON, because many watchers are told of the same one. */
+  private readonly rendered = new Map<KubeObject, string>()
+
+  constructor({ clock, log }: { clock: Clock; log: Logger }) {
+    this.clock = clock
+    this.log = log
+  }
+
+  /** @throws {ApiError} NotAcceptable, before anything has been carried out. */
+  negotiate(request: IncomingMessage, path: ResourcePath): Representation {
+    // Logs are text whatever was asked for, and streams negotiate in their own way.
+    if (path.subresource === 'log') return { format: 'json' }
+    const wanted = negotiate(request.headers.accept, [
+      'Table',
+      // A watch of a metadata-only list asks for single objects.
+      'PartialObjectMetadata',
+      ...(path.name === undefined ? ['PartialObjectMetadataList'] : []),
+    ])
+    if (!wanted) throw notAcceptable()
+    return wanted
+  }
+
+  async send(
+    request: IncomingMessage,
+    response: ServerResponse,
+    result: ApiResult,
+    {
+      wanted,
+      query,
+      warnings,
+    }: { wanted: Representation; query: URLSearchParams; warnings: readonly string[] },
+  ): Promise<void> {
+    setWarnings(response, warnings)
+    switch (result.kind) {
+      case 'watch':
+        return this.sendWatch(response, result, wanted, parseIncludeObject(query.get('includeObject')))
+      case 'text': {
+        response.writeHead(200, { 'content-type': 'text/plain', 'cache-control': 'no-cache, private' })
+        response.flushHeaders()
+        await pipeline(result.stream, response)
+        return
+      }
+      case 'status':
+        return this.sendValue(request, response, result.status.code ?? 200, result.status, wanted)
+      case 'object':
+      case 'list': {
+        const value = this.transform(result, wanted, query)
+        const code = result.kind === 'object' ? result.code : 200
+        return this.sendValue(request, response, code, value, wanted)
+      }
+      default:
+        result satisfies never
+    }
+  }
+
+  /** What a client asked to see instead of the object: a table of it, or its metadata only. */
+  private transform(
+    result: Extract<ApiResult, { kind: 'object' | 'list' }>,
+    wanted: Representation,
+    query: URLSearchParams,
+  ): unknown {
+    const { definition } = result
+    const version = (wanted.version ?? 'v1') as MetaVersion
+    const nowMs = this.clock.nowMs()
+    if (result.kind === 'list') {
+      const { items, metadata } = result
+      switch (wanted.as) {
+        case 'Table':
+          return renderTable(result.definition, items, {
+            nowMs,
+            includeObject: parseIncludeObject(query.get('includeObject')),
+            metadata,
+            version,
+          })
+        case 'PartialObjectMetadataList':
+          return renderPartialObjectMetadataList(items, metadata, version)
+        default:
+          return {
+            kind: `${result.definition.kind}List`,
+            apiVersion: groupVersion(result.definition),
+            metadata,
+            items: items.map(withoutType),
+          }
+      }
+    }
+    if (!definition) return result.object
+    switch (wanted.as) {
+      case 'Table':
+        return renderTable(definition, [result.object], {
+          nowMs,
+          includeObject: parseIncludeObject(query.get('includeObject')),
+          version,
+        })
+      case 'PartialObjectMetadata':
+        return renderPartialObjectMetadata(result.object, version)
+      default:
+        return result.object
+    }
+  }
+
+  private async sendValue(
+    request: IncomingMessage,
+    response: ServerResponse,
+    code: number,
+    value: unknown,
+    wanted: Pick<Representation, 'format'>,
+  ): Promise<void> {
+    const yaml = wanted.format === 'yaml'
+    const text = yaml ? stringify(value, { sortMapEntries: true }) : `${JSON.stringify(value)}\n`
+    await this.sendBytes(request, response, code, Buffer.from(text), {
+      'content-type': yaml ? 'application/yaml' : 'application/json',
+      'cache-control': 'no-cache, private',
+    })
+  }
+
+  private async sendBytes(
+    request: IncomingMessage,
+    response: ServerResponse,
+    code: number,
+    bytes: Buffer,
+    headers: Record<string, string>,
+  ): Promise<void> {
+    const compressed = bytes.length >= GZIP_BODY_BYTES_MIN && acceptsGzip(request.headers['accept-encoding'])
+    const body = compressed ? await compress(bytes, { level: 1 }) : bytes
+    response.writeHead(code, {
+      ...headers,
+      ...(compressed ? { 'content-encoding': 'gzip', vary: 'Accept-Encoding' } : {}),
+      'content-length': body.length,
+    })
+    response.end(body)
+  }
+
+  async sendPlain(request: IncomingMessage, response: ServerResponse, answer: PlainAnswer): Promise<void> {
+    switch (answer.kind) {
+      case 'text':
+        response.writeHead(answer.code, {
+          'content-type': 'text/plain; charset=utf-8',
+          'content-length': Buffer.byteLength(answer.body),
+          'x-content-type-options': 'nosniff',
+        })
+        response.end(answer.body)
+        return
+      case 'unchanged':
+        response.writeHead(304, { etag: answer.etag, vary: 'Accept' })
+        response.end()
+        return
+      case 'document': {
+        const { body, contentType, etag } = answer.document
+        return this.sendBytes(request, response, 200, body, {
+          'content-type': contentType,
+          'cache-control': 'no-cache, private',
+          etag,
+          vary: 'Accept',
+        })
+      }
+      default:
+        answer satisfies never
+    }
+  }
+
+  /** A Status for anything that went wrong; what it was stays in our log unless it was meant for the client. */
+  sendError(response: ServerResponse, error: unknown, warnings: readonly string[] = []): void {
+    const refusal = this.refusalOf(error)
+    if (response.headersSent || response.destroyed) {
+      response.destroy()
+      return
+    }
+    setWarnings(response, warnings)
+    const status = refusal.toStatus()
+    const body = Buffer.from(
+      `${JSON.stringify(
+        refusal instanceof ContinueExpired
+          ? { ...status, metadata: { continue: refusal.continueToken } }
+          : status,
+      )}\n`,
+    )
+    const retryAfter = refusal.details?.retryAfterSeconds
+    response.writeHead(refusal.code, {
+      'content-type': 'application/json',
+      'cache-control': 'no-cache, private',
+      'content-length': body.length,
+      ...(retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) }),
+      // What is left of the body is not read, so the connection cannot be used again.
+      ...(refusal.reason === 'RequestEntityTooLarge' ? { connection: 'close' } : {}),
+    })
+    response.end(body)
+  }
+
+  private refusalOf(error: unknown): ApiError {
+    if (error instanceof ApiError) {
+      if (error.code >= 500 && error.reason === 'InternalError')
+        this.log.error('request failed', { error, ...error.log })
+      return error
+    }
+    this.log.error('request failed', { error })
+    return internalError(error)
+  }
+
+  private async sendWatch(
+    response: ServerResponse,
+    { definition, items }: Extract<ApiResult, { kind: 'watch' }>,
+    wanted: Representation,
+    includeObject: IncludeObject,
+  ): Promise<void> {
+    const iterator = items[Symbol.asyncIterator]()
+    response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-cache, private' })
+    response.flushHeaders()
+    try {
+      for (;;) {
+        const next = await iterator.next()
+        if (next.done || response.destroyed) break
+        if (!response.write(this.renderWatchItem(next.value, definition, wanted, includeObject)))
+          // While the client does not read, the watch's own bounded queue fills, and ends the watch when it is full.
+          await drained(response)
+      }
+      response.end()
+    } catch (error) {
+      if (!(error instanceof ApiError)) {
+        this.log.info('watch closed', { error })
+        response.destroy()
+        return
+      }
+      response.end(`${JSON.stringify({ type: 'ERROR', object: error.toStatus() })}\n`)
+    } finally {
+      await iterator.return?.()
+    }
+  }
+
+  private renderWatchItem(
+    item: WatchItem,
+    definition: KindDefinition,
+    wanted: Representation,
+    includeObject: IncludeObject,
+  ): string {
+    const version = (wanted.version ?? 'v1') as MetaVersion
+    if (item.type === 'BOOKMARK') {
+      const metadata = {
+        resourceVersion: String(item.revision),
+        creationTimestamp: null,
+        ...(item.initialEventsEnd ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {}),
+      }
+      const object =
+        wanted.as === 'Table'
+          ? { ...renderTable(definition, [], { nowMs: 0, includeObject: 'None', version }), metadata }
+          : wanted.as
+            ? { kind: 'PartialObjectMetadata', apiVersion: `meta.k8s.io/${version}`, metadata }
+            : { kind: definition.kind, apiVersion: groupVersion(definition), metadata }
+      return `${JSON.stringify({ type: 'BOOKMARK', object })}\n`
+    }
+    const { type, object } = item
+    switch (wanted.as) {
+      case 'Table': {
+        const table = renderTable(definition, [object], { nowMs: this.clock.nowMs(), includeObject, version })
+        return `${JSON.stringify({ type, object: table })}\n`
+      }
+      case 'PartialObjectMetadata':
+      case 'PartialObjectMetadataList':
+        return `${JSON.stringify({ type, object: renderPartialObjectMetadata(object, version) })}\n`
+      default:
+        return `{"type":"${type}","object":${this.renderObject(object)}}\n`
+    }
+  }
+
+  private renderObject(object: KubeObject): string {
+    const known = this.rendered.get(object)
+    if (known !== undefined) return known
+    const text = JSON.stringify(object)
+    this.rendered.set(object, text)
+    if (this.rendered.size > RENDERED_OBJECTS_MAX) {
+      const [oldest] = this.rendered.keys()
+      if (oldest) this.rendered.delete(oldest)
+    }
+    return text
+  }
+}
+
+/** Items of a list carry no type: the list has it. */
+function withoutType(object: KubeObject): unknown {
+  const { kind: _kind, apiVersion: _apiVersion, ...rest } = object
+  return rest
+}
+
+function drained(response: ServerResponse): Promise<void> {
+  if (response.destroyed || response.writableFinished) return Promise.resolve()
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off('drain', done)
+      response.off('close', done)
+      resolve()
+    }
+    response.on('drain', done)
+    response.on('close', done)
+  })
+}
+
+/** RFC 9111, 5.5: quoted, and nothing in it can end the header. */
+function setWarnings(response: ServerResponse, warnings: readonly string[]): void {
+  if (warnings.length === 0 || response.headersSent) return
+  response.setHeader(
+    'warning',
+    warnings.map((warning) => {
+      const text = warning.slice(0, WARNING_CHARS_MAX).replace(/[^\x20-\x7e]/g, '?')
+      return `299 - "${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`
+    }),
+  )
+}
+
+/**
+ * Reads a request's whole body, undefined when there is none.
+ * @throws {ApiError} RequestEntityTooLarge
+ */
+export async function readBody(request: IncomingMessage): Promise<RequestBody | undefined> {
+  const announced = Number(request.headers['content-length'] ?? 0)
+  const tooLarge = () =>
+    new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${REQUEST_BODY_BYTES_MAX}`)
+  if (announced > REQUEST_BODY_BYTES_MAX) throw tooLarge()
+  const chunks: Buffer[] = []
+  let size = 0
+  try {
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      size += chunk.length
+      if (size > REQUEST_BODY_BYTES_MAX) throw tooLarge()
+      chunks.push(chunk)
+    }
+  } catch (cause) {
+    if (cause instanceof ApiError) throw cause
+    throw new ApiError('BadRequest', 'The body of the request ended early', { cause })
+  }
+  if (size === 0) return undefined
+  return {
+    kind: 'bytes',
+    bytes: chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size),
+    contentType: request.headers['content-type'],
+    contentEncoding: request.headers['content-encoding'],
+  }
+}
+
+/** Path and query of a request, or undefined when it has none that we would look at. */
+export function splitUrl(url: string | undefined): { path: string; query: URLSearchParams } | undefined {
+  if (url === undefined || !url.startsWith('/')) return undefined
+  const mark = url.indexOf('?')
+  const path = mark < 0 ? url : url.slice(0, mark)
+  const search = mark < 0 ? '' : url.slice(mark + 1)
+  if (search.length > QUERY_CHARS_MAX) return undefined
+  return { path, query: new URLSearchParams(search) }
+}

@@ -1,0 +1,5 @@
+// A control plane's API server: routes and handlers over the store.
+export { type ApiServer, type ApiServerOptions, createApiServer } from './api-server.ts'
+export type { VersionFacts } from './plain-paths.ts'
+export type { StreamHandler, StreamRequest } from './stream-handler.ts'
+export type { SubresourceHandler } from './subresource-handler.ts'

@@ -1,0 +1,50 @@
+import type { TenantLimits } from '../policy/index.ts'
+import { assert, KiB, MiB, SECOND_MS } from '../stdx/index.ts'
+
+/** The body of one request. Upstream's etcd accepts 1.5 MiB; Helm's releases come close to it. */
+export const REQUEST_BODY_BYTES_MAX = 3 * MiB
+/** One object as JSON in the store. */
+export const OBJECT_BYTES_MAX = 1.5 * MiB
+export const PATH_CHARS_MAX = 4 * KiB
+export const QUERY_CHARS_MAX = 32 * KiB
+/** How many objects deletecollection removes in one request. */
+export const DELETE_COLLECTION_MAX = 10_000
+/** Of these, how many share commits. */
+export const DELETE_COLLECTION_BATCH = 256
+/** Watches of one tenant at a time, and how much unsent output one of them may hold. */
+export const WATCHES_MAX = 2_000
+export const WATCH_UNSENT_BYTES_MAX = 4 * MiB
+/** Events that wait for one watcher. */
+export const WATCH_EVENTS_BUFFERED_MAX = 4_096
+/** A watch that names no timeout ends after a random time between the two, so that clients do not all return at once. */
+export const WATCH_TIMEOUT_MS_MIN = 30 * 60 * SECOND_MS
+export const WATCH_TIMEOUT_MS_MAX = 60 * 60 * SECOND_MS
+export const WATCH_BOOKMARK_EVERY_MS = 60 * SECOND_MS
+/** Rendered objects kept for other watchers of the same event. */
+export const RENDERED_OBJECTS_MAX = 256
+/** Requests being carried out at a time for one tenant, watches and streams not counted. */
+export const REQUESTS_IN_FLIGHT_MAX = 400
+/** Tries of a write without resourceVersion against writers that come in between. */
+export const WRITE_ATTEMPTS_MAX = 10
+export const GENERATE_NAME_ATTEMPTS_MAX = 8
+/** Bodies from this size on are compressed for who accepts it, as upstream does. */
+export const GZIP_BODY_BYTES_MIN = 128 * KiB
+export const WARNINGS_MAX = 50
+export const WARNING_CHARS_MAX = 1 * KiB
+/** A followed log ends by then; kubectl asks again. */
+export const LOG_FOLLOW_MS_MAX = 4 * 60 * 60 * SECOND_MS
+export const TOKEN_SECONDS_DEFAULT = 3_600
+export const TOKEN_SECONDS_MIN = 600
+export const TOKEN_SECONDS_MAX = 2 ** 32
+
+/** What a tenant may keep unless the operator says otherwise. */
+export const DEFAULT_TENANT_LIMITS: TenantLimits = {
+  objectsMax: 40_000,
+  bytesMax: 100 * MiB,
+  podsMax: 1_000,
+  namespacesMax: 200,
+}
+
+assert(OBJECT_BYTES_MAX <= REQUEST_BODY_BYTES_MAX)
+assert(WATCH_TIMEOUT_MS_MIN < WATCH_TIMEOUT_MS_MAX)
+assert(TOKEN_SECONDS_MIN <= TOKEN_SECONDS_DEFAULT && TOKEN_SECONDS_DEFAULT <= TOKEN_SECONDS_MAX)

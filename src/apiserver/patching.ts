@@ -1,0 +1,134 @@
+import {
+  ApiError,
+  type JsonValue,
+  type KindDefinition,
+  type KubeObject,
+  badRequest,
+  conflict,
+  forbidden,
+  groupVersion,
+} from '../api/index.ts'
+import { describeDenial } from '../policy/index.ts'
+import { type Context, objectKey } from './context.ts'
+import { decodeObject, readPatch } from './decode.ts'
+import { isRecord } from './json.ts'
+import { parseWriteOptions } from './options.ts'
+import { applyPatch, serverSideApply } from './patch/index.ts'
+import type { ApiResult, ResourceRequest, Target } from './request.ts'
+import { type Writer, createObject, updateObject, writerOf } from './write.ts'
+
+/** PATCH of an object or its status. The result goes through everything that an update goes through. */
+export async function patchObject(
+  context: Context,
+  request: ResourceRequest,
+  target: Target,
+): Promise<ApiResult> {
+  const { type, patch, duplicateFields } = await readPatch(request)
+  const { definition } = target
+  const options = parseWriteOptions('PatchOptions', request.query, { apply: type === 'apply' })
+  const { fieldValidation } = options
+  const writer = writerOf(request, options, target)
+  if (type !== 'apply') {
+    const object = await updateObject(context, request, target, options, (old) => {
+      const value = applyPatch(type, { live: old, patch, schema: definition.schema })
+      const object = decodePatched(request, target, value, duplicateFields, fieldValidation)
+      return { object, writer }
+    })
+    return { kind: 'object', code: 200, object, definition }
+  }
+  const configuration = readConfiguration(definition, target, patch)
+  const applied = decodeObject({
+    definition,
+    decoded: { value: configuration, duplicateFields, unknownFields: [] },
+    fieldValidation,
+    target,
+    warnings: request.warnings,
+    partial: true,
+  })
+  const applier: Writer = { ...writer, operation: 'Apply' }
+  const apply = (live: KubeObject | undefined) => {
+    const merged = serverSideApply({
+      live,
+      applied,
+      force: options.force,
+      manager: writer.manager,
+      subresource: writer.subresource,
+      schema: definition.schema,
+      hasStatus: definition.hasStatus,
+      apiVersion: groupVersion(definition),
+      nowMs: context.clock.nowMs(),
+    })
+    return decodePatched(request, target, merged as unknown as JsonValue, [], 'Ignore') // objects are JSON
+  }
+  const exists = () => context.store.get(objectKey(definition, target.namespace, target.name)) !== undefined
+  if (!exists() && !target.subresource) {
+    if (applied.metadata.uid)
+      throw conflict(
+        { group: definition.group, resource: definition.plural, name: target.name },
+        `uid mismatch: the provided object specified uid ${applied.metadata.uid}, and no existing object was found`,
+      )
+    // Creating by PATCH takes the right to create as well; with `patch` alone nothing new comes to be.
+    authorizeCreate(context, request, target)
+    try {
+      const created = await createObject(context, request, target, apply(undefined), options, applier)
+      return { kind: 'object', code: 201, object: created, definition }
+    } catch (error) {
+      // Somebody else created it meanwhile: then it is there to be changed.
+      if (!(error instanceof ApiError && error.reason === 'AlreadyExists' && exists())) throw error
+    }
+  }
+  const object = await updateObject(context, request, target, options, (old) => ({
+    object: apply(old),
+    writer: applier,
+  }))
+  return { kind: 'object', code: 200, object, definition }
+}
+
+/** A patch may write anything, so its result is read like a body from outside. */
+function decodePatched(
+  request: ResourceRequest,
+  target: Target,
+  value: JsonValue,
+  duplicateFields: string[],
+  fieldValidation: 'Strict' | 'Warn' | 'Ignore',
+): KubeObject {
+  const { definition, name } = target
+  const decoded = { value, duplicateFields, unknownFields: [] }
+  const object = decodeObject({ definition, decoded, fieldValidation, target, warnings: request.warnings })
+  if (object.metadata.name !== name)
+    throw badRequest(
+      `the name of the object (${object.metadata.name}) does not match the name on the URL (${name})`,
+    )
+  return object
+}
+
+function readConfiguration(
+  definition: KindDefinition,
+  { name, namespace }: Target,
+  patch: JsonValue,
+): JsonValue {
+  if (!isRecord(patch)) throw badRequest('an apply patch must be an object')
+  const { apiVersion, kind } = patch
+  const [group, version] = splitVersion(typeof apiVersion === 'string' ? apiVersion : '')
+  if (group !== definition.group || version !== definition.version || kind !== definition.kind)
+    throw badRequest(`invalid object type: ${group}/${version}, Kind=${typeof kind === 'string' ? kind : ''}`)
+  const metadata = isRecord(patch['metadata']) ? patch['metadata'] : {}
+  if (metadata['managedFields'] !== undefined && metadata['managedFields'] !== null)
+    throw badRequest('metadata.managedFields must be nil')
+  if (metadata['name'] === undefined)
+    return { ...patch, metadata: { ...metadata, name, ...(namespace === undefined ? {} : { namespace }) } }
+  return patch
+}
+
+function splitVersion(apiVersion: string): [string, string] {
+  const slash = apiVersion.indexOf('/')
+  return slash < 0 ? ['', apiVersion] : [apiVersion.slice(0, slash), apiVersion.slice(slash + 1)]
+}
+
+function authorizeCreate({ authorizer }: Context, { user }: ResourceRequest, target: Target): void {
+  const { group, plural: resource } = target.definition
+  const { namespace, name } = target
+  const attributes = { kind: 'resource', verb: 'create', group, resource, namespace, name } as const
+  if (!authorizer.authorize(user, attributes).allowed)
+    throw forbidden({ group, resource, name }, { tell: describeDenial(user, attributes) })
+}

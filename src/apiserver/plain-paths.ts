@@ -1,0 +1,214 @@
+import { stringify } from 'yaml'
+import { ApiError, type UserInfo, groupVersion } from '../api/index.ts'
+import { issuerOf } from '../identity/index.ts'
+import { describeDenial } from '../policy/index.ts'
+import { negotiate } from './accept.ts'
+import type { Context } from './context.ts'
+import {
+  type Document,
+  isUnchanged,
+  renderAggregatedDiscovery,
+  renderApiGroup,
+  renderApiGroupList,
+  renderApiResourceList,
+  renderApiVersions,
+  renderDocument,
+  renderOpenApiIndex,
+  renderOpenApiV2,
+  renderOpenApiV3,
+} from './discovery/index.ts'
+import { methodNotAllowed } from './refusals.ts'
+
+/** What `/version` says. */
+export type VersionFacts = {
+  /** Kubernetes' version whose API we speak, such as `1.36`. */
+  kubernetes: string
+  /** `v1.36.0+bulkhead`: clients parse it, and read our build in it. */
+  gitVersion: string
+  gitCommit: string
+  /** RFC 3339. */
+  buildDate: string
+}
+
+/** An answer to a path that is no resource. */
+export type PlainAnswer =
+  | { kind: 'document'; document: Document; cacheControl?: string; vary?: string }
+  | { kind: 'text'; code: number; body: string }
+  | { kind: 'unchanged'; etag: string }
+
+export type PlainRequest = {
+  method: string
+  path: string
+  accept: string | undefined
+  ifNoneMatch: string | undefined
+  user: UserInfo
+}
+
+/**
+ * Answers `/version`, `/healthz`, discovery, OpenAPI and the keys of service accounts.
+ * @throws {ApiError} Forbidden, NotAcceptable; unknown paths are plain text 404, as upstream.
+ */
+export function answerPath(
+  context: Context,
+  version: VersionFacts,
+  serverAddress: string,
+  request: PlainRequest,
+): PlainAnswer {
+  const { method, path, user } = request
+  const attributes = { kind: 'path', verb: method.toLowerCase(), path } as const
+  if (!context.authorizer.authorize(user, attributes).allowed)
+    throw new ApiError('Forbidden', `forbidden: ${describeDenial(user, attributes)}`, { details: {} })
+  const answer = find(context, version, serverAddress, request)
+  if (answer === undefined) return { kind: 'text', code: 404, body: '404 page not found\n' }
+  if (method !== 'GET') throw methodNotAllowed()
+  if (answer.kind === 'document' && isUnchanged(answer.document, request.ifNoneMatch))
+    return { kind: 'unchanged', etag: answer.document.etag }
+  return answer
+}
+
+function find(
+  { registry, tokenIssuer }: Context,
+  version: VersionFacts,
+  serverAddress: string,
+  request: PlainRequest,
+): PlainAnswer | undefined {
+  const { path } = request
+  switch (path) {
+    case '/healthz':
+    case '/livez':
+    case '/readyz':
+      return { kind: 'text', code: 200, body: 'ok' }
+    case '/version':
+      return acceptable(request, renderVersion(version))
+    case '/':
+      return acceptable(request, renderDocument({ paths: pathsOf(registry) }))
+    case '/api':
+    case '/apis': {
+      const wanted = negotiate(request.accept, ['APIGroupDiscoveryList'])
+      if (!wanted) throw notAcceptable()
+      if (wanted.as)
+        return {
+          kind: 'document',
+          vary: 'Accept',
+          document: renderAggregatedDiscovery(
+            registry,
+            path === '/api' ? 'api' : 'apis',
+            wanted.version === 'v2beta1' ? 'v2beta1' : 'v2',
+          ),
+        }
+      return acceptable(
+        request,
+        path === '/api' ? renderApiVersions(registry, serverAddress) : renderApiGroupList(registry),
+      )
+    }
+    case '/openapi/v2': {
+      // Upstream's clients ask for protobuf first and take JSON as well; who takes protobuf only is told so.
+      const json = (request.accept ?? '*/*')
+        .split(',')
+        .some((r) => /^\s*(application\/json|application\/\*|\*\/\*)\s*(;|$)/.test(r))
+      if (!json) throw notAcceptable()
+      return { kind: 'document', document: renderOpenApiV2(registry) }
+    }
+    case '/openapi/v3':
+      return { kind: 'document', document: renderOpenApiIndex(registry) }
+    case '/openid/v1/jwks':
+      return (
+        tokenIssuer && {
+          kind: 'document',
+          document: renderDocument(tokenIssuer.jwks(), 'application/jwk-set+json'),
+        }
+      )
+    case '/.well-known/openid-configuration':
+      return (
+        tokenIssuer && {
+          kind: 'document',
+          document: renderDocument(openIdConfiguration(issuerOf(tokenIssuer.tenant))),
+        }
+      )
+    default:
+      break
+  }
+  const segments = path.split('/').slice(1)
+  const [first, second, third, fourth] = segments
+  if (first === 'openapi' && second === 'v3') {
+    const gv =
+      third === 'api' && segments.length === 4
+        ? { group: '', version: fourth ?? '' }
+        : third === 'apis' && segments.length === 5
+          ? { group: fourth ?? '', version: segments[4] ?? '' }
+          : undefined
+    const document = gv && renderOpenApiV3(registry, gv)
+    return document && { kind: 'document', document }
+  }
+  if (first === 'api' && segments.length === 2)
+    return maybe(request, renderApiResourceList(registry, { group: '', version: second ?? '' }))
+  if (first === 'apis' && segments.length === 2) return maybe(request, renderApiGroup(registry, second ?? ''))
+  if (first === 'apis' && segments.length === 3)
+    return maybe(request, renderApiResourceList(registry, { group: second ?? '', version: third ?? '' }))
+  return undefined
+}
+
+function maybe(request: PlainRequest, document: Document | undefined): PlainAnswer | undefined {
+  return document && acceptable(request, document)
+}
+
+/** @throws {ApiError} NotAcceptable */
+function acceptable({ accept }: PlainRequest, document: Document): PlainAnswer {
+  const wanted = negotiate(accept, [])
+  if (!wanted) throw notAcceptable()
+  if (wanted.format === 'json') return { kind: 'document', document }
+  const text = stringify(JSON.parse(document.body.toString()), { sortMapEntries: true })
+  return {
+    kind: 'document',
+    document: { ...document, body: Buffer.from(text), contentType: 'application/yaml' },
+  }
+}
+
+export function notAcceptable(): ApiError {
+  return new ApiError(
+    'NotAcceptable',
+    'only the following media types are accepted: application/json, application/yaml, application/json;stream=watch',
+    { details: {} },
+  )
+}
+
+function renderVersion({ kubernetes, gitVersion, gitCommit, buildDate }: VersionFacts): Document {
+  const [major, minor] = kubernetes.split('.')
+  return renderDocument({
+    major,
+    minor,
+    gitVersion,
+    gitCommit,
+    gitTreeState: 'clean',
+    buildDate,
+    goVersion: 'none',
+    compiler: 'none',
+    platform: `linux/${process.arch === 'arm64' ? 'arm64' : 'amd64'}`,
+  })
+}
+
+function openIdConfiguration(issuer: string) {
+  return {
+    issuer,
+    jwks_uri: `${issuer}/openid/v1/jwks`,
+    response_types_supported: ['id_token'],
+    subject_types_supported: ['public'],
+    id_token_signing_alg_values_supported: ['ES256'],
+  }
+}
+
+function pathsOf({ kinds, virtualKinds }: Context['registry']): string[] {
+  const paths = new Set([
+    '/.well-known/openid-configuration',
+    '/api',
+    '/apis',
+    '/healthz',
+    '/livez',
+    '/openapi/v2',
+    '/openapi/v3',
+  ])
+  for (const { group, version } of [...kinds, ...virtualKinds])
+    paths.add(group ? `/apis/${groupVersion({ group, version })}` : `/api/${version}`)
+  for (const path of ['/openid/v1/jwks', '/readyz', '/version']) paths.add(path)
+  return [...paths].sort()
+}

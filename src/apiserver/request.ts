@@ -1,0 +1,56 @@
+import type { Readable } from 'node:stream'
+import type {
+  KindDefinition,
+  KubeObject,
+  ListMeta,
+  Status,
+  Subresource,
+  UserInfo,
+  Verb,
+  VirtualKind,
+} from '../api/index.ts'
+import type { ResourcePath } from './route.ts'
+
+/** A body as it came in: bytes from the wire, or a value from a component in this process. */
+export type RequestBody =
+  | { kind: 'bytes'; bytes: Buffer; contentType: string | undefined; contentEncoding?: string | undefined }
+  | { kind: 'value'; value: unknown; contentType: string }
+
+/** One request about a resource, whichever way it came. Every one goes through `Dispatcher.execute`. */
+export type ResourceRequest = {
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+  path: ResourcePath
+  query: URLSearchParams
+  user: UserInfo
+  /** Writes without `fieldManager` are recorded under its first part. */
+  userAgent: string
+  /** Read once, and only after the request has been authorized. */
+  readBody: () => Promise<RequestBody | undefined>
+  signal: AbortSignal
+  /** Advice that ends up in `Warning:` headers. */
+  warnings: string[]
+}
+
+/** What a path means here: the kind that serves it. */
+export type Target = {
+  definition: KindDefinition
+  subresource: Subresource | undefined
+  namespace: string | undefined
+  /** "" for a collection. */
+  name: string
+}
+
+export type VirtualTarget = { virtual: VirtualKind; namespace: string | undefined }
+
+export type RequestVerb = Verb | 'connect'
+
+export type WatchItem =
+  | { type: 'ADDED' | 'MODIFIED' | 'DELETED'; object: KubeObject }
+  | { type: 'BOOKMARK'; revision: number; initialEventsEnd: boolean }
+
+export type ApiResult =
+  | { kind: 'object'; code: 200 | 201; object: KubeObject; definition?: KindDefinition }
+  | { kind: 'list'; definition: KindDefinition; items: readonly KubeObject[]; metadata: ListMeta }
+  | { kind: 'status'; status: Status }
+  | { kind: 'watch'; definition: KindDefinition; items: AsyncIterable<WatchItem> }
+  | { kind: 'text'; stream: Readable }

@@ -1,0 +1,187 @@
+import {
+  ApiError,
+  type FieldError,
+  type KubeObject,
+  type TenantName,
+  type UserInfo,
+  type VirtualKind,
+  badRequest,
+  groupVersion,
+  invalid,
+  userNames,
+} from '../api/index.ts'
+import type { AccessAttributes } from '../policy/index.ts'
+import { type Context, renderTime } from './context.ts'
+import { decodePart, decodeRequestBody } from './decode.ts'
+import { parseWriteOptions } from './options.ts'
+import { methodNotAllowed, noSuchResource } from './refusals.ts'
+import type { ApiResult, ResourceRequest } from './request.ts'
+import { reviewToken } from './token-request.ts'
+
+type AttributesInSpec = {
+  resourceAttributes?: {
+    namespace?: string
+    verb?: string
+    group?: string
+    resource?: string
+    subresource?: string
+    name?: string
+  }
+  nonResourceAttributes?: { path?: string; verb?: string }
+}
+type Spec = AttributesInSpec & {
+  user?: string
+  groups?: string[]
+  namespace?: string
+  token?: string
+  audiences?: string[]
+}
+
+/** Questions that are answered and never stored: what may I, what may they, who am I, whose token is this. */
+export async function answerReview(context: Context, request: ResourceRequest): Promise<ApiResult> {
+  const { group, version, resource } = request.path
+  const virtual = context.registry.virtualKinds.find(
+    (v) => v.group === group && v.version === version && v.plural === resource,
+  )
+  if (!virtual) throw noSuchResource()
+  if (request.method !== 'POST') throw methodNotAllowed()
+  const { fieldValidation } = parseWriteOptions('CreateOptions', request.query)
+  const review = decodePart({
+    schema: virtual.schema,
+    kind: virtual.kind,
+    version: groupVersion(virtual),
+    decoded: decodeRequestBody(await request.readBody(), virtual.kind),
+    fieldValidation,
+    warnings: request.warnings,
+  })
+  const spec = (review['spec'] ?? {}) as Spec
+  const status = await answer(context, request, virtual, spec)
+  const object = {
+    kind: virtual.kind,
+    apiVersion: groupVersion(virtual),
+    metadata: {
+      creationTimestamp: virtual.kind === 'SelfSubjectReview' ? renderTime(context.clock.nowMs()) : null,
+    },
+    ...(virtual.kind === 'SelfSubjectReview'
+      ? {}
+      : { spec: virtual.kind === 'SelfSubjectRulesReview' ? {} : spec }),
+    status,
+  } as unknown as KubeObject // Reviews have no name, and upstream shows them without one.
+  return { kind: 'object', code: 201, object }
+}
+
+async function answer(
+  context: Context,
+  { user, path }: ResourceRequest,
+  virtual: VirtualKind,
+  spec: Spec,
+): Promise<Record<string, unknown>> {
+  const { authorizer } = context
+  switch (virtual.kind) {
+    case 'SelfSubjectAccessReview':
+      return accessStatus(authorizer.authorize(user, attributesOf(virtual, spec)))
+    case 'LocalSubjectAccessReview':
+      if (spec.resourceAttributes?.namespace !== path.namespace)
+        throw badRequest(`spec.resourceAttributes.namespace must match namespace: ${path.namespace}`)
+      return accessStatus(
+        authorizer.authorize(userOf(context.tenant, virtual, spec), attributesOf(virtual, spec)),
+      )
+    case 'SubjectAccessReview':
+      return accessStatus(
+        authorizer.authorize(userOf(context.tenant, virtual, spec), attributesOf(virtual, spec)),
+      )
+    case 'SelfSubjectRulesReview': {
+      if (!spec.namespace) throw badRequest('no namespace on request')
+      const { rules, incomplete } = authorizer.rulesFor(user, spec.namespace)
+      return {
+        resourceRules: rules
+          .filter((r) => r.resources?.length)
+          .map(({ verbs, apiGroups, resources, resourceNames }) => ({
+            verbs,
+            apiGroups,
+            resources,
+            ...(resourceNames?.length ? { resourceNames } : {}),
+          })),
+        nonResourceRules: rules
+          .filter((r) => r.nonResourceURLs?.length)
+          .map(({ verbs, nonResourceURLs }) => ({ verbs, nonResourceURLs })),
+        incomplete,
+      }
+    }
+    case 'SelfSubjectReview': {
+      const { name, groups } = userNames(user)
+      return {
+        userInfo: {
+          username: name,
+          ...(user.kind === 'serviceAccount' ? { uid: user.uid } : {}),
+          groups,
+          ...extraOf(user),
+        },
+      }
+    }
+    case 'TokenReview':
+      return reviewToken(context, spec)
+    default:
+      throw new ApiError('NotFound', `${virtual.kind} is not answered here`)
+  }
+}
+
+function accessStatus({ allowed, reason }: { allowed: boolean; reason: string }): Record<string, unknown> {
+  return { allowed, ...(reason ? { reason } : {}) }
+}
+
+function attributesOf({ group, kind }: VirtualKind, spec: Spec): AccessAttributes {
+  const { resourceAttributes: resource, nonResourceAttributes: path } = spec
+  if ((resource === undefined) === (path === undefined))
+    throw invalid({ group, kind, name: '' }, [
+      {
+        reason: 'FieldValueInvalid',
+        field: 'spec.resourceAttributes',
+        message:
+          'Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified',
+      },
+    ])
+  if (path) return { kind: 'path', verb: path.verb ?? '', path: path.path ?? '' }
+  return {
+    kind: 'resource',
+    verb: resource?.verb ?? '',
+    group: resource?.group ?? '',
+    resource: resource?.resource ?? '',
+    subresource: resource?.subresource || undefined,
+    namespace: resource?.namespace || undefined,
+    name: resource?.name || undefined,
+  }
+}
+
+const SERVICE_ACCOUNT = /^system:serviceaccount:([^:]+):([^:]+)$/
+
+function userOf(
+  tenant: TenantName,
+  { group, kind }: VirtualKind,
+  { user = '', groups = [] }: Spec,
+): UserInfo {
+  if (user === '' && groups.length === 0) {
+    const error: FieldError = {
+      reason: 'FieldValueInvalid',
+      field: 'spec.user',
+      message: 'Invalid value: "": at least one of user or group must be specified',
+    }
+    throw invalid({ group, kind, name: '' }, [error])
+  }
+  const account = SERVICE_ACCOUNT.exec(user)
+  if (account) return { kind: 'serviceAccount', tenant, namespace: account[1]!, name: account[2]!, uid: '' } // both groups took part
+  return { kind: 'tenantUser', tenant, name: user, groups }
+}
+
+/** What `kubectl auth whoami` shows of a token. */
+function extraOf(user: UserInfo): { extra?: Record<string, string[]> } {
+  if (user.kind !== 'serviceAccount') return {}
+  const extra: Record<string, string[]> = {}
+  const prefix = 'authentication.kubernetes.io'
+  if (user.tokenId !== undefined) extra[`${prefix}/credential-id`] = [`JTI=${user.tokenId}`]
+  if (user.boundTo?.kind === 'Pod') {
+    extra[`${prefix}/pod-name`] = [user.boundTo.name]
+    extra[`${prefix}/pod-uid`] = [user.boundTo.uid]
+  }
+  return Object.keys(extra).length > 0 ? { extra } : {}
+}

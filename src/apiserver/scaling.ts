@@ -1,0 +1,89 @@
+import {
+  type JsonValue,
+  type KubeObject,
+  type LabelSelector,
+  badRequest,
+  labelSelectorRequirements,
+  renderLabelSelector,
+} from '../api/index.ts'
+import type { Context } from './context.ts'
+import { decodePart, decodeRequestBody, readPatch } from './decode.ts'
+import { cloneJson } from './json.ts'
+import { parseWriteOptions } from './options.ts'
+import { applyPatch } from './patch/index.ts'
+import { getObject } from './read.ts'
+import type { ApiResult, RequestVerb, ResourceRequest, Target } from './request.ts'
+import { methodNotAllowed } from './refusals.ts'
+import { updateObject, writerOf } from './write.ts'
+
+export function getScale(context: Context, target: Target, query: URLSearchParams): ApiResult {
+  return { kind: 'object', code: 200, object: scaleOf(getObject(context, target, query)) }
+}
+
+/** Sets `spec.replicas` of a workload through autoscaling/v1 Scale. */
+export async function updateScale(
+  context: Context,
+  request: ResourceRequest,
+  target: Target,
+  verb: RequestVerb,
+): Promise<ApiResult> {
+  const schema = target.subresource?.schema
+  if ((verb !== 'update' && verb !== 'patch') || !schema) throw methodNotAllowed()
+  const options = parseWriteOptions(verb === 'update' ? 'UpdateOptions' : 'PatchOptions', request.query)
+  const decode = (value: JsonValue, duplicateFields: string[]) =>
+    decodePart({
+      schema,
+      kind: 'Scale',
+      version: 'v1',
+      decoded: { value, duplicateFields, unknownFields: [] },
+      fieldValidation: options.fieldValidation,
+      warnings: request.warnings,
+    }) as KubeObject
+  let wantedScale: (old: KubeObject) => KubeObject
+  if (verb === 'update') {
+    const { value, duplicateFields } = decodeRequestBody(await request.readBody(), 'Scale')
+    const scale = decode(value, duplicateFields)
+    wantedScale = () => scale
+  } else {
+    const { type, patch, duplicateFields } = await readPatch(request)
+    if (type === 'apply') throw badRequest('server-side apply of a scale is not supported; use a merge patch')
+    wantedScale = (old) => decode(applyPatch(type, { live: scaleOf(old), patch, schema }), duplicateFields)
+  }
+  const writer = writerOf(request, options, target)
+  const updated = await updateObject(context, request, target, options, (old) => {
+    const scale = wantedScale(old)
+    const { name, namespace, uid, resourceVersion } = scale.metadata
+    if ((name && name !== target.name) || (namespace && namespace !== target.namespace))
+      throw badRequest(
+        `the name of the object (${namespace}/${name}) does not match the name on the URL (${target.namespace}/${target.name})`,
+      )
+    const object = cloneJson(old)
+    const replicas = (scale['spec'] as { replicas?: number } | undefined)?.replicas ?? 0
+    object['spec'] = { ...(object['spec'] as object), replicas }
+    object.metadata = { ...object.metadata, uid: uid ?? '', resourceVersion: resourceVersion ?? '' }
+    return { object, writer }
+  })
+  return { kind: 'object', code: 200, object: scaleOf(updated) }
+}
+
+function scaleOf(object: KubeObject): KubeObject {
+  const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata
+  const spec = object['spec'] as { replicas?: number; selector?: LabelSelector } | undefined
+  const status = object['status'] as { replicas?: number } | undefined
+  return {
+    kind: 'Scale',
+    apiVersion: 'autoscaling/v1',
+    metadata: {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      uid,
+      resourceVersion,
+      creationTimestamp,
+    },
+    spec: { replicas: spec?.replicas ?? 0 },
+    status: {
+      replicas: status?.replicas ?? 0,
+      selector: spec?.selector ? renderLabelSelector(labelSelectorRequirements(spec.selector)) : '',
+    },
+  }
+}

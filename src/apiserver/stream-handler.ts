@@ -1,0 +1,25 @@
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import type { KubeObject, UserInfo } from '../api/index.ts'
+import type { Engine, JailId } from '../jail/index.ts'
+
+/** An upgrade to exec, attach or port-forward that has been authorized; the pod is there and has a machine. */
+export type StreamRequest = {
+  request: IncomingMessage
+  socket: Duplex
+  /** Bytes that came after the request's head. */
+  head: Buffer
+  user: UserInfo
+  subresource: 'exec' | 'attach' | 'portforward'
+  pod: KubeObject
+  jail: JailId
+  /** Checked to be one of the pod's containers; "" for portforward. */
+  container: string
+  query: URLSearchParams
+  engine: Engine
+}
+
+/** Carries the streams of exec, attach and port-forward. Owns `socket` from then on, also when it fails. */
+export interface StreamHandler {
+  handle(stream: StreamRequest): Promise<void>
+}

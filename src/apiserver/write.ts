@@ -1,0 +1,401 @@
+import {
+  ApiError,
+  type FieldError,
+  type KindDefinition,
+  type KubeObject,
+  type WriteContext,
+  alreadyExists,
+  applyDefaults,
+  badRequest,
+  conflict,
+  groupVersion,
+  invalid,
+  userNames,
+  validateObject,
+} from '../api/index.ts'
+import type { AdmissionRequest } from '../policy/index.ts'
+import { RevisionConflict, type StoredObject } from '../store/index.ts'
+import { mutateAdmission, refuseAdmission } from './admit.ts'
+import { type Context, inOrder, objectKey, renderTime } from './context.ts'
+import { cloneJson, equalJson } from './json.ts'
+import { GENERATE_NAME_ATTEMPTS_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
+import { addWarnings } from './decode.ts'
+import type { WriteOptions } from './options.ts'
+import { trackUpdate } from './patch/index.ts'
+import { readStored } from './read.ts'
+import type { ResourceRequest, Target } from './request.ts'
+import { checkSize, isNamespace, removeStored, tryAddresses, writeStored } from './storing.ts'
+
+/** No vowels and nothing that looks like another character, as upstream. */
+const NAME_CHARACTERS = 'bcdfghjklmnpqrstvwxz2456789'
+const GENERATED_CHARACTERS = 5
+const NAME_CHARS_MAX = 63
+
+/** How a write is recorded in managedFields. */
+export type Writer = { manager: string; operation: 'Update' | 'Apply'; subresource: string | undefined }
+
+export function writerOf(request: ResourceRequest, options: WriteOptions, target: Target): Writer {
+  return {
+    manager: options.fieldManager ?? defaultManager(request),
+    operation: 'Update',
+    subresource: target.subresource?.name,
+  }
+}
+
+/** The first part of the user agent, as upstream; a component's own name within this process. */
+function defaultManager({ user, userAgent }: ResourceRequest): string {
+  if (user.kind === 'component') return userNames(user).name.replace(/^system:/, '')
+  const first = userAgent.split('/', 1)[0] ?? ''
+  return first.replace(/[^\x20-\x7e]/g, '').slice(0, 128) || 'unknown'
+}
+
+/**
+ * Stores a new object. `object` is decoded, checked against its schema and ours to change.
+ * @throws {ApiError}
+ */
+export async function createObject(
+  context: Context,
+  request: ResourceRequest,
+  target: Target,
+  object: KubeObject,
+  options: WriteOptions,
+  writer: Writer,
+): Promise<KubeObject> {
+  const generateName = object.metadata.name ? undefined : object.metadata.generateName
+  for (let attempt = 1; ; attempt++) {
+    const candidate = generateName === undefined ? object : cloneJson(object)
+    if (generateName !== undefined) candidate.metadata.name = generatedName(context, generateName)
+    const ready = prepareNew(context, request, target, candidate, options, writer)
+    if (options.dryRun) {
+      if (context.store.get(objectKey(target.definition, target.namespace, ready.metadata.name)))
+        throw existsAlready(target.definition, ready.metadata.name)
+      tryAddresses(context, target.definition, ready)
+      return ready
+    }
+    try {
+      const write = () => writeStored(context, target.definition, ready, undefined)
+      return (await context.inFlight.during(target.namespace, write)).object
+    } catch (error) {
+      if (!(error instanceof RevisionConflict)) throw error
+      if (error.actual === 0 && attempt < WRITE_ATTEMPTS_MAX) {
+        // Another create or delete of the name is on its way; what it leaves decides.
+        await context.store.settled(error.key)
+        if (!context.store.get(error.key)) continue
+      }
+      if (generateName === undefined || attempt >= GENERATE_NAME_ATTEMPTS_MAX)
+        throw existsAlready(target.definition, ready.metadata.name)
+    }
+  }
+}
+
+function existsAlready({ group, plural }: KindDefinition, name: string): ApiError {
+  return alreadyExists({ group, resource: plural, name })
+}
+
+function generatedName(context: Context, prefix: string): string {
+  const suffix = [...context.entropy.bytes(GENERATED_CHARACTERS)]
+    .map((byte) => NAME_CHARACTERS[byte % NAME_CHARACTERS.length])
+    .join('')
+  return prefix.slice(0, NAME_CHARS_MAX - GENERATED_CHARACTERS) + suffix
+}
+
+function prepareNew(
+  context: Context,
+  request: ResourceRequest,
+  { definition, namespace, subresource }: Target,
+  decoded: KubeObject,
+  options: WriteOptions,
+  writer: Writer,
+): KubeObject {
+  const { clock, entropy } = context
+  const nowMs = clock.nowMs()
+  const sent = decoded.metadata
+  if (sent.resourceVersion) throw badRequest('resourceVersion should not be set on objects to be created')
+  const { name, generateName, labels, annotations, ownerReferences, finalizers, managedFields } = sent
+  let object: KubeObject = {
+    ...decoded,
+    metadata: {
+      name,
+      ...(generateName ? { generateName } : {}),
+      ...(namespace === undefined ? {} : { namespace }),
+      uid: entropy.uuid(),
+      // The store fills it in; it stands here so that it is read where people expect it.
+      resourceVersion: '',
+      ...(definition.hasGeneration ? { generation: 1 } : {}),
+      creationTimestamp: renderTime(nowMs),
+      ...(labels ? { labels } : {}),
+      ...(annotations ? { annotations } : {}),
+      ...(ownerReferences ? { ownerReferences } : {}),
+      ...(finalizers ? { finalizers } : {}),
+      ...(managedFields ? { managedFields } : {}),
+    },
+  }
+  const writeContext: WriteContext = {
+    user: request.user,
+    nowMs,
+    ...(subresource ? { subresource: subresource.name } : {}),
+  }
+  if (definition.hasStatus) delete object['status']
+  object = applyDefaults(definition, object)
+  // What the server itself fills in from here on belongs to no manager.
+  object = recordFields(definition, object, undefined, writer, nowMs)
+  if (definition.prepareForCreate) object = definition.prepareForCreate(object, writeContext)
+  const admission: AdmissionRequest = {
+    operation: 'CREATE',
+    user: request.user,
+    group: definition.group,
+    version: definition.version,
+    kind: definition.kind,
+    resource: definition.plural,
+    namespace,
+    name,
+    object,
+    dryRun: options.dryRun,
+  }
+  mutateAdmission(context, admission)
+  refuseInvalid(definition, object, validateObject(definition, object, writeContext))
+  refuseAdmission(context, admission)
+  warn(request, definition, object)
+  object = inOrder(object)
+  checkSize(object)
+  if (options.dryRun) {
+    const { resourceVersion: _none, ...metadata } = object.metadata
+    return { ...object, metadata: metadata as KubeObject['metadata'] }
+  }
+  return object
+}
+
+/** What an update makes of the object that is there. Called again when somebody else's write came in between. */
+export type Change = (
+  old: KubeObject,
+) => { object: KubeObject; writer: Writer } | Promise<{ object: KubeObject; writer: Writer }>
+
+/**
+ * Replaces what is stored by what `change` makes of it. `object` from there is decoded, checked and ours; its
+ * `metadata.resourceVersion`, when it has one, must be the stored one.
+ * @throws {ApiError}
+ */
+export async function updateObject(
+  context: Context,
+  request: ResourceRequest,
+  target: Target,
+  options: WriteOptions,
+  change: Change,
+): Promise<KubeObject> {
+  const { definition } = target
+  for (let attempt = 1; ; attempt++) {
+    const stored = readStored(context, target)
+    const { object: wanted, writer } = await change(stored.object)
+    // `change` may have waited; the newest object decides, and compare-and-swap would refuse anything else anyway.
+    const object = prepareUpdate(context, request, target, wanted, stored, options, writer)
+    if (object === undefined) return stored.object
+    const done = isFinished(definition, object)
+    if (options.dryRun) {
+      tryAddresses(context, definition, object, stored.object)
+      return object
+    }
+    try {
+      if (done) {
+        if (isNamespace(definition)) refuseContent(context, object)
+        await removeStored(context, definition, stored)
+        return {
+          ...object,
+          metadata: { ...object.metadata, resourceVersion: stored.object.metadata.resourceVersion },
+        }
+      }
+      return (await writeStored(context, definition, object, stored)).object
+    } catch (error) {
+      if (!(error instanceof RevisionConflict)) throw error
+      // The next try sees the newest object; a version that the client named is then found to be old.
+      if (attempt >= WRITE_ATTEMPTS_MAX) throw modified(definition, target.name)
+      await context.store.settled(stored.key)
+    }
+  }
+}
+
+function modified({ group, plural }: KindDefinition, name: string): ApiError {
+  return conflict({ group, resource: plural, name })
+}
+
+/** The object as it would be stored, or undefined when nothing changes. */
+function prepareUpdate(
+  context: Context,
+  request: ResourceRequest,
+  { definition, namespace, name, subresource }: Target,
+  wanted: KubeObject,
+  stored: StoredObject,
+  options: WriteOptions,
+  writer: Writer,
+): KubeObject | undefined {
+  const old = stored.object
+  const { resourceVersion, uid } = wanted.metadata
+  if (uid && uid !== old.metadata.uid)
+    throw conflict(
+      { group: definition.group, resource: definition.plural, name },
+      `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${old.metadata.uid}`,
+    )
+  if (resourceVersion && resourceVersion !== old.metadata.resourceVersion) throw modified(definition, name)
+  const nowMs = context.clock.nowMs()
+  let object = withServerMetadata(scopeToSubresource(definition, subresource?.name, wanted, old), old)
+  const writeContext: WriteContext = {
+    user: request.user,
+    nowMs,
+    ...(subresource ? { subresource: subresource.name } : {}),
+  }
+  object = recordFields(definition, applyDefaults(definition, object), old, writer, nowMs)
+  if (definition.prepareForUpdate) object = definition.prepareForUpdate(object, old, writeContext)
+  const admission: AdmissionRequest = {
+    operation: 'UPDATE',
+    user: request.user,
+    group: definition.group,
+    version: definition.version,
+    kind: definition.kind,
+    resource: definition.plural,
+    subresource: subresource?.name,
+    namespace,
+    name,
+    object,
+    old,
+    dryRun: options.dryRun,
+  }
+  mutateAdmission(context, admission)
+  refuseInvalid(definition, object, validateObject(definition, object, writeContext, old))
+  refuseAdmission(context, admission)
+  if (!subresource) warn(request, definition, object)
+  if (definition.hasGeneration && specChanged(object, old))
+    object.metadata.generation = (old.metadata.generation ?? 0) + 1
+  object = inOrder(object)
+  if (equalJson(object, old)) return undefined
+  checkSize(object)
+  return object
+}
+
+/** A sub-resource changes its own part only, and a plain update everything but the status. */
+function scopeToSubresource(
+  definition: KindDefinition,
+  subresource: string | undefined,
+  wanted: KubeObject,
+  old: KubeObject,
+): KubeObject {
+  switch (subresource) {
+    case undefined: {
+      if (!definition.hasStatus) return wanted
+      const { status: _sent, ...rest } = wanted
+      return (
+        old['status'] === undefined ? rest : { ...rest, status: cloneJson(old['status']) }
+      ) as KubeObject
+    }
+    case 'status': {
+      const kept = cloneJson(old)
+      const { annotations, managedFields, resourceVersion } = wanted.metadata
+      const { annotations: _old, ...metadata } = kept.metadata
+      return {
+        ...kept,
+        metadata: {
+          ...metadata,
+          resourceVersion,
+          ...(annotations ? { annotations } : {}),
+          ...(managedFields ? { managedFields } : {}),
+        },
+        status: wanted['status'] ?? {},
+      }
+    }
+    case 'finalize':
+      return { ...cloneJson(old), spec: wanted['spec'] }
+    default:
+      return wanted
+  }
+}
+
+/** Gives an object the metadata that only the server decides about, in the order in which it is shown. */
+function withServerMetadata(object: KubeObject, old: KubeObject): KubeObject {
+  const { labels, annotations, ownerReferences, finalizers, managedFields } = object.metadata
+  const was = old.metadata
+  return {
+    ...object,
+    metadata: {
+      name: was.name,
+      ...(was.generateName === undefined ? {} : { generateName: was.generateName }),
+      ...(was.namespace === undefined ? {} : { namespace: was.namespace }),
+      uid: was.uid,
+      resourceVersion: was.resourceVersion,
+      ...(was.generation === undefined ? {} : { generation: was.generation }),
+      creationTimestamp: was.creationTimestamp,
+      ...(was.deletionTimestamp === undefined ? {} : { deletionTimestamp: was.deletionTimestamp }),
+      ...(was.deletionGracePeriodSeconds === undefined
+        ? {}
+        : { deletionGracePeriodSeconds: was.deletionGracePeriodSeconds }),
+      ...(labels ? { labels } : {}),
+      ...(annotations ? { annotations } : {}),
+      ...(ownerReferences?.length ? { ownerReferences } : {}),
+      ...(finalizers?.length ? { finalizers } : {}),
+      ...(managedFields ? { managedFields } : {}),
+    },
+  }
+}
+
+function specChanged(object: KubeObject, old: KubeObject): boolean {
+  for (const field of new Set([...Object.keys(object), ...Object.keys(old)]))
+    if (field !== 'metadata' && field !== 'status' && !equalJson(object[field], old[field])) return true
+  return false
+}
+
+/** True when an object was only waiting for what this write takes away. */
+function isFinished(definition: KindDefinition, object: KubeObject): boolean {
+  const { deletionTimestamp, finalizers, deletionGracePeriodSeconds } = object.metadata
+  if (deletionTimestamp === undefined || (finalizers?.length ?? 0) > 0) return false
+  if (isNamespace(definition)) {
+    const spec = object['spec'] as { finalizers?: string[] } | undefined
+    return (spec?.finalizers?.length ?? 0) === 0
+  }
+  return (deletionGracePeriodSeconds ?? 0) === 0
+}
+
+/** A namespace must be empty when it goes, or what is left in it could never be reached again. */
+function refuseContent({ registry, cluster, inFlight }: Context, namespace: KubeObject): void {
+  const { name } = namespace.metadata
+  const left = registry.kinds.find(
+    ({ namespaced, group, plural }) =>
+      namespaced && cluster.count({ group, resource: plural, namespace: name }) > 0,
+  )
+  if (left || inFlight.has(name))
+    throw conflict(
+      { group: '', resource: 'namespaces', name },
+      `the namespace still has content${left ? ` (${left.plural})` : ''}`,
+    )
+}
+
+function refuseInvalid(
+  { group, kind }: KindDefinition,
+  { metadata: { name } }: KubeObject,
+  errors: readonly FieldError[],
+): void {
+  if (errors.length > 0) throw invalid({ group, kind, name }, errors)
+}
+
+/** Who set which field. An apply has decided about it already: what defaults add belongs to nobody. */
+function recordFields(
+  definition: KindDefinition,
+  object: KubeObject,
+  old: KubeObject | undefined,
+  { manager, operation, subresource }: Writer,
+  nowMs: number,
+): KubeObject {
+  if (operation === 'Apply') return object
+  const managedFields = trackUpdate({
+    schema: definition.schema,
+    hasStatus: definition.hasStatus,
+    apiVersion: groupVersion(definition),
+    manager,
+    subresource,
+    nowMs,
+    live: old,
+    next: object,
+  })
+  const { managedFields: _sent, ...metadata } = object.metadata
+  return { ...object, metadata: { ...metadata, ...(managedFields ? { managedFields } : {}) } }
+}
+
+function warn(request: ResourceRequest, definition: KindDefinition, object: KubeObject): void {
+  addWarnings(request.warnings, definition.warnings?.(object) ?? [])
+}

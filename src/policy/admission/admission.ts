@@ -1,0 +1,39 @@
+import type { ApiError, KubeObject, UserInfo } from '../../api/index.ts'
+
+/** One write, after decoding, merging and defaults, as the plugins see it. */
+export type AdmissionRequest = {
+  operation: 'CREATE' | 'UPDATE' | 'DELETE'
+  user: UserInfo
+  group: string
+  version: string
+  kind: string
+  /** Plural path segment. */
+  resource: string
+  subresource?: string | undefined
+  namespace?: string | undefined
+  name: string
+  /** The object as it would be stored; for DELETE the one that goes. A `mutate` may change it, a `refuse` must not. */
+  object: KubeObject
+  old?: KubeObject | undefined
+  dryRun: boolean
+}
+
+export type ResourceName = { group: string; resource: string }
+
+/** The control plane's objects as plugins may read them: synchronous, so that nothing changes between check and write. */
+export interface ClusterView {
+  get(of: ResourceName & { namespace?: string; name: string }): KubeObject | undefined
+  list(of: ResourceName & { namespace?: string }): readonly KubeObject[]
+  count(of: ResourceName & { namespace?: string }): number
+  readonly objectCount: number
+  readonly bytes: number
+}
+
+/** Plugins run in the order of their list: every `mutate` before validation, every `refuse` after it. */
+export type AdmissionPlugin = {
+  name: string
+  /** Fills in what Kubernetes promises to fill in. Never changes what the client wrote. */
+  mutate?(request: AdmissionRequest, cluster: ClusterView): void
+  /** The reason why not, or undefined. */
+  refuse?(request: AdmissionRequest, cluster: ClusterView): ApiError | undefined
+}

@@ -1,0 +1,18 @@
+import type { TenantLimits } from '../quota.ts'
+import type { Authorizer } from '../rbac.ts'
+import type { AdmissionPlugin } from './admission.ts'
+import { namespaceLifecycle } from './namespace-lifecycle.ts'
+import { rbacEscalation } from './rbac-escalation.ts'
+import { serviceAccount } from './service-account.ts'
+import { tenantQuota } from './tenant-quota.ts'
+
+/** The policy of a control plane, in order. */
+export function admissionPlugins({
+  authorizer,
+  limits,
+}: {
+  authorizer: Authorizer
+  limits: TenantLimits
+}): AdmissionPlugin[] {
+  return [namespaceLifecycle, serviceAccount, rbacEscalation(authorizer), tenantQuota(limits)]
+}

@@ -1,0 +1,25 @@
+// Decisions, all pure: authorization, admission, quota, isolation class.
+export {
+  type AccessAttributes,
+  type AccessDecision,
+  type Authorizer,
+  type PolicyRule,
+  RBAC_GROUP,
+  RbacAuthorizer,
+  describeDenial,
+  ruleAllows,
+} from './rbac.ts'
+export {
+  type EngineOffer,
+  ISOLATION_CLASSES,
+  type IsolationClass,
+  type IsolationDecision,
+  type PlacementDecision,
+  type TenantRisk,
+  decideIsolation,
+  decidePlacement,
+} from './isolation-class.ts'
+export { type TenantLimits, type TenantUsage, tenantQuotaExceeded } from './quota.ts'
+export type { AdmissionPlugin, AdmissionRequest, ClusterView, ResourceName } from './admission/admission.ts'
+export { admissionPlugins } from './admission/plugins.ts'
+export { PROTECTED_NAMESPACES } from './admission/namespace-lifecycle.ts'

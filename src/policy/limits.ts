@@ -1,0 +1,14 @@
+import { assert } from '../stdx/index.ts'
+
+/** Rules of one role. */
+export const RULES_PER_ROLE_MAX = 1_000
+/** How deep aggregated cluster roles may aggregate others; deeper ones add nothing. */
+export const AGGREGATION_DEPTH_MAX = 8
+/** Cluster roles that one aggregation may collect. */
+export const AGGREGATED_ROLES_MAX = 1_000
+/** Single permissions (verb × group × resource × name) that an escalation check looks at before it refuses. */
+export const ESCALATION_PERMISSIONS_MAX = 10_000
+/** Rules that a SelfSubjectRulesReview answers with. */
+export const REVIEW_RULES_MAX = 5_000
+
+assert(AGGREGATION_DEPTH_MAX < AGGREGATED_ROLES_MAX)
