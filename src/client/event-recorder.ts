@@ -69,21 +69,30 @@ export class EventRecorder {
     if (this.waiting >= EVENTS_WAITING_MAX) return false
     const told = { ...event, component, message: this.combine(about, { ...event, component }, nowMs) }
     this.waiting += 1
-    this.last = this.last.then(async () => {
-      try {
-        await this.write(about, told, nowMs)
-      } catch (error) {
-        this.log.debug('cannot write an event', { error, reason: event.reason })
-      } finally {
-        this.waiting -= 1
-      }
-    })
+    this.last = this.writeAfter(this.last, about, told, nowMs)
     return true
   }
 
   /** Resolves when everything recorded so far is written or given up. */
   async flush(): Promise<void> {
     await this.last
+  }
+
+  /** One at a time and in order, so that a count is never raised before its event exists. */
+  private async writeAfter(
+    before: Promise<void>,
+    about: KubeObject,
+    told: RecordedEvent & { component: string },
+    nowMs: number,
+  ): Promise<void> {
+    await before
+    try {
+      await this.write(about, told, nowMs)
+    } catch (error) {
+      this.log.debug('cannot write an event', { error, reason: told.reason })
+    } finally {
+      this.waiting -= 1
+    }
   }
 
   private async write(

@@ -14,3 +14,11 @@ export {
   WATCH_LINE_BYTES_MAX,
 } from './limits.ts'
 export { RemoteEngine } from './remote-engine.ts'
+export {
+  type NodeClient,
+  type NodeIsolation,
+  NodeRefusal,
+  type TenantPlacementAnswer,
+  type TenantPlacementRequest,
+  UnixNodeClient,
+} from './node-client.ts'

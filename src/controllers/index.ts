@@ -1,0 +1,154 @@
+// Reconcilers: what makes the world of a control plane be as its objects say.
+import type { TenantName } from '../api/index.ts'
+import { type ApiClient, EventRecorder, Informers, type KindRef } from '../client/index.ts'
+import type { Engine, JailRuntime } from '../jail/index.ts'
+import type { Clock, Logger } from '../stdx/index.ts'
+import type { Controller, ControllerContext } from './controller.ts'
+import { platformRegistry, tenantRegistry } from './kinds.ts'
+import type { NodeAmounts } from './pods/downward-api.ts'
+import { NetworkController } from './pods/network-controller.ts'
+import { PodController } from './pods/pod-controller.ts'
+import type { ApiServerAddress } from './pods/service-variables.ts'
+import type { IssueToken } from './pods/token-cache.ts'
+import { TenantController, type TenantControllerOptions } from './tenancy/tenant-controller.ts'
+import { DeploymentController } from './workloads/deployment/deployment-controller.ts'
+import { EndpointSliceController } from './workloads/endpointslice/endpointslice-controller.ts'
+import { GarbageCollector } from './workloads/garbage-collector/garbage-collector.ts'
+import { JobController } from './workloads/job/job-controller.ts'
+import { NamespaceController } from './workloads/namespace/namespace-controller.ts'
+import { ReplicaSetController } from './workloads/replicaset/replicaset-controller.ts'
+import { Scheduler } from './workloads/scheduler/scheduler.ts'
+import { ServiceAccountController } from './workloads/serviceaccount/serviceaccount-controller.ts'
+
+export type { ApiServerAddress } from './pods/service-variables.ts'
+export { type JailContext, type JailPlan, planJail, type TokenRequest } from './pods/plan-jail.ts'
+export type { IssueToken } from './pods/token-cache.ts'
+export {
+  type DecideIsolation,
+  PLACEMENT_FINALIZER,
+  type TenantControllerOptions,
+} from './tenancy/tenant-controller.ts'
+export type { NodeAmounts } from './pods/downward-api.ts'
+
+/** The one node that a tenant sees. */
+export const VIRTUAL_NODE_NAME = 'bulkhead'
+export const CLUSTER_DOMAIN = 'cluster.local'
+
+export type TenantControllersOptions = {
+  /** Weakest runtime for the tenant's pods. */
+  runtime: JailRuntime
+  /** What pods check the API server by; in every namespace as ConfigMap `kube-root-ca.crt`. */
+  caPem: string
+  /** Where pods reach the API server; absent when they cannot. */
+  apiServer?: ApiServerAddress
+  /** Absent: no tokens are mounted into pods. */
+  issueToken?: IssueToken
+  /** What a container without limits may use, for the downward API. */
+  node: NodeAmounts
+  /** The kinds served; the tenant registry's when absent. */
+  kinds?: readonly KindRef[]
+}
+
+export type Running = {
+  /** Resolves when every controller has seen everything there is. */
+  readonly started: Promise<void>
+  /** Resolves when nothing of them runs any more. Pods go on. */
+  stop(): Promise<void>
+}
+
+/** Starts everything that runs in a tenant's control plane. Idle, it holds watches and no timers. */
+export function startTenantControllers({
+  client,
+  engine,
+  tenant,
+  clock,
+  log,
+  options,
+}: {
+  client: ApiClient
+  engine: Engine
+  tenant: TenantName
+  clock: Clock
+  log: Logger
+  options: TenantControllersOptions
+}): Running {
+  const kinds = options.kinds ?? tenantRegistry.kinds
+  return start({ client, clock, log }, (context) => {
+    const network = new NetworkController(context, { engine })
+    return [
+      new NamespaceController(context, { kinds }),
+      new GarbageCollector(context, { kinds }),
+      new ServiceAccountController(context, { caPem: options.caPem }),
+      new DeploymentController(context),
+      new ReplicaSetController(context),
+      new JobController(context),
+      new EndpointSliceController(context),
+      new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME }),
+      network,
+      new PodController(context, {
+        engine,
+        tenant,
+        runtime: options.runtime,
+        clusterDomain: CLUSTER_DOMAIN,
+        apiServer: options.apiServer,
+        issueToken: options.issueToken,
+        node: options.node,
+        onEngineSynced: () => network.tellAgain(),
+      }),
+    ]
+  })
+}
+
+/** Starts everything that runs in the platform's control plane. */
+export function startPlatformControllers({
+  client,
+  clock,
+  log,
+  options,
+}: {
+  client: ApiClient
+  clock: Clock
+  log: Logger
+  options: TenantControllerOptions & { kinds?: readonly KindRef[] }
+}): Running {
+  const kinds = options.kinds ?? platformRegistry.kinds
+  return start({ client, clock, log }, (context) => [
+    new NamespaceController(context, { kinds }),
+    new GarbageCollector(context, { kinds }),
+    new TenantController(context, options),
+  ])
+}
+
+function start(
+  { client, clock, log }: { client: ApiClient; clock: Clock; log: Logger },
+  make: (context: ControllerContext) => Controller[],
+): Running {
+  const informers = new Informers({ client, clock, log })
+  const recorders: EventRecorder[] = []
+  const context: ControllerContext = {
+    client: informers.client,
+    informers,
+    clock,
+    log,
+    events: (component) => {
+      const recorder = new EventRecorder({ client, clock, log, component })
+      recorders.push(recorder)
+      return recorder
+    },
+  }
+  const controllers = make(context)
+  const stopping = Promise.withResolvers<'stopped'>()
+  const begin = async () => {
+    if ((await Promise.race([informers.synced(), stopping.promise])) === 'stopped') return
+    for (const controller of controllers) controller.start()
+  }
+  return {
+    started: begin(),
+    stop: async () => {
+      stopping.resolve('stopped')
+      await Promise.all(controllers.map((controller) => controller.stop()))
+      await informers.stop()
+      await Promise.all(recorders.map((recorder) => recorder.flush()))
+    },
+  }
+}

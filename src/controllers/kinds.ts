@@ -1,0 +1,2 @@
+// The kinds that controllers work with, in one place.
+export * from '../api/kinds/index.ts'

@@ -1,0 +1,39 @@
+import { assert, GiB, MiB, SECOND_MS } from '../stdx/index.ts'
+
+/** Pods that one reconcile of a ReplicaSet or Job creates or deletes at most; the rest follows in the next one. */
+export const PODS_PER_RECONCILE_MAX = 500
+/** The first batch of creations; each that succeeds completely doubles the next. */
+export const SLOW_START_PODS = 1
+
+export const ENDPOINTS_PER_SLICE_MAX = 100
+export const ENDPOINTS_PER_ENDPOINTS_MAX = 1_000
+
+/** What is kept of `deployment.kubernetes.io/revision-history`. */
+export const REVISION_HISTORY_CHARS_MAX = 2_000
+
+export const JOB_BACKOFF_FIRST_MS = 10 * SECOND_MS
+export const JOB_BACKOFF_LAST_MS = 600 * SECOND_MS
+
+/** emptyDir without `sizeLimit`. */
+export const SCRATCH_BYTES_DEFAULT = 1 * GiB
+export const SCRATCH_MEMORY_BYTES_DEFAULT = 64 * MiB
+/** The files of one pod's volumes together, decoded; the same as an engine accepts. */
+export const POD_FILES_BYTES_MAX = 8 * MiB
+/** Environment of one container, names and values together. */
+export const ENV_BYTES_MAX = 1 * MiB
+
+/** A token is renewed after this part of its life. */
+export const TOKEN_RENEW_FRACTION = 0.8
+export const TOKEN_SECONDS_DEFAULT = 3_600
+
+/** How long changes of services and endpoints are collected before the engine is told. */
+export const NETWORK_DEBOUNCE_MS = 50
+
+export const ENGINE_RETRY_FIRST_MS = 200
+export const ENGINE_RETRY_LAST_MS = 30 * SECOND_MS
+
+/** Objects deleted at a time while a namespace is emptied. */
+export const NAMESPACE_DELETIONS_AT_ONCE = 32
+
+assert(SLOW_START_PODS <= PODS_PER_RECONCILE_MAX)
+assert(ENGINE_RETRY_FIRST_MS < ENGINE_RETRY_LAST_MS && JOB_BACKOFF_FIRST_MS < JOB_BACKOFF_LAST_MS)

@@ -1,0 +1,370 @@
+import { createHash } from 'node:crypto'
+import { ApiError, type TenantName } from '../../api/index.ts'
+import {
+  type Change,
+  ensureDeleted,
+  type EventRecorder,
+  type Informer,
+  type ReconcileResult,
+} from '../../client/index.ts'
+import type {
+  Engine,
+  EngineEvent,
+  Jail,
+  JailContainer,
+  JailEvent,
+  JailId,
+  JailRuntime,
+  JailStatus,
+} from '../../jail/index.ts'
+import { type ControllerContext, QueueController } from '../controller.ts'
+import {
+  type ConfigMap,
+  configMapKind,
+  type Pod,
+  podKind,
+  type PodStatus,
+  type Secret,
+  secretKind,
+  type Service,
+  type ServiceAccount,
+  serviceAccountKind,
+  serviceKind,
+} from '../kinds.ts'
+import { ENGINE_RETRY_FIRST_MS, ENGINE_RETRY_LAST_MS } from '../limits.ts'
+import { writeStatus } from '../writes.ts'
+import type { NodeAmounts } from './downward-api.ts'
+import { planJail, referencesOf, tokensNeeded } from './plan-jail.ts'
+import { planPodStatus, podStatusChanged, type Seen } from './plan-status.ts'
+import type { ApiServerAddress } from './service-variables.ts'
+import { type IssueToken, TokenCache } from './token-cache.ts'
+
+export type PodControllerOptions = {
+  engine: Engine
+  tenant: TenantName
+  runtime: JailRuntime
+  clusterDomain: string
+  /** Where pods reach the API server; absent when they cannot. */
+  apiServer?: ApiServerAddress | undefined
+  /** Absent: pods get no tokens unless they ask, and then wait. */
+  issueToken?: IssueToken | undefined
+  node: NodeAmounts
+  /** Called when the engine has named everything it has, also after it was away. */
+  onEngineSynced?: () => void
+}
+
+/** What this process has told the engine about a pod. */
+type Ensured = {
+  digest: string
+  /** Containers cannot change while a jail lives, so these are kept: what they came from may change. */
+  containers: readonly JailContainer[]
+  initContainers: readonly JailContainer[]
+  refused: boolean
+}
+
+/**
+ * The control plane's half of a kubelet: makes a jail of every pod that has a node, writes down how the jail is, and
+ * takes it away with the pod. Keys are uids, so that a pod and the next of its name are never confused.
+ */
+export class PodController extends QueueController {
+  private readonly options: PodControllerOptions
+  private readonly pods: Informer<Pod>
+  private readonly configMaps: Informer<ConfigMap>
+  private readonly secrets: Informer<Secret>
+  private readonly services: Informer<Service>
+  private readonly accounts: Informer<ServiceAccount>
+  private readonly events: EventRecorder
+  private readonly tokens: TokenCache | undefined
+  /** What the engine has, as far as it told us. */
+  private readonly jails = new Map<string, JailStatus>()
+  private readonly ensured = new Map<string, Ensured>()
+  /** Removals that were asked for, with their grace period. */
+  private readonly removing = new Map<string, number | undefined>()
+  /** Jails heard of since the watch began; undefined before. */
+  private heard: Set<string> = new Set()
+  /** Until the engine has named every jail it has, absence means nothing. */
+  private engineSynced = false
+  private lastSequence = -1
+  private readonly stopping = new AbortController()
+  private following: Promise<void> | undefined
+
+  constructor(context: ControllerContext, options: PodControllerOptions) {
+    super('pod', context, { concurrency: 8 })
+    this.options = options
+    this.events = context.events('kubelet')
+    this.tokens = options.issueToken
+      ? new TokenCache({ issue: options.issueToken, clock: context.clock })
+      : undefined
+    this.pods = this.follow(podKind, ({ old, object }) =>
+      [old, object].flatMap((pod) => (pod ? [pod.metadata.uid] : [])),
+    )
+    this.pods.byUid('')
+    this.configMaps = this.follow(configMapKind, (change) => this.podsUsing('configmaps', change))
+    this.secrets = this.follow(secretKind, (change) => this.podsUsing('secrets', change))
+    this.accounts = context.informers.of(serviceAccountKind)
+    this.services = context.informers.of(serviceKind)
+  }
+
+  override start(): void {
+    super.start()
+    this.following ??= this.followEngine()
+  }
+
+  override async stop(): Promise<void> {
+    this.stopping.abort()
+    await Promise.all([super.stop(), this.following])
+  }
+
+  protected async reconcile(uid: string): Promise<ReconcileResult> {
+    if (!this.engineSynced) return undefined
+    const pod = this.pods.byUid(uid)
+    if (!pod) return this.removeJail(uid as JailId, undefined)
+    if (!pod.spec.nodeName) return undefined
+    if (pod.metadata.deletionTimestamp) return this.end(pod)
+    if (isFinal(pod)) return undefined
+    return this.converge(pod)
+  }
+
+  // --- a pod that shall run ------------------------------------------------------------------------------------------
+
+  private async converge(pod: Pod): Promise<ReconcileResult> {
+    const { uid } = pod.metadata
+    const known = this.jails.get(uid)
+    if (!known && isLost(pod)) {
+      await this.write(pod, {
+        ...pod.status,
+        phase: 'Failed',
+        reason: 'ContainerStatusUnknown',
+        message: 'The pod was running and the machine does not know it any more',
+      })
+      return undefined
+    }
+    const account = this.accounts.find({
+      namespace: pod.metadata.namespace ?? '',
+      name: pod.spec.serviceAccountName ?? 'default',
+    })
+    const renewInMs = await this.tokens?.ensure(
+      {
+        name: pod.metadata.name,
+        uid,
+        namespace: pod.metadata.namespace ?? '',
+        serviceAccount: pod.spec.serviceAccountName ?? 'default',
+      },
+      tokensNeeded(pod, account),
+    )
+    const plan = this.plan(pod, account)
+    if (plan.jail) await this.ensure(pod, plan.jail)
+    // A pod that runs keeps what it has when something it was made from is gone.
+    else if (!known) {
+      this.events.record(pod, {
+        type: 'Warning',
+        ...plan.waiting.event,
+        ...(plan.waiting.container === undefined
+          ? {}
+          : { fieldPath: `spec.containers{${plan.waiting.container}}` }),
+      })
+      await this.show(pod, { waiting: plan.waiting })
+    }
+    const jail = this.jails.get(uid)
+    if (jail) await this.show(pod, { jail })
+    return renewInMs === undefined ? undefined : { requeueAfterMs: renewInMs }
+  }
+
+  private plan(pod: Pod, serviceAccount: ServiceAccount | undefined) {
+    const namespace = pod.metadata.namespace ?? ''
+    const { tokens } = this
+    const { tenant, runtime, clusterDomain, apiServer, node } = this.options
+    return planJail(pod, {
+      tenant,
+      runtime,
+      clusterDomain,
+      apiServer,
+      node,
+      serviceAccount,
+      configMap: (name) => this.configMaps.find({ namespace, name }),
+      secret: (name) => this.secrets.find({ namespace, name }),
+      services: this.services.list(namespace),
+      token: tokens && ((request) => tokens.get(pod.metadata.uid, request)),
+    })
+  }
+
+  private async ensure(pod: Pod, planned: Jail): Promise<void> {
+    const { uid } = pod.metadata
+    const before = this.ensured.get(uid)
+    const jail = before && !before.refused ? keepContainers(planned, before) : planned
+    const digest = createHash('sha256').update(JSON.stringify(jail)).digest('base64')
+    if (before?.digest === digest && (before.refused || this.jails.has(uid))) return
+    const { containers, initContainers } = jail
+    try {
+      const status = await this.options.engine.ensure(jail, this.stopping.signal)
+      this.ensured.set(uid, { digest, containers, initContainers, refused: false })
+      this.heard.add(uid)
+      // The watch may have told us something newer while we waited; a status without an event changes nothing.
+      if (!this.jails.has(uid)) this.jails.set(uid, status)
+    } catch (error) {
+      if (!isRefusal(error)) throw error
+      this.ensured.set(uid, { digest, containers, initContainers, refused: true })
+      if (this.jails.has(uid)) {
+        // It runs with what it was made from; what changed since takes effect with the next pod.
+        this.context.log.info('the engine keeps a jail as it is', { pod: uid, error })
+        return
+      }
+      const { message } = error
+      this.events.record(pod, { type: 'Warning', reason: 'FailedCreatePodSandBox', message })
+      await this.show(pod, { waiting: { reason: 'CreateContainerConfigError', message } })
+    }
+  }
+
+  private async show(pod: Pod, seen: Seen): Promise<void> {
+    // The latest that we know: a status is written for the whole object.
+    const current = this.pods.byUid(pod.metadata.uid) ?? pod
+    await this.write(current, planPodStatus(current, seen, this.context.clock.nowMs()))
+  }
+
+  private async write(pod: Pod, status: PodStatus): Promise<void> {
+    if (podStatusChanged(pod, status)) await writeStatus(this.context.client, podKind, pod, status)
+  }
+
+  // --- a pod that shall end ------------------------------------------------------------------------------------------
+
+  private async end(pod: Pod): Promise<ReconcileResult> {
+    const { uid, deletionGracePeriodSeconds } = pod.metadata
+    const jail = this.jails.get(uid)
+    if (jail) {
+      await this.removeJail(uid as JailId, deletionGracePeriodSeconds ?? 0)
+      await this.show(pod, { jail })
+      return undefined
+    }
+    // The engine has named every jail it has, and this is none of them.
+    await ensureDeleted(this.context.client, podKind, pod, { gracePeriodSeconds: 0 })
+    return undefined
+  }
+
+  private async removeJail(id: JailId, gracePeriodSeconds: number | undefined): Promise<undefined> {
+    if (!this.jails.has(id)) {
+      this.forget(id)
+      return undefined
+    }
+    // A shorter grace period may be asked for later.
+    if (this.removing.has(id) && this.removing.get(id) === gracePeriodSeconds) return undefined
+    const options = gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }
+    await this.options.engine.remove(id, options, this.stopping.signal)
+    this.removing.set(id, gracePeriodSeconds)
+    return undefined
+  }
+
+  private forget(uid: string): void {
+    this.ensured.delete(uid)
+    this.removing.delete(uid)
+    this.tokens?.forget(uid)
+  }
+
+  // --- what the engine tells -----------------------------------------------------------------------------------------
+
+  private async followEngine(): Promise<void> {
+    const { signal } = this.stopping
+    let retryMs = ENGINE_RETRY_FIRST_MS
+    while (!signal.aborted) {
+      this.heard = new Set()
+      this.removing.clear()
+      try {
+        for await (const event of this.options.engine.watch(signal)) {
+          if (signal.aborted) return
+          this.heardOf(event)
+          if (event.type === 'SYNCED') retryMs = ENGINE_RETRY_FIRST_MS
+        }
+      } catch (error) {
+        if (signal.aborted) return
+        this.context.log.warn('cannot follow the engine', { error, retryMs })
+      }
+      this.engineSynced = false
+      await this.pause(retryMs)
+      retryMs = Math.min(retryMs * 2, ENGINE_RETRY_LAST_MS)
+    }
+  }
+
+  private heardOf(event: EngineEvent): void {
+    switch (event.type) {
+      case 'STATUS':
+        this.heard.add(event.status.id)
+        this.jails.set(event.status.id, event.status)
+        this.queue.add(event.status.id)
+        return
+      case 'REMOVED':
+        this.jails.delete(event.id)
+        this.forget(event.id)
+        this.queue.add(event.id)
+        return
+      case 'SYNCED':
+        for (const id of this.jails.keys()) if (!this.heard.has(id)) this.jails.delete(id)
+        for (const id of this.ensured.keys()) if (!this.jails.has(id)) this.ensured.delete(id)
+        this.engineSynced = true
+        this.options.onEngineSynced?.()
+        for (const id of this.jails.keys()) this.queue.add(id)
+        for (const pod of this.pods.list()) this.queue.add(pod.metadata.uid)
+        return
+      case 'EVENT':
+        this.tell(event.event)
+        return
+      default:
+        event satisfies never
+    }
+  }
+
+  private tell({ id, sequence, type, reason, message, container }: JailEvent): void {
+    if (sequence <= this.lastSequence) return
+    this.lastSequence = sequence
+    const pod = this.pods.byUid(id)
+    if (!pod) return
+    const list = pod.spec.initContainers?.some((c) => c.name === container) ? 'initContainers' : 'containers'
+    const fieldPath = container === undefined ? {} : { fieldPath: `spec.${list}{${container}}` }
+    this.events.record(pod, { type, reason, message, ...fieldPath })
+  }
+
+  private async pause(delayMs: number): Promise<void> {
+    const { signal } = this.stopping
+    if (signal.aborted) return
+    const paused = Promise.withResolvers<void>()
+    const cancel = this.context.clock.after(delayMs, paused.resolve)
+    signal.addEventListener('abort', () => paused.resolve(), { once: true })
+    await paused.promise
+    cancel()
+  }
+
+  /** Pods that are made from a ConfigMap or Secret that changed. */
+  private podsUsing(plural: 'configmaps' | 'secrets', { old, object }: Change<ConfigMap | Secret>): string[] {
+    const { namespace, name } = (object ?? old).metadata
+    return this.context.informers
+      .of(podKind)
+      .list(namespace)
+      .filter((pod) => !isFinal(pod) && referencesOf(pod).has(`${plural}/${name}`))
+      .map((pod) => pod.metadata.uid)
+  }
+}
+
+/** What may change in a living jail, from `planned`; everything else as it was. */
+function keepContainers(planned: Jail, { containers, initContainers }: Ensured): Jail {
+  const keep = (before: readonly JailContainer[], now: readonly JailContainer[]) =>
+    before.map((container, index) => ({ ...container, image: now[index]?.image ?? container.image }))
+  return {
+    ...planned,
+    containers: keep(containers, planned.containers),
+    initContainers: keep(initContainers, planned.initContainers),
+  }
+}
+
+function isFinal({ status }: Pod): boolean {
+  return status?.phase === 'Succeeded' || status?.phase === 'Failed'
+}
+
+/** It has run, must not run again, and is nowhere. */
+function isLost({ spec, status }: Pod): boolean {
+  if (spec.restartPolicy !== 'Never') return false
+  const containers = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])]
+  return containers.some((container) => Boolean(container.containerID))
+}
+
+/** The engine looked at the jail and will not have it; asking again changes nothing. */
+function isRefusal(error: unknown): error is ApiError {
+  return error instanceof ApiError && [400, 403, 409, 413, 422].includes(error.code)
+}

@@ -1,0 +1,197 @@
+import { parseTenantName, type TenantName } from '../../api/index.ts'
+import { type EventRecorder, type Informer, isNotFound, type ReconcileResult } from '../../client/index.ts'
+import { type NodeClient, NodeRefusal } from '../../jail/index.ts'
+import { semanticEqual, timestamp, withCondition } from '../conditions.ts'
+import { type ControllerContext, QueueController } from '../controller.ts'
+import { type IsolationClass, type Tenant, tenantKind, type TenantSpec, type TenantStatus } from '../kinds.ts'
+import { mergePatch, writeStatus } from '../writes.ts'
+
+/** Keeps a Tenant until everything of it is gone from every machine. */
+export const PLACEMENT_FINALIZER = 'tenancy.bulkhead.dev/placement'
+
+/** How soon we look again whether a tenant is gone from a machine. Only while one is being removed. */
+const REMOVAL_CHECK_MS = 1_000
+
+/** The class that a tenant needs and why, or why there is none. */
+export type DecideIsolation = (
+  spec: TenantSpec,
+) =>
+  | { class: IsolationClass; reasons: readonly string[] }
+  | { class: undefined; reasons: readonly string[]; refusal: string }
+
+export type TenantControllerOptions = {
+  node: NodeClient
+  decide: DecideIsolation
+  /** URL for a tenant's kubeconfig. */
+  serverUrl: (tenant: TenantName) => string
+}
+
+type Told = { phase: NonNullable<TenantStatus['phase']>; reason: string; message: string }
+
+/** Gives every Tenant a place of the class it needs, and takes everything away with it. */
+export class TenantController extends QueueController {
+  private readonly options: TenantControllerOptions
+  private readonly tenants: Informer<Tenant>
+  private readonly events: EventRecorder
+  private readonly stopping = new AbortController()
+
+  constructor(context: ControllerContext, options: TenantControllerOptions) {
+    super('tenant', context)
+    this.options = options
+    this.events = context.events('tenant-controller')
+    this.tenants = this.follow(tenantKind, ({ key, old, object }) =>
+      // Its own status must not wake it.
+      old && object && sameWish(old, object) ? [] : [key],
+    )
+  }
+
+  override async stop(): Promise<void> {
+    this.stopping.abort()
+    await super.stop()
+  }
+
+  protected async reconcile(key: string): Promise<ReconcileResult> {
+    const tenant = this.tenants.get(key)
+    if (!tenant) return undefined
+    const name = parseTenantName(tenant.metadata.name)
+    if (tenant.metadata.deletionTimestamp) return this.remove(tenant, name)
+    if (!tenant.metadata.finalizers?.includes(PLACEMENT_FINALIZER)) {
+      // Before anything exists that would have to be taken away.
+      const finalizers = [...(tenant.metadata.finalizers ?? []), PLACEMENT_FINALIZER]
+      return this.place(
+        await mergePatch(this.context.client, tenantKind, tenant, { metadata: { finalizers } }),
+        name,
+      )
+    }
+    return this.place(tenant, name)
+  }
+
+  private async place(tenant: Tenant, name: TenantName): Promise<undefined> {
+    const { node, decide, serverUrl } = this.options
+    const { signal } = this.stopping
+    const decision = decide(tenant.spec)
+    const reasons = [...decision.reasons]
+    if (decision.class === undefined) {
+      await this.tell(
+        tenant,
+        { reasons: [...reasons, decision.refusal] },
+        refused('IsolationRefused', decision.refusal),
+      )
+      return undefined
+    }
+    const isolationClass = decision.class
+    let current = tenant
+    try {
+      const offered = (await node.isolation(signal)).classes[isolationClass]
+      if (!offered?.available) {
+        const why = offered ? offered.why : 'the machine does not know the class'
+        const message = `No machine can offer the isolation class "${isolationClass}": ${why}`
+        await this.tell(
+          tenant,
+          { isolationClass, reasons: [...reasons, message] },
+          refused('ClassNotAvailable', message),
+        )
+        return undefined
+      }
+      if (tenant.status?.phase !== 'Ready')
+        current = await this.tell(
+          tenant,
+          { isolationClass, reasons },
+          { phase: 'Provisioning', reason: 'Provisioning', message: 'The control plane is being started' },
+        )
+      const placement = await node.ensureTenant(
+        name,
+        { class: isolationClass, registries: tenant.spec.registries },
+        signal,
+      )
+      const { index, podUidBase, controlPlaneUid } = placement
+      await this.tell(
+        current,
+        {
+          isolationClass,
+          reasons,
+          placement: { index, podUidBase, controlPlaneUser: String(controlPlaneUid) },
+          server: serverUrl(name),
+        },
+        { phase: 'Ready', reason: 'ControlPlaneAnswers', message: 'The control plane answers' },
+      )
+    } catch (error) {
+      if (signal.aborted || !(error instanceof NodeRefusal)) throw error
+      await this.tell(
+        current,
+        { isolationClass, reasons },
+        { phase: 'Failed', reason: 'PlacementFailed', message: error.message },
+      )
+      // Asking again for what was refused changes nothing; a failure of the moment is tried again.
+      if (error.code !== 422) throw error
+    }
+    return undefined
+  }
+
+  private async remove(tenant: Tenant, name: TenantName): Promise<ReconcileResult> {
+    if (!tenant.metadata.finalizers?.includes(PLACEMENT_FINALIZER)) return undefined
+    const { node } = this.options
+    const { signal } = this.stopping
+    const current = await this.tell(
+      tenant,
+      {},
+      { phase: 'Terminating', reason: 'Terminating', message: 'Pods, data and key are being removed' },
+    )
+    await node.removeTenant(name, signal)
+    const left = (await node.tenants(signal)).some((placement) => placement.tenant === name)
+    if (left) return { requeueAfterMs: REMOVAL_CHECK_MS }
+    const finalizers = (current.metadata.finalizers ?? []).filter(
+      (finalizer) => finalizer !== PLACEMENT_FINALIZER,
+    )
+    try {
+      await mergePatch(this.context.client, tenantKind, current, { metadata: { finalizers } })
+    } catch (error) {
+      if (!isNotFound(error)) throw error
+    }
+    return undefined
+  }
+
+  private async tell(
+    tenant: Tenant,
+    facts: Partial<TenantStatus>,
+    { phase, reason, message }: Told,
+  ): Promise<Tenant> {
+    const nowMs = this.context.clock.nowMs()
+    const ready = phase === 'Ready'
+    const condition = {
+      type: 'Ready',
+      status: ready ? 'True' : 'False',
+      reason,
+      message,
+      lastTransitionTime: timestamp(nowMs),
+    }
+    const status: TenantStatus = {
+      ...tenant.status,
+      ...facts,
+      phase,
+      observedGeneration: tenant.metadata.generation ?? 0,
+      conditions: withCondition(tenant.status?.conditions, condition, nowMs),
+    }
+    if (semanticEqual(tenant.status, status)) return tenant
+    if (tenant.status?.phase !== phase)
+      this.events.record(tenant, {
+        type: phase === 'Refused' || phase === 'Failed' ? 'Warning' : 'Normal',
+        reason,
+        message,
+      })
+    return writeStatus(this.context.client, tenantKind, tenant, status)
+  }
+}
+
+function refused(reason: string, message: string): Told {
+  return { phase: 'Refused', reason, message }
+}
+
+function sameWish(old: Tenant, object: Tenant): boolean {
+  return (
+    old.metadata.uid === object.metadata.uid &&
+    old.metadata.deletionTimestamp === object.metadata.deletionTimestamp &&
+    semanticEqual(old.metadata.finalizers, object.metadata.finalizers) &&
+    semanticEqual(old.spec, object.spec)
+  )
+}

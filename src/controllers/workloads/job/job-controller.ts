@@ -1,0 +1,153 @@
+import {
+  ensureDeleted,
+  type EventRecorder,
+  type Informer,
+  isNotFound,
+  keyOf,
+  type ReconcileResult,
+} from '../../../client/index.ts'
+import { controllerOf } from '../../conditions.ts'
+import { type ControllerContext, QueueController } from '../../controller.ts'
+import { type Job, jobKind, type Pod, podKind } from '../../kinds.ts'
+import { SLOW_START_PODS } from '../../limits.ts'
+import { mergePatch, messageOf, writeStatus } from '../../writes.ts'
+import { createInBatches, ensureClaims, podCandidates, podOf } from '../pods.ts'
+import { sameStatus } from '../replicaset/plan.ts'
+import { isTracked, planJob, TRACKING_FINALIZER } from './plan.ts'
+
+const LABELS = {
+  uid: ['batch.kubernetes.io/controller-uid', 'controller-uid'],
+  name: ['batch.kubernetes.io/job-name', 'job-name'],
+} as const
+
+/** Runs pods to completion, and counts each exactly once. */
+export class JobController extends QueueController {
+  private readonly jobs: Informer<Job>
+  private readonly pods: Informer<Pod>
+  private readonly events: EventRecorder
+
+  constructor(context: ControllerContext) {
+    super('job', context)
+    this.events = context.events('job-controller')
+    this.jobs = this.follow(jobKind, ({ key }) => [key])
+    this.pods = this.follow(podKind, ({ old, object }) => this.jobsOf([old, object]))
+  }
+
+  protected async reconcile(key: string): Promise<ReconcileResult> {
+    const job = this.jobs.get(key)
+    await this.releaseStrays(key, job)
+    if (!job) return undefined
+    const { client, clock } = this.context
+    const selector = job.spec.selector ?? { matchLabels: { [LABELS.uid[0]]: job.metadata.uid } }
+    const pods = await ensureClaims({
+      client,
+      ownerKind: jobKind,
+      owner: job,
+      kind: podKind,
+      selector,
+      candidates: podCandidates(this.pods, job, selector),
+    })
+    if (job.metadata.deletionTimestamp) {
+      await this.release(pods)
+      return undefined
+    }
+    const plan = planJob(job, pods, { nowMs: clock.nowMs(), isGoing: (pod) => this.pods.isGoing(pod) })
+    if (plan.expired) {
+      await ensureDeleted(client, jobKind, job, {
+        propagationPolicy: 'Foreground',
+        preconditions: { resourceVersion: job.metadata.resourceVersion },
+      })
+      return undefined
+    }
+    const changed = !sameStatus(job.status, plan.status)
+    // Stored before any finalizer goes: a pod that vanishes is by then written down as to be counted.
+    const current = changed ? await writeStatus(client, jobKind, job, plan.status) : job
+    if (changed && plan.told) this.events.record(current, plan.told)
+    await this.release(plan.unfinalize)
+    for (const pod of plan.remove) {
+      await ensureDeleted(client, podKind, pod)
+      this.events.record(job, {
+        type: 'Normal',
+        reason: 'SuccessfulDelete',
+        message: `Deleted pod: ${pod.metadata.name}`,
+      })
+    }
+    await this.create(current, plan.create)
+    // Counting goes on with the events of the pods; what has none of its own is asked for here.
+    if (plan.unfinalize.length > 0) this.queue.add(key)
+    return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs }
+  }
+
+  private async create(job: Job, count: number): Promise<void> {
+    const { template } = job.spec
+    const own = Object.fromEntries([
+      ...LABELS.uid.map((label) => [label, job.metadata.uid]),
+      ...LABELS.name.map((label) => [label, job.metadata.name]),
+    ])
+    const labels = job.spec.manualSelector
+      ? template.metadata?.labels
+      : { ...template.metadata?.labels, ...own }
+    const finalizers = [...(template.metadata?.finalizers ?? []), TRACKING_FINALIZER]
+    const metadata = { ...template.metadata, ...(labels ? { labels } : {}), finalizers }
+    const { error } = await createInBatches(count, SLOW_START_PODS, async () => {
+      const pod = await this.context.client.create<Pod>(podKind, podOf({ ...template, metadata }, job))
+      this.events.record(job, {
+        type: 'Normal',
+        reason: 'SuccessfulCreate',
+        message: `Created pod: ${pod.metadata.name}`,
+      })
+    })
+    if (error === undefined) return
+    this.events.record(job, {
+      type: 'Warning',
+      reason: 'FailedCreate',
+      message: `Error creating: ${messageOf(error)}`,
+    })
+    throw error
+  }
+
+  private async release(pods: readonly Pod[]): Promise<void> {
+    for (const pod of pods) {
+      if (!isTracked(pod)) continue
+      const finalizers = (pod.metadata.finalizers ?? []).filter((name) => name !== TRACKING_FINALIZER)
+      await ignoreGone(() => mergePatch(this.context.client, podKind, pod, { metadata: { finalizers } }))
+    }
+  }
+
+  /** Pods of a job that is gone must not wait for it for ever, even when another has its name. */
+  private async releaseStrays(key: string, job: Job | undefined): Promise<void> {
+    const strays = this.pods
+      .list(key.slice(0, key.indexOf('/')))
+      .filter((pod) => isTracked(pod) && this.jobKeyOf(pod) === key)
+      .filter((pod) => !job || (controllerOf(pod) && controllerOf(pod)?.uid !== job.metadata.uid))
+    await this.release(strays)
+  }
+
+  private jobKeyOf(pod: Pod): string | undefined {
+    const owner = controllerOf(pod)
+    const name = owner?.kind === 'Job' ? owner.name : pod.metadata.labels?.[LABELS.name[0]]
+    return name === undefined
+      ? undefined
+      : keyOf({ metadata: { namespace: pod.metadata.namespace ?? '', name } })
+  }
+
+  private jobsOf(pods: readonly (Pod | undefined)[]): Set<string> {
+    const keys = new Set<string>()
+    for (const pod of pods) {
+      if (!pod) continue
+      const owner = controllerOf(pod)
+      if (owner?.kind !== 'Job' && !isTracked(pod)) continue
+      const key = this.jobKeyOf(pod)
+      if (key !== undefined) keys.add(key)
+    }
+    return keys
+  }
+}
+
+async function ignoreGone(change: () => Promise<unknown>): Promise<void> {
+  try {
+    await change()
+  } catch (error) {
+    if (!isNotFound(error)) throw error
+  }
+}

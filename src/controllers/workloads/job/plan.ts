@@ -1,0 +1,298 @@
+import { findCondition, timestamp, withCondition } from '../../conditions.ts'
+import { JOB_BACKOFF_FIRST_MS, JOB_BACKOFF_LAST_MS, PODS_PER_RECONCILE_MAX } from '../../limits.ts'
+import type { Job, JobStatus, Pod } from '../../kinds.ts'
+import { compareForDeletion, isReady } from '../pods.ts'
+
+/**
+ * Keeps a pod from vanishing before it is counted. A pod is counted in three durable steps: its uid goes into
+ * `uncountedTerminatedPods`, the finalizer is taken away, the uid becomes part of a number. A crash between any two
+ * of them counts it neither twice nor never.
+ * https://kubernetes.io/docs/concepts/workloads/controllers/job/#job-tracking-with-finalizers
+ */
+export const TRACKING_FINALIZER = 'batch.kubernetes.io/job-tracking'
+
+type Conditions = NonNullable<JobStatus['conditions']>
+type Uncounted = Record<'succeeded' | 'failed', Set<string>>
+
+export type JobPlan = {
+  status: JobStatus
+  /** Finalizers to take away once `status` is stored. */
+  unfinalize: Pod[]
+  /** Pods to delete. */
+  remove: Pod[]
+  create: number
+  /** The job is over: what to say about it, once. */
+  told?: { type: 'Normal' | 'Warning'; reason: string; message: string }
+  /** Delete the job itself. */
+  expired: boolean
+  requeueAfterMs?: number
+}
+
+type Context = { nowMs: number; isGoing: (pod: Pod) => boolean }
+
+/** What to do next for a job. `pods` are all of its own, also those that have ended. Pure. */
+export function planJob(job: Job, pods: readonly Pod[], { nowMs, isGoing }: Context): JobPlan {
+  const status: JobStatus = { ...job.status }
+  const conditions: Conditions = [...(status.conditions ?? [])]
+  const uncounted = {
+    succeeded: new Set(status.uncountedTerminatedPods?.succeeded),
+    failed: new Set(status.uncountedTerminatedPods?.failed),
+  }
+  count(status, uncounted, pods)
+
+  const over = isTrue(conditions, 'Complete') || isTrue(conditions, 'Failed')
+  // A job that is over keeps its conditions; all that is left is to count and to expire.
+  const outcome = over
+    ? undefined
+    : (targetOf(conditions) ?? outcomeOf(job, status, uncounted, pods, nowMs, isGoing))
+  const stopping = over || outcome !== undefined || (job.spec.suspend ?? false)
+
+  const unfinalize: Pod[] = []
+  for (const pod of pods) {
+    if (!isTracked(pod)) continue
+    const { uid } = pod.metadata
+    if (uncounted.succeeded.has(uid) || uncounted.failed.has(uid)) unfinalize.push(pod)
+    else if (pod.status?.phase === 'Succeeded') {
+      uncounted.succeeded.add(uid)
+      unfinalize.push(pod)
+    } else if (pod.status?.phase === 'Failed' || pod.metadata.deletionTimestamp) {
+      uncounted.failed.add(uid)
+      unfinalize.push(pod)
+    }
+  }
+
+  const running = pods.filter((pod) => !hasEnded(pod) && !isGoing(pod))
+  const terminating = pods.filter((pod) => !hasEnded(pod) && isGoing(pod))
+  const plan: JobPlan = { status, unfinalize, remove: [], create: 0, expired: false }
+  if (stopping) plan.remove = running
+  else planPods(plan, job, { status, uncounted, running, pods, nowMs })
+
+  const now = timestamp(nowMs)
+  status.active = running.length - plan.remove.length
+  status.terminating = terminating.length + plan.remove.length
+  status.ready = running.filter(isReady).length - plan.remove.filter(isReady).length
+  if (job.spec.suspend && !over) {
+    if (!isTrue(conditions, 'Suspended')) {
+      set(conditions, 'Suspended', 'True', 'JobSuspended', 'Job suspended', nowMs)
+      plan.told = { type: 'Normal', reason: 'Suspended', message: 'Job suspended' }
+    }
+    delete status.startTime
+  } else if (!over) {
+    if (isTrue(conditions, 'Suspended')) {
+      set(conditions, 'Suspended', 'False', 'JobResumed', 'Job resumed', nowMs)
+      plan.told = { type: 'Normal', reason: 'Resumed', message: 'Job resumed' }
+    }
+    status.startTime ??= now
+  }
+
+  if (outcome) {
+    set(conditions, outcome.target, 'True', outcome.reason, outcome.message, nowMs)
+    const allEnded = running.length === 0 && terminating.length === 0
+    const counted = uncounted.succeeded.size === 0 && uncounted.failed.size === 0
+    if (allEnded && counted) {
+      const complete = outcome.target === 'SuccessCriteriaMet'
+      set(conditions, complete ? 'Complete' : 'Failed', 'True', outcome.reason, outcome.message, nowMs)
+      if (complete) status.completionTime = now
+      plan.told = complete
+        ? { type: 'Normal', reason: 'Completed', message: 'Job completed' }
+        : { type: 'Warning', reason: outcome.reason, message: outcome.message }
+    }
+  }
+  if (conditions.length > 0) status.conditions = conditions
+  if (uncounted.succeeded.size + uncounted.failed.size > 0)
+    status.uncountedTerminatedPods = {
+      ...(uncounted.succeeded.size > 0 ? { succeeded: [...uncounted.succeeded] } : {}),
+      ...(uncounted.failed.size > 0 ? { failed: [...uncounted.failed] } : {}),
+    }
+  else delete status.uncountedTerminatedPods
+  planTime(plan, job, status, conditions, nowMs)
+  return plan
+}
+
+/** Turns uids whose finalizers are gone into numbers. */
+function count(status: JobStatus, uncounted: Uncounted, pods: readonly Pod[]): void {
+  const tracked = new Set(pods.filter(isTracked).map((pod) => pod.metadata.uid))
+  for (const result of ['succeeded', 'failed'] as const)
+    for (const uid of uncounted[result]) {
+      if (tracked.has(uid)) continue
+      uncounted[result].delete(uid)
+      status[result] = (status[result] ?? 0) + 1
+    }
+}
+
+type Outcome = { target: 'SuccessCriteriaMet' | 'FailureTarget'; reason: string; message: string }
+
+/** What was already decided, which nothing that happens later can change. */
+function targetOf(conditions: Conditions): Outcome | undefined {
+  for (const target of ['FailureTarget', 'SuccessCriteriaMet'] as const) {
+    const found = findCondition(conditions, target)
+    if (found?.status === 'True') return { target, reason: found.reason ?? '', message: found.message ?? '' }
+  }
+  return undefined
+}
+
+function outcomeOf(
+  job: Job,
+  status: JobStatus,
+  uncounted: Uncounted,
+  pods: readonly Pod[],
+  nowMs: number,
+  isGoing: (pod: Pod) => boolean,
+): Outcome | undefined {
+  const fresh = (result: 'Succeeded' | 'Failed') =>
+    pods.filter((pod) => {
+      if (!isTracked(pod)) return false
+      if (uncounted.succeeded.has(pod.metadata.uid) || uncounted.failed.has(pod.metadata.uid)) return false
+      const lost = pod.metadata.deletionTimestamp && pod.status?.phase !== 'Succeeded'
+      return result === 'Succeeded'
+        ? pod.status?.phase === 'Succeeded'
+        : pod.status?.phase === 'Failed' || lost
+    }).length
+  const succeeded = (status.succeeded ?? 0) + uncounted.succeeded.size + fresh('Succeeded')
+  const failed = (status.failed ?? 0) + uncounted.failed.size + fresh('Failed')
+  const limit = job.spec.backoffLimit ?? 6
+  const restarts =
+    job.spec.template.spec.restartPolicy === 'OnFailure'
+      ? pods
+          .filter((pod) => pod.status?.phase === 'Running' || pod.status?.phase === 'Pending')
+          .flatMap((pod) => [
+            ...(pod.status?.initContainerStatuses ?? []),
+            ...(pod.status?.containerStatuses ?? []),
+          ])
+          .reduce((sum, container) => sum + container.restartCount, 0)
+      : 0
+  if (failed > limit || (restarts > 0 && restarts >= Math.max(1, limit)))
+    return {
+      target: 'FailureTarget',
+      reason: 'BackoffLimitExceeded',
+      message: 'Job has reached the specified backoff limit',
+    }
+  const deadlineMs = deadlineOf(job, status)
+  if (deadlineMs !== undefined && nowMs >= deadlineMs)
+    return {
+      target: 'FailureTarget',
+      reason: 'DeadlineExceeded',
+      message: 'Job was active longer than specified deadline',
+    }
+  if (job.spec.suspend) return undefined
+  const active = pods.filter((pod) => !hasEnded(pod) && !isGoing(pod)).length
+  const enough =
+    job.spec.completions === undefined ? succeeded > 0 && active === 0 : succeeded >= job.spec.completions
+  return enough
+    ? {
+        target: 'SuccessCriteriaMet',
+        reason: 'CompletionsReached',
+        message: 'Reached expected number of succeeded pods',
+      }
+    : undefined
+}
+
+function planPods(
+  plan: JobPlan,
+  job: Job,
+  {
+    status,
+    uncounted,
+    running,
+    pods,
+    nowMs,
+  }: {
+    status: JobStatus
+    uncounted: Uncounted
+    running: readonly Pod[]
+    pods: readonly Pod[]
+    nowMs: number
+  },
+): void {
+  const parallelism = job.spec.parallelism ?? 1
+  const succeeded = (status.succeeded ?? 0) + uncounted.succeeded.size
+  let wanted: number
+  if (job.spec.completions === undefined)
+    wanted = succeeded > 0 ? Math.min(running.length, parallelism) : parallelism
+  else wanted = Math.max(0, Math.min(job.spec.completions - succeeded, parallelism))
+  if (running.length > wanted) {
+    plan.remove = running
+      .toSorted((a, b) => compareForDeletion(a, b, nowMs))
+      .slice(0, running.length - wanted)
+    return
+  }
+  const missing = Math.min(wanted - running.length, PODS_PER_RECONCILE_MAX)
+  if (missing === 0) return
+  const waitMs = backoffMs(pods, nowMs)
+  if (waitMs > 0) plan.requeueAfterMs = waitMs
+  else plan.create = missing
+}
+
+/** How long to wait before the next pod: doubles with every failure since the last success. */
+export function backoffMs(pods: readonly Pod[], nowMs: number): number {
+  const ends = pods
+    .filter((pod) => hasEnded(pod) || pod.metadata.deletionTimestamp)
+    .map((pod) => ({ failed: pod.status?.phase !== 'Succeeded', atMs: endedAtMs(pod) }))
+  const successMs = Math.max(-Infinity, ...ends.filter((end) => !end.failed).map((end) => end.atMs))
+  const failures = ends.filter((end) => end.failed && end.atMs > successMs)
+  if (failures.length === 0) return 0
+  const lastMs = Math.max(...failures.map((end) => end.atMs))
+  const delayMs = Math.min(JOB_BACKOFF_FIRST_MS * 2 ** (failures.length - 1), JOB_BACKOFF_LAST_MS)
+  return Math.max(0, lastMs + delayMs - nowMs)
+}
+
+function endedAtMs(pod: Pod): number {
+  const ends = (pod.status?.containerStatuses ?? []).map((container) =>
+    Date.parse(container.state?.terminated?.finishedAt ?? ''),
+  )
+  const known = ends.filter((end) => Number.isFinite(end))
+  if (known.length > 0) return Math.max(...known)
+  return Date.parse(pod.metadata.deletionTimestamp ?? pod.metadata.creationTimestamp)
+}
+
+/** When it is over for good, when its deadline passes. */
+function planTime(plan: JobPlan, job: Job, status: JobStatus, conditions: Conditions, nowMs: number): void {
+  const end = findCondition(conditions, 'Complete') ?? findCondition(conditions, 'Failed')
+  if (end?.status === 'True') {
+    const ttl = job.spec.ttlSecondsAfterFinished
+    if (ttl === undefined || job.metadata.deletionTimestamp) return
+    const expiresMs = Date.parse(end.lastTransitionTime ?? '') + ttl * 1_000
+    if (nowMs >= expiresMs) plan.expired = true
+    else plan.requeueAfterMs = expiresMs - nowMs
+    return
+  }
+  const deadlineMs = deadlineOf(job, status)
+  if (deadlineMs === undefined) return
+  plan.requeueAfterMs = Math.min(plan.requeueAfterMs ?? Infinity, Math.max(0, deadlineMs - nowMs))
+}
+
+function deadlineOf(job: Job, status: JobStatus): number | undefined {
+  const seconds = job.spec.activeDeadlineSeconds
+  if (seconds === undefined || status.startTime === undefined || job.spec.suspend) return undefined
+  return Date.parse(status.startTime) + seconds * 1_000
+}
+
+function hasEnded(pod: Pod): boolean {
+  return pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed'
+}
+
+export function isTracked(pod: Pod): boolean {
+  return pod.metadata.finalizers?.includes(TRACKING_FINALIZER) ?? false
+}
+
+function isTrue(conditions: Conditions, type: string): boolean {
+  return findCondition(conditions, type)?.status === 'True'
+}
+
+function set(
+  conditions: Conditions,
+  type: string,
+  status: 'True' | 'False',
+  reason: string,
+  message: string,
+  nowMs: number,
+): void {
+  const current = findCondition(conditions, type)
+  if (current?.status === status && current.reason === reason) return
+  const next = withCondition(
+    conditions,
+    { type, status, reason, message, lastProbeTime: timestamp(nowMs) },
+    nowMs,
+  )
+  conditions.splice(0, conditions.length, ...next)
+}

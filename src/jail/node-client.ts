@@ -1,0 +1,130 @@
+import { request, type IncomingMessage } from 'node:http'
+import type { TenantName } from '../api/index.ts'
+
+/** Which isolation classes a machine can offer, and what is missing for the others. */
+export type NodeIsolation = {
+  classes: Readonly<Record<string, { available: true } | { available: false; why: string }>>
+}
+
+export type TenantPlacementRequest = { class: string; registries: readonly string[] }
+
+/** What a machine gave a tenant. */
+export type TenantPlacementAnswer = {
+  tenant: string
+  index: number
+  isolationClass: string
+  podUidBase: number
+  controlPlaneUid: number
+}
+
+/** The node agent, as the platform's control plane speaks to it: it makes tenants be there and takes them away. */
+export interface NodeClient {
+  isolation(signal?: AbortSignal): Promise<NodeIsolation>
+  tenants(signal?: AbortSignal): Promise<readonly TenantPlacementAnswer[]>
+  /** Resolves once the tenant's control plane answers; safe to repeat. */
+  ensureTenant(
+    tenant: TenantName,
+    wanted: TenantPlacementRequest,
+    signal?: AbortSignal,
+  ): Promise<TenantPlacementAnswer>
+  /** Begins to take away everything of it; it is gone when `tenants` no longer names it. Safe to repeat. */
+  removeTenant(tenant: TenantName, signal?: AbortSignal): Promise<void>
+}
+
+/** An answer of the node agent other than success. 422 means that asking again changes nothing. */
+export class NodeRefusal extends Error {
+  readonly code: number
+  constructor(message: string, code: number) {
+    super(message)
+    this.code = code
+  }
+}
+
+/** A control plane is started within this time, or something is wrong. */
+const TIMEOUT_MS = 120_000
+const ANSWER_BYTES_MAX = 4 * 1024 * 1024
+
+/** The node agent at the other end of its platform socket. */
+export class UnixNodeClient implements NodeClient {
+  private readonly socketPath: string
+
+  constructor({ socketPath }: { socketPath: string }) {
+    this.socketPath = socketPath
+  }
+
+  async isolation(signal?: AbortSignal): Promise<NodeIsolation> {
+    return (await this.json('GET', '/v1/isolation', undefined, signal)) as NodeIsolation
+  }
+
+  async tenants(signal?: AbortSignal): Promise<readonly TenantPlacementAnswer[]> {
+    const { items } = (await this.json('GET', '/v1/tenants', undefined, signal)) as {
+      items: TenantPlacementAnswer[]
+    }
+    return items
+  }
+
+  async ensureTenant(
+    tenant: TenantName,
+    wanted: TenantPlacementRequest,
+    signal?: AbortSignal,
+  ): Promise<TenantPlacementAnswer> {
+    return (await this.json('PUT', `/v1/tenants/${tenant}`, wanted, signal)) as TenantPlacementAnswer
+  }
+
+  async removeTenant(tenant: TenantName, signal?: AbortSignal): Promise<void> {
+    await this.json('DELETE', `/v1/tenants/${tenant}`, undefined, signal)
+  }
+
+  private async json(
+    method: string,
+    path: string,
+    body: unknown,
+    signal: AbortSignal | undefined,
+  ): Promise<unknown> {
+    const timeout = AbortSignal.timeout(TIMEOUT_MS)
+    const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+    const outgoing = request({
+      socketPath: this.socketPath,
+      method,
+      path,
+      agent: false,
+      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+      headers: payload ? { 'content-type': 'application/json', 'content-length': payload.length } : {},
+    })
+    outgoing.on('response', resolve)
+    outgoing.on('error', reject)
+    outgoing.end(payload)
+    try {
+      const response = await promise
+      const text = await collect(response)
+      const code = response.statusCode ?? 0
+      if (code < 200 || code > 299)
+        throw new NodeRefusal(messageIn(text) ?? `The node agent answered ${code}`, code)
+      return text === '' ? undefined : (JSON.parse(text) as unknown)
+    } catch (cause) {
+      if (cause instanceof NodeRefusal) throw cause
+      throw new Error(`Cannot ask the node agent to ${method} "${path}"`, { cause })
+    }
+  }
+}
+
+async function collect(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes > ANSWER_BYTES_MAX) throw new RangeError(`An answer has more than ${ANSWER_BYTES_MAX} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function messageIn(text: string): string | undefined {
+  try {
+    const { message } = JSON.parse(text) as { message?: unknown }
+    return typeof message === 'string' ? message : undefined
+  } catch {
+    return undefined
+  }
+}
