@@ -1,5 +1,6 @@
 // The engine of this machine: pods as real containers, one socket per tenant.
 export type { TenantPlacement } from './parts.ts'
+export { createLocalEngine, type LocalEngine, type LocalEngineOptions } from './local-engine.ts'
 export { serveEngine, type EngineServer } from './server.ts'
 export type { Images, PodNetwork, ContainerHost } from './parts.ts'
 export { createImages, type TenantImages } from './host/images/images.ts'

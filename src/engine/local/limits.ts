@@ -64,7 +64,6 @@ export const TERMINATION_MESSAGE_FROM_LOG_LINES_MAX = 80
 export const PROBE_MESSAGE_CHARS_MAX = 1_024
 
 // Probes over the network.
-export const PROBE_ANSWER_BYTES_MAX = 10 * KiB
 export const PROBE_HEAD_BYTES_MAX = 16 * KiB
 export const PROBE_TIMEOUT_MS_MAX = 5 * 60 * SECOND_MS
 export const GRPC_ANSWER_BYTES_MAX = 1 * KiB
@@ -75,3 +74,6 @@ export const TIMER_MS_MAX = 2 ** 31 - 1
 assert(REQUEST_BODIES_BYTES_MAX >= 2 * Math.max(JAIL_BYTES_MAX, TENANT_NETWORK_BYTES_MAX))
 assert(PODS_PER_TENANT_MAX <= PODS_PER_MACHINE_MAX)
 assert(EVENTS_KEPT_MAX * EVENT_MESSAGE_CHARS_MAX * 2 < GiB / 256)
+
+/** Accepted jails of one tenant as JSON together: they are kept in memory, and so is what their `files` volumes hold. */
+export const JAILS_BYTES_PER_TENANT_MAX = 128 * MiB

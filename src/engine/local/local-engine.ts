@@ -1,0 +1,450 @@
+import { readFileSync } from 'node:fs'
+import { availableParallelism, totalmem } from 'node:os'
+import type { Duplex, Readable } from 'node:stream'
+import { ApiError, invalid, type Layout, type TenantName } from '../../api/index.ts'
+import type {
+  Engine,
+  EngineEvent,
+  ExecOptions,
+  Jail,
+  JailContainer,
+  JailId,
+  JailStatus,
+  LogOptions,
+  NodeFacts,
+  TenantNetwork,
+} from '../../jail/index.ts'
+import { assert, type Clock, type Logger } from '../../stdx/index.ts'
+import * as limits from './limits.ts'
+import type { ContainerHost, Images, PodNetwork, Prober, TenantPlacement } from './parts.ts'
+import { Gate } from './pods/gate.ts'
+import { emptyMemory, type PodMemory } from './pods/pod-memory.ts'
+import { PodRecords } from './pods/pod-records.ts'
+import { PodWorker, shuttingDown, type PodParts } from './pods/pod-worker.ts'
+import { createProber } from './pods/prober.ts'
+import { TenantEvents } from './pods/tenant-events.ts'
+import { jailNotFound } from './server.ts'
+
+export type LocalEngineOptions = {
+  layout: Layout
+  clock: Clock
+  log: Logger
+  images: Images
+  network: PodNetwork
+  containers: ContainerHost
+  /** Made from `containers` and `network` unless a test brings its own. */
+  prober?: Prober
+  /** Where a tenant is placed now; undefined when it is none of this machine's. */
+  placement: (tenant: TenantName) => TenantPlacement | undefined
+}
+
+export interface LocalEngine {
+  /** Takes over what runs on this machine and removes what nobody knows. Comes before anything else. */
+  start(): Promise<void>
+  /** One tenant's engine. The same tenant with another placement gets an engine that places new pods by that one. */
+  engineFor(placement: TenantPlacement): Engine
+  /** Kills every pod of a tenant and resolves when nothing of them is left. Its network is not touched. */
+  removeTenant(tenant: TenantName): Promise<void>
+  /** Ends watches and sessions; leaves the pods running. */
+  stop(): Promise<void>
+}
+
+export function createLocalEngine(options: LocalEngineOptions): LocalEngine {
+  return new Machine(options)
+}
+
+class Machine implements LocalEngine {
+  private readonly options: LocalEngineOptions
+  private readonly prober: Prober
+  private readonly records: PodRecords
+  private readonly machineStarts = new Gate(limits.STARTS_CONCURRENT_MAX)
+  private readonly tenants = new Map<TenantName, Tenant>()
+  private readonly closing = new AbortController()
+  readonly podsMax = podsMaxOfMachine()
+
+  constructor(options: LocalEngineOptions) {
+    this.options = options
+    const { containers, network, clock } = options
+    this.prober = options.prober ?? createProber({ host: containers, network, clock })
+    this.records = new PodRecords(options.layout)
+  }
+
+  async start(): Promise<void> {
+    const { containers, network, log } = this.options
+    const known = this.records.load((jail, error) => {
+      log.error('the record of a pod cannot be read; the pod goes', { jail, error })
+    })
+    const observed = new Map((await containers.observe()).map((o) => [o.jail, o.containers]))
+    const networks = await network.pods()
+    const kept = new Set<JailId>()
+    const recoveries: Promise<void>[] = []
+    for (const record of known) {
+      const placement = this.options.placement(record.jail.tenant)
+      if (!placement) continue
+      kept.add(record.jail.id)
+      const tenant = this.tenant(placement)
+      const worker = tenant.add(forceRuntime(record.jail, placement), placement, record.bytes, record.memory)
+      recoveries.push(worker.recover(observed.get(record.jail.id) ?? [], networks.get(record.jail.id)))
+    }
+    await Promise.all(recoveries)
+    const leftovers = new Set<JailId>([
+      ...observed.keys(),
+      ...networks.keys(),
+      ...known.map((k) => k.jail.id),
+    ])
+    for (const id of leftovers) {
+      if (kept.has(id)) continue
+      log.warn('removing what is left of a pod that nobody knows', { jail: id })
+      try {
+        await containers.removePod(id)
+        await network.removePod(id)
+        this.records.remove(id)
+      } catch (error) {
+        // Known again at the next start; one bad leftover must not keep all tenants down.
+        log.error('cannot remove what is left of a pod', { jail: id, error })
+      }
+    }
+  }
+
+  engineFor(placement: TenantPlacement): Engine {
+    return new TenantEngine(this.tenant(placement), placement)
+  }
+
+  async removeTenant(name: TenantName): Promise<void> {
+    const tenant = this.tenants.get(name)
+    if (!tenant) return
+    await tenant.removeAll()
+  }
+
+  async stop(): Promise<void> {
+    this.closing.abort(shuttingDown())
+    for (const tenant of this.tenants.values()) tenant.close()
+  }
+
+  podCount(): number {
+    let count = 0
+    for (const tenant of this.tenants.values()) count += tenant.workers.size
+    return count
+  }
+
+  private tenant(placement: TenantPlacement): Tenant {
+    const existing = this.tenants.get(placement.tenant)
+    if (existing) return existing
+    const { images, network, containers, clock, log } = this.options
+    const tenant = new Tenant(this, this.closing.signal, this.options, {
+      images,
+      network,
+      containers,
+      clock,
+      log,
+      prober: this.prober,
+      records: this.records,
+      events: new TenantEvents(clock),
+      gates: {
+        machineStarts: this.machineStarts,
+        starts: new Gate(limits.STARTS_PER_TENANT_CONCURRENT_MAX),
+        pulls: new Gate(limits.PULLS_PER_TENANT_CONCURRENT_MAX),
+        probes: new Gate(limits.PROBES_PER_TENANT_CONCURRENT_MAX),
+      },
+    })
+    this.tenants.set(placement.tenant, tenant)
+    return tenant
+  }
+}
+
+/** A tenant's pods and sessions on this machine. */
+class Tenant {
+  readonly workers = new Map<JailId, PodWorker>()
+  readonly jails = new Map<JailId, { jail: Jail; bytes: number }>()
+  readonly machine: Machine
+  readonly parts: PodParts
+  readonly options: LocalEngineOptions
+  readonly closing: AbortSignal
+  private sessions = 0
+  private logStreams = 0
+  private removing = false
+
+  constructor(machine: Machine, closing: AbortSignal, options: LocalEngineOptions, parts: PodParts) {
+    this.machine = machine
+    this.closing = closing
+    this.options = options
+    this.parts = parts
+  }
+
+  add(jail: Jail, placement: TenantPlacement, bytes: number, memory?: PodMemory): PodWorker {
+    const worker = new PodWorker(
+      jail,
+      placement,
+      memory ?? emptyMemory(jail, this.parts.clock.nowMs()),
+      this.parts,
+    )
+    this.workers.set(jail.id, worker)
+    this.jails.set(jail.id, { jail, bytes })
+    void this.forget(worker)
+    return worker
+  }
+
+  private async forget(worker: PodWorker): Promise<void> {
+    await worker.gone
+    this.workers.delete(worker.id)
+    this.jails.delete(worker.id)
+  }
+
+  /** @throws {ApiError} TooManyRequests when the tenant or the machine has no room for another jail. */
+  requireRoom(id: JailId, bytes: number): void {
+    if (this.removing)
+      throw new ApiError('ServiceUnavailable', 'The tenant is being removed from this machine')
+    const wait = { details: { retryAfterSeconds: 10 } }
+    let total = bytes
+    for (const [other, each] of this.jails) if (other !== id) total += each.bytes
+    if (total > limits.JAILS_BYTES_PER_TENANT_MAX)
+      throw new ApiError(
+        'TooManyRequests',
+        `More than ${limits.JAILS_BYTES_PER_TENANT_MAX} bytes of jails`,
+        wait,
+      )
+    if (this.workers.has(id)) return
+    if (this.workers.size >= limits.PODS_PER_TENANT_MAX)
+      throw new ApiError(
+        'TooManyRequests',
+        `More than ${limits.PODS_PER_TENANT_MAX} pods of one tenant on this machine`,
+        wait,
+      )
+    if (this.machine.podCount() >= this.machine.podsMax)
+      throw new ApiError('TooManyRequests', 'This machine has no room for another pod', wait)
+  }
+
+  async removeAll(): Promise<void> {
+    this.removing = true
+    try {
+      const workers = [...this.workers.values()]
+      for (const worker of workers) worker.terminate(0)
+      await Promise.all(workers.map((w) => w.gone))
+    } finally {
+      this.removing = false
+    }
+  }
+
+  close(): void {
+    for (const worker of this.workers.values()) worker.close()
+    this.parts.events.close()
+  }
+
+  async session<T extends Duplex>(
+    open: (signal: AbortSignal) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    if (this.sessions >= limits.SESSIONS_MAX)
+      throw tooManyStreams(limits.SESSIONS_MAX, 'exec, attach and port-forward sessions')
+    this.sessions++
+    return await counted(open, this.both(signal), () => this.sessions--)
+  }
+
+  async logStream(
+    open: (signal: AbortSignal) => Promise<Readable>,
+    signal: AbortSignal | undefined,
+  ): Promise<Readable> {
+    if (this.logStreams >= limits.LOG_STREAMS_MAX) throw tooManyStreams(limits.LOG_STREAMS_MAX, 'log streams')
+    this.logStreams++
+    return await counted(open, this.both(signal), () => this.logStreams--)
+  }
+
+  private both(signal: AbortSignal | undefined): AbortSignal {
+    return signal ? AbortSignal.any([signal, this.closing]) : this.closing
+  }
+}
+
+/** Calls `ended` exactly once: when opening failed or when the stream has closed. */
+async function counted<T extends Readable>(
+  open: (signal: AbortSignal) => Promise<T>,
+  signal: AbortSignal,
+  ended: () => void,
+): Promise<T> {
+  let stream: T
+  try {
+    stream = await open(signal)
+  } catch (error) {
+    ended()
+    throw error
+  }
+  if (stream.closed) ended()
+  else stream.once('close', ended)
+  const onAbort = () => void stream.destroy()
+  signal.addEventListener('abort', onAbort, { once: true })
+  stream.once('close', () => signal.removeEventListener('abort', onAbort))
+  if (signal.aborted) stream.destroy()
+  return stream
+}
+
+class TenantEngine implements Engine {
+  private readonly tenant: Tenant
+  private readonly placement: TenantPlacement
+
+  constructor(tenant: Tenant, placement: TenantPlacement) {
+    this.tenant = tenant
+    this.placement = placement
+  }
+
+  async list(): Promise<JailStatus[]> {
+    return [...this.tenant.workers.values()].map((worker) => worker.status())
+  }
+
+  watch(signal: AbortSignal): AsyncIterable<EngineEvent> {
+    return this.tenant.parts.events.watch(signal)
+  }
+
+  async ensure(wanted: Jail): Promise<JailStatus> {
+    if (this.tenant.closing.aborted) throw shuttingDown()
+    assert(wanted.tenant === this.placement.tenant, 'A jail of another tenant came through')
+    const jail = forceRuntime(wanted, this.placement)
+    const text = JSON.stringify(jail)
+    const bytes = Buffer.byteLength(text)
+    const worker = this.tenant.workers.get(jail.id)
+    const before = this.tenant.jails.get(jail.id)
+    if (worker && before) {
+      const status = worker.status()
+      if (status.terminating || JSON.stringify(before.jail) === text) return status
+      requireSameFixedParts(before.jail, jail)
+      this.tenant.requireRoom(jail.id, bytes)
+      this.tenant.parts.records.saveJail(jail)
+      this.tenant.jails.set(jail.id, { jail, bytes })
+      worker.update(jail)
+      return worker.status()
+    }
+    this.tenant.requireRoom(jail.id, bytes)
+    const { records, clock } = this.tenant.parts
+    const memory = emptyMemory(jail, clock.nowMs())
+    try {
+      records.saveJail(jail)
+      records.saveMemory(jail.id, memory)
+    } catch (cause) {
+      records.remove(jail.id)
+      throw new ApiError('ServiceUnavailable', 'The machine cannot keep another jail now', { cause })
+    }
+    const added = this.tenant.add(jail, this.placement, bytes, memory)
+    added.sync()
+    return added.status()
+  }
+
+  async remove(id: JailId, { gracePeriodSeconds }: { gracePeriodSeconds?: number }): Promise<void> {
+    const worker = this.tenant.workers.get(id)
+    // Whoever waits for the end of a pod that is not here waits for exactly this.
+    if (!worker) this.tenant.parts.events.removed(id)
+    else worker.terminate(gracePeriodSeconds)
+  }
+
+  async logs(id: JailId, container: string, options: LogOptions, signal?: AbortSignal): Promise<Readable> {
+    const attempt = this.worker(id).logAttempt(container, options.previous ?? false)
+    return await this.tenant.logStream(
+      (s) => this.tenant.parts.containers.logs(id, container, attempt, options, s),
+      signal,
+    )
+  }
+
+  async exec(id: JailId, container: string, options: ExecOptions, signal?: AbortSignal): Promise<Duplex> {
+    const containerID = this.worker(id).containerID(container)
+    return await this.tenant.session(
+      (s) => this.tenant.parts.containers.exec(id, containerID, options, s),
+      signal,
+    )
+  }
+
+  async attach(
+    id: JailId,
+    container: string,
+    options: Omit<ExecOptions, 'command'>,
+    signal?: AbortSignal,
+  ): Promise<Duplex> {
+    const containerID = this.worker(id).containerID(container)
+    return await this.tenant.session(
+      (s) => this.tenant.parts.containers.attach(id, containerID, options, s),
+      signal,
+    )
+  }
+
+  async portForward(id: JailId, port: number, signal?: AbortSignal): Promise<Duplex> {
+    this.worker(id).requireNetwork()
+    return await this.tenant.session(async (s) => {
+      try {
+        return await this.tenant.parts.network.connect(id, port, s)
+      } catch (cause) {
+        throw new ApiError('ServiceUnavailable', `cannot connect to port ${port} of the pod`, { cause })
+      }
+    }, signal)
+  }
+
+  async setNetwork(network: TenantNetwork): Promise<void> {
+    await this.tenant.parts.network.setTenantNetwork(this.placement, network)
+  }
+
+  async node(): Promise<NodeFacts> {
+    const runtimes = await this.tenant.parts.containers.runtimes()
+    const version = (runtime: 'runc' | 'gvisor') => {
+      const found = runtimes[runtime]
+      return found.available ? { [runtime]: found.version } : {}
+    }
+    return {
+      allocatable: {
+        cpuMillis: availableParallelism() * 1_000,
+        memoryBytes: totalmem(),
+        pods: Math.min(limits.PODS_PER_TENANT_MAX, this.tenant.machine.podsMax),
+      },
+      architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
+      runtimes: { ...version('runc'), ...version('gvisor') },
+    }
+  }
+
+  private worker(id: JailId): PodWorker {
+    const worker = this.tenant.workers.get(id)
+    if (!worker) throw jailNotFound(id)
+    return worker
+  }
+}
+
+/** The class of a tenant decides the runtime; a jail can only ask for more isolation. */
+function forceRuntime(jail: Jail, { isolationClass }: TenantPlacement): Jail {
+  const gvisor = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
+  return gvisor ? { ...jail, runtime: 'gvisor' } : jail
+}
+
+/** @throws {ApiError} Invalid when more than the changeable parts differ. */
+function requireSameFixedParts(before: Jail, after: Jail): void {
+  const withoutImages = (containers: readonly JailContainer[]) => containers.map((c) => ({ ...c, image: '' }))
+  const fixed = (jail: Jail) => {
+    const { activeDeadlineSeconds: _, ...rest } = jail
+    return {
+      ...rest,
+      initContainers: withoutImages(jail.initContainers),
+      containers: withoutImages(jail.containers),
+      volumes: jail.volumes.map((v) => (v.kind === 'files' ? { name: v.name, kind: v.kind } : v)),
+    }
+  }
+  const [a, b] = [fixed(before), fixed(after)]
+  const changed = [...new Set([...Object.keys(a), ...Object.keys(b)])].filter(
+    (name) => JSON.stringify(a[name as keyof typeof a]) !== JSON.stringify(b[name as keyof typeof b]),
+  )
+  if (changed.length > 0)
+    throw invalid(
+      { group: '', kind: 'Jail', name: after.id },
+      changed.map((field) => ({ reason: 'FieldValueForbidden', field, message: 'may not change' })),
+    )
+}
+
+function tooManyStreams(max: number, what: string): ApiError {
+  return new ApiError('TooManyRequests', `More than ${max} ${what} at once`, {
+    details: { retryAfterSeconds: 5 },
+  })
+}
+
+/** As many pods as the kernel has processes and the machine has memory for, half of both left for everything else. */
+function podsMaxOfMachine(): number {
+  const pidMax = Number(readFileSync('/proc/sys/kernel/pid_max', 'utf8'))
+  return Math.max(
+    1,
+    Math.min(
+      limits.PODS_PER_MACHINE_MAX,
+      Math.floor(pidMax / 2 / limits.TASKS_PER_POD),
+      Math.floor(totalmem() / 2 / limits.MEMORY_BYTES_PER_POD),
+    ),
+  )
+}
