@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs'
 import { Socket } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import type { Duplex } from 'node:stream'
 import { isDeepStrictEqual } from 'node:util'
 import { IDS_PER_TENANT, type Layout, type TenantName, paths } from '../../../../api/index.ts'
@@ -252,12 +253,13 @@ class LocalPodNetwork implements PodNetwork {
       throw new RangeError(`There is no TCP port ${port}`)
     const inside = `${this.nsDir(id)}/net`
     const address = ipv4Text(record.address)
-    // A gVisor sandbox has taken the address out of the namespace, so it is only reachable over its link.
-    const ways = [
-      { netns: inside, host: '127.0.0.1' },
-      { netns: inside, host: address },
-      { netns: this.router.pin, host: address },
-    ]
+    // A gVisor sandbox has taken the address out of the namespace; then the pod can only be reached over its link.
+    const ways = inNamespace('net', inside, () => hasAddress(address))
+      ? [
+          { netns: inside, host: '127.0.0.1' },
+          { netns: inside, host: address },
+        ]
+      : [{ netns: this.router.pin, host: address }]
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_TIMEOUT_MS)])
     const failures: unknown[] = []
     for (const way of ways) {
@@ -537,6 +539,11 @@ async function connectFrom(netns: string, host: string, port: number, signal: Ab
   } finally {
     signal.removeEventListener('abort', abort)
   }
+}
+
+/** Requires: the thread is in the namespace meant; networkInterfaces asks the kernel from this thread. */
+function hasAddress(address: string): boolean {
+  return Object.values(networkInterfaces()).some((all) => all?.some((each) => each.address === address))
 }
 
 /** A reader sees the old content or the new, never half. */
