@@ -83,8 +83,29 @@ export function renderTime(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 19)}Z`
 }
 
-/** `kind` and `apiVersion` first, as everybody expects to read them. */
+/** `kind` and `apiVersion` first, and the metadata in the order in which everybody knows it. */
 export function inOrder(object: KubeObject): KubeObject {
   const { kind, apiVersion, metadata, ...rest } = object
-  return { kind, apiVersion, metadata, ...rest }
+  const ordered: Record<string, unknown> = {}
+  for (const field of METADATA_ORDER) if (metadata[field] !== undefined) ordered[field] = metadata[field]
+  // Every field that metadata can have is in the list.
+  return { kind, apiVersion, metadata: ordered as unknown as KubeObject['metadata'], ...rest }
 }
+
+const METADATA_ORDER = [
+  'name',
+  'generateName',
+  'namespace',
+  'selfLink',
+  'uid',
+  'resourceVersion',
+  'generation',
+  'creationTimestamp',
+  'deletionTimestamp',
+  'deletionGracePeriodSeconds',
+  'labels',
+  'annotations',
+  'ownerReferences',
+  'finalizers',
+  'managedFields',
+] as const satisfies (keyof KubeObject['metadata'])[]

@@ -170,8 +170,9 @@ function requireKind(definition: KindDefinition, value: JsonValue): void {
     throw badRequest(
       `the API version in the data (${version}) does not match the expected API version (${expected})`,
     )
+  const internalGroup = definition.group === '' ? 'core' : definition.group.split('.', 1)[0]
   throw badRequest(
     `${given} in version ${JSON.stringify(version)} cannot be handled as a ${definition.kind}: ` +
-      `converting (${version}.${given}) to (${expected}.${definition.kind}): unknown conversion`,
+      `converting (${version}.${given}) to (${internalGroup}.${definition.kind}): unknown conversion`,
   )
 }

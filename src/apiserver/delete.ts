@@ -111,10 +111,10 @@ async function remove(
     try {
       if (plan.remove) {
         const { revision } = await removeStored(context, definition, stored)
-        return {
-          object: atRevision(plan.object, definition.gracePeriodSeconds ? revision : stored.revision),
-          gone: true,
-        }
+        // Only of a pod does upstream show what became of it; of the others, what they were.
+        return definition.gracePeriodSeconds
+          ? { object: atRevision(plan.object, revision), gone: true }
+          : { object: stored.object, gone: true }
       }
       if (equalJson(plan.object, stored.object)) return { object: stored.object, gone: false }
       return { object: (await writeStored(context, definition, plan.object, stored)).object, gone: false }
@@ -139,7 +139,7 @@ export function planDelete(
   options: Pick<DeleteOptions, 'gracePeriodSeconds' | 'propagationPolicy'>,
   nowMs: number,
 ): { object: KubeObject; remove: boolean } {
-  const next = inOrder(cloneJson(object))
+  const next = cloneJson(object)
   const meta = next.metadata
   const finalizers = finalizersAfter(meta.finalizers ?? [], options.propagationPolicy)
   if (finalizers.length > 0) meta.finalizers = finalizers
@@ -156,7 +156,7 @@ export function planDelete(
     next['status'] = { ...(next['status'] as object | undefined), phase: 'Terminating' }
   // A pod that is ending already goes when its grace is over or somebody asks again with 0.
   const stillEnding = already && definition.gracePeriodSeconds && (meta.deletionGracePeriodSeconds ?? 0) > 0
-  return { object: next, remove: !waits && !stillEnding }
+  return { object: inOrder(next), remove: !waits && !stillEnding }
 }
 
 function hasNamespaceFinalizers(definition: KindDefinition, object: KubeObject): boolean {

@@ -2,7 +2,6 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
-import { stringify } from 'yaml'
 import { ApiError, type KindDefinition, type KubeObject, groupVersion, internalError } from '../api/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
 import { type Representation, acceptsGzip, negotiate } from './accept.ts'
@@ -15,6 +14,7 @@ import {
   WARNING_CHARS_MAX,
 } from './limits.ts'
 import { type PlainAnswer, notAcceptable } from './plain-paths.ts'
+import { renderYaml } from './render-yaml.ts'
 import type { ApiResult, RequestBody, WatchItem } from './request.ts'
 import type { ResourcePath } from './route.ts'
 import {
@@ -140,7 +140,7 @@ export class HttpAnswers {
     wanted: Pick<Representation, 'format'>,
   ): Promise<void> {
     const yaml = wanted.format === 'yaml'
-    const text = yaml ? stringify(value, { sortMapEntries: true }) : `${JSON.stringify(value)}\n`
+    const text = yaml ? renderYaml(value) : `${JSON.stringify(value)}\n`
     await this.sendBytes(request, response, code, Buffer.from(text), {
       'content-type': yaml ? 'application/yaml' : 'application/json',
       'cache-control': 'no-cache, private',

@@ -1,4 +1,3 @@
-import { stringify } from 'yaml'
 import { ApiError, type UserInfo, groupVersion } from '../api/index.ts'
 import { issuerOf } from '../identity/index.ts'
 import { describeDenial } from '../policy/index.ts'
@@ -18,6 +17,7 @@ import {
   renderOpenApiV3,
 } from './discovery/index.ts'
 import { methodNotAllowed } from './refusals.ts'
+import { renderYaml } from './render-yaml.ts'
 
 /** What `/version` says. */
 export type VersionFacts = {
@@ -157,7 +157,7 @@ function acceptable({ accept }: PlainRequest, document: Document): PlainAnswer {
   const wanted = negotiate(accept, [])
   if (!wanted) throw notAcceptable()
   if (wanted.format === 'json') return { kind: 'document', document }
-  const text = stringify(JSON.parse(document.body.toString()), { sortMapEntries: true })
+  const text = renderYaml(JSON.parse(document.body.toString()))
   return {
     kind: 'document',
     document: { ...document, body: Buffer.from(text), contentType: 'application/yaml' },
@@ -167,7 +167,7 @@ function acceptable({ accept }: PlainRequest, document: Document): PlainAnswer {
 export function notAcceptable(): ApiError {
   return new ApiError(
     'NotAcceptable',
-    'only the following media types are accepted: application/json, application/yaml, application/json;stream=watch',
+    '406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/json;stream=watch',
     { details: {} },
   )
 }

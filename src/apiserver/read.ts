@@ -120,7 +120,7 @@ function listPage(context: Context, page: PageRequest): ListPage {
 }
 
 export function tooLargeVersion(wanted: number, current: number): ApiError {
-  return new ApiError('Timeout', `Too large resource version: ${wanted}, current: ${current}`, {
+  return new ApiError('Timeout', `Timeout: Too large resource version: ${wanted}, current: ${current}`, {
     details: {
       causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }],
       retryAfterSeconds: 1,

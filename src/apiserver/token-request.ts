@@ -80,7 +80,7 @@ export async function requestToken(
     metadata: { name, namespace, creationTimestamp: renderTime(nowMs) },
     spec: {
       audiences,
-      expirationSeconds: Math.round((issued.expiresAtMs - nowMs) / 1_000),
+      expirationSeconds: Math.round(issued.expiresAtMs / 1_000) - Math.floor(nowMs / 1_000),
       boundObjectRef: spec.boundObjectRef ?? null,
     },
     status: { token: issued.token, expirationTimestamp: renderTime(issued.expiresAtMs) },

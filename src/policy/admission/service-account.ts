@@ -9,8 +9,11 @@ export const serviceAccount: AdmissionPlugin = {
   name: 'ServiceAccount',
   mutate({ operation, group, resource, subresource, object }) {
     if (operation !== 'CREATE' || group !== '' || resource !== 'pods' || subresource !== undefined) return
-    const spec = object['spec'] as { serviceAccountName?: string }
-    if (!spec.serviceAccountName) spec.serviceAccountName = 'default'
+    const spec = object['spec'] as { serviceAccountName?: string; serviceAccount?: string }
+    if (spec.serviceAccountName) return
+    spec.serviceAccountName = 'default'
+    // The old name of the same field, which upstream still shows beside it.
+    spec.serviceAccount = 'default'
   },
   refuse({ operation, group, resource, subresource, namespace, name, object }, cluster) {
     if (operation !== 'CREATE' || group !== '' || resource !== 'pods' || subresource !== undefined)
