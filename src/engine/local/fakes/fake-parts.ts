@@ -182,18 +182,23 @@ export class FakeContainers implements ContainerHost {
     const containerID = `crun://${container.name}-${attempt}`
     const state = { kind: 'running' as const, pid: 1, startedAt: new Date(this.clock.nowMs()).toISOString() }
     const observed: ObservedContainer = { jail: jail.id, name: container.name, attempt, containerID, state }
-    this.containers.set(containerID, { observed, spec, signals: [], ended: Promise.withResolvers<void>() })
+    this.containers.set(`${jail.id} ${containerID}`, {
+      observed,
+      spec,
+      signals: [],
+      ended: Promise.withResolvers<void>(),
+    })
     return observed
   }
-  async signal(_jail: JailId, containerID: string, signal: string): Promise<void> {
-    const container = this.containers.get(containerID)
+  async signal(jail: JailId, containerID: string, signal: string): Promise<void> {
+    const container = this.containers.get(`${jail} ${containerID}`)
     if (!container || container.observed.state.kind !== 'running') return
     container.signals.push(signal)
     if (signal === 'SIGKILL') this.end(container, 137)
     else if (!this.ignoresTerm.has(container.observed.name)) this.end(container, 143)
   }
-  async waitForExit(_jail: JailId, containerID: string, signal: AbortSignal): Promise<ObservedContainer> {
-    const container = this.containers.get(containerID)
+  async waitForExit(jail: JailId, containerID: string, signal: AbortSignal): Promise<ObservedContainer> {
+    const container = this.containers.get(`${jail} ${containerID}`)
     if (!container) throw new Error(`No container "${containerID}"`)
     const aborted = Promise.withResolvers<void>()
     signal.addEventListener('abort', () => aborted.resolve(), { once: true })
@@ -216,9 +221,9 @@ export class FakeContainers implements ContainerHost {
   async terminationMessage(_jail: JailId, container: JailContainer): Promise<string> {
     return this.messages.get(container.name) ?? ''
   }
-  async removeContainer(_jail: JailId, containerID: string): Promise<void> {
+  async removeContainer(jail: JailId, containerID: string): Promise<void> {
     this.calls.push(`remove ${containerID}`)
-    this.containers.delete(containerID)
+    this.containers.delete(`${jail} ${containerID}`)
   }
   async removePod(jail: JailId): Promise<void> {
     this.calls.push(`removePod ${jail}`)

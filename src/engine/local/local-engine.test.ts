@@ -1,0 +1,917 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { setImmediate as turn } from 'node:timers/promises'
+import { test, type TestContext } from 'node:test'
+import { ApiError, parseLayout } from '../../api/index.ts'
+import type {
+  Engine,
+  EngineEvent,
+  Jail,
+  JailContainerState,
+  JailEvent,
+  JailId,
+  JailStatus,
+} from '../../jail/index.ts'
+import { FakeClock, silentLogger } from '../../stdx/index.ts'
+import { FakeContainers, FakeImages, FakeNetwork, FakeProber } from './fakes/fake-parts.ts'
+import {
+  JAIL_ID,
+  red,
+  sampleContainer,
+  sampleJail,
+  samplePlacement,
+  sampleProbe,
+} from './fakes/sample-jail.ts'
+import { createLocalEngine, type LocalEngine } from './local-engine.ts'
+import { ImageError, type TenantPlacement } from './parts.ts'
+import { ContainerError } from './plan/oci/container-error.ts'
+
+/** A machine whose containers, networks and files outlive the engines that come and go on it. */
+class FakeMachine {
+  readonly clock = new FakeClock()
+  readonly containers = new FakeContainers(this.clock)
+  readonly network = new FakeNetwork()
+  readonly images = new FakeImages()
+  readonly prober = new FakeProber()
+  readonly runDir: string
+  placement: TenantPlacement | undefined = samplePlacement()
+  engine: LocalEngine
+  red: Engine
+
+  constructor(t: TestContext) {
+    this.runDir = mkdtempSync(join(tmpdir(), 'bulkhead-engine-'))
+    this.engine = this.create()
+    this.red = this.engine.engineFor(samplePlacement())
+    t.after(async () => {
+      await this.engine.stop()
+      rmSync(this.runDir, { recursive: true, force: true })
+    })
+  }
+
+  private create(): LocalEngine {
+    return createLocalEngine({
+      layout: { ...parseLayout({}), runDir: this.runDir },
+      clock: this.clock,
+      log: silentLogger,
+      images: this.images,
+      network: this.network,
+      containers: this.containers,
+      prober: this.prober,
+      placement: () => this.placement,
+    })
+  }
+
+  /** As after `kill -9`: the old engine does not get to say anything more. */
+  async restart(): Promise<void> {
+    await this.engine.stop()
+    await this.settle()
+    this.engine = this.create()
+    await this.engine.start()
+    this.red = this.engine.engineFor(this.placement ?? samplePlacement())
+    await this.settle()
+  }
+
+  async ensure(over: Partial<Jail> = {}): Promise<void> {
+    await this.red.ensure(sampleJail(over))
+    await this.settle()
+  }
+
+  /** Lets everything that does not wait for time or for the outside happen. */
+  async settle(): Promise<void> {
+    for (let i = 0; i < 20; i++) {
+      this.clock.advance(0)
+      await turn()
+    }
+  }
+
+  /** Second by second, so that what happens in one can set a timer for the next. */
+  async pass(seconds: number): Promise<void> {
+    for (let i = 0; i < seconds; i++) {
+      this.clock.advance(1_000)
+      await this.settle()
+    }
+  }
+
+  async exit(name: string, code: number, options: { oomKilled?: boolean } = {}): Promise<void> {
+    this.containers.exit(name, code, options)
+    await this.settle()
+  }
+
+  async status(): Promise<JailStatus> {
+    const [status] = await this.red.list()
+    assert(status, 'The pod is not here')
+    return status
+  }
+
+  async state(name = 'app'): Promise<JailContainerState> {
+    const status = await this.status()
+    const container = [...status.initContainers, ...status.containers].find((c) => c.name === name)
+    assert(container)
+    return container.state
+  }
+
+  /** All that a new watcher is told before it is in step. */
+  async told(): Promise<EngineEvent[]> {
+    const events: EngineEvent[] = []
+    for await (const event of this.red.watch(new AbortController().signal)) {
+      if (event.type === 'SYNCED') break
+      events.push(event)
+    }
+    return events
+  }
+
+  async events(): Promise<string[]> {
+    const events = (await this.told()).flatMap((e) => (e.type === 'EVENT' ? [e.event] : []))
+    return events.map((e: JailEvent) => `${e.type} ${e.reason}: ${e.message}`)
+  }
+}
+
+const other = '11111111-1111-4111-8111-111111111111' as JailId
+
+test('a pod starts, runs, and says so', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  const status = await machine.status()
+  assert.deepEqual(status, {
+    id: JAIL_ID,
+    phase: 'Running',
+    podIP: '10.1.0.2',
+    startTime: '2026-01-01T00:00:00.000Z',
+    initContainers: [],
+    containers: [
+      {
+        name: 'app',
+        image: 'registry.example/app:1',
+        imageID: `registry.example/app:1@sha256:${'0'.repeat(64)}`,
+        containerID: 'crun://app-0',
+        state: { kind: 'running', startedAt: '2026-01-01T00:00:00.000Z' },
+        ready: true,
+        started: true,
+        restartCount: 0,
+      },
+    ],
+    initialized: true,
+    terminating: false,
+  })
+  assert.deepEqual(await machine.events(), [
+    'Normal Pulled: Successfully pulled image "registry.example/app:1" in 0s',
+    'Normal Created: Created container: app',
+    'Normal Started: Started container app',
+  ])
+})
+
+test('what was accepted is on record before it is acknowledged, readable by root only', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.images.gate = new Promise(() => {})
+  await machine.ensure()
+  const file = join(machine.runDir, 'pods', JAIL_ID, 'jail.json')
+  assert.deepEqual(JSON.parse(readFileSync(file, 'utf8')), sampleJail())
+  assert.equal(statSync(file).mode & 0o777, 0o600)
+})
+
+test('a crashing container is restarted at once, then after 10, 20, 40, 80, 160, 300, 300 seconds', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  await machine.exit('app', 1)
+  assert.equal(machine.containers.starts().length, 2)
+  for (const seconds of [10, 20, 40, 80, 160, 300, 300]) {
+    await machine.exit('app', 1)
+    const state = await machine.state()
+    const shown = seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${seconds % 60}s`
+    assert.deepEqual(state, {
+      kind: 'waiting',
+      reason: 'CrashLoopBackOff',
+      message: `back-off ${shown} restarting failed container=app pod=web-0_default(${JAIL_ID})`,
+    })
+    assert.equal((await machine.status()).containers[0]?.lastState?.exitCode, 1)
+    assert.equal((await machine.status()).phase, 'Running')
+    const before = machine.containers.starts().length
+    await machine.pass(seconds - 1)
+    assert.equal(machine.containers.starts().length, before)
+    await machine.pass(1)
+    assert.equal(machine.containers.starts().length, before + 1)
+  }
+  assert.equal((await machine.status()).containers[0]?.restartCount, 8)
+  assert(
+    (await machine.events()).includes(
+      `Warning BackOff: Back-off restarting failed container app in pod web-0_default(${JAIL_ID})`,
+    ),
+  )
+})
+
+test('a container that ran for more than ten minutes starts over with the shortest back-off', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  for (const seconds of [0, 10, 20]) {
+    await machine.exit('app', 1)
+    await machine.pass(seconds)
+  }
+  await machine.pass(601)
+  await machine.exit('app', 1)
+  assert.equal(machine.containers.isRunning('app'), true)
+  await machine.exit('app', 1)
+  assert.match(JSON.stringify(await machine.state()), /back-off 10s/)
+})
+
+test('restart policies decide what happens after an end', async (t) => {
+  const cases = [
+    ['Always', 0, 'Running', 2],
+    ['OnFailure', 0, 'Succeeded', 1],
+    ['OnFailure', 3, 'Running', 2],
+    ['Never', 0, 'Succeeded', 1],
+    ['Never', 3, 'Failed', 1],
+  ] as const
+  for (const [restartPolicy, code, phase, starts] of cases) {
+    const machine = new FakeMachine(t)
+    await machine.ensure({ restartPolicy })
+    await machine.exit('app', code)
+    assert.equal((await machine.status()).phase, phase, `${restartPolicy} ${code}`)
+    assert.equal(machine.containers.starts().length, starts, `${restartPolicy} ${code}`)
+    // A pod that is done gives its network back and keeps its result.
+    assert.equal(machine.network.made.has(JAIL_ID), starts === 2)
+  }
+})
+
+test('an end is told with its code, reason and last words', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.containers.messages.set('app', 'out of cheese')
+  await machine.ensure({ restartPolicy: 'Never' })
+  await machine.pass(5)
+  await machine.exit('app', 137, { oomKilled: true })
+  assert.deepEqual(await machine.state(), {
+    kind: 'terminated',
+    exitCode: 137,
+    reason: 'OOMKilled',
+    message: 'out of cheese',
+    startedAt: '2026-01-01T00:00:00.000Z',
+    finishedAt: '2026-01-01T00:00:05.000Z',
+    containerID: 'crun://app-0',
+  })
+})
+
+test('last words are taken from the log when the container says to', async (t) => {
+  const machine = new FakeMachine(t)
+  const container = sampleContainer({ terminationMessagePolicy: 'FallbackToLogsOnError' })
+  await machine.ensure({ restartPolicy: 'Never', containers: [container] })
+  await machine.exit('app', 1)
+  const state = await machine.state()
+  assert(state.kind === 'terminated')
+  assert.equal(state.message, 'app 0 false')
+})
+
+test('a container whose monitor was lost is restarted and said to have ended unknown', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  machine.containers.lose('app')
+  await machine.settle()
+  const [container] = (await machine.status()).containers
+  assert.equal(container?.lastState?.reason, 'ContainerStatusUnknown')
+  assert.equal(container?.lastState?.exitCode, 137)
+  assert.equal(container?.state.kind, 'running')
+})
+
+test('init containers run one after the other, and the others only then', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure({
+    initContainers: [sampleContainer({ name: 'one' }), sampleContainer({ name: 'two' })],
+  })
+  assert.deepEqual(machine.containers.starts(), ['one 0'])
+  assert.equal((await machine.status()).phase, 'Pending')
+  assert.deepEqual(await machine.state(), { kind: 'waiting', reason: 'PodInitializing' })
+  await machine.exit('one', 0)
+  assert.deepEqual(machine.containers.starts(), ['one 0', 'two 0'])
+  await machine.exit('two', 1)
+  assert.deepEqual(machine.containers.starts(), ['one 0', 'two 0', 'two 1'])
+  await machine.exit('two', 0)
+  assert.deepEqual(machine.containers.starts(), ['one 0', 'two 0', 'two 1', 'app 0'])
+  const status = await machine.status()
+  assert.equal(status.phase, 'Running')
+  assert.equal(status.initialized, true)
+  assert.deepEqual(
+    status.initContainers.map((c) => c.ready),
+    [true, true],
+  )
+  await machine.exit('app', 1)
+  assert.deepEqual(machine.containers.starts().slice(4), ['app 1'])
+})
+
+test('a pod that must not restart fails with its init container', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure({
+    restartPolicy: 'Never',
+    initContainers: [
+      sampleContainer({ name: 'side', restartPolicy: 'Always' }),
+      sampleContainer({ name: 'init' }),
+    ],
+  })
+  await machine.exit('init', 7)
+  const status = await machine.status()
+  assert.equal(status.phase, 'Failed')
+  assert.equal(machine.containers.isRunning('side'), false)
+  assert.equal(status.initialized, false)
+})
+
+test('a sidecar is started before, restarted during and stopped after the containers it serves', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.prober.results.set(1, { ok: false, message: 'not yet' })
+  const sidecar = sampleContainer({
+    name: 'side',
+    restartPolicy: 'Always',
+    startupProbe: sampleProbe({
+      handler: { kind: 'tcpSocket', port: 1 },
+      periodSeconds: 1,
+      failureThreshold: 99,
+    }),
+  })
+  await machine.ensure({
+    restartPolicy: 'Never',
+    initContainers: [sidecar, sampleContainer({ name: 'init' })],
+  })
+  assert.deepEqual(machine.containers.starts(), ['side 0'])
+  machine.prober.results.delete(1)
+  await machine.pass(1)
+  assert.deepEqual(machine.containers.starts(), ['side 0', 'init 0'])
+  await machine.exit('init', 0)
+  assert.deepEqual(machine.containers.starts(), ['side 0', 'init 0', 'app 0'])
+  await machine.exit('side', 1)
+  assert.deepEqual(machine.containers.starts().slice(3), ['side 1'])
+  assert.equal((await machine.status()).phase, 'Running')
+  await machine.exit('app', 0)
+  assert.deepEqual(machine.containers.latest('side').signals, ['SIGTERM'])
+  assert.equal((await machine.status()).phase, 'Succeeded')
+})
+
+test('an image that cannot be pulled is tried again after 10, 20, 40 seconds', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.images.failures.set('registry.example/app:1', new ImageError('ErrImagePull', 'manifest unknown'))
+  await machine.ensure()
+  assert.deepEqual(await machine.state(), {
+    kind: 'waiting',
+    reason: 'ErrImagePull',
+    message: 'manifest unknown',
+  })
+  assert.equal((await machine.status()).phase, 'Pending')
+  await machine.pass(1)
+  assert.deepEqual(await machine.state(), {
+    kind: 'waiting',
+    reason: 'ImagePullBackOff',
+    message: 'Back-off pulling image "registry.example/app:1": ErrImagePull: manifest unknown',
+  })
+  await machine.pass(8)
+  assert.equal(machine.images.asked.length, 1)
+  await machine.pass(1)
+  assert.equal(machine.images.asked.length, 2)
+  await machine.pass(19)
+  assert.equal(machine.images.asked.length, 2)
+  machine.images.failures.clear()
+  await machine.pass(1)
+  assert.equal((await machine.status()).phase, 'Running')
+  assert.equal((await machine.status()).containers[0]?.restartCount, 0)
+  const events = await machine.events()
+  for (const event of [
+    'Warning Failed: Failed to pull image "registry.example/app:1": manifest unknown',
+    'Warning Failed: Error: ErrImagePull',
+    'Normal BackOff: Back-off pulling image "registry.example/app:1"',
+    'Warning Failed: Error: ImagePullBackOff',
+  ])
+    assert(events.includes(event), event)
+})
+
+test('a container that cannot be created waits with the reason, and nothing of ours is told', async (t) => {
+  const machine = new FakeMachine(t)
+  const asRoot = 'container has runAsNonRoot and image will run as root'
+  machine.containers.startFailures.set('app', new ContainerError('CreateContainerConfigError', asRoot))
+  await machine.ensure()
+  assert.deepEqual(await machine.state(), {
+    kind: 'waiting',
+    reason: 'CreateContainerConfigError',
+    message: asRoot,
+  })
+  machine.containers.startFailures.set('app', new Error('EIO: /var/lib/bulkhead/secret'))
+  await machine.pass(10)
+  assert.deepEqual(await machine.state(), {
+    kind: 'waiting',
+    reason: 'CreateContainerError',
+    message: 'the machine could not create the container',
+  })
+  assert(!JSON.stringify(await machine.told()).includes('/var/lib'))
+  machine.containers.startFailures.clear()
+  await machine.pass(20)
+  assert.equal((await machine.status()).containers[0]?.restartCount, 0)
+})
+
+test('a command that cannot be executed counts as an end', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.containers.startFailures.set(
+    'app',
+    new ContainerError('RunContainerError', 'exec: "nope": not found'),
+  )
+  await machine.ensure({ restartPolicy: 'Never' })
+  const state = await machine.state()
+  assert(state.kind === 'terminated')
+  assert.deepEqual(
+    [state.exitCode, state.reason, state.message],
+    [128, 'StartError', 'exec: "nope": not found'],
+  )
+  assert.equal((await machine.status()).phase, 'Failed')
+
+  const again = new FakeMachine(t)
+  again.containers.startFailures.set(
+    'app',
+    new ContainerError('RunContainerError', 'exec: "nope": not found'),
+  )
+  await again.ensure()
+  assert.match(JSON.stringify(await again.state()), /CrashLoopBackOff/)
+})
+
+test('a network that cannot be made is tried again', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.network.failWith = new Error('netlink: /run/bulkhead/x')
+  await machine.ensure()
+  assert.deepEqual(await machine.state(), { kind: 'waiting', reason: 'ContainerCreating' })
+  assert(
+    (await machine.events()).some(
+      (e) => e.startsWith('Warning FailedCreatePodSandBox: ') && !e.includes('/run'),
+    ),
+  )
+  machine.network.failWith = undefined
+  await machine.pass(1)
+  assert.equal((await machine.status()).phase, 'Running')
+})
+
+test('liveness that fails three times kills and restarts the container', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure({
+    containers: [sampleContainer({ livenessProbe: sampleProbe({ initialDelaySeconds: 5 }) })],
+  })
+  assert.equal(machine.prober.probed.length, 0)
+  machine.prober.results.set(80, { ok: false, message: 'connection refused' })
+  await machine.pass(5)
+  assert.equal(machine.prober.probed.length, 1)
+  await machine.pass(10)
+  assert.deepEqual(machine.containers.latest('app').signals, [])
+  await machine.pass(10)
+  // It ended on SIGTERM, and its first restart waits for nothing.
+  assert.deepEqual(machine.containers.starts(), ['app 0', 'app 1'])
+  const events = await machine.events()
+  assert(events.includes('Warning Unhealthy: Liveness probe failed: connection refused'))
+  assert(events.includes('Normal Killing: Container app failed liveness probe, will be restarted'))
+  assert.equal((await machine.status()).containers[0]?.lastState?.exitCode, 143)
+})
+
+test('readiness follows its thresholds and never restarts', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.prober.results.set(80, { ok: false, message: 'no' })
+  const readinessProbe = sampleProbe({ successThreshold: 2, failureThreshold: 2, periodSeconds: 1 })
+  await machine.ensure({ containers: [sampleContainer({ readinessProbe })] })
+  const ready = async () => (await machine.status()).containers[0]?.ready
+  assert.equal(await ready(), false)
+  machine.prober.results.clear()
+  await machine.pass(1)
+  assert.equal(await ready(), false)
+  await machine.pass(1)
+  assert.equal(await ready(), true)
+  machine.prober.results.set(80, { ok: false, message: 'no' })
+  await machine.pass(1)
+  assert.equal(await ready(), true)
+  await machine.pass(1)
+  assert.equal(await ready(), false)
+  assert.equal(machine.containers.starts().length, 1)
+})
+
+test('liveness waits until startup has succeeded', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.prober.results.set(1, { ok: false, message: 'no' })
+  const container = sampleContainer({
+    startupProbe: sampleProbe({
+      handler: { kind: 'tcpSocket', port: 1 },
+      periodSeconds: 1,
+      failureThreshold: 5,
+    }),
+    livenessProbe: sampleProbe({ handler: { kind: 'tcpSocket', port: 2 }, periodSeconds: 1 }),
+  })
+  await machine.ensure({ containers: [container] })
+  await machine.pass(3)
+  assert(machine.prober.probed.every((h) => h.kind === 'tcpSocket' && h.port === 1))
+  assert.equal((await machine.status()).containers[0]?.started, false)
+  machine.prober.results.clear()
+  await machine.pass(1)
+  assert.equal((await machine.status()).containers[0]?.started, true)
+  assert(machine.prober.probed.some((h) => h.kind === 'tcpSocket' && h.port === 2))
+})
+
+test('startup that never succeeds kills the container', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.prober.results.set(80, { ok: false, message: 'no' })
+  await machine.ensure({ containers: [sampleContainer({ startupProbe: sampleProbe({ periodSeconds: 1 }) })] })
+  await machine.pass(1)
+  await machine.pass(1)
+  assert.deepEqual(machine.containers.starts(), ['app 0', 'app 1'])
+})
+
+test('a pod that is removed is told to end, gets its grace, is killed, and is gone', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.containers.ignoresTerm.add('app')
+  await machine.ensure()
+  await machine.red.remove(JAIL_ID, { gracePeriodSeconds: 5 })
+  await machine.settle()
+  assert.equal((await machine.status()).terminating, true)
+  assert.deepEqual(machine.containers.latest('app').signals, ['SIGTERM'])
+  await machine.pass(4)
+  assert.equal(machine.containers.isRunning('app'), true)
+  await machine.pass(1)
+  assert.deepEqual(await machine.red.list(), [])
+  assert.deepEqual([machine.containers.pods.size, machine.network.made.size], [0, 0])
+  assert.deepEqual(readdirSync(join(machine.runDir, 'pods')), [])
+})
+
+test('a second removal can only make the grace shorter', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.containers.ignoresTerm.add('app')
+  await machine.ensure()
+  await machine.red.remove(JAIL_ID, { gracePeriodSeconds: 100 })
+  await machine.red.remove(JAIL_ID, { gracePeriodSeconds: 1_000 })
+  await machine.settle()
+  await machine.red.remove(JAIL_ID, { gracePeriodSeconds: 0 })
+  await machine.settle()
+  assert.deepEqual(await machine.red.list(), [])
+})
+
+test('preStop runs first, and what is left of the grace comes after it', async (t) => {
+  const machine = new FakeMachine(t)
+  const hook = Promise.withResolvers<void>()
+  machine.prober.hookGate = hook.promise
+  machine.containers.ignoresTerm.add('app')
+  const container = sampleContainer({ lifecycle: { preStop: { kind: 'exec', command: ['drain'] } } })
+  await machine.ensure({ containers: [container] })
+  await machine.red.remove(JAIL_ID, { gracePeriodSeconds: 10 })
+  await machine.settle()
+  assert.deepEqual(machine.prober.hooked, [{ kind: 'exec', command: ['drain'] }])
+  const { signals } = machine.containers.latest('app')
+  await machine.pass(9)
+  assert.deepEqual(signals, [])
+  hook.resolve()
+  await machine.settle()
+  assert.deepEqual(signals, ['SIGTERM'])
+  await machine.pass(1)
+  assert.deepEqual(signals, ['SIGTERM'])
+  await machine.pass(1)
+  assert.deepEqual(signals, ['SIGTERM', 'SIGKILL'])
+})
+
+test("an image's stop signal is used", async (t) => {
+  const machine = new FakeMachine(t)
+  machine.images.stopSignal = 'SIGQUIT'
+  await machine.ensure()
+  const { signals } = machine.containers.latest('app')
+  await machine.red.remove(JAIL_ID, {})
+  await machine.settle()
+  assert.deepEqual(signals, ['SIGQUIT'])
+})
+
+test('postStart that fails ends the container, and probes wait for it', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.prober.results.set('hook', { ok: false, message: 'exit 3' })
+  const container = sampleContainer({
+    lifecycle: { postStart: { kind: 'exec', command: ['hook'] } },
+    livenessProbe: sampleProbe(),
+  })
+  await machine.ensure({ restartPolicy: 'Never', containers: [container] })
+  assert.equal(machine.prober.probed.length, 0)
+  assert.equal((await machine.status()).phase, 'Failed')
+  assert((await machine.events()).includes('Warning FailedPostStartHook: PostStartHook failed: exit 3'))
+})
+
+test('sidecars end after the others, the last one first', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.containers.ignoresTerm.add('app')
+  await machine.ensure({
+    initContainers: ['a', 'b'].map((name) => sampleContainer({ name, restartPolicy: 'Always' })),
+  })
+  const signals = ['app', 'b', 'a'].map((name) => machine.containers.latest(name).signals)
+  for (const name of ['a', 'b']) machine.containers.ignoresTerm.add(name)
+  await machine.red.remove(JAIL_ID, { gracePeriodSeconds: 30 })
+  await machine.settle()
+  assert.deepEqual(signals, [['SIGTERM'], [], []])
+  await machine.exit('app', 0)
+  assert.deepEqual(signals, [['SIGTERM'], ['SIGTERM'], []])
+  await machine.exit('b', 0)
+  assert.deepEqual(signals, [['SIGTERM'], ['SIGTERM'], ['SIGTERM']])
+  await machine.exit('a', 0)
+  assert.deepEqual(await machine.red.list(), [])
+})
+
+test('a pod is removed while its image is being pulled, and a removal that fails is tried again', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.images.gate = new Promise(() => {})
+  await machine.ensure()
+  machine.containers.removeFailure = new Error('busy')
+  await machine.red.remove(JAIL_ID, {})
+  await machine.settle()
+  assert.equal((await machine.status()).terminating, true)
+  machine.containers.removeFailure = undefined
+  await machine.pass(1)
+  assert.deepEqual(await machine.red.list(), [])
+})
+
+test('a pod past its deadline is stopped and has failed', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure({ activeDeadlineSeconds: 60 })
+  await machine.pass(59)
+  assert.equal((await machine.status()).phase, 'Running')
+  await machine.pass(1)
+  const status = await machine.status()
+  assert.deepEqual([status.phase, status.reason], ['Failed', 'DeadlineExceeded'])
+  assert.equal(machine.containers.isRunning('app'), false)
+  await machine.pass(1_000)
+  assert.equal(machine.containers.starts().length, 1)
+})
+
+test('a changed image replaces the container, other changes are refused', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure({ restartPolicy: 'Never' })
+  await machine.ensure({
+    restartPolicy: 'Never',
+    containers: [sampleContainer({ image: 'registry.example/app:2' })],
+  })
+  assert.deepEqual(machine.containers.starts(), ['app 0', 'app 1'])
+  assert.equal(machine.containers.latest('app').spec.container.image, 'registry.example/app:2')
+  await assert.rejects(machine.red.ensure(sampleJail({ restartPolicy: 'Always' })), (error: unknown) => {
+    assert(error instanceof ApiError)
+    assert.equal(error.code, 422)
+    assert.deepEqual(
+      error.details?.causes?.map((c) => c.field),
+      ['restartPolicy'],
+    )
+    return true
+  })
+})
+
+test('changed files reach a running pod', async (t) => {
+  const machine = new FakeMachine(t)
+  const volumes = (text_: string) => [
+    {
+      name: 'config',
+      kind: 'files' as const,
+      files: [{ path: 'a', mode: 0o644, contentBase64: Buffer.from(text_).toString('base64') }],
+    },
+  ]
+  await machine.ensure({ volumes: volumes('one') })
+  await machine.ensure({ volumes: volumes('one') })
+  assert(!machine.containers.calls.includes('updateFiles config'))
+  await machine.ensure({ volumes: volumes('two') })
+  assert(machine.containers.calls.includes('updateFiles config'))
+})
+
+test('an untrusted tenant gets gVisor whatever its jail says, with a fresh network per sandbox', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.placement = samplePlacement({ isolationClass: 'sandboxed' })
+  machine.red = machine.engine.engineFor(machine.placement)
+  await machine.ensure({ runtime: 'runc' })
+  assert.equal(machine.containers.latest('app').spec.jail.runtime, 'gvisor')
+  assert(!machine.network.calls.includes(`renewPod ${JAIL_ID}`))
+  await machine.exit('app', 1)
+  assert.equal(machine.network.calls.filter((c) => c === `renewPod ${JAIL_ID}`).length, 1)
+  assert.match(machine.containers.latest('app').spec.namespaces.net, /\/1\/net$/)
+})
+
+test('two gVisor containers that ended together renew the network once', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure({
+    runtime: 'gvisor',
+    containers: [sampleContainer({ name: 'a' }), sampleContainer({ name: 'b' })],
+  })
+  machine.containers.exit('a', 1)
+  machine.containers.exit('b', 1)
+  await machine.settle()
+  assert.equal(machine.network.calls.filter((c) => c === `renewPod ${JAIL_ID}`).length, 1)
+  assert.equal(
+    machine.containers.latest('a').spec.namespaces.net,
+    machine.containers.latest('b').spec.namespaces.net,
+  )
+})
+
+test('logs are those of the right start', async (t) => {
+  const machine = new FakeMachine(t)
+  const log = async (previous = false) => await text(await machine.red.logs(JAIL_ID, 'app', { previous }))
+  await machine.ensure()
+  assert.equal(await log(), 'app 0 false')
+  await assert.rejects(log(true), /previous terminated container "app" in pod "web-0" not found/)
+  await machine.exit('app', 1)
+  assert.equal(await log(), 'app 1 false')
+  assert.equal(await log(true), 'app 0 true')
+  await machine.exit('app', 1)
+  assert.equal(await log(), 'app 1 false')
+  assert.equal(await log(true), 'app 1 true')
+})
+
+test('what cannot be asked of a pod is refused with a reason', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.images.gate = new Promise(() => {})
+  await machine.ensure()
+  const options = { command: ['id'], stdin: false, stdout: true, stderr: true, tty: false }
+  await assert.rejects(
+    machine.red.exec(JAIL_ID, 'app', options),
+    /container "app" in pod "web-0" is not running/,
+  )
+  await assert.rejects(
+    machine.red.exec(JAIL_ID, 'nope', options),
+    /container nope is not valid for pod web-0/,
+  )
+  await assert.rejects(machine.red.exec(other, 'app', options), { reason: 'NotFound' })
+  await assert.rejects(machine.red.portForward(JAIL_ID, 80), { reason: 'BadRequest' })
+  await assert.rejects(machine.red.logs(JAIL_ID, 'app', {}), /is waiting to start: ContainerCreating/)
+})
+
+test('sessions of a tenant are bounded, and a closed one makes room', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  const open = () => machine.red.portForward(JAIL_ID, 80)
+  const streams = await Promise.all(Array.from({ length: 64 }, open))
+  await assert.rejects(open(), { reason: 'TooManyRequests' })
+  streams[0]?.destroy()
+  await machine.settle()
+  await open()
+})
+
+test('a tenant has room for so many pods', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.images.gate = new Promise(() => {})
+  const ensure = (index: number) =>
+    machine.red.ensure(
+      sampleJail({ id: `00000000-0000-4000-8000-${String(index).padStart(12, '0')}` as JailId }),
+    )
+  const { allocatable } = await machine.red.node()
+  for (let i = 0; i < allocatable.pods; i++) await ensure(i)
+  await assert.rejects(ensure(allocatable.pods), { reason: 'TooManyRequests' })
+  await ensure(0)
+})
+
+test('a watcher sees changes as they happen and the removal at the end', async (t) => {
+  const machine = new FakeMachine(t)
+  const seen: string[] = []
+  const controller = new AbortController()
+  const reading = (async () => {
+    for await (const event of machine.red.watch(controller.signal))
+      seen.push(event.type === 'STATUS' ? `STATUS ${event.status.phase}` : event.type)
+  })()
+  await machine.ensure()
+  await machine.red.remove(JAIL_ID, {})
+  await machine.settle()
+  controller.abort()
+  await reading
+  assert.equal(seen[0], 'SYNCED')
+  assert(seen.includes('STATUS Running'))
+  assert(seen.includes('EVENT'))
+  assert(seen.includes('REMOVED'))
+})
+
+test('removing a tenant kills its pods at once', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.containers.ignoresTerm.add('app')
+  await machine.ensure()
+  await machine.ensure({ id: other })
+  await machine.engine.removeTenant(red)
+  assert.deepEqual(await machine.red.list(), [])
+  assert.equal(machine.containers.pods.size, 0)
+})
+
+// Recovery: the engine dies in each state and comes back.
+
+test('a running pod is taken over untouched', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  await machine.exit('app', 1)
+  const before = await machine.status()
+  const calls = machine.containers.calls.length
+  await machine.restart()
+  assert.deepEqual(await machine.status(), before)
+  assert.equal(machine.containers.calls.length, calls)
+  await machine.exit('app', 1)
+  assert.match(JSON.stringify(await machine.state()), /back-off 10s/)
+  await machine.pass(10)
+  assert.equal((await machine.status()).containers[0]?.restartCount, 2)
+})
+
+test('an end that came while the engine was dead is told and acted on', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  await machine.engine.stop()
+  machine.containers.exit('app', 42)
+  await machine.restart()
+  const [container] = (await machine.status()).containers
+  assert.equal(container?.lastState?.exitCode, 42)
+  assert.equal(container?.state.kind, 'running')
+  assert.equal(container?.restartCount, 1)
+})
+
+test('a back-off goes on where it was', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  await machine.exit('app', 1)
+  await machine.exit('app', 1)
+  await machine.pass(4)
+  await machine.restart()
+  assert.match(JSON.stringify(await machine.state()), /CrashLoopBackOff/)
+  await machine.pass(5)
+  assert.equal(machine.containers.isRunning('app'), false)
+  await machine.pass(1)
+  assert.equal(machine.containers.isRunning('app'), true)
+})
+
+test('a pod whose image was being pulled is started', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.images.gate = new Promise(() => {})
+  await machine.ensure()
+  await machine.engine.stop()
+  machine.images.gate = undefined
+  await machine.restart()
+  assert.equal((await machine.status()).phase, 'Running')
+  assert.equal((await machine.status()).containers[0]?.restartCount, 0)
+})
+
+test('a removal that was interrupted is carried through', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.containers.ignoresTerm.add('app')
+  await machine.ensure()
+  await machine.red.remove(JAIL_ID, { gracePeriodSeconds: 10 })
+  await machine.settle()
+  await machine.restart()
+  assert.equal((await machine.status()).terminating, true)
+  await machine.pass(10)
+  assert.deepEqual(await machine.red.list(), [])
+  assert.equal(machine.network.made.size, 0)
+})
+
+test('init containers that are through do not run again', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure({ initContainers: [sampleContainer({ name: 'init' })] })
+  await machine.exit('init', 0)
+  await machine.restart()
+  await machine.exit('app', 1)
+  assert.deepEqual(machine.containers.starts(), ['init 0', 'app 0', 'app 1'])
+})
+
+test('a finished pod stays finished', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure({ restartPolicy: 'Never' })
+  await machine.exit('app', 0)
+  const before = await machine.status()
+  await machine.restart()
+  assert.deepEqual(await machine.status(), before)
+  assert.equal(before.phase, 'Succeeded')
+})
+
+test('a deadline counts on while the engine is dead', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure({ activeDeadlineSeconds: 60 })
+  await machine.engine.stop()
+  machine.clock.advance(61_000)
+  await machine.restart()
+  assert.equal((await machine.status()).reason, 'DeadlineExceeded')
+})
+
+test('a container that vanished is told as unknown and restarted', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  await machine.engine.stop()
+  machine.containers.containers.clear()
+  await machine.restart()
+  const [container] = (await machine.status()).containers
+  assert.equal(container?.lastState?.reason, 'ContainerStatusUnknown')
+  assert.equal(container?.state.kind, 'running')
+})
+
+test('probes go on after a restart, and what was ready stays ready', async (t) => {
+  const machine = new FakeMachine(t)
+  const container = sampleContainer({
+    startupProbe: sampleProbe({ handler: { kind: 'tcpSocket', port: 1 } }),
+    readinessProbe: sampleProbe({ handler: { kind: 'tcpSocket', port: 2 } }),
+  })
+  await machine.ensure({ containers: [container] })
+  assert.equal((await machine.status()).containers[0]?.ready, true)
+  machine.prober.results.set(1, { ok: false, message: 'startup is over' })
+  const before = machine.prober.probed.length
+  await machine.restart()
+  assert.equal((await machine.status()).containers[0]?.ready, true)
+  await machine.pass(10)
+  assert(machine.prober.probed.slice(before).every((h) => h.kind === 'tcpSocket' && h.port === 2))
+  assert(machine.prober.probed.length > before)
+})
+
+test('what nobody knows is removed', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  machine.containers.pods.set(other, sampleJail({ id: other }))
+  machine.network.made.set(other, { generation: 0 })
+  await machine.restart()
+  assert.deepEqual([...machine.containers.pods.keys()], [JAIL_ID])
+  assert.deepEqual([...machine.network.made.keys()], [JAIL_ID])
+
+  machine.placement = undefined
+  await machine.restart()
+  assert.deepEqual([machine.containers.pods.size, machine.network.made.size], [0, 0])
+})
