@@ -85,6 +85,7 @@ export async function issueKubeconfig(
   const answer = (await platform.post(`${TENANTS_PATH}/${tenant}/credentials`, {
     apiVersion: 'tenancy.bulkhead.dev/v1alpha1',
     kind: 'TenantCredential',
+    metadata: { name: tenant },
     spec: {
       csr: await createCsr(keys),
       user,

@@ -125,10 +125,17 @@ export async function down(context: MachineContext): Promise<void> {
   await daemons.stop('node')
   progress('stopping the other daemons')
   await daemons.stopAll()
+  const network = createPodNetwork({ layout, log: quiet })
   progress('stopping pods')
-  await createContainerHost({ layout, clock: systemClock, log: quiet }).reset()
+  await createContainerHost({
+    layout,
+    clock: systemClock,
+    log: quiet,
+    resolver: network.resolver,
+    hostIP: network.resolver,
+  }).reset()
   progress('removing networks')
-  await createPodNetwork({ layout, log: quiet }).reset()
+  await network.reset()
   for (const name of readdirSync(layout.runDir))
     rmSync(join(layout.runDir, name), { recursive: true, force: true })
   removeRunDir(layout)

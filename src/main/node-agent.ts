@@ -58,7 +58,14 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
 
   const network = createPodNetwork({ layout, log })
   const images = createImages({ layout, log })
-  const containers = createContainerHost({ layout, clock, log })
+  const containers = createContainerHost({
+    layout,
+    clock,
+    log,
+    resolver: network.resolver,
+    // Pods learn no address of the machine; what stands in for it is where their resolver answers.
+    hostIP: network.resolver,
+  })
   await Promise.all([network.ensureNode(), images.start(), daemon('images', 'images.ts', users.images)])
   await daemon('dns', 'dns.ts', users.dns, { netns: paths.routerNetns(layout) })
   const runtimes = await containers.runtimes()

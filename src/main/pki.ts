@@ -15,21 +15,12 @@ import {
   parseAndSignCsr,
   renderPrivateKey,
 } from '../identity/index.ts'
+import { PKI_FILES } from './pki-files.ts'
 import { serverUrl } from './server-url.ts'
 
 const RENEW_BEFORE_MS = 30 * 24 * 3600 * 1000
 const OPERATOR_TTL_SECONDS = 365 * 24 * 3600
 export const OPERATORS_GROUP = 'bulkhead:operators'
-
-/** Files below `pki/`; each key is readable by the one user who needs it. */
-export const PKI_FILES = {
-  clientCa: 'client-ca.pem',
-  clientCaKey: 'client-ca.key',
-  serverCa: 'server-ca.pem',
-  serverCaKey: 'server-ca.key',
-  gateway: 'gateway.pem',
-  gatewayKey: 'gateway.key',
-} as const
 
 /**
  * The authorities, the gateway's certificate and the operator's kubeconfig: made at the first start, renewed at a start

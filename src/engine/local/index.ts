@@ -20,3 +20,4 @@ export {
 export { parsePlacementRequest, type PlacementRequest, Placements } from './host/placements.ts'
 export { createPodNetwork, type PodNetworkOptions } from './host/net/pod-network.ts'
 export { createResolver, type Resolver, type ResolverOptions } from './dns/index.ts'
+export { createContainerHost } from './host/container-host.ts'

@@ -1,0 +1,35 @@
+import { parseLayout } from '../api/index.ts'
+import { runCli } from '../cli/index.ts'
+import { demo } from './demo.ts'
+import { down, type MachineContext, reset, status, up } from './machine.ts'
+import { runVerify } from './verify.ts'
+
+const VERSION = '0.1.0'
+
+const print = (text: string) => void process.stdout.write(`${text}\n`)
+const printError = (text: string) => void process.stderr.write(`${text}\n`)
+
+function contextOf(): MachineContext {
+  return { layout: parseLayout(process.env), print, progress: (text) => printError(`  … ${text}`) }
+}
+
+try {
+  const context = contextOf()
+  process.exitCode = await runCli(process.argv.slice(2), {
+    layout: context.layout,
+    machine: {
+      up: () => up(context),
+      down: () => down(context),
+      reset: () => reset(context),
+      status: () => status(context),
+      demo: (options) => demo(context, options),
+      verify: (options) => runVerify(context, options),
+    },
+    print,
+    printError,
+    version: VERSION,
+  })
+} catch (error) {
+  printError(`bulkhead: ${error instanceof Error ? error.message : String(error)}`)
+  process.exitCode = 2
+}

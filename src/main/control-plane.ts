@@ -1,0 +1,158 @@
+import { createServer, type IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import {
+  type KindRegistry,
+  type KubeObject,
+  type Layout,
+  PLATFORM_TENANT,
+  paths,
+  type TenantName,
+  type UserInfo,
+} from '../api/index.ts'
+import { type ApiServer, type ApiServerOptions, createApiServer } from '../apiserver/index.ts'
+import {
+  createTokenKey,
+  IdentityRefused,
+  parseRequestIdentity,
+  type TokenKey,
+  TokenIssuer,
+} from '../identity/index.ts'
+import { RbacAuthorizer } from '../policy/index.ts'
+import { type Clock, KiB, listenUnix, type Logger, peerCredentials, SECOND_MS } from '../stdx/index.ts'
+import { openStore, type Store, type StoreKey } from '../store/index.ts'
+
+/** Not under any resource, so no request can name it. */
+const TOKEN_KEYS: StoreKey = 'bulkhead-internal//token-keys'
+
+const REQUEST_HEAD_BYTES_MAX = 64 * KiB
+const REQUEST_HEAD_TIMEOUT_MS = 30 * SECOND_MS
+const CONNECTIONS_MAX = 2_000
+
+export type ControlPlane = {
+  store: Store
+  server: ApiServer
+  tokenIssuer: TokenIssuer
+  close(): Promise<void>
+}
+
+export type ControlPlaneOptions = {
+  layout: Layout
+  tenant: TenantName
+  path: string
+  dataKey: Uint8Array
+  registry: KindRegistry
+  gatewayUid: number
+  clock: Clock
+  log: Logger
+} & Pick<ApiServerOptions, 'engine' | 'streams' | 'subresources' | 'limits' | 'adminGroup' | 'serverAddress'>
+
+/** Opens one tenant's store and answers its API on the socket that only the gateway may connect to. */
+export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
+  const { layout, tenant, path, dataKey, registry, gatewayUid, clock, log, ...apiOptions } = options
+  const store = await openStore({ path, tenant, dataKey, clock, log })
+  const tokenIssuer = await TokenIssuer.open({ tenant, keys: await tokenKeys(store) })
+  const server = createApiServer({
+    ...apiOptions,
+    tenant,
+    registry,
+    store,
+    authorizer: new RbacAuthorizer(),
+    clock,
+    log,
+    ...(tenant === PLATFORM_TENANT ? {} : { tokenIssuer }),
+    version: {
+      kubernetes: '1.36',
+      gitVersion: 'v1.36.0+bulkhead',
+      gitCommit: '',
+      buildDate: '2026-11-01T00:00:00Z',
+    },
+  })
+  await server.bootstrap()
+  const http = await listen({ tenant, socketPath: paths.apiSocket(layout, tenant), server, gatewayUid, log })
+  return {
+    store,
+    server,
+    tokenIssuer,
+    async close() {
+      http.close()
+      await server.close()
+      http.closeAllConnections()
+      await store[Symbol.asyncDispose]()
+    },
+  }
+}
+
+async function tokenKeys(store: Store): Promise<TokenKey[]> {
+  const known = store.get(TOKEN_KEYS)
+  if (known) return (known.object as unknown as { keys: TokenKey[] }).keys // only this function writes it
+  const keys = [await createTokenKey()]
+  const object = {
+    apiVersion: 'internal',
+    kind: 'TokenKeys',
+    metadata: { name: 'token-keys' },
+    keys,
+  } as unknown as KubeObject
+  await store.put(TOKEN_KEYS, object, 0)
+  return keys
+}
+
+async function listen({
+  tenant,
+  socketPath,
+  server,
+  gatewayUid,
+  log,
+}: {
+  tenant: TenantName
+  socketPath: string
+  server: ApiServer
+  gatewayUid: number
+  log: Logger
+}) {
+  const http = createServer({
+    maxHeaderSize: REQUEST_HEAD_BYTES_MAX,
+    headersTimeout: REQUEST_HEAD_TIMEOUT_MS,
+    // Watches and logs last; the gateway's limits bound them.
+    requestTimeout: 0,
+  })
+  http.maxConnections = CONNECTIONS_MAX
+  http.prependListener('connection', (socket) => {
+    if (peerCredentials(socket).uid !== gatewayUid) socket.destroy()
+  })
+  const userOf = (request: IncomingMessage): UserInfo | undefined => {
+    try {
+      return parseRequestIdentity(request, tenant)
+    } catch (error) {
+      if (!(error instanceof IdentityRefused)) throw error
+      log.warn('an identity was refused', { tenant, error: error.message })
+      return undefined
+    }
+  }
+  http.on('request', (request, response) => {
+    const user = userOf(request)
+    if (user) return void server.handle(request, response, user)
+    response.writeHead(401, { 'content-type': 'application/json' })
+    response.end(UNAUTHORIZED)
+  })
+  http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    const user = userOf(request)
+    if (user) return void server.handleUpgrade(request, socket, head, user)
+    socket.end(
+      `HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: ${UNAUTHORIZED.length}\r\nconnection: close\r\n\r\n${UNAUTHORIZED}`,
+    )
+  })
+  http.on('clientError', (_error, socket) => socket.destroy())
+  // The directory gives its group, the gateway's, to the socket.
+  await listenUnix(http, { path: socketPath, mode: 0o660 })
+  return http
+}
+
+const UNAUTHORIZED = JSON.stringify({
+  kind: 'Status',
+  apiVersion: 'v1',
+  metadata: {},
+  status: 'Failure',
+  message: 'Unauthorized',
+  reason: 'Unauthorized',
+  code: 401,
+})

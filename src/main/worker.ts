@@ -1,0 +1,107 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { paths, PLATFORM_TENANT, serviceAccountKind, type TenantName, tenantRegistry } from '../api/index.ts'
+import { type IssueToken, startTenantControllers } from '../controllers/index.ts'
+import { RemoteEngine } from '../jail/index.ts'
+import { GiB, systemClock } from '../stdx/index.ts'
+import { type ControlPlaneHost, type HostRequest, serveControl } from './control-channel.ts'
+import { type ControlPlane, startControlPlane } from './control-plane.ts'
+import { requiredEnvironment, runProgram } from './environment.ts'
+import { PKI_FILES } from './pki-files.ts'
+
+const [name = ''] = process.argv.slice(2)
+
+/** What a container without a limit is told by the downward API. */
+const EPHEMERAL_STORAGE_BYTES = 10 * GiB
+
+/** Signs tokens for pods; the account is looked up, so that a token dies with the very account it was made for. */
+function tokensOf({ server, tokenIssuer }: ControlPlane): IssueToken {
+  const client = server.client('token-controller')
+  return async ({ namespace, serviceAccount, pod, audience, expirationSeconds }) => {
+    const account = await client.get(serviceAccountKind, { namespace, name: serviceAccount })
+    return tokenIssuer.issue({
+      account: {
+        namespace,
+        name: serviceAccount,
+        uid: account.metadata.uid,
+        boundTo: { kind: 'Pod', ...pod },
+      },
+      ...(audience === undefined ? {} : { audiences: [audience] }),
+      ttlSeconds: expirationSeconds,
+      nowMs: systemClock.nowMs(),
+    })
+  }
+}
+
+/**
+ * Hosts control planes: those of all trusted tenants, or that of one untrusted tenant under a user of its own. Knows a
+ * tenant only once the node agent has handed over its data key.
+ */
+runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
+  const clock = systemClock
+  const gatewayUid = Number(requiredEnvironment('GATEWAY_UID'))
+  const serverCa = readFileSync(join(paths.pki(layout), PKI_FILES.serverCa), 'utf8')
+  const running = new Map<TenantName, { close(): Promise<void> }>()
+
+  const start = async ({ tenant, dataKey, isolationClass }: HostRequest) => {
+    const engine = new RemoteEngine({ socketPath: paths.nodeTenantSocket(layout, tenant) })
+    const plane = await startControlPlane({
+      layout,
+      tenant,
+      path: paths.partition(layout, tenant),
+      dataKey,
+      registry: tenantRegistry,
+      gatewayUid,
+      clock,
+      log,
+      engine,
+    })
+    const { allocatable } = await engine.node()
+    const controllers = startTenantControllers({
+      client: plane.server.client('controllers'),
+      engine,
+      tenant,
+      clock,
+      log: log.with({ tenant }),
+      options: {
+        caPem: serverCa,
+        runtime: isolationClass === 'sandboxed' || isolationClass === 'dedicated' ? 'gvisor' : 'runc',
+        node: {
+          cpuMillis: allocatable.cpuMillis,
+          memoryBytes: allocatable.memoryBytes,
+          ephemeralStorageBytes: EPHEMERAL_STORAGE_BYTES,
+        },
+        issueToken: tokensOf(plane),
+      },
+    })
+    log.info('tenant hosted', { tenant })
+    return {
+      async close() {
+        await controllers.stop()
+        await plane.close()
+        engine.close()
+      },
+    }
+  }
+
+  const hosts: ControlPlaneHost = {
+    async host(request) {
+      if (request.tenant === PLATFORM_TENANT) throw new Error('A worker does not host the platform')
+      if (!running.has(request.tenant)) running.set(request.tenant, await start(request))
+    },
+    async unhost(tenant) {
+      const plane = running.get(tenant)
+      running.delete(tenant)
+      await plane?.close()
+      log.info('tenant no longer hosted', { tenant })
+    },
+  }
+  const control = await serveControl(paths.workerControlSocket(layout, name), hosts, log)
+  return {
+    async stop() {
+      control.close()
+      control.closeAllConnections()
+      await Promise.all([...running.values()].map((plane) => plane.close()))
+    },
+  }
+})
