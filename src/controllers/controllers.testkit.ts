@@ -13,9 +13,17 @@ import type {
   NodeFacts,
   TenantNetwork,
 } from '../jail/index.ts'
-import { BoundedQueue, FakeClock, silentLogger, until } from '../stdx/index.ts'
+import { BoundedQueue, type Clock, FakeClock, silentLogger, until } from '../stdx/index.ts'
 import { type Running, startTenantControllers, type TenantControllersOptions } from './index.ts'
-import { type Deployment, type Job, namespaceKind, type Pod, podKind, type PodSpec, type ReplicaSet } from './kinds.ts'
+import {
+  type Deployment,
+  type Job,
+  namespaceKind,
+  type Pod,
+  podKind,
+  type PodSpec,
+  type ReplicaSet,
+} from './kinds.ts'
 
 export const TENANT = 'red' as TenantName
 export const NOW = '2026-01-01T00:00:00Z'
@@ -85,9 +93,14 @@ export class FakeEngine implements Engine {
   /** True: a removed jail is gone at once. */
   autoremove = true
   private readonly watchers = new Set<BoundedQueue<EngineEvent>>()
+  private readonly clock: Clock
   private nextIp = 1
   private sequence = 0
   private down = false
+
+  constructor(clock: Clock) {
+    this.clock = clock
+  }
 
   async list(): Promise<JailStatus[]> {
     return [...this.jails.values()].map(({ status }) => status)
@@ -156,7 +169,11 @@ export class FakeEngine implements Engine {
     return Promise.reject(new Error('The fake engine forwards nothing'))
   }
   async node(): Promise<NodeFacts> {
-    return { allocatable: { cpuMillis: 4_000, memoryBytes: 2 ** 32, pods: 110 }, architecture: 'amd64', runtimes: {} }
+    return {
+      allocatable: { cpuMillis: 4_000, memoryBytes: 2 ** 32, pods: 110 },
+      architecture: 'amd64',
+      runtimes: {},
+    }
   }
 
   /** Makes every container of the pod run and be ready. */
@@ -186,7 +203,7 @@ export class FakeEngine implements Engine {
       exitCode,
       reason: exitCode === 0 ? 'Completed' : 'Error',
       startedAt: NOW,
-      finishedAt: NOW,
+      finishedAt: new Date(this.clock.nowMs()).toISOString(),
       containerID: `runc://${id}`,
     }
     this.change(id, (status) => ({
@@ -215,7 +232,8 @@ export class FakeEngine implements Engine {
   /** Cuts every connection and answers nothing until `comeBack`. */
   goAway(): void {
     this.down = true
-    for (const watcher of this.watchers) watcher.fail(new ApiError('ServiceUnavailable', 'The engine is away'))
+    for (const watcher of this.watchers)
+      watcher.fail(new ApiError('ServiceUnavailable', 'The engine is away'))
   }
 
   comeBack(): void {
@@ -248,7 +266,7 @@ function waiting(name: string, image: string): JailStatus['containers'][number] 
 export class TestControlPlane implements AsyncDisposable {
   readonly clock = new FakeClock(Date.parse(NOW))
   readonly client = new FakeApiClient({ clock: this.clock })
-  readonly engine = new FakeEngine()
+  readonly engine = new FakeEngine(this.clock)
   private running: Running | undefined
 
   static async start(options: Partial<TenantControllersOptions> = {}): Promise<TestControlPlane> {
@@ -309,7 +327,7 @@ export class TestControlPlane implements AsyncDisposable {
 
   /** Waits until nothing is written any more. */
   async settle(): Promise<void> {
-    for (let quiet = 0, before = -1; quiet < 10; ) {
+    for (let quiet = 0, before = -1; quiet < 10;) {
       await new Promise((resolve) => setImmediate(resolve))
       const now = this.client.writes.length + this.engine.ensured.length
       quiet = now === before ? quiet + 1 : 0
