@@ -1,0 +1,520 @@
+import { constants as openssl, randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { type IncomingMessage, ServerResponse } from 'node:http'
+import {
+  createSecureServer,
+  Http2ServerRequest,
+  type Http2SecureServer,
+  type ServerHttp2Session,
+} from 'node:http2'
+import type { AddressInfo, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
+import { ApiError, PLATFORM_TENANT, type TenantName, type UserInfo } from '../api/index.ts'
+import { IdentityRefused, type OutsideUser, renderIdentity } from '../identity/index.ts'
+import type { Clock, Logger } from '../stdx/index.ts'
+import { type Answer, breakOff, sendStatus, writeHead } from './answers.ts'
+import { authenticate, type Authenticated, judgeCertificate, type PeerCertificate } from './authenticate.ts'
+import { type AuditSink, auditRequest } from './events.ts'
+import { type Admission, FairShare } from './fair-share.ts'
+import { headerPairs, OWN_HEADERS, planRequestHeaders } from './headers.ts'
+import {
+  assertFair,
+  CLOSE_MS_MAX,
+  DEFAULT_GATEWAY_LIMITS,
+  type GatewayLimits,
+  HANDSHAKE_MS_MAX,
+  HEAD_BYTES_MAX,
+  HEADERS_MAX,
+  IDLE_MS_MAX,
+  KEEP_ALIVE_PROBE_MS,
+  REQUEST_MS_MAX,
+  STREAM_MS_MAX,
+  STREAMS_PER_SESSION_MAX,
+} from './limits.ts'
+import { proxyRequest, proxyUpgrade } from './proxy.ts'
+import * as refusals from './refusals.ts'
+import { isStream, parseTarget, pathProblem } from './target.ts'
+import { TokenKeys } from './token-keys.ts'
+
+export type GatewayOptions = {
+  tls: {
+    /** PEM. */
+    key: string
+    cert: string
+    /** The authority of client certificates, and of nothing else. */
+    clientCa: string
+  }
+  /** The socket of a tenant's control plane; also asked for PLATFORM_TENANT and for tenants that do not exist. */
+  socketPathOf: (tenant: TenantName) => string
+  audit: AuditSink
+  clock: Clock
+  log: Logger
+  limits?: Partial<Omit<GatewayLimits, 'tenant'>> & { tenant?: Partial<GatewayLimits['tenant']> }
+}
+
+export interface Gateway extends AsyncDisposable {
+  listen(address: string, port: number): Promise<AddressInfo>
+  /** Takes no more, lets what is running finish for a short while, then cuts it off. Safe to repeat. */
+  close(): Promise<void>
+}
+
+export function createGateway(options: GatewayOptions): Gateway {
+  return new TlsGateway(options)
+}
+
+const METHODS: readonly string[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
+/** As it is sent on → methods with which it may be asked for. */
+const UPGRADES: Readonly<Record<string, readonly string[]>> = {
+  websocket: ['GET'],
+  'SPDY/3.1': ['GET', 'POST'],
+}
+
+type Request = IncomingMessage | Http2ServerRequest
+
+/** What is known of one TLS connection; hangs on its socket, which both HTTP versions give access to. */
+type Connection = { peer: PeerCertificate; address: string; places: Map<TenantName, () => void> }
+const CONNECTION = Symbol('connection')
+type Bearer = { [CONNECTION]?: Connection }
+
+/** One request on its way through, for the audit log. */
+class Exchange {
+  readonly requestId = randomUUID()
+  readonly startedMs: number
+  readonly request: Request
+  readonly answer: Answer
+  readonly url: string
+  readonly method: string
+  readonly connection: Connection | undefined
+  user: UserInfo | undefined
+  reason: string | undefined
+
+  constructor(request: Request, answer: Answer, startedMs: number) {
+    this.request = request
+    this.answer = answer
+    this.startedMs = startedMs
+    // Both go away with the stream or socket, so they are taken now.
+    this.connection = (request.socket as unknown as Bearer)[CONNECTION]
+    this.url = request.url ?? ''
+    this.method = request.method ?? ''
+  }
+}
+
+class TlsGateway implements Gateway {
+  private readonly options: GatewayOptions
+  private readonly limits: GatewayLimits
+  private readonly server: Http2SecureServer
+  private readonly keys: TokenKeys
+  private readonly share: FairShare
+  private readonly sockets = new Set<Socket>()
+  private readonly sessions = new Set<ServerHttp2Session>()
+  private readonly connectionsOf = new Map<string, number>()
+  private closing: Promise<void> | undefined
+
+  constructor(options: GatewayOptions) {
+    this.options = options
+    const { tenant, ...rest } = options.limits ?? {}
+    this.limits = {
+      ...DEFAULT_GATEWAY_LIMITS,
+      ...rest,
+      tenant: { ...DEFAULT_GATEWAY_LIMITS.tenant, ...tenant },
+    }
+    assertFair(this.limits)
+    this.keys = new TokenKeys(options)
+    this.share = new FairShare(this.limits, options.clock)
+    this.server = this.createServer()
+  }
+
+  private createServer(): Http2SecureServer {
+    const { key, cert, clientCa } = this.options.tls
+    const server = createSecureServer({
+      key,
+      cert,
+      ca: clientCa,
+      allowHTTP1: true,
+      minVersion: 'TLSv1.3',
+      requestCert: true,
+      // We judge the certificate ourselves, because the answer to a bad one has to be a Status.
+      rejectUnauthorized: false,
+      // No resumption: a resumed session would bring back a certificate without looking at it again.
+      secureOptions: openssl.SSL_OP_NO_TICKET | openssl.SSL_OP_NO_RENEGOTIATION,
+      handshakeTimeout: HANDSHAKE_MS_MAX,
+      maxHeaderSize: HEAD_BYTES_MAX,
+      maxHeaderListPairs: HEADERS_MAX + 4, // HTTP/2 has four more for what is the request line in HTTP/1.1
+      settings: {
+        maxConcurrentStreams: STREAMS_PER_SESSION_MAX,
+        maxHeaderListSize: HEAD_BYTES_MAX,
+        enableConnectProtocol: false,
+        enablePush: false,
+      },
+      keepAlive: true,
+      keepAliveInitialDelay: KEEP_ALIVE_PROBE_MS,
+    } as Parameters<typeof createSecureServer>[0]) // the typings do not know maxHeaderSize and keepAlive here
+    server.maxConnections = this.limits.connectionsMax
+    // These are http.Server's and count for HTTP/1.1 only.
+    const { receiveHeadMsMax, receiveMsMax } = this.limits
+    Object.assign(server, {
+      headersTimeout: receiveHeadMsMax,
+      requestTimeout: receiveMsMax,
+      connectionsCheckingInterval: receiveHeadMsMax / 2,
+      keepAliveTimeout: IDLE_MS_MAX,
+      // Otherwise headers beyond the number would silently be dropped; we count and refuse.
+      maxHeadersCount: 0,
+    })
+    server.prependListener('connection', (socket: Socket) => this.onConnection(socket))
+    server.prependListener('secureConnection', (socket: TLSSocket) => this.onSecureConnection(socket))
+    server.on('session', (session) => this.onSession(session))
+    server.on('request', (request: Request, answer: Answer) => void this.serve(request, answer))
+    server.on(
+      'checkContinue',
+      (request: Request, answer: Answer) => void this.serve(request, answer, { expects: true }),
+    )
+    server.on(
+      'upgrade',
+      (request: IncomingMessage, socket: Duplex, head: Buffer) =>
+        void this.serveUpgrade(request, socket, head),
+    )
+    server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
+      this.onClientError(error, socket),
+    )
+    server.on('tlsClientError', (error) => this.options.log.debug('TLS handshake failed', { error }))
+    server.on('sessionError', (error) => this.options.log.debug('HTTP/2 session failed', { error }))
+    return server
+  }
+
+  async listen(address: string, port: number): Promise<AddressInfo> {
+    this.server.listen(port, address)
+    await once(this.server, 'listening')
+    return this.server.address() as AddressInfo // it listens on TCP
+  }
+
+  close(): Promise<void> {
+    return (this.closing ??= this.shutDown())
+  }
+
+  private async shutDown(): Promise<void> {
+    const closed = once(this.server, 'close')
+    this.server.close()
+    for (const session of this.sessions) session.close()
+    const cancel = this.options.clock.after(CLOSE_MS_MAX, () => this.cutOff())
+    await closed
+    cancel()
+  }
+
+  private cutOff(): void {
+    for (const session of this.sessions) session.destroy()
+    for (const socket of this.sockets) socket.destroy()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = this.close()
+    this.cutOff()
+    await closed
+  }
+
+  private onConnection(socket: Socket): void {
+    const address = socket.remoteAddress ?? ''
+    const open = this.connectionsOf.get(address) ?? 0
+    if (open >= this.limits.connectionsPerAddressMax) return void socket.destroy()
+    this.connectionsOf.set(address, open + 1)
+    this.sockets.add(socket)
+    socket.once('close', () => {
+      this.sockets.delete(socket)
+      const left = (this.connectionsOf.get(address) ?? 1) - 1
+      if (left > 0) this.connectionsOf.set(address, left)
+      else this.connectionsOf.delete(address)
+    })
+  }
+
+  private onSecureConnection(socket: TLSSocket): void {
+    const places = new Map<TenantName, () => void>()
+    const connection: Connection = {
+      peer: judgeCertificate(socket),
+      address: socket.remoteAddress ?? '',
+      places,
+    }
+    ;(socket as Bearer)[CONNECTION] = connection
+    socket.once('close', () => {
+      for (const release of places.values()) release()
+    })
+  }
+
+  private onSession(session: ServerHttp2Session): void {
+    let open = 0
+    this.sessions.add(session)
+    session.once('close', () => this.sessions.delete(session))
+    session.on('stream', (stream) => {
+      open++
+      stream.once('close', () => open--)
+    })
+    session.setTimeout(IDLE_MS_MAX, () => {
+      if (open === 0) session.close()
+    })
+  }
+
+  /** Bytes that are not HTTP, or too much of it. There is no request yet, so there is nothing to record but the fact. */
+  private onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
+    this.options.log.debug('request cannot be parsed', { error })
+    const { bytesWritten = 1 } = socket as { bytesWritten?: number }
+    if (error.code === 'ECONNRESET' || !socket.writable || bytesWritten > 0) return void socket.destroy()
+    const refusal =
+      error.code === 'HPE_HEADER_OVERFLOW'
+        ? refusals.headersTooLarge
+        : refusals.badPath('The request is not HTTP/1.1')
+    const body = JSON.stringify(refusal.toStatus())
+    const head = `HTTP/1.1 ${refusal.code} Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\n`
+    socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+  }
+
+  private async serve(request: Request, answer: Answer, { expects = false } = {}): Promise<void> {
+    const exchange = new Exchange(request, answer, this.options.clock.nowMs())
+    if (parseTarget(exchange.url).kind === 'health') return this.answerHealth(answer)
+    const held: (() => void)[] = []
+    answer.once('close', () => {
+      for (const release of held) release()
+      this.audit(exchange, 'ResponseComplete', answer.headersSent ? answer.statusCode : 0)
+    })
+    try {
+      const { identity, target, hasBody, body } = await this.admit(exchange, held)
+      if (expects) answer.writeContinue()
+      const stream = isStream(target.rest)
+      const { requestId, method } = exchange
+      await proxyRequest(request, answer, {
+        socketPath: this.options.socketPathOf(target.tenant),
+        method,
+        path: target.rest,
+        headers: planRequestHeaders({
+          rawHeaders: request.rawHeaders,
+          identity: renderIdentity(identity.user),
+          requestId,
+          body,
+        }),
+        requestId,
+        clock: this.options.clock,
+        lastsMsMax: this.lastsMsMax(identity, stream),
+        hasBody,
+        bodyBytesMax: this.limits.bodyBytesMax,
+        receiveMsMax: this.limits.receiveMsMax,
+        onStart: () => {
+          if (stream) this.audit(exchange, 'ResponseStarted', answer.statusCode)
+        },
+        onRefusal: (error, cause) => this.note(exchange, error, cause),
+      })
+    } catch (error) {
+      this.refuse(exchange, error)
+    }
+  }
+
+  private async serveUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    // Node has let go of the socket: without a listener, an error on it would end the process.
+    socket.on('error', (error) => this.options.log.debug('upgraded connection failed', { error }))
+    const answer = new ServerResponse(request)
+    answer.shouldKeepAlive = false
+    answer.assignSocket(socket as Socket) // a TLSSocket
+    answer.once('finish', () => {
+      answer.detachSocket(socket as Socket)
+      socket.end(() => socket.destroy())
+    })
+    const exchange = new Exchange(request, answer, this.options.clock.nowMs())
+    const held: (() => void)[] = []
+    let code = 0
+    socket.once('close', () => {
+      for (const release of held) release()
+      this.audit(exchange, 'ResponseComplete', code || (answer.headersSent ? answer.statusCode : 0))
+    })
+    try {
+      const upgrade = parseUpgrade(request)
+      const { identity, target } = await this.admit(exchange, held, { upgrade })
+      if (upgrade === undefined) throw refusals.upgradeNotAllowed
+      const { requestId, method } = exchange
+      const { rawHeaders } = request
+      await proxyUpgrade(
+        { socket, head, answer },
+        {
+          socketPath: this.options.socketPathOf(target.tenant),
+          method,
+          path: target.rest,
+          headers: planRequestHeaders({
+            rawHeaders,
+            identity: renderIdentity(identity.user),
+            requestId,
+            body: { kind: 'none' },
+            upgrade,
+          }),
+          requestId,
+          clock: this.options.clock,
+          lastsMsMax: this.lastsMsMax(identity, true),
+          upgrade,
+          onStart: (started) => {
+            code = started
+            this.audit(exchange, 'ResponseStarted', started)
+          },
+          onRefusal: (error, cause) => this.note(exchange, error, cause),
+        },
+      )
+    } catch (error) {
+      this.refuse(exchange, error)
+    }
+  }
+
+  /** Everything that has to be true before a control plane hears of a request, in this order. Throws an ApiError. */
+  private async admit(exchange: Exchange, held: (() => void)[], upgraded?: { upgrade: string | undefined }) {
+    const { connection, request, url, method } = exchange
+    if (!connection) throw refusals.closing
+    const { rawHeaders } = request
+    const headBytes = rawHeaders.reduce((sum, text) => sum + text.length + 2, url.length)
+    if (rawHeaders.length > 2 * (HEADERS_MAX + 4) || headBytes > 2 * HEAD_BYTES_MAX)
+      throw refusals.headersTooLarge
+    if (this.closing) throw refusals.closing
+
+    const identity = await this.identify(connection, rawHeaders)
+    exchange.user = identity.user
+    const target = parseTarget(url)
+    if (target.kind !== 'controlPlane' || target.tenant !== homeOf(identity.user)) throw refusals.noAccess
+
+    const pairs = headerPairs(rawHeaders)
+    if (pairs.some(([name]) => name.startsWith('impersonate-'))) throw refusals.impersonation
+    if (!METHODS.includes(method)) throw refusals.methodNotAllowed
+    const problem = pathProblem(target.rest)
+    if (problem !== undefined) throw refusals.badPath(problem)
+    const body = parseBody(request, pairs)
+    if (body.kind === 'length' && body.bytes > this.limits.bodyBytesMax)
+      throw refusals.bodyTooLarge(this.limits.bodyBytesMax)
+    if (upgraded && (upgraded.upgrade === undefined || hasBody(body))) throw refusals.upgradeNotAllowed
+
+    if (!this.options.audit.ready) throw refusals.auditUnavailable
+    this.occupy(connection, target.tenant)
+    held.push(
+      accept(
+        this.share.admitRequest(target.tenant, upgraded || isStream(target.rest) ? 'streams' : 'requests'),
+      ),
+    )
+    return { identity, target, body, hasBody: hasBody(body) }
+  }
+
+  private async identify(connection: Connection, rawHeaders: readonly string[]): Promise<Authenticated> {
+    try {
+      return await authenticate({
+        peer: connection.peer,
+        rawHeaders,
+        keys: this.keys,
+        clock: this.options.clock,
+      })
+    } catch (cause) {
+      if (cause instanceof IdentityRefused)
+        throw new ApiError('Unauthorized', refusals.unauthorized.message, { cause })
+      throw cause
+    }
+  }
+
+  /** A connection counts for each tenant that was let in on it. */
+  private occupy(connection: Connection, tenant: TenantName): void {
+    if (!connection.places.has(tenant))
+      connection.places.set(tenant, accept(this.share.admitConnection(tenant)))
+  }
+
+  private lastsMsMax({ expiresAtMs }: Authenticated, stream: boolean): number {
+    if (!stream) return REQUEST_MS_MAX
+    return Math.max(0, Math.min(STREAM_MS_MAX, expiresAtMs - this.options.clock.nowMs()))
+  }
+
+  private refuse(exchange: Exchange, error: unknown): void {
+    const { answer, request, requestId } = exchange
+    const refusal =
+      error instanceof ApiError
+        ? error
+        : new ApiError('InternalError', 'Internal error occurred', { cause: error })
+    if (refusal.reason === 'InternalError') this.options.log.error('request failed', { requestId, error })
+    this.note(exchange, refusal, refusal.cause)
+    if (answer.headersSent) return breakOff(answer)
+    // Whether somebody may know of something is answered in the same bytes each time, so without a request's id.
+    const constant = refusal.reason === 'Unauthorized' || refusal === refusals.noAccess
+    const close = hasBody(parseBodyOrNone(request)) || refusal === refusals.doubledLength
+    sendStatus(answer, refusal, { ...(constant ? {} : { requestId }), close })
+  }
+
+  private note(exchange: Exchange, refusal: ApiError, cause: unknown): void {
+    exchange.reason = cause instanceof Error ? cause.message : refusal.message
+  }
+
+  private audit(exchange: Exchange, stage: 'ResponseStarted' | 'ResponseComplete', code: number): void {
+    const { requestId, startedMs, user, method, url, connection, request, reason } = exchange
+    auditRequest(this.options.audit, {
+      stage,
+      requestId,
+      startedMs,
+      nowMs: this.options.clock.nowMs(),
+      user,
+      method,
+      url,
+      code,
+      sourceAddress: connection?.address ?? '',
+      protocol: request instanceof Http2ServerRequest ? 'HTTP/2' : 'HTTP/1.1',
+      reason,
+    })
+  }
+
+  private answerHealth(answer: Answer): void {
+    const ready = !this.closing && this.options.audit.ready
+    writeHead(answer, ready ? 200 : 503, {
+      'content-type': 'text/plain',
+      'cache-control': 'no-store',
+      ...OWN_HEADERS,
+    })
+    answer.end(ready ? 'ok' : 'not ready')
+  }
+}
+
+/** The one control plane in which somebody is anybody. */
+function homeOf(user: OutsideUser): TenantName {
+  return user.kind === 'operator' ? PLATFORM_TENANT : user.tenant
+}
+
+function accept(admission: Admission): () => void {
+  if ('refused' in admission) throw admission.refused
+  return admission.release
+}
+
+function parseUpgrade(request: IncomingMessage): string | undefined {
+  const asked = request.headers.upgrade?.toLowerCase()
+  const upgrade = Object.keys(UPGRADES).find((name) => name.toLowerCase() === asked)
+  return upgrade !== undefined && UPGRADES[upgrade]?.includes(request.method ?? '') ? upgrade : undefined
+}
+
+type Body = { kind: 'none' } | { kind: 'length'; bytes: number } | { kind: 'chunked' }
+
+function hasBody(body: Body): boolean {
+  return body.kind === 'chunked' || (body.kind === 'length' && body.bytes > 0)
+}
+
+/**
+ * How long the body is, said once and in one way. The parsers refuse contradictions already; two of them in a row
+ * (a proxy before us, say) could read one differently, so nothing ambiguous gets this far.
+ */
+function parseBody(request: Request, pairs = headerPairs(request.rawHeaders)): Body {
+  const lengths = pairs.filter(([name]) => name === 'content-length')
+  const encodings = pairs.filter(([name]) => name === 'transfer-encoding')
+  const [length] = lengths
+  const [encoding] = encodings
+  if (lengths.length + encodings.length > 1) throw refusals.doubledLength
+  if (encoding) {
+    if (request instanceof Http2ServerRequest || encoding[1].toLowerCase() !== 'chunked')
+      throw refusals.doubledLength
+    return { kind: 'chunked' }
+  }
+  if (length) {
+    if (!/^\d{1,15}$/.test(length[1])) throw refusals.doubledLength
+    return { kind: 'length', bytes: Number(length[1]) }
+  }
+  return request instanceof Http2ServerRequest && !request.stream.endAfterHeaders
+    ? { kind: 'chunked' }
+    : { kind: 'none' }
+}
+
+function parseBodyOrNone(request: Request): Body {
+  try {
+    return parseBody(request)
+  } catch {
+    return { kind: 'chunked' }
+  }
+}

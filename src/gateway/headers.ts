@@ -1,0 +1,124 @@
+import { IDENTITY_HEADER } from '../identity/index.ts'
+
+/**
+ * What a control plane gets to see of a client's headers. Everything else stays here: credentials, whatever speaks
+ * of one connection, and every header in which a proxy states who somebody is.
+ */
+const REQUEST_HEADERS: readonly string[] = [
+  'accept',
+  'accept-encoding',
+  'cache-control',
+  'content-encoding',
+  'content-type',
+  'if-match',
+  'if-modified-since',
+  'if-none-match',
+  'kubectl-command',
+  'kubectl-session',
+  'traceparent',
+  'user-agent',
+]
+const UPGRADE_REQUEST_HEADERS: readonly string[] = [
+  'origin',
+  'sec-websocket-key',
+  'sec-websocket-protocol',
+  'sec-websocket-version',
+  'x-stream-protocol-version',
+]
+
+/**
+ * What a client gets to see of a control plane's headers. All tenants are one origin to a browser, so a broken
+ * control plane must not set cookies or policies for the others.
+ */
+const RESPONSE_HEADERS: readonly string[] = [
+  'cache-control',
+  'content-encoding',
+  'content-type',
+  'etag',
+  'last-modified',
+  'retry-after',
+  'vary',
+  'warning',
+  'x-kubernetes-pf-flowschema-uid',
+  'x-kubernetes-pf-prioritylevel-uid',
+]
+const UPGRADE_RESPONSE_HEADERS: readonly string[] = [
+  'sec-websocket-accept',
+  'sec-websocket-protocol',
+  'x-stream-protocol-version',
+]
+
+export const REQUEST_ID_HEADER = 'x-bulkhead-request-id'
+
+export type HeaderMap = Record<string, string | string[]>
+
+/** Name in lower case and value, in the order in which they came. */
+export function headerPairs(rawHeaders: readonly string[]): [name: string, value: string][] {
+  const pairs: [string, string][] = []
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2)
+    pairs.push([rawHeaders[i]!.toLowerCase(), rawHeaders[i + 1]!]) // i + 1 < length
+  return pairs
+}
+
+/** Requires: values without line ends, which Node's parsers guarantee and which its writer checks again. */
+export function planRequestHeaders({
+  rawHeaders,
+  identity,
+  requestId,
+  body,
+  upgrade,
+}: {
+  rawHeaders: readonly string[]
+  /** As `renderIdentity` writes it. */
+  identity: string
+  requestId: string
+  /** How the body is delimited on the way to the control plane; decided by us, never copied. */
+  body: { kind: 'none' } | { kind: 'length'; bytes: number } | { kind: 'chunked' }
+  upgrade?: string
+}): HeaderMap {
+  const allowed = upgrade === undefined ? REQUEST_HEADERS : [...REQUEST_HEADERS, ...UPGRADE_REQUEST_HEADERS]
+  const headers = pick(rawHeaders, allowed)
+  headers['host'] = 'localhost'
+  headers['connection'] = upgrade === undefined ? 'close' : 'Upgrade'
+  if (upgrade !== undefined) headers['upgrade'] = upgrade
+  if (body.kind === 'length') headers['content-length'] = String(body.bytes)
+  if (body.kind === 'chunked') headers['transfer-encoding'] = 'chunked'
+  headers[REQUEST_ID_HEADER] = requestId
+  headers[IDENTITY_HEADER] = identity
+  return headers
+}
+
+export function planResponseHeaders(
+  rawHeaders: readonly string[],
+  {
+    requestId,
+    contentLength,
+    upgrade,
+  }: { requestId: string; contentLength?: string | undefined; upgrade?: string },
+): HeaderMap {
+  const allowed = upgrade === undefined ? RESPONSE_HEADERS : UPGRADE_RESPONSE_HEADERS
+  const headers = pick(rawHeaders, allowed)
+  if (contentLength !== undefined && /^\d{1,15}$/.test(contentLength))
+    headers['content-length'] = contentLength
+  return { ...headers, ...OWN_HEADERS, 'audit-id': requestId }
+}
+
+/** Whatever a tenant's control plane answers, a browser must neither run it nor take it for something else. */
+export const OWN_HEADERS: Readonly<Record<string, string>> = {
+  'content-security-policy': "default-src 'none'; sandbox",
+  'x-content-type-options': 'nosniff',
+}
+
+function pick(rawHeaders: readonly string[], allowed: readonly string[]): HeaderMap {
+  const pairs = headerPairs(rawHeaders)
+  const connection = pairs
+    .filter(([name]) => name === 'connection')
+    .flatMap(([, value]) => value.split(',').map((option) => option.trim().toLowerCase()))
+  const headers: HeaderMap = {}
+  for (const [name, value] of pairs) {
+    if (!allowed.includes(name) || connection.includes(name)) continue
+    const before = headers[name]
+    headers[name] = before === undefined ? value : [before, value].flat()
+  }
+  return headers
+}

@@ -1,0 +1,227 @@
+import { type ClientRequest, type IncomingMessage, request as httpRequest, ServerResponse } from 'node:http'
+import type { Http2ServerRequest } from 'node:http2'
+import type { Duplex } from 'node:stream'
+import type { Clock } from '../stdx/index.ts'
+import type { ApiError } from '../api/index.ts'
+import { type Answer, breakOff, sendStatus, writeChunk, writeHead } from './answers.ts'
+import { type HeaderMap, headerPairs, planResponseHeaders } from './headers.ts'
+import { ANSWER_MS_MAX, UPSTREAM_HEAD_BYTES_MAX } from './limits.ts'
+import { bodyTooLarge, controlPlaneTooSlow, controlPlaneUnavailable } from './refusals.ts'
+
+/** A request that may pass, and where it goes. */
+export type Passage = {
+  socketPath: string
+  method: string
+  path: string
+  headers: HeaderMap
+  requestId: string
+  clock: Clock
+  /** When it has to be over, in milliseconds from now. */
+  lastsMsMax: number
+}
+
+/**
+ * Every request gets a connection of its own to the control plane. On a unix socket that costs little, and no
+ * mistake about where a request or an answer ends can reach the next one.
+ */
+function connect({ socketPath, method, path, headers }: Passage): ClientRequest {
+  const upstream = httpRequest({
+    socketPath,
+    method,
+    path,
+    headers,
+    agent: false,
+    setHost: false,
+    maxHeaderSize: UPSTREAM_HEAD_BYTES_MAX,
+  })
+  // Every header in an answer counts; those that pass are chosen by us.
+  upstream.maxHeadersCount = 0
+  return upstream
+}
+
+/**
+ * Passes a request on and its answer back, both as they come and no faster than the other side takes them. Resolves
+ * when the answer is over, whoever ended it.
+ */
+export function proxyRequest(
+  request: IncomingMessage | Http2ServerRequest,
+  answer: Answer,
+  passage: Passage & {
+    hasBody: boolean
+    bodyBytesMax: number
+    receiveMsMax: number
+    /** The answer's first byte is on its way to the client. */
+    onStart: () => void
+    onRefusal: (error: ApiError, cause?: unknown) => void
+  },
+): Promise<void> {
+  const { clock, requestId, hasBody, bodyBytesMax, receiveMsMax, lastsMsMax, onStart, onRefusal } = passage
+  const over = Promise.withResolvers<void>()
+  let upstream: ClientRequest
+  const cancels: (() => void)[] = []
+  const refuse = (error: ApiError, cause?: unknown) => {
+    onRefusal(error, cause)
+    upstream?.destroy()
+    if (answer.headersSent) breakOff(answer)
+    else sendStatus(answer, error, { requestId, close: hasBody })
+  }
+  answer.once('close', () => {
+    for (const cancel of cancels) cancel()
+    upstream?.destroy()
+    over.resolve()
+  })
+  try {
+    upstream = connect(passage)
+  } catch (error) {
+    // Node refuses to write a header that its parser let in.
+    refuse(controlPlaneUnavailable, error)
+    return over.promise
+  }
+  const cancelAnswer = clock.after(ANSWER_MS_MAX, () => refuse(controlPlaneTooSlow))
+  cancels.push(cancelAnswer)
+  cancels.push(
+    clock.after(lastsMsMax, () => {
+      upstream.destroy()
+      if (answer.headersSent) answer.end()
+      else refuse(controlPlaneTooSlow)
+    }),
+  )
+  upstream.on('error', (error) => {
+    if (!answer.writableEnded) refuse(controlPlaneUnavailable, error)
+  })
+  upstream.on('response', (from: IncomingMessage) => {
+    cancelAnswer()
+    if (answer.headersSent || answer.writableEnded) return void from.destroy()
+    pass(from, answer, requestId)
+    onStart()
+  })
+  if (hasBody) {
+    cancels.push(clock.after(receiveMsMax, () => !request.readableEnded && refuse(controlPlaneTooSlow)))
+    upload(request, upstream, bodyBytesMax, () => refuse(bodyTooLarge(bodyBytesMax)))
+  } else upstream.end()
+  return over.promise
+}
+
+function upload(
+  request: IncomingMessage | Http2ServerRequest,
+  upstream: ClientRequest,
+  bytesMax: number,
+  onTooLarge: () => void,
+): void {
+  let bytes = 0
+  request.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    if (bytes > bytesMax) {
+      // What follows is read and thrown away until the connection is closed, which the answer announces.
+      if (bytes - chunk.length <= bytesMax) onTooLarge()
+    } else if (!upstream.destroyed && !upstream.write(chunk)) {
+      request.pause()
+    }
+  })
+  upstream.on('drain', () => request.resume())
+  // A control plane that answers before it has read everything must not block the client.
+  upstream.on('close', () => request.resume())
+  request.on('end', () => {
+    if (!upstream.destroyed) upstream.end()
+  })
+}
+
+function pass(from: IncomingMessage, answer: Answer, requestId: string): void {
+  const code = from.statusCode ?? 0
+  // 1xx never comes as a response; anything else outside is not HTTP.
+  if (code < 200 || code > 599) {
+    from.destroy()
+    return sendStatus(answer, controlPlaneUnavailable, { requestId })
+  }
+  const contentLength = headerPairs(from.rawHeaders).find(([name]) => name === 'content-length')?.[1]
+  writeHead(answer, code, planResponseHeaders(from.rawHeaders, { requestId, contentLength }))
+  // A watch that has nothing to say yet must still be known to have begun.
+  if (answer instanceof ServerResponse) answer.flushHeaders()
+  from.on('data', (chunk: Buffer) => {
+    if (!writeChunk(answer, chunk)) from.pause()
+  })
+  answer.on('drain', () => from.resume())
+  from.on('end', () => answer.end())
+  from.on('error', () => breakOff(answer))
+  from.on('close', () => {
+    if (!from.complete && !answer.writableEnded) breakOff(answer)
+  })
+}
+
+/**
+ * Passes an upgrade on. When the control plane agrees to just this protocol, the two connections become one; if it
+ * answers anything else, that is the answer. Resolves when both are closed.
+ */
+export function proxyUpgrade(
+  { socket, head, answer }: { socket: Duplex; head: Buffer; answer: Answer },
+  passage: Passage & {
+    upgrade: string
+    onStart: (code: number) => void
+    onRefusal: (error: ApiError, cause?: unknown) => void
+  },
+): Promise<void> {
+  const { clock, requestId, upgrade, lastsMsMax, onStart, onRefusal } = passage
+  const over = Promise.withResolvers<void>()
+  let upstream: ClientRequest
+  const cancels: (() => void)[] = []
+  const refuse = (error: ApiError, cause?: unknown) => {
+    onRefusal(error, cause)
+    upstream?.destroy()
+    if (answer.headersSent) socket.destroy()
+    else sendStatus(answer, error, { requestId, close: true })
+  }
+  socket.once('close', () => {
+    for (const cancel of cancels) cancel()
+    upstream?.destroy()
+    over.resolve()
+  })
+  try {
+    upstream = connect(passage)
+  } catch (error) {
+    refuse(controlPlaneUnavailable, error)
+    return over.promise
+  }
+  const cancelAnswer = clock.after(ANSWER_MS_MAX, () => refuse(controlPlaneTooSlow))
+  cancels.push(
+    cancelAnswer,
+    clock.after(lastsMsMax, () => socket.destroy()),
+  )
+  upstream.on('error', (error) => {
+    if (!answer.writableEnded) refuse(controlPlaneUnavailable, error)
+  })
+  upstream.on('response', (from: IncomingMessage) => {
+    cancelAnswer()
+    pass(from, answer, requestId)
+  })
+  upstream.on('upgrade', (from: IncomingMessage, other: Duplex, otherHead: Buffer) => {
+    cancelAnswer()
+    if (from.headers.upgrade?.toLowerCase() !== upgrade.toLowerCase()) {
+      other.destroy()
+      return refuse(controlPlaneUnavailable, new Error('The control plane upgraded to another protocol'))
+    }
+    const lines = Object.entries({
+      connection: 'Upgrade',
+      upgrade,
+      ...planResponseHeaders(from.rawHeaders, { requestId, upgrade }),
+    }).flatMap(([name, value]) => [value].flat().map((one) => `${name}: ${one}\r\n`))
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join('')}\r\n`, 'latin1')
+    if (otherHead.length > 0) socket.write(otherHead)
+    if (head.length > 0) other.write(head)
+    join(socket, other)
+    onStart(101)
+  })
+  upstream.end()
+  return over.promise
+}
+
+/** Bytes of one become bytes of the other; when one is gone, so is the other. */
+function join(a: Duplex, b: Duplex): void {
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    from.pipe(to)
+    from.on('error', () => to.destroy())
+    from.on('close', () => to.destroy())
+  }
+}

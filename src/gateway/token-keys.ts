@@ -1,0 +1,132 @@
+import { request } from 'node:http'
+import type { TenantName } from '../api/index.ts'
+import { JWKS_PATH, TokenVerifier } from '../identity/index.ts'
+import type { Clock, Logger } from '../stdx/index.ts'
+import {
+  JWKS_BYTES_MAX,
+  JWKS_FETCH_MS_MAX,
+  JWKS_FETCHES_MAX,
+  JWKS_FRESH_MS,
+  JWKS_RETRY_MS,
+  JWKS_STALE_MS,
+  JWKS_TENANTS_MAX,
+} from './limits.ts'
+
+type Known = { verifier: TokenVerifier; fetchedAtMs: number }
+
+/** The public keys of tenants' tokens, as their control planes publish them. */
+export class TokenKeys {
+  private readonly socketPathOf: (tenant: TenantName) => string
+  private readonly clock: Clock
+  private readonly log: Logger
+  /** Least recently asked for first. Only of tenants whose control plane has answered. */
+  private readonly known = new Map<TenantName, Known>()
+  /** When a tenant was last asked, for as long as that keeps us from asking again. */
+  private readonly asked = new Map<TenantName, number>()
+  private readonly fetches = new Map<TenantName, Promise<Known | undefined>>()
+
+  constructor({
+    socketPathOf,
+    clock,
+    log,
+  }: {
+    socketPathOf: (tenant: TenantName) => string
+    clock: Clock
+    log: Logger
+  }) {
+    this.socketPathOf = socketPathOf
+    this.clock = clock
+    this.log = log
+  }
+
+  /**
+   * A verifier for the tenant's tokens, or undefined when there is none to be had. Whoever calls is nobody yet, so
+   * however often this is called, a control plane is not asked more than once in a while.
+   */
+  async verifierFor(tenant: TenantName, keyId: string): Promise<TokenVerifier | undefined> {
+    const known = this.known.get(tenant)
+    const ageMs = known ? this.clock.nowMs() - known.fetchedAtMs : Infinity
+    if (known && ageMs < JWKS_FRESH_MS && known.verifier.knows(keyId)) {
+      this.remember(tenant, known)
+      return known.verifier
+    }
+    const fetched = await this.fetchOnce(tenant)
+    if (fetched) return fetched.verifier
+    return ageMs < JWKS_STALE_MS ? known?.verifier : undefined
+  }
+
+  private fetchOnce(tenant: TenantName): Promise<Known | undefined> {
+    const running = this.fetches.get(tenant)
+    if (running) return running
+    const nowMs = this.clock.nowMs()
+    if (nowMs - (this.asked.get(tenant) ?? -Infinity) < JWKS_RETRY_MS) return Promise.resolve(undefined)
+    if (this.fetches.size >= JWKS_FETCHES_MAX) return Promise.resolve(undefined)
+    const fetch = this.fetch(tenant).finally(() => this.fetches.delete(tenant))
+    this.fetches.set(tenant, fetch)
+    return fetch
+  }
+
+  private async fetch(tenant: TenantName): Promise<Known | undefined> {
+    const nowMs = this.clock.nowMs()
+    try {
+      const verifier = await TokenVerifier.open(tenant, await fetchJwks(this.socketPathOf(tenant)))
+      const known = { verifier, fetchedAtMs: nowMs }
+      this.remember(tenant, known)
+      this.note(tenant, nowMs)
+      return known
+    } catch (error) {
+      // An invented tenant has no socket and is not worth remembering; a real one gets some rest.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.note(tenant, nowMs)
+      this.log.debug('keys of a tenant cannot be fetched', { tenant, error })
+      return undefined
+    }
+  }
+
+  private remember(tenant: TenantName, known: Known): void {
+    this.known.delete(tenant)
+    this.known.set(tenant, known)
+    dropOldest(this.known)
+  }
+
+  private note(tenant: TenantName, nowMs: number): void {
+    this.asked.delete(tenant)
+    this.asked.set(tenant, nowMs)
+    dropOldest(this.asked)
+  }
+}
+
+function dropOldest(map: Map<TenantName, unknown>): void {
+  for (const oldest of map.keys()) {
+    if (map.size <= JWKS_TENANTS_MAX) break
+    map.delete(oldest)
+  }
+}
+
+async function fetchJwks(socketPath: string): Promise<unknown> {
+  const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+  const signal = AbortSignal.timeout(JWKS_FETCH_MS_MAX)
+  const headers = { host: 'localhost', accept: 'application/jwk-set+json, application/json' }
+  const question = request({ socketPath, path: JWKS_PATH, agent: false, signal, headers }, (answer) => {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    answer.on('data', (chunk: Buffer) => {
+      bytes += chunk.length
+      if (bytes > JWKS_BYTES_MAX)
+        question.destroy(new Error(`A key set has more than ${JWKS_BYTES_MAX} bytes`))
+      else chunks.push(chunk)
+    })
+    answer.on('error', reject)
+    answer.on('end', () => {
+      if (answer.statusCode !== 200)
+        return reject(new Error(`A key set came with status ${answer.statusCode}`))
+      try {
+        resolve(JSON.parse(Buffer.concat(chunks).toString()))
+      } catch (cause) {
+        reject(new Error('A key set is not JSON', { cause }))
+      }
+    })
+  })
+  question.on('error', reject)
+  question.end()
+  return promise
+}
