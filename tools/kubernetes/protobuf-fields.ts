@@ -1,6 +1,5 @@
-// Generates src/apiserver/wire/protobuf-fields.json:
-//   node tools/kubernetes/protobuf-fields.ts PROTOBUF-FIELDS.json OPENAPI-SCHEMAS.json
-// from upstream's protobuf field numbers and OpenAPI schemas. It keeps the messages that the kinds below can hold, with
+// Generates src/apiserver/wire/protobuf-fields.json (`node tools/kubernetes/protobuf-fields.ts`) from upstream's protobuf
+// field numbers and OpenAPI schemas. It keeps the messages that the kinds below can hold, with
 // every field upstream has: a field we refuse must be decoded, or its refusal would be missing from protobuf bodies.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { assert } from '../../src/stdx/index.ts'
@@ -208,99 +207,103 @@ const SPECIAL: Readonly<Record<string, string>> = {
 
 const SCALARS: readonly string[] = ['string', 'bool', 'int32', 'int64', 'bytes']
 
-const [protobufPath, openApiPath] = process.argv.slice(2)
-assert(protobufPath && openApiPath, 'Give the paths of the protobuf fields and of the OpenAPI schemas')
-const protobuf = (
-  JSON.parse(readFileSync(protobufPath, 'utf8')) as { messages: Record<string, Record<string, ProtoField>> }
-).messages
-const openApi = (JSON.parse(readFileSync(openApiPath, 'utf8')) as { schemas: Record<string, OpenApiSchema> })
-  .schemas
+const PROTOBUF = new URL('../../src/apiserver/wire/testdata/protobuf-fields-1.36.json', import.meta.url)
+const OPENAPI = new URL('../../src/api/testdata/openapi-schemas-1.36.json', import.meta.url)
+export const TABLE: URL = new URL('../../src/apiserver/wire/protobuf-fields.json', import.meta.url)
 
-const kinds: Record<string, string> = {}
-for (const [groupVersion, { package: name, kinds: listed, unlisted = [] }] of Object.entries(KINDS)) {
-  for (const kind of listed) kinds[`${groupVersion}/${kind}List`] = `${name}.${kind}List`
-  for (const kind of [...listed, ...unlisted]) kinds[`${groupVersion}/${kind}`] = `${name}.${kind}`
-}
+/** The text of the table. */
+export function renderTable(): string {
+  const { messages: protobuf } = JSON.parse(readFileSync(PROTOBUF, 'utf8')) as {
+    messages: Record<string, Record<string, ProtoField>>
+  }
+  const { schemas: openApi } = JSON.parse(readFileSync(OPENAPI, 'utf8')) as {
+    schemas: Record<string, OpenApiSchema>
+  }
+  const kinds: Record<string, string> = {}
+  for (const [groupVersion, { package: name, kinds: listed, unlisted = [] }] of Object.entries(KINDS)) {
+    for (const kind of listed) kinds[`${groupVersion}/${kind}List`] = `${name}.${kind}List`
+    for (const kind of [...listed, ...unlisted]) kinds[`${groupVersion}/${kind}`] = `${name}.${kind}`
+  }
 
-const messages: Record<string, (readonly [number, string, string, string])[]> = {}
-const waiting = Object.values(kinds)
-const unusedPointers = new Set(
-  Object.entries(POINTERS).flatMap(([m, names]) =>
-    names
-      .split(' ')
-      .filter(Boolean)
-      .map((f) => `${m}.${f}`),
-  ),
-)
+  const messages: Record<string, (readonly [number, string, string, string])[]> = {}
+  const waiting = Object.values(kinds)
+  const unusedPointers = new Set(
+    Object.entries(POINTERS).flatMap(([m, names]) =>
+      names
+        .split(' ')
+        .filter(Boolean)
+        .map((f) => `${m}.${f}`),
+    ),
+  )
 
-function typeName(of: string, type: string): string {
-  const bare = type.replace(/^\./, '')
-  if (SCALARS.includes(bare)) return bare
-  return bare.includes('.') ? bare : `${of.slice(0, of.lastIndexOf('.'))}.${bare}`
-}
+  function typeName(of: string, type: string): string {
+    const bare = type.replace(/^\./, '')
+    if (SCALARS.includes(bare)) return bare
+    return bare.includes('.') ? bare : `${of.slice(0, of.lastIndexOf('.'))}.${bare}`
+  }
 
-function reach(type: string): string {
-  if (SCALARS.includes(type)) return type
-  const special = SPECIAL[type]
-  if (special) return special
-  waiting.push(type)
-  return type
-}
+  function reach(type: string): string {
+    if (SCALARS.includes(type)) return type
+    const special = SPECIAL[type]
+    if (special) return special
+    waiting.push(type)
+    return type
+  }
 
-for (let message = waiting.pop(); message !== undefined; message = waiting.pop()) {
-  if (messages[message]) continue
-  const fields = protobuf[message]
-  assert(fields, `There is no protobuf message "${message}"`)
-  const schema = openApi[message.replace('k8s.io.', 'io.k8s.')]
-  const short = message.split('.').slice(-3).join('.')
-  messages[message] = Object.entries(fields)
-    .map(([protoName, field]) => {
-      const name = RENAMED[protoName] ?? protoName
-      const map = /^map<string,(.+)>$/.exec(field.t)
-      const type = reach(typeName(message, map?.[1] ?? field.t))
-      const pointer = unusedPointers.delete(`${short}.${name}`)
-      const property = schema?.properties?.[name]
-      // A message without a property of its name is a struct that Go embeds: its fields are the parent's in JSON.
-      const embedded = schema !== undefined && property === undefined
-      assert(
-        !embedded || type.includes('.'),
-        `"${message}" has a field "${name}" that its OpenAPI schema does not have`,
-      )
-      const zero = property?.default === '' || property?.default === 0 || property?.default === false
-      const keepsZero = pointer || zero || (schema?.required?.includes(name) ?? false)
-      const flags = `${map ? 'm' : ''}${field.r ? 'r' : ''}${embedded ? 'e' : ''}${keepsZero ? 'z' : ''}`
-      return [field.n, name, type, flags] as const
-    })
-    .sort((a, b) => a[0] - b[0])
-}
-assert(unusedPointers.size === 0, `Nothing has the fields ${[...unusedPointers].join(', ')}`)
+  for (let message = waiting.pop(); message !== undefined; message = waiting.pop()) {
+    if (messages[message]) continue
+    const fields = protobuf[message]
+    assert(fields, `There is no protobuf message "${message}"`)
+    const schema = openApi[message.replace('k8s.io.', 'io.k8s.')]
+    const short = message.split('.').slice(-3).join('.')
+    messages[message] = Object.entries(fields)
+      .map(([protoName, field]) => {
+        const name = RENAMED[protoName] ?? protoName
+        const map = /^map<string,(.+)>$/.exec(field.t)
+        const type = reach(typeName(message, map?.[1] ?? field.t))
+        const pointer = unusedPointers.delete(`${short}.${name}`)
+        const property = schema?.properties?.[name]
+        // A message without a property of its name is a struct that Go embeds: its fields are the parent's in JSON.
+        const embedded = schema !== undefined && property === undefined
+        assert(
+          !embedded || type.includes('.'),
+          `"${message}" has a field "${name}" that its OpenAPI schema does not have`,
+        )
+        const zero = property?.default === '' || property?.default === 0 || property?.default === false
+        const keepsZero = pointer || zero || (schema?.required?.includes(name) ?? false)
+        const flags = `${map ? 'm' : ''}${field.r ? 'r' : ''}${embedded ? 'e' : ''}${keepsZero ? 'z' : ''}`
+        return [field.n, name, type, flags] as const
+      })
+      .sort((a, b) => a[0] - b[0])
+  }
+  assert(unusedPointers.size === 0, `Nothing has the fields ${[...unusedPointers].join(', ')}`)
 
-// Names are long and repeat, so each message is a number in the file.
-const names = Object.keys(messages).sort()
-const numbers = new Map(names.map((name, index) => [name, index]))
-const compact = {
-  kinds: Object.fromEntries(
-    Object.entries(kinds)
-      .sort()
-      .map(([kind, message]) => [kind, numbers.get(message)]),
-  ),
-  messages: names.map((name) => [
-    name,
-    ...(messages[name] ?? []).flatMap(([n, field, type, flags]) => [
-      n,
-      field,
-      numbers.get(type) ?? type,
-      flags,
+  // Names are long and repeat, so each message is a number in the file.
+  const names = Object.keys(messages).sort()
+  const numbers = new Map(names.map((name, index) => [name, index]))
+  const compact = {
+    kinds: Object.fromEntries(
+      Object.entries(kinds)
+        .sort()
+        .map(([kind, message]) => [kind, numbers.get(message)]),
+    ),
+    messages: names.map((name) => [
+      name,
+      ...(messages[name] ?? []).flatMap(([n, field, type, flags]) => [
+        n,
+        field,
+        numbers.get(type) ?? type,
+        flags,
+      ]),
     ]),
-  ]),
+  }
+  const lines = [
+    '{"kinds":' + JSON.stringify(compact.kinds) + ',',
+    '"messages":[',
+    compact.messages.map((message) => JSON.stringify(message)).join(',\n'),
+    ']}',
+  ]
+  return `${lines.join('\n')}\n`
 }
-const lines = [
-  '{"kinds":' + JSON.stringify(compact.kinds) + ',',
-  '"messages":[',
-  compact.messages.map((message) => JSON.stringify(message)).join(',\n'),
-  ']}',
-]
-writeFileSync(
-  new URL('../../src/apiserver/wire/protobuf-fields.json', import.meta.url),
-  lines.join('\n') + '\n',
-)
+
+if (import.meta.main) writeFileSync(TABLE, renderTable())

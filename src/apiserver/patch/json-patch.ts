@@ -1,5 +1,7 @@
 import { ApiError, type JsonValue, badRequest } from '../../api/index.ts'
 import { cloneJson, equalJson, isRecord } from '../json.ts'
+import { BODY_DEPTH_MAX } from '../wire/limits.ts'
+import { checkJson } from '../wire/strict-json.ts'
 import {
   JSON_PATCH_COPY_BYTES_MAX,
   JSON_PATCH_OPERATIONS_MAX,
@@ -30,6 +32,8 @@ export function applyJsonPatch(document: JsonValue, patch: JsonValue): JsonValue
       })
     }
   }
+  // Copies and moves can nest a document deeper than any body may be.
+  checkJson(run.document)
   return run.document
 }
 
@@ -110,7 +114,9 @@ class Run {
         const { path, from } = operation
         if (from.length < path.length && from.every((segment, at) => path[at] === segment))
           throw new DoesNotFit('a value cannot be moved into itself')
-        return this.add(path, this.remove(from))
+        const moved = this.remove(from)
+        this.spend(valuesOf(moved))
+        return this.add(path, moved)
       }
       default:
         operation satisfies never
@@ -175,6 +181,7 @@ class Run {
 
   private copy(from: readonly string[]): JsonValue {
     const source = this.get(from)
+    this.spend(valuesOf(source))
     const bytes = JSON.stringify(source).length
     this.spend(bytes)
     this.copiedBytes += bytes
@@ -195,6 +202,16 @@ class Run {
         'The JSON patch takes too much work: send the whole object instead',
       )
   }
+}
+
+/** How many values there are in `value`. Each copy can nest by another level, and reading it is recursive. */
+function valuesOf(value: JsonValue, depth = 0): number {
+  if (typeof value !== 'object' || value === null) return 1
+  if (depth >= BODY_DEPTH_MAX)
+    throw new DoesNotFit(`the document becomes deeper than ${BODY_DEPTH_MAX} levels`)
+  let values = 1
+  for (const item of Object.values(value)) values += valuesOf(item, depth + 1)
+  return values
 }
 
 function member(value: JsonValue, key: string): JsonValue | undefined {

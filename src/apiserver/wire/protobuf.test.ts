@@ -1,0 +1,243 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
+import * as fc from 'fast-check'
+import {
+  ApiError,
+  type ObjectSchema,
+  type Schema,
+  groupVersion,
+  schemaOf,
+  tenantRegistry,
+} from '../../api/index.ts'
+import { decodeProtobuf, encodeProtobuf, hasProtobuf } from './protobuf.ts'
+import table from './protobuf-fields.json' with { type: 'json' }
+
+type AnyObject = { apiVersion: string; kind: string }
+
+function roundTrip(object: AnyObject): unknown {
+  const bytes = encodeProtobuf(object)
+  assert.ok(bytes)
+  const { value, unknownFields } = decodeProtobuf(bytes)
+  assert.deepEqual(unknownFields, [])
+  return value
+}
+
+function refusal(bytes: Uint8Array): string {
+  try {
+    decodeProtobuf(bytes)
+  } catch (error) {
+    assert.ok(error instanceof ApiError, String(error))
+    assert.ok(error.code === 400 || error.code === 415, String(error.code))
+    return error.message
+  }
+  return 'accepted'
+}
+
+test('what kubectl 1.32 sends as protobuf is what it would have sent as JSON', () => {
+  const recorded = readFileSync(new URL('testdata/kubectl-1.32-bodies.jsonl', import.meta.url), 'utf8')
+  for (const line of recorded.trim().split('\n')) {
+    const { body, value } = JSON.parse(line) as { body: string; value: unknown }
+    assert.deepEqual(decodeProtobuf(Buffer.from(body, 'base64')), { value, unknownFields: [] })
+  }
+})
+
+const POD = {
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: {
+    name: 'x',
+    annotations: { 'a/b': 'ü' },
+    creationTimestamp: '2026-01-01T00:00:00Z',
+    ownerReferences: [{ apiVersion: 'v1', kind: 'K', name: 'n', uid: 'u', controller: false }],
+    managedFields: [
+      { manager: 'm', operation: 'Update', time: '2026-01-01T00:00:01Z', fieldsV1: { 'f:spec': {} } },
+    ],
+  },
+  spec: {
+    hostNetwork: true,
+    hostPID: true,
+    automountServiceAccountToken: false,
+    volumes: [
+      { name: 'root', hostPath: { path: '/', type: '' } },
+      { name: 'tmp', emptyDir: { sizeLimit: '1Gi' } },
+      { name: 'p', projected: { sources: [{ configMap: { name: 'cm', optional: false } }] } },
+    ],
+    containers: [
+      {
+        name: 'c',
+        image: 'i',
+        env: [{ name: 'E', valueFrom: { secretKeyRef: { name: 's', key: 'k' } } }],
+        ports: [{ containerPort: 80, hostPort: 80 }],
+        resources: { limits: { cpu: '1', memory: '1Gi' } },
+        livenessProbe: { httpGet: { path: '/', port: 'http' }, periodSeconds: 3 },
+        readinessProbe: { tcpSocket: { port: 0 } },
+        securityContext: {
+          privileged: true,
+          runAsUser: 0,
+          runAsGroup: -1,
+          capabilities: { add: ['SYS_ADMIN'] },
+        },
+      },
+    ],
+    ephemeralContainers: [{ name: 'e', image: 'j', targetContainerName: 'c' }],
+    securityContext: { supplementalGroups: [1, 2], runAsNonRoot: false },
+    terminationGracePeriodSeconds: 0,
+  },
+}
+
+test('a field that we refuse is decoded, so that it meets the same refusal as in JSON', () => {
+  assert.deepEqual(roundTrip(POD), POD)
+})
+
+test('times, bytes, numbers and the options of a delete keep their JSON form', () => {
+  for (const object of [
+    { apiVersion: 'v1', kind: 'Secret', metadata: { name: 's' }, data: { a: 'Z2VoZWlt', empty: '' } },
+    {
+      apiVersion: 'coordination.k8s.io/v1',
+      kind: 'Lease',
+      metadata: {},
+      spec: { acquireTime: '2026-01-01T00:00:00.123456Z', leaseTransitions: 0 },
+    },
+    { apiVersion: 'v1', kind: 'DeleteOptions', gracePeriodSeconds: 0, propagationPolicy: 'Background' },
+    {
+      apiVersion: 'v1',
+      kind: 'Status',
+      metadata: {},
+      status: 'Failure',
+      reason: 'NotFound',
+      code: 404,
+      details: { name: 'x', causes: [{ field: 'f' }] },
+    },
+    { apiVersion: 'autoscaling/v1', kind: 'Scale', metadata: {}, spec: { replicas: 3 } },
+    {
+      apiVersion: 'v1',
+      kind: 'ConfigMapList',
+      metadata: { resourceVersion: '7', remainingItemCount: 0 },
+      items: [{ metadata: { name: 'a' } }, { metadata: {} }],
+    },
+    {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'SelfSubjectReview',
+      metadata: {},
+      status: { userInfo: { username: 'u', groups: ['g'], extra: { scopes: ['a', 'b'] } } },
+    },
+  ])
+    assert.deepEqual(roundTrip(object), object)
+})
+
+test('every kind that a tenant is served, and every field of its schema, can be sent as protobuf', () => {
+  const messages = new Map(table.messages.map((row) => [String(row[0]).replace('k8s.io.', 'io.k8s.'), row]))
+  const fieldNames = (row: readonly (string | number)[]): string[] => {
+    const names: string[] = []
+    for (let at = 1; at < row.length; at += 4) {
+      const inner = row[at + 2]
+      const embedded =
+        String(row[at + 3]).includes('e') && typeof inner === 'number' ? table.messages[inner] : undefined
+      names.push(...(embedded ? fieldNames(embedded) : [String(row[at + 1])]))
+    }
+    return names
+  }
+  const seen = new Set<Schema>()
+  const missing: string[] = []
+  const visit = (schema: Schema, root: boolean): void => {
+    if (seen.has(schema)) return
+    seen.add(schema)
+    if (schema.type === 'list') visit(schema.items, false)
+    if (schema.type === 'map') visit(schema.values, false)
+    if (schema.type === 'object') visitObject(schema, root)
+  }
+  const visitObject = (schema: ObjectSchema, root: boolean): void => {
+    const row = messages.get(schema.name)
+    const names = row ? fieldNames(row) : []
+    // Protobuf carries the type of an object around it, and leaves it away within another object.
+    const named = root || schema.name.endsWith('.DeleteOptions')
+    for (const [name, field] of Object.entries(schema.fields)) {
+      if (!names.includes(name) && !(named && (name === 'apiVersion' || name === 'kind')))
+        missing.push(`${schema.name}.${name}`)
+      visit(schemaOf(field), false)
+    }
+  }
+  for (const kind of [...tenantRegistry.kinds, ...tenantRegistry.virtualKinds]) {
+    assert.ok(hasProtobuf(groupVersion(kind), kind.kind), `${groupVersion(kind)}/${kind.kind}`)
+    visit(kind.schema, true)
+    for (const sub of tenantRegistry.find({ group: kind.group, resource: kind.plural })?.subresources ?? [])
+      if (sub.schema) visit(sub.schema, true)
+  }
+  assert.deepEqual(missing, [])
+})
+
+test('a field number that upstream does not have is reported and skipped', () => {
+  const spec = new BinaryWriter()
+    .tag(999, WireType.Varint)
+    .int32(1)
+    .tag(16, WireType.LengthDelimited)
+    .string('h')
+  const pod = new BinaryWriter().tag(2, WireType.LengthDelimited).bytes(spec.finish()).finish()
+  assert.deepEqual(decodeProtobuf(unknown('v1', 'Pod', pod)), {
+    value: { apiVersion: 'v1', kind: 'Pod', spec: { hostname: 'h' } },
+    unknownFields: ['spec.(protobuf field 999)'],
+  })
+})
+
+function unknown(apiVersion: string, kind: string, raw: Uint8Array): Uint8Array {
+  const meta = new BinaryWriter().tag(1, WireType.LengthDelimited).string(apiVersion)
+  meta.tag(2, WireType.LengthDelimited).string(kind)
+  const body = new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(meta.finish())
+  body.tag(2, WireType.LengthDelimited).bytes(raw)
+  return Buffer.concat([Buffer.from('k8s\0'), body.finish()])
+}
+
+test('what is not an object of a known kind is refused', () => {
+  assert.match(refusal(Buffer.from('{"a":1}')), /does not appear to be a protobuf message/)
+  assert.match(refusal(Buffer.from('k8s\0')), /Object 'Kind' is missing/)
+  assert.match(refusal(unknown('v9', 'Pod', new Uint8Array())), /has no protobuf encoding/)
+  assert.match(refusal(unknown('constructor', 'prototype', new Uint8Array())), /has no protobuf encoding/)
+})
+
+test('hostile messages are refused: groups, double fields, huge numbers, endless nesting, prototypes', () => {
+  const field = (number: number, bytes: Uint8Array) =>
+    new BinaryWriter().tag(number, WireType.LengthDelimited).bytes(bytes).finish()
+  const groups = new Uint8Array(100_000).fill((100 << 3) | WireType.StartGroup)
+  assert.match(refusal(unknown('v1', 'Pod', groups)), /illegal|wireType/)
+  const twice = Buffer.concat([field(1, field(1, Buffer.from('a'))), field(1, field(1, Buffer.from('b')))])
+  assert.match(refusal(unknown('v1', 'Pod', twice)), /"metadata" appears twice/)
+  const generation = new BinaryWriter()
+    .tag(7, WireType.Varint)
+    .int64(2n ** 60n)
+    .finish()
+  assert.match(refusal(unknown('v1', 'Pod', field(1, generation))), /whole numbers beyond/)
+  const prototype = field(2, Buffer.concat([field(1, Buffer.from('__proto__')), field(2, Buffer.from('x'))]))
+  assert.match(refusal(unknown('v1', 'ConfigMap', prototype)), /__proto__/)
+  const containers = new Uint8Array(500_000).map((_, at) =>
+    at % 2 === 0 ? (2 << 3) | WireType.LengthDelimited : 0,
+  )
+  assert.match(refusal(unknown('v1', 'Pod', field(2, containers))), /more than 200000 values/)
+  const notUtf8 = field(1, field(1, Uint8Array.of(0xff)))
+  assert.match(refusal(unknown('v1', 'Pod', notUtf8)), /proto/)
+})
+
+test('any bytes give a value or a refusal', () => {
+  const good = Buffer.from(encodeProtobuf(POD) ?? [])
+  const flips = fc.array(fc.tuple(fc.nat(good.length - 1), fc.nat(255)), { minLength: 1, maxLength: 8 })
+  const damaged = fc.tuple(flips, fc.nat(good.length)).map(([changes, length]) => {
+    const bytes = Buffer.from(good)
+    for (const [at, value] of changes) bytes[at] = value
+    return bytes.subarray(0, Math.max(length, 40))
+  })
+  const random = fc.uint8Array({ maxLength: 200 }).map((raw) => unknown('v1', 'Pod', raw))
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        damaged,
+        random,
+        fc.uint8Array().map((raw) => Buffer.concat([Buffer.from('k8s\0'), raw])),
+      ),
+      (bytes) => {
+        refusal(bytes)
+      },
+    ),
+    { numRuns: 3_000 },
+  )
+})
