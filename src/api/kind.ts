@@ -64,7 +64,10 @@ export type KindDefinition = {
 }
 
 /** Never stored: the server computes the answer (SelfSubjectAccessReview, …). Create only. */
-export type VirtualKind = Pick<KindDefinition, 'group' | 'version' | 'kind' | 'plural' | 'singular' | 'namespaced' | 'schema'>
+export type VirtualKind = Pick<
+  KindDefinition,
+  'group' | 'version' | 'kind' | 'plural' | 'singular' | 'namespaced' | 'schema'
+>
 
 /** The kinds a control plane serves. */
 export type KindRegistry = {

@@ -4,7 +4,9 @@ import { assert, KiB, MiB } from '../stdx/index.ts'
 
 /** Problems reported for one object; the rest is counted, not listed. */
 export const PROBLEMS_MAX = 100
-/** Bytes of a tenant's value that a message repeats. */
+/** Items of any list and keys of any map; every kind's own bounds are lower where it matters. */
+export const ITEMS_MAX = 5_000
+/** Characters of a tenant's value that a message repeats. */
 export const QUOTED_VALUE_CHARS_MAX = 256
 /** Levels of a value that we carry without looking into it, such as `managedFields[].fieldsV1`. */
 export const ANY_DEPTH_MAX = 64

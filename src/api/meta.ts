@@ -54,7 +54,10 @@ export type LabelSelectorRequirement = {
   operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist'
   values?: string[]
 }
-export type LabelSelector = { matchLabels?: Record<string, string>; matchExpressions?: LabelSelectorRequirement[] }
+export type LabelSelector = {
+  matchLabels?: Record<string, string>
+  matchExpressions?: LabelSelectorRequirement[]
+}
 
 export type Condition = {
   type: string
@@ -74,4 +77,7 @@ export type ObjectRef = { namespace?: string; name: string }
 
 export type WatchEvent<T> =
   | { type: 'ADDED' | 'MODIFIED' | 'DELETED'; object: T }
-  | { type: 'BOOKMARK'; object: { metadata: { resourceVersion: string; annotations?: Record<string, string> } } }
+  | {
+      type: 'BOOKMARK'
+      object: { metadata: { resourceVersion: string; annotations?: Record<string, string> } }
+    }

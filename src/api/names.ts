@@ -9,7 +9,14 @@ const DNS_SUBDOMAIN = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0
 const TENANT_NAME = /^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$/
 
 /** Names that would read as part of the platform itself. */
-const RESERVED_TENANT_NAMES: readonly string[] = ['platform', 'bulkhead', 'system', 'kubernetes', 'default', 'node']
+const RESERVED_TENANT_NAMES: readonly string[] = [
+  'platform',
+  'bulkhead',
+  'system',
+  'kubernetes',
+  'default',
+  'node',
+]
 
 /** RFC 1123 label: at most 63 characters. */
 export function isDnsLabel(value: string): boolean {
@@ -24,7 +31,10 @@ export function isDnsSubdomain(value: string): boolean {
 /** @throws {TypeError} when `value` cannot name a tenant. At most 32 characters, so that socket paths stay short. */
 export function parseTenantName(value: unknown): TenantName {
   if (typeof value !== 'string' || !TENANT_NAME.test(value))
-    throw new TypeError('A tenant name has 1 to 32 lower-case letters, digits or "-", and starts with a letter')
-  if (RESERVED_TENANT_NAMES.includes(value)) throw new TypeError(`The tenant name "${value}" is reserved for the platform`)
+    throw new TypeError(
+      'A tenant name has 1 to 32 lower-case letters, digits or "-", and starts with a letter',
+    )
+  if (RESERVED_TENANT_NAMES.includes(value))
+    throw new TypeError(`The tenant name "${value}" is reserved for the platform`)
   return value as TenantName
 }

@@ -58,7 +58,12 @@ export class ApiError extends Error {
   constructor(
     reason: StatusReason,
     tell: string,
-    { details, log = {}, cause, code }: { details?: StatusDetails; log?: Record<string, unknown>; cause?: unknown; code?: number } = {},
+    {
+      details,
+      log = {},
+      cause,
+      code,
+    }: { details?: StatusDetails; log?: Record<string, unknown>; cause?: unknown; code?: number } = {},
   ) {
     super(tell, cause === undefined ? undefined : { cause })
     this.name = 'ApiError'
@@ -102,7 +107,9 @@ export function notFound(ref: ResourceRef & { name: string }): ApiError {
 }
 
 export function alreadyExists(ref: ResourceRef & { name: string }): ApiError {
-  return new ApiError('AlreadyExists', `${qualified(ref)} "${ref.name}" already exists`, { details: detailsOf(ref) })
+  return new ApiError('AlreadyExists', `${qualified(ref)} "${ref.name}" already exists`, {
+    details: detailsOf(ref),
+  })
 }
 
 export function conflict(
@@ -110,9 +117,13 @@ export function conflict(
   why = 'the object has been modified; please apply your changes to the latest version and try again',
   causes?: StatusCause[],
 ): ApiError {
-  return new ApiError('Conflict', `Operation cannot be fulfilled on ${qualified(ref)} "${ref.name}": ${why}`, {
-    details: { ...detailsOf(ref), ...(causes ? { causes } : {}) },
-  })
+  return new ApiError(
+    'Conflict',
+    `Operation cannot be fulfilled on ${qualified(ref)} "${ref.name}": ${why}`,
+    {
+      details: { ...detailsOf(ref), ...(causes ? { causes } : {}) },
+    },
+  )
 }
 
 export function forbidden(
@@ -120,7 +131,10 @@ export function forbidden(
   { tell, log = {} }: { tell: string; log?: Record<string, unknown> },
 ): ApiError {
   const object = ref.name === undefined ? '' : ` "${ref.name}"`
-  return new ApiError('Forbidden', `${qualified(ref)}${object} is forbidden: ${tell}`, { details: detailsOf(ref), log })
+  return new ApiError('Forbidden', `${qualified(ref)}${object} is forbidden: ${tell}`, {
+    details: detailsOf(ref),
+    log,
+  })
 }
 
 export function expired(tell = 'The resourceVersion for the provided watch is too old.'): ApiError {
@@ -143,7 +157,10 @@ export type FieldErrorReason =
 export type FieldError = { reason: FieldErrorReason; field: string; message: string }
 
 /** 422 with every problem at once. `group` and `kind` are those of the object the user wrote. */
-export function invalid(object: { group: string; kind: string; name: string }, errors: readonly FieldError[]): ApiError {
+export function invalid(
+  object: { group: string; kind: string; name: string },
+  errors: readonly FieldError[],
+): ApiError {
   const list = errors.map((e) => `${e.field}: ${e.message}`)
   const all = list.length === 1 ? list[0] : `[${list.join(', ')}]`
   const qualifiedKind = object.group ? `${object.kind}.${object.group}` : object.kind

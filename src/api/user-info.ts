@@ -30,7 +30,11 @@ export function userNames(user: UserInfo): { name: string; groups: readonly stri
     case 'serviceAccount':
       return {
         name: `system:serviceaccount:${user.namespace}:${user.name}`,
-        groups: ['system:serviceaccounts', `system:serviceaccounts:${user.namespace}`, 'system:authenticated'],
+        groups: [
+          'system:serviceaccounts',
+          `system:serviceaccounts:${user.namespace}`,
+          'system:authenticated',
+        ],
       }
     case 'component':
       return { name: `system:${user.name}`, groups: ['system:masters', 'system:authenticated'] }

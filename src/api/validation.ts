@@ -1,7 +1,15 @@
 import { isDeepStrictEqual } from 'node:util'
-import { forbiddenField, invalidValue, requiredValue, unsupportedValue } from './kinds/field-errors.ts'
+import { applyDefaults } from './defaults.ts'
+import {
+  forbiddenField,
+  invalidValue,
+  requiredValue,
+  tooMany,
+  unsupportedValue,
+} from './kinds/field-errors.ts'
+import { objectMetaSchema } from './kinds/meta.ts'
 import type { KindDefinition, WriteContext } from './kind.ts'
-import { ANY_DEPTH_MAX, PROBLEMS_MAX } from './limits.ts'
+import { ANY_DEPTH_MAX, ITEMS_MAX, PROBLEMS_MAX } from './limits.ts'
 import type { JsonValue, KubeObject } from './meta.ts'
 import { metadataErrors } from './object-meta-rules.ts'
 import { parseQuantity, renderQuantity } from './quantity.ts'
@@ -43,6 +51,10 @@ export function checkObject(
   const hasStatus = 'schema' in kind && kind.hasStatus === true
   const walk = new Walk(hasStatus && options.subresource !== 'status')
   const checked = walk.object(nodeOf(schema) as ObjectNode, value)
+  // Every rule reads the metadata, so that it is there even when the user wrote none.
+  const meta = schema.fields['metadata']
+  if (checked && checked['metadata'] === undefined && meta && schemaOf(meta) === objectMetaSchema)
+    checked['metadata'] = {}
   return {
     errors: walk.errors,
     refused: walk.refused,
@@ -51,6 +63,35 @@ export function checkObject(
     // The schema has the fields of an object; what it lacks is reported in `errors`.
     object: (checked ?? {}) as unknown as KubeObject,
   }
+}
+
+/**
+ * Everything that is wrong with an object that `checkObject` found fault with: what it found, and, where enough is left
+ * to judge, what the kind's own rules say about the rest. So that nobody has to mend one problem to be told the next.
+ */
+export function collectProblems(
+  kind: KindDefinition,
+  { errors, refused, object }: Pick<CheckResult, 'errors' | 'refused' | 'object'>,
+  context: WriteContext,
+): FieldError[] {
+  let problems = [...refused, ...errors]
+  const incomplete = errors.some(
+    ({ reason }) => reason === 'FieldValueTypeInvalid' || reason === 'FieldValueRequired',
+  )
+  if (!incomplete && kind.validate) {
+    const filled = applyDefaults(kind, structuredClone(object))
+    // The server gives these later; a rule that reads them finds them empty.
+    filled.metadata = { ...filled.metadata, name: filled.metadata.name ?? '', uid: filled.metadata.uid ?? '' }
+    const prepared = kind.prepareForCreate?.(filled, context) ?? filled
+    problems = problems.concat(kind.validate(prepared, context))
+  }
+  const known = new Set<string>()
+  return problems
+    .filter(({ field, reason }) => {
+      const key = `${reason} ${field}`
+      return !known.has(key) && known.add(key)
+    })
+    .slice(0, PROBLEMS_MAX)
 }
 
 /** The 400 for JSON that could not be read, in upstream's words; undefined when everything could. */
@@ -89,8 +130,8 @@ export function validateObject(
   old?: KubeObject,
 ): FieldError[] {
   const errors = metadataErrors(kind, object, old)
-  if (kind.validate) errors.push(...kind.validate(object, context, old))
-  return errors.length > PROBLEMS_MAX ? errors.slice(0, PROBLEMS_MAX) : errors
+  const all = kind.validate ? errors.concat(kind.validate(object, context, old)) : errors
+  return all.length > PROBLEMS_MAX ? all.slice(0, PROBLEMS_MAX) : all
 }
 
 // --- schemas, prepared for reading ---------------------------------------------------------------------------------
@@ -269,12 +310,13 @@ class Walk {
       this.wrongType(value, 'a list')
       return undefined
     }
+    if (this.tooMany(value.length)) return undefined
     const copy: JsonValue[] = []
     for (let index = 0; index < value.length; index++) {
       const item: unknown = value[index]
       this.path.push(index)
       // Upstream reads null in a list as an empty item.
-      const checked = item === null ? zeroOf(node.items) : this.value(node.items, item, refusals)
+      const checked = this.value(node.items, item ?? zeroOf(node.items), refusals)
       if (checked !== undefined) copy.push(checked)
       this.path.pop()
     }
@@ -287,6 +329,12 @@ class Walk {
     )
       this.duplicates(copy, schema.listMapKeys)
     return copy
+  }
+
+  private tooMany(count: number): boolean {
+    if (count <= ITEMS_MAX) return false
+    this.note(this.errors, () => tooMany(this.where(), count, ITEMS_MAX))
+    return true
   }
 
   /** Items that cannot be told apart would make every patch ambiguous. */
@@ -317,15 +365,17 @@ class Walk {
       this.wrongType(value, 'an object')
       return undefined
     }
+    const keys = Object.keys(value)
+    if (this.tooMany(keys.length)) return undefined
     const copy: { [key: string]: JsonValue } = {}
-    for (const key of Object.keys(value)) {
+    for (const key of keys) {
       if (key === PROTO) {
         this.note(this.errors, () => invalidValue(this.where(), PROTO, 'this key is not allowed'))
         continue
       }
       const given = (value as Record<string, unknown>)[key]
       this.path.push(key)
-      const checked = given === null ? zeroOf(node.values) : this.value(node.values, given, undefined)
+      const checked = this.value(node.values, given ?? zeroOf(node.values), undefined)
       if (checked !== undefined) copy[key] = checked
       this.path.pop()
     }
@@ -407,6 +457,10 @@ class Walk {
         this.note(this.errors, () => unsupportedValue(this.where(), value, schema.enum ?? []))
       return undefined
     }
+    if (schema.minLength !== undefined && value.length < schema.minLength)
+      this.note(this.errors, () =>
+        invalidValue(this.where(), value, `must have at least ${schema.minLength} characters`),
+      )
     if (schema.maxLength !== undefined && value.length > schema.maxLength)
       this.note(this.errors, () =>
         invalidValue(this.where(), value, `must be no more than ${schema.maxLength} characters`),
@@ -479,7 +533,7 @@ class Walk {
     // Upstream cannot tell an absent flag or count from false or 0.
     if (node.type === 'boolean') copy[field.name] = false
     else if (this.insideStatus && node.type === 'integer') copy[field.name] = 0
-    else if (!this.judgesNot()) {
+    else if (!this.judgesNot() && this.errors.length < PROBLEMS_MAX) {
       this.path.push(field.name)
       const at = this.where()
       // A wrong or refused value has been reported already; it is not missing as well.

@@ -7,6 +7,8 @@ import {
   ENV_MAX,
   HOST_ALIASES_MAX,
   INIT_CONTAINERS_MAX,
+  TOKEN_SECONDS_MAX,
+  TOKEN_SECONDS_MIN,
   VOLUME_MOUNTS_MAX,
   VOLUMES_MAX,
 } from '../limits.ts'
@@ -90,10 +92,12 @@ export function validatePodSpec(spec: PodSpec | undefined, path: string): FieldE
   if (initContainers.length > INIT_CONTAINERS_MAX)
     errors.push(tooMany(`${path}.initContainers`, initContainers.length, INIT_CONTAINERS_MAX))
 
-  const ports = new Set<string>()
+  // Beyond the bounds nobody would read what is wrong with each of them.
+  if (containers.length > CONTAINERS_MAX || initContainers.length > INIT_CONTAINERS_MAX) return errors
+
   initContainers.forEach((container, index) => {
     const at = `${path}.initContainers[${index}]`
-    containerErrors(container, at, { names, volumes, ports }, errors)
+    containerErrors(container, at, { names, volumes }, errors)
     if (container.restartPolicy === 'Always') return
     for (const field of ['livenessProbe', 'readinessProbe', 'startupProbe', 'lifecycle'] as const) {
       if (container[field])
@@ -104,7 +108,7 @@ export function validatePodSpec(spec: PodSpec | undefined, path: string): FieldE
   })
   containers.forEach((container, index) => {
     const at = `${path}.containers[${index}]`
-    containerErrors(container, at, { names, volumes, ports }, errors)
+    containerErrors(container, at, { names, volumes }, errors)
     if (container.restartPolicy)
       errors.push(forbiddenField(`${at}.restartPolicy`, 'may not be set for non-init containers'))
   })
@@ -145,7 +149,7 @@ function push(
 
 // --- containers ----------------------------------------------------------------------------------------------------
 
-type PodNames = { names: Set<string>; volumes: ReadonlySet<string>; ports: Set<string> }
+type PodNames = { names: Set<string>; volumes: ReadonlySet<string> }
 
 function containerErrors(container: Container, path: string, pod: PodNames, errors: FieldError[]): void {
   const { name, image } = container
@@ -323,6 +327,8 @@ function resourceErrors(
     for (const [resource, text] of Object.entries(resources[side] ?? {})) {
       const at = `${path}.${side}[${resource}]`
       if (!(RESOURCES as readonly string[]).includes(resource)) {
+        // Defaults copy limits to requests; the user is told once, about what they wrote.
+        if (side === 'requests' && resources.limits && Object.hasOwn(resources.limits, resource)) continue
         errors.push(
           forbiddenField(
             at,
@@ -533,7 +539,7 @@ function projectionErrors(
     if (token) {
       filePathErrors(token.path, `${at}.serviceAccountToken.path`, errors)
       const seconds = token.expirationSeconds
-      if (seconds !== undefined && seconds < 600)
+      if (seconds !== undefined && seconds < TOKEN_SECONDS_MIN)
         errors.push(
           invalidValue(
             `${at}.serviceAccountToken.expirationSeconds`,
@@ -541,7 +547,7 @@ function projectionErrors(
             'may not specify a duration less than 10 minutes',
           ),
         )
-      if (seconds !== undefined && seconds > 2 ** 32)
+      if (seconds !== undefined && seconds > TOKEN_SECONDS_MAX)
         errors.push(
           invalidValue(
             `${at}.serviceAccountToken.expirationSeconds`,
@@ -692,7 +698,8 @@ export function validatePod(pod: Pod, context: WriteContext, old?: Pod): FieldEr
   const errors = validatePodSpec(pod.spec, 'spec')
   const ours = context.user.kind === 'component'
   if (!old) return ours ? errors : [...errors, ...nodeNameErrors(pod.spec, 'spec')]
-  return [...errors, ...podUpdateErrors(pod, old, { ours })]
+  // Without containers there is nothing to compare, and that is reported already.
+  return pod.spec?.containers ? [...errors, ...podUpdateErrors(pod, old, { ours })] : errors
 }
 
 const POD_UPDATE_PROBLEM =

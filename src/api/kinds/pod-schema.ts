@@ -642,7 +642,7 @@ export const podStatusSchema = object(`${CORE}.PodStatus`, 'How a pod is.', {
 
 export const podSchema = object(`${CORE}.Pod`, 'Containers that run together: one address, shared volumes.', {
   ...objectFields,
-  spec: optional(podSpecSchema, 'What it runs.'),
+  spec: optional(podSpecSchema, 'What it runs.', { default: {} }),
   status: optional(podStatusSchema, 'How it is. Kept by the platform.'),
 })
 

@@ -85,7 +85,7 @@ export const podDefinition = defineKind(podKind, {
 
 /** How strongly a pod's resources are promised to it. https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/ */
 export function qosClass(spec: PodSpec): 'Guaranteed' | 'Burstable' | 'BestEffort' {
-  const containers = [...(spec.initContainers ?? []), ...spec.containers]
+  const containers = [...(spec.initContainers ?? []), ...(spec.containers ?? [])]
   const amount = (amounts: Readonly<Record<string, string>> | undefined, resource: string) => {
     const text = amounts?.[resource]
     return text === undefined ? 0n : parseQuantity(text).nanos

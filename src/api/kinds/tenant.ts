@@ -1,3 +1,4 @@
+import { CREDENTIAL_SECONDS_MAX, CREDENTIAL_SECONDS_MIN, CSR_CHARS_MAX } from '../limits.ts'
 import type { KubeObject } from '../meta.ts'
 import { ageColumn, column, nameColumn } from './columns.ts'
 import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
@@ -103,6 +104,13 @@ export const tenantKind: TypedKind<Tenant> = {
   namespaced: false,
 }
 
+const credentialSeconds = {
+  type: 'integer',
+  format: 'int32',
+  minimum: CREDENTIAL_SECONDS_MIN,
+  maximum: CREDENTIAL_SECONDS_MAX,
+} as const
+
 export const tenantCredentialSchema = object(
   `${TENANCY}.TenantCredential`,
   'Signs a key for somebody of the tenant. Create only; never stored.',
@@ -110,10 +118,13 @@ export const tenantCredentialSchema = object(
     ...objectFields,
     spec: required(
       object(`${TENANCY}.TenantCredentialSpec`, 'Whose key.', {
-        csr: required(string, 'A certificate signing request in PEM. Only its public key is used.'),
+        csr: required(
+          { type: 'string', maxLength: CSR_CHARS_MAX },
+          'A certificate signing request in PEM. Only its public key is used.',
+        ),
         user: required(string, 'Name of the user within the tenant.'),
         groups: optional(list(string), 'Groups within the tenant.'),
-        expirationSeconds: optional(int32, 'How long it shall be valid.', { default: 86_400 }),
+        expirationSeconds: optional(credentialSeconds, 'How long it shall be valid.', { default: 86_400 }),
       }),
       'Whose key.',
     ),

@@ -61,7 +61,8 @@ const NAME_LABELS = ['batch.kubernetes.io/job-name', 'job-name'] as const
  * Requires: metadata.uid and metadata.name are set.
  */
 export function prepareJob(job: Job): Job {
-  if (job.spec.manualSelector) return job
+  // A job without a template is refused when it is validated, which comes after.
+  if (job.spec.manualSelector || !job.spec.template) return job
   const { uid, name } = job.metadata
   const labels: Record<string, string> = { ...job.spec.template.metadata?.labels }
   for (const label of UID_LABELS) labels[label] = uid

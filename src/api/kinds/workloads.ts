@@ -124,7 +124,7 @@ export const deploymentSchema = object(
   'Keeps a number of equal pods, and rolls out changes.',
   {
     ...objectFields,
-    spec: optional(deploymentSpecSchema, 'What is wanted.'),
+    spec: optional(deploymentSpecSchema, 'What is wanted.', { default: {} }),
     status: optional(deploymentStatusSchema, 'How it is. Kept by the platform.'),
   },
 )
@@ -226,7 +226,7 @@ export const replicaSetSchema = object(
   'Keeps a number of equal pods. Made by Deployments.',
   {
     ...objectFields,
-    spec: optional(replicaSetSpecSchema, 'What is wanted.'),
+    spec: optional(replicaSetSpecSchema, 'What is wanted.', { default: {} }),
     status: optional(replicaSetStatusSchema, 'How it is. Kept by the platform.'),
   },
 )
@@ -338,7 +338,7 @@ const jobStatusSchema = object(`${BATCH}.JobStatus`, 'How a Job is.', {
 })
 export const jobSchema = object(`${BATCH}.Job`, 'Runs pods until enough of them have succeeded.', {
   ...objectFields,
-  spec: optional(jobSpecSchema, 'What is wanted.'),
+  spec: optional(jobSpecSchema, 'What is wanted.', { default: {} }),
   status: optional(jobStatusSchema, 'How it is. Kept by the platform.'),
 })
 export type JobSpec = Omit<TypeOf<typeof jobSpecSchema>, 'template'> & { template: PodTemplateSpec }
