@@ -114,17 +114,12 @@ export function keyElement(keys: readonly (readonly [string, JsonValue])[]): str
   return `k:{${keys.map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`).join(',')}}`
 }
 
-/** Stored sets are frozen JSON that many writes meet again. */
-const parsed = new WeakMap<object, FieldSet>()
-
 /**
  * Parses a `fieldsV1`, which a client may have written.
  * @returns undefined when it is not one, or is beyond the limits.
  */
 export function parseFieldSet(json: unknown): FieldSet | undefined {
   if (!isRecord(json)) return undefined
-  const known = parsed.get(json)
-  if (known) return known
   let paths = 0
   const parse = (node: JsonValue, depth: number): FieldSet | undefined => {
     if (!isRecord(node) || depth > FIELD_SET_DEPTH_MAX || ++paths > FIELD_SET_PATHS_MAX) return undefined
@@ -143,9 +138,7 @@ export function parseFieldSet(json: unknown): FieldSet | undefined {
     if (children.size > 0) member = depth > 0 && Object.hasOwn(node, '.')
     return children.size === 0 && member ? LEAF : { member, children }
   }
-  const set = parse(json, 0)
-  if (set) parsed.set(json, set)
-  return set
+  return parse(json, 0)
 }
 
 /** The one spelling of a path element, or undefined when it is none. */
@@ -181,23 +174,21 @@ export function renderFieldSet(set: FieldSet): JsonValue {
     for (const [element, child] of sortedChildren(node)) json[element] = render(child, depth + 1)
     return json
   }
-  const json = render(set, 0)
-  parsed.set(json as object, set)
-  return json
-}
-
-function sortedChildren(set: FieldSet): [string, FieldSet][] {
-  return [...set.children].sort(([a], [b]) => compareElements(a, b))
+  return render(set, 0)
 }
 
 const KINDS = 'fkvi'
 
 /** Fields, then items by key, value and index; items compare by what they hold, so that port 80 is before 8080. */
-function compareElements(a: string, b: string): number {
-  const kinds = KINDS.indexOf(a[0] ?? '') - KINDS.indexOf(b[0] ?? '')
-  if (kinds !== 0) return kinds
-  if (a.startsWith('f:')) return a < b ? -1 : a > b ? 1 : 0
-  return compareValues(JSON.parse(a.slice(2)) as JsonValue, JSON.parse(b.slice(2)) as JsonValue)
+function sortedChildren(set: FieldSet): [string, FieldSet][] {
+  return [...set.children]
+    .map(([element, child]) => {
+      const kind = KINDS.indexOf(element[0] ?? '')
+      const holds = kind === 0 ? element : (JSON.parse(element.slice(2)) as JsonValue)
+      return { kind, holds, entry: [element, child] as [string, FieldSet] }
+    })
+    .sort((a, b) => a.kind - b.kind || compareValues(a.holds, b.holds))
+    .map(({ entry }) => entry)
 }
 
 function compareValues(a: JsonValue, b: JsonValue): number {

@@ -17,7 +17,7 @@ export const UPDATE_MANAGERS_MAX = 10
 export const APPLY_MANAGERS_MAX = 100
 /** Nesting of a `fieldsV1` that a client writes itself. */
 export const FIELD_SET_DEPTH_MAX = 100
-/** Paths of a `fieldsV1` that a client writes itself. */
-export const FIELD_SET_PATHS_MAX = 50_000
+/** Paths of one `fieldsV1`: more than any object has that fits into the store, since each takes at least 8 bytes. */
+export const FIELD_SET_PATHS_MAX = 200_000
 /** Conflicts that one answer lists. */
 export const CONFLICTS_MAX = 100
