@@ -81,7 +81,10 @@ export function decodeObject({
   return object
 }
 
-/** Reads a body that is not the object itself: a Scale, an Eviction, a review, DeleteOptions. */
+/**
+ * Reads a body that is not the object itself: a Scale, an Eviction, a review, DeleteOptions. A `status` in it is ours to
+ * say, and clients that write protobuf always send an empty one.
+ */
 export function decodePart({
   schema,
   kind,
@@ -97,14 +100,17 @@ export function decodePart({
   fieldValidation: FieldValidation
   warnings: string[]
 }): Record<string, unknown> {
-  if (isRecord(decoded.value)) {
-    const given = decoded.value['kind']
+  let { value } = decoded
+  if (isRecord(value)) {
+    const { status: _ours, ...rest } = value
+    value = rest
+    const given = value['kind']
     if (given !== undefined && given !== kind)
       throw badRequest(
         `${typeof given === 'string' ? given : JSON.stringify(given)} cannot be handled as a ${kind}`,
       )
   }
-  const check = checkObject(schema, decoded.value)
+  const check = checkObject(schema, value)
   return judged({ group: '', version, kind, check, decoded, fieldValidation, warnings })
 }
 
