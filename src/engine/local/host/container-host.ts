@@ -14,8 +14,16 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import type { Duplex, Readable } from 'node:stream'
-import type { Layout, TenantName } from '../../../api/index.ts'
-import type { ExecOptions, Jail, JailContainer, JailId, JailVolume, LogOptions } from '../../../jail/index.ts'
+import { ApiError, badRequest, type Layout, type TenantName } from '../../../api/index.ts'
+import {
+  CHANNEL,
+  type ExecOptions,
+  type Jail,
+  type JailContainer,
+  type JailId,
+  type JailVolume,
+  type LogOptions,
+} from '../../../jail/index.ts'
 import { type Clock, type Logger, UndoStack } from '../../../stdx/index.ts'
 import {
   type ContainerRecord,
@@ -40,7 +48,9 @@ import { type ConfigInput, renderConfig } from '../plan/oci/render-config.ts'
 import { podLimits } from '../plan/oci/resources.ts'
 import { tellOfRuntime } from '../plan/oci/runtime-message.ts'
 import { resolveUser } from '../plan/oci/user.ts'
+import { attach } from './attach.ts'
 import { CreateRefused, startMonitor } from './conmon.ts'
+import { Exec } from './exec.ts'
 import { ExitWatcher } from './exit-watcher.ts'
 import * as limits from './limits.ts'
 import { LogFiles } from './log-files.ts'
@@ -49,6 +59,7 @@ import { isMountPoint } from './machine.ts'
 import { mountMemory, mountRootfs, unmountBelow } from './mounts.ts'
 import { checkName, containerIdOf, parseContainerID, Places } from './places.ts'
 import { signalNumber, signalProcess } from './processes.ts'
+import { RemoteStream, renderExitStatus, renderFailureStatus } from './remote-stream.ts'
 import type { Runtime } from './runtime.ts'
 import { ensureDirectoryInside, readFileInside } from './safe-path.ts'
 import { runTool } from './tool.ts'
@@ -78,6 +89,7 @@ export function createContainerHost(options: ContainerHostOptions): ContainerHos
 class LocalContainerHost implements ContainerHost {
   private readonly layout: Layout
   private readonly log: Logger
+  private readonly clock: Clock
   private readonly resolver: string
   private readonly hostIP: string
   private readonly places: Places
@@ -87,10 +99,12 @@ class LocalContainerHost implements ContainerHost {
   private machinePromise: Promise<Machine> | undefined
   /** One change at a time per pod. */
   private readonly queues = new Map<JailId, Promise<unknown>>()
+  private readonly sessions = new Sessions()
 
   constructor({ layout, clock, log, resolver, hostIP }: ContainerHostOptions) {
     this.layout = layout
     this.log = log
+    this.clock = clock
     this.resolver = resolver
     this.hostIP = hostIP
     this.places = new Places(layout)
@@ -429,25 +443,147 @@ class LocalContainerHost implements ContainerHost {
     command: readonly string[],
     timeoutMs: number,
   ): Promise<{ exitCode: number; output: string }> {
-    throw new Error(`not there yet: ${jail} ${containerID} ${command.join(' ')} ${timeoutMs}`)
+    const chunks: Buffer[] = []
+    let left = limits.RUN_OUTPUT_BYTES_MAX
+    const keep = async (_stream: string, chunk: Buffer) => {
+      chunks.push(chunk.subarray(0, left))
+      left -= Math.min(left, chunk.length)
+    }
+    const machine = await this.machine()
+    let exec: Exec
+    try {
+      exec = await this.startExec(machine, jail, containerID, { command, tty: false, stdin: false }, keep)
+    } catch (error) {
+      return {
+        exitCode: -1,
+        output: error instanceof ApiError ? error.message : 'the command could not be started',
+      }
+    }
+    let late = false
+    const cancel = this.clock.after(timeoutMs, () => {
+      late = true
+      void exec.kill()
+    })
+    try {
+      const end = await exec.ended
+      const output = Buffer.concat(chunks).toString('utf8')
+      if (late) return { exitCode: -1, output: `command timed out after ${timeoutMs} ms` }
+      return end.kind === 'refused'
+        ? { exitCode: -1, output: end.message }
+        : { exitCode: end.exitCode, output }
+    } finally {
+      cancel()
+    }
   }
 
-  async exec(
+  async exec(jail: JailId, containerID: string, options: ExecOptions, signal: AbortSignal): Promise<Duplex> {
+    const machine = await this.machine()
+    const { command, tty, stdin } = options
+    signal.throwIfAborted()
+    const opened = Promise.withResolvers<RemoteStream>()
+    const exec = await this.startExec(
+      machine,
+      jail,
+      containerID,
+      { command, tty, stdin },
+      async (from, chunk) => {
+        if (from === 'stderr' ? options.stderr : options.stdout)
+          await (await opened.promise).send(CHANNEL[from], chunk)
+      },
+    )
+    const stream = new RemoteStream({
+      stdin: stdin ? exec.stdin : undefined,
+      halfCloses: !tty,
+      resize: (size) => exec.resize(size),
+      closed: () => void exec.kill(),
+    })
+    opened.resolve(stream)
+    if (signal.aborted) stream.destroy()
+    const onAbort = () => stream.destroy()
+    signal.addEventListener('abort', onAbort, { once: true })
+    exec.ended
+      .then(
+        (end) =>
+          end.kind === 'exited'
+            ? renderExitStatus(end.exitCode)
+            : renderFailureStatus(`error executing command in container: ${end.message}`),
+        (error: unknown) => {
+          this.log.error('exec failed', { jail, containerID, error })
+          return renderFailureStatus('error executing command in container')
+        },
+      )
+      .then((status) => stream.finish(status))
+      .finally(() => signal.removeEventListener('abort', onAbort))
+      .catch(() => {})
+    return stream
+  }
+
+  private async startExec(
+    machine: Machine,
     jail: JailId,
     containerID: string,
-    _options: ExecOptions,
-    _signal: AbortSignal,
-  ): Promise<Duplex> {
-    throw new Error(`not there yet: ${jail} ${containerID}`)
+    wish: { command: readonly string[]; tty: boolean; stdin: boolean },
+    output: (stream: 'stdout' | 'stderr', chunk: Buffer) => Promise<void>,
+  ): Promise<Exec> {
+    const { record, bundle } = this.runningContainer(machine, jail, containerID)
+    const pod = this.podRecord(jail)
+    const found = record.tool === 'runsc' ? machine.gvisor : machine.runc
+    if (!pod || !found.available || found.runtime.tool !== record.tool)
+      throw badRequest(`The runtime of the container "${record.name}" is not available any more`)
+    if (wish.command.length === 0) throw badRequest('exec needs a command')
+    const release = this.sessions.take(jail, limits.SESSIONS_PER_POD_MAX)
+    try {
+      const exec = await Exec.start(
+        {
+          ...wish,
+          runtime: found.runtime,
+          id: record.id,
+          bundle,
+          podUidBase: pod.podUidBase,
+          terminals: this.places.terminals,
+          clock: this.clock,
+        },
+        output,
+      )
+      void exec.ended.then(release, release)
+      return exec
+    } catch (error) {
+      release()
+      throw error
+    }
   }
 
   async attach(
     jail: JailId,
     containerID: string,
-    _options: Omit<ExecOptions, 'command'>,
-    _signal: AbortSignal,
+    options: Omit<ExecOptions, 'command'>,
+    signal: AbortSignal,
   ): Promise<Duplex> {
-    throw new Error(`not there yet: ${jail} ${containerID}`)
+    const machine = await this.machine()
+    const { bundle } = this.runningContainer(machine, jail, containerID)
+    const { stdin, stdout, stderr } = options
+    const release = this.sessions.take(jail, limits.SESSIONS_PER_POD_MAX)
+    try {
+      const stream = attach({ bundle, stdin, stdout, stderr, clock: this.clock, signal })
+      stream.once('close', release)
+      return stream
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+
+  private runningContainer(
+    machine: Machine,
+    jail: JailId,
+    containerID: string,
+  ): { record: ContainerRecord; bundle: string } {
+    const id = parseContainerID(containerID)
+    const bundle = this.places.bundle(jail, id)
+    const record = readRecord(bundle)
+    if (!record || this.observeOne(machine, jail, id)?.state.kind !== 'running')
+      throw badRequest(`The container "${record?.name ?? id}" is not running`)
+    return { record, bundle }
   }
 
   async logs(
@@ -613,6 +749,27 @@ export function usesGvisor(placement: TenantPlacement, jail: Jail): boolean {
     placement.isolationClass === 'sandboxed' ||
     placement.isolationClass === 'dedicated'
   )
+}
+
+/** How many execs and attaches each pod has open. */
+class Sessions {
+  private readonly counts = new Map<JailId, number>()
+
+  /** @returns what to call, once or more often, at the session's end. */
+  take(jail: JailId, max: number): () => void {
+    const count = this.counts.get(jail) ?? 0
+    if (count >= max)
+      throw new ApiError('TooManyRequests', `The pod has ${count} exec and attach sessions already`)
+    this.counts.set(jail, count + 1)
+    let open = true
+    return () => {
+      if (!open) return
+      open = false
+      const left = (this.counts.get(jail) ?? 1) - 1
+      if (left > 0) this.counts.set(jail, left)
+      else this.counts.delete(jail)
+    }
+  }
 }
 
 /** Namespaces held open, as paths that work in any mount namespace with this /proc for as long as they are held. */

@@ -2,13 +2,18 @@ import { closeSync, constants, openSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { sleep, withDeadline } from '../../../stdx/index.ts'
 import { BEGIN_TIMEOUT_MS } from './limits.ts'
-import type { Runtime } from './runtime.ts'
+import { observeProcess } from '../observe/processes.ts'
+import { signalProcess } from './processes.ts'
+import type { ExecFiles, Runtime } from './runtime.ts'
 
 const BEGIN_RETRY_MS = 1
+
+const SIGKILL = 9
 
 /** https://github.com/containers/crun */
 export class Crun implements Runtime {
   readonly tool = 'crun'
+  readonly terminals = 'handed-over'
   readonly version: string
   readonly prefix: readonly string[]
   readonly program = '/usr/bin/crun'
@@ -22,10 +27,7 @@ export class Crun implements Runtime {
     this.programArgs = [`--root=${root}`]
   }
 
-  execCommand(
-    id: string,
-    { processFile, pidFile, log }: { processFile: string; pidFile: string; log: string },
-  ): string[] {
+  execCommand(id: string, { processFile, pidFile, log, consoleSocket }: ExecFiles): string[] {
     return [
       ...this.prefix,
       this.program,
@@ -34,6 +36,7 @@ export class Crun implements Runtime {
       'exec',
       `--process=${processFile}`,
       `--pid-file=${pidFile}`,
+      ...(consoleSocket === undefined ? [] : [`--console-socket=${consoleSocket}`]),
       id,
     ]
   }
@@ -59,6 +62,11 @@ export class Crun implements Runtime {
       signal,
     )
     rmSync(fifo, { force: true })
+  }
+
+  async killProcess(_id: string, pid: number): Promise<void> {
+    const process = observeProcess(pid)
+    if (process) signalProcess(process, SIGKILL)
   }
 
   async forget(id: string): Promise<void> {

@@ -34,8 +34,13 @@ export const TOOL_OUTPUT_BYTES_MAX = 64 * KiB
 export const EXIT_POLL_MS = 500
 /** After a command's end, how long a child it left behind may keep its output open. */
 export const EXEC_DRAIN_MS = 500
-export const EXECS_PER_POD_MAX = 32
-export const STDIN_BUFFERED_BYTES_MAX = 256 * KiB
+/** From killing a process to the end of the runtime's own that waits for it. */
+export const EXEC_REAP_MS = 1_000
+export const SESSIONS_PER_POD_MAX = 32
+/** One frame of output. */
+export const EXEC_CHUNK_BYTES_MAX = 64 * KiB
+/** conmon reads stdin packets into a buffer of this size. */
+export const ATTACH_PACKET_BYTES_MAX = 8 * KiB
 export const ATTACH_POLL_MS_MIN = 4
 export const ATTACH_POLL_MS_MAX = 32
 

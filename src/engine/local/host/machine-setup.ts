@@ -120,7 +120,7 @@ function ensurePlaces(layout: Layout, places: Places): void {
     // Neither pinned mount namespaces nor half-made roots may spread.
     mount('none', places.private, null, MS_PRIVATE, null)
   }
-  for (const directory of [places.workshop, places.exits, places.bin])
+  for (const directory of [places.workshop, places.exits, places.bin, places.terminals])
     ensureDirectory(directory, { mode: 0o700 })
   for (const tool of ['crun', 'runc', 'runsc'] as const)
     ensureDirectory(places.runtimeRoot(tool), { mode: 0o711 })

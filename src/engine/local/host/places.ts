@@ -44,6 +44,10 @@ export class Places {
   mountNamespace(tool: Tool): string {
     return join(this.private, tool)
   }
+  /** Short, because the paths of sockets are limited. */
+  get terminals(): string {
+    return join(this.run, '.tty')
+  }
   get bin(): string {
     return join(this.run, '.bin')
   }

@@ -1,11 +1,16 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Runtime } from './runtime.ts'
+import { observeProcess } from '../observe/processes.ts'
+import { signalProcess } from './processes.ts'
+import type { ExecFiles, Runtime } from './runtime.ts'
 import { runTool } from './tool.ts'
+
+const SIGKILL = 9
 
 /** https://github.com/opencontainers/runc */
 export class Runc implements Runtime {
   readonly tool = 'runc'
+  readonly terminals = 'passed-on'
   readonly version: string
   readonly prefix: readonly string[] = []
   readonly program = '/usr/sbin/runc'
@@ -18,10 +23,7 @@ export class Runc implements Runtime {
     this.programArgs = [`--root=${root}`]
   }
 
-  execCommand(
-    id: string,
-    { processFile, pidFile, log }: { processFile: string; pidFile: string; log: string },
-  ): string[] {
+  execCommand(id: string, { processFile, pidFile, log }: ExecFiles): string[] {
     return [
       this.program,
       ...this.programArgs,
@@ -37,6 +39,11 @@ export class Runc implements Runtime {
 
   async begin(id: string): Promise<void> {
     await runTool([this.program, ...this.programArgs, 'start', id])
+  }
+
+  async killProcess(_id: string, pid: number): Promise<void> {
+    const process = observeProcess(pid)
+    if (process) signalProcess(process, SIGKILL)
   }
 
   async forget(id: string): Promise<void> {

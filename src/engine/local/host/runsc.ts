@@ -2,7 +2,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { join } from 'node:path'
 import { ensureMountNamespace, enterMountNamespace } from './mount-namespace.ts'
 import type { Places } from './places.ts'
-import type { SandboxRuntime } from './runtime.ts'
+import type { ExecFiles, SandboxRuntime } from './runtime.ts'
 import { runTool } from './tool.ts'
 
 const RUNSC = '/usr/bin/runsc'
@@ -90,6 +90,7 @@ async function rootNetworkIsMistaken(): Promise<boolean> {
 /** https://gvisor.dev/docs/ */
 export class Runsc implements SandboxRuntime {
   readonly tool = 'runsc'
+  readonly terminals = 'passed-on'
   readonly version: string
   readonly prefix: readonly string[]
   readonly program: string
@@ -119,10 +120,7 @@ export class Runsc implements SandboxRuntime {
     ]
   }
 
-  execCommand(
-    id: string,
-    { processFile, pidFile, log }: { processFile: string; pidFile: string; log: string },
-  ): string[] {
+  execCommand(id: string, { processFile, pidFile, log }: ExecFiles): string[] {
     return [
       RUNSC,
       ...this.programArgs,

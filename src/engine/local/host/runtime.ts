@@ -1,5 +1,7 @@
 import type { Tool } from './places.ts'
 
+export type ExecFiles = { processFile: string; pidFile: string; log: string; consoleSocket?: string }
+
 /** One OCI runtime as this host uses it. `conmon` calls it to create; the rest is here. */
 export interface Runtime {
   readonly tool: Tool
@@ -10,10 +12,17 @@ export interface Runtime {
   /** What conmon calls; understands `create` and `exec`. */
   readonly program: string
   readonly programArgs: readonly string[]
+  /**
+   * How a process inside gets a terminal: from the runtime, which hands us the other side on a socket, or by passing
+   * ours on.
+   */
+  readonly terminals: 'handed-over' | 'passed-on'
   /** A whole command that runs a process inside. */
-  execCommand(id: string, options: { processFile: string; pidFile: string; log: string }): string[]
+  execCommand(id: string, files: ExecFiles): string[]
   /** Lets the created process run. */
   begin(id: string, signal: AbortSignal): Promise<void>
+  /** Kills a process that exec started; `pid` is what the runtime wrote into the pid file. */
+  killProcess(id: string, pid: number): Promise<void>
   /** Makes the runtime forget a container whose processes are gone; safe to repeat. */
   forget(id: string): Promise<void>
 }
@@ -24,5 +33,4 @@ export interface SandboxRuntime extends Runtime {
   signal(id: string, signal: string): Promise<void>
   /** Processes outside the sandbox that serve it, and that must be gone before it can be forgotten quickly. */
   helpers(id: string): number[]
-  killProcess(id: string, pid: number): Promise<void>
 }

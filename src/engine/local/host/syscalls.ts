@@ -51,6 +51,8 @@ const raw = {
   connect: libc.func('int connect(int fd, const uint8_t *address, uint32_t length)'),
   send: libc.func('intptr_t send(int fd, const uint8_t *data, size_t length, int flags)'),
   recv: libc.func('intptr_t recv(int fd, _Out_ uint8_t *data, size_t length, int flags)'),
+  pipe2: libc.func('int pipe2(_Out_ int *ends, int flags)'),
+  recvmsg: libc.func('intptr_t recvmsg(int fd, _Inout_ uint8_t *message, int flags)'),
   shutdown: libc.func('int shutdown(int fd, int how)'),
   openTree: libc.func('syscall', 'long', ['long', 'int', 'const char *', 'uint32_t']),
   moveMount: libc.func('syscall', 'long', ['long', 'int', 'const char *', 'int', 'const char *', 'uint32_t']),
@@ -213,9 +215,52 @@ export function receivePacket(fd: number, into: Buffer): Buffer | undefined {
   throw new SyscallError('Cannot receive from the container', errno)
 }
 
+const MSG_CMSG_CLOEXEC = 0x4000_0000
+const SOL_SOCKET = 1
+const SCM_RIGHTS = 1
+/** Large enough that the memory is outside the collector's reach and stays where it is. */
+const FIXED_BYTES = 512
+
+/**
+ * Takes one open file that the peer of a unix socket passes on (unix(7), SCM_RIGHTS). Undefined when there is none yet.
+ * Afterwards: close it.
+ */
+export function receiveDescriptor(socketFd: number): number | undefined {
+  // struct iovec, then the bytes it points to.
+  const data = Buffer.alloc(FIXED_BYTES)
+  data.writeBigUInt64LE(koffi.address(data) + 16n, 0)
+  data.writeBigUInt64LE(256n, 8)
+  const control = Buffer.alloc(FIXED_BYTES)
+  const message = Buffer.alloc(FIXED_BYTES)
+  message.writeBigUInt64LE(koffi.address(data), 16)
+  message.writeBigUInt64LE(1n, 24)
+  message.writeBigUInt64LE(koffi.address(control), 32)
+  // struct cmsghdr and exactly one descriptor: the kernel closes any more.
+  message.writeBigUInt64LE(24n, 40)
+  const result = Number(raw.recvmsg(socketFd, message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC))
+  if (result < 0) {
+    if (koffi.errno() === koffi.os.errno['EAGAIN']) return undefined
+    throw new SyscallError('Cannot receive a descriptor', koffi.errno())
+  }
+  if (result === 0) throw new Error('The other side closed before it passed a descriptor')
+  const passed =
+    message.readBigUInt64LE(40) >= 20n &&
+    control.readBigUInt64LE(0) >= 20n &&
+    control.readInt32LE(8) === SOL_SOCKET &&
+    control.readInt32LE(12) === SCM_RIGHTS
+  return passed ? control.readInt32LE(16) : undefined
+}
+
 /** Tells the other side that nothing more will be sent. */
 export function shutdownWrite(fd: number): void {
   raw.shutdown(fd, SHUT_WR)
+}
+
+/** Both ends of a pipe, neither inherited by accident. Afterwards: close both. */
+export function pipe(): { read: number; write: number } {
+  const ends = new Int32Array(2)
+  check(raw.pipe2(ends, O_CLOEXEC), () => 'Cannot make a pipe')
+  return { read: ends[0] ?? -1, write: ends[1] ?? -1 }
 }
 
 const TIOCSPTLCK = 0x4004_5431

@@ -18,7 +18,7 @@ const KNOWN: readonly { pattern: RegExp; tell: (match: RegExpExecArray) => strin
     tell: () => 'the command cannot be executed: permission denied',
   },
   {
-    pattern: /(?:failed to find|finding|error finding) executable "([^"]{0,256})"/,
+    pattern: /(?:failed to find|finding|error finding) executable \\?"([^"\\]{0,256})\\?"/,
     tell: ([, file]) => `exec: ${JSON.stringify(file)}: executable file not found in $PATH`,
   },
   {
