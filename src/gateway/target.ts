@@ -64,5 +64,5 @@ export function isStream(rest: string): boolean {
     ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(url.searchParams.get(name) ?? '')
   // A watch without a value is one, too: upstream reads an empty value as true.
   if (url.searchParams.has('watch') && (truthy('watch') || url.searchParams.get('watch') === '')) return true
-  return truthy('follow') || /^\/apis?\/(?:[^/]+\/){1,2}watch\//.test(url.pathname)
+  return truthy('follow') || /^\/(?:api\/[^/]+|apis\/[^/]+\/[^/]+)\/watch\//.test(url.pathname)
 }

@@ -202,8 +202,10 @@ export class Harbour implements AsyncDisposable {
   ): Promise<Answered> {
     const { promise, resolve, reject } = Promise.withResolvers<Answered>()
     const authorization = credentials.token === undefined ? {} : { authorization: `Bearer ${credentials.token}` }
+    // Node would send the body of a DELETE without saying where it ends.
+    const length = body === undefined || 'transfer-encoding' in headers ? {} : { 'content-length': String(Buffer.byteLength(body)) }
     const request = httpsRequest(
-      { ...this.tls(credentials), method, path, agent: false, headers: { ...authorization, ...headers } },
+      { ...this.tls(credentials), method, path, agent: false, headers: { ...authorization, ...length, ...headers } },
       (response) => {
         let text = ''
         response.setEncoding('utf8')
@@ -242,7 +244,7 @@ export class Harbour implements AsyncDisposable {
   }
 
   /** A TLS connection for bytes that no HTTP client would send. */
-  async raw(credentials: Credentials = {}, options: { ALPNProtocols?: string[]; maxVersion?: 'TLSv1.2' } = {}): Promise<TLSSocket> {
+  async raw(credentials: Credentials = {}, options: { maxVersion?: 'TLSv1.2'; session?: Buffer } = {}): Promise<TLSSocket> {
     const { promise, resolve, reject } = Promise.withResolvers<TLSSocket>()
     const socket = connectTls({ ...this.tls(credentials), ...options }, () => resolve(socket))
     socket.once('error', reject)
