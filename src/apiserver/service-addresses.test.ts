@@ -59,6 +59,7 @@ test('an update keeps the address, and giving back takes it from nobody else', (
   const old = service()
   const giveBack = all.take(old)
   const next = { ...service(), metadata: old.metadata }
+  all.keep(next, old)
   all.take(next, old)()
   assert.equal(addressOf(next), addressOf(old))
   const other = service()

@@ -40,6 +40,15 @@ export class ServiceAddresses {
     if (offset !== undefined) this.taken.set(offset, service.metadata.uid)
   }
 
+  /** An update that leaves the address out keeps the one there is, as upstream does. Changes `service`. */
+  keep(service: KubeObject, old: KubeObject): void {
+    const spec = service['spec'] as ServiceSpec
+    const { type, clusterIP } = old['spec'] as ServiceSpec
+    if (spec.type === 'ExternalName' || type === 'ExternalName' || !clusterIP) return
+    spec.clusterIP ||= spec.clusterIPs?.[0] ?? clusterIP
+    if (!spec.clusterIPs?.length) spec.clusterIPs = [spec.clusterIP]
+  }
+
   /**
    * Sets `clusterIP` and `clusterIPs` of a service that is to be written: the one asked for if it is free, any if none
    * was asked for, none for `None` and ExternalName. The returned function gives a newly taken address back.
@@ -53,8 +62,7 @@ export class ServiceAddresses {
       return () => {}
     }
     const before = (old?.['spec'] as ServiceSpec | undefined)?.clusterIP
-    // An update that leaves the address out keeps it, as upstream does.
-    const wanted = spec.clusterIP || spec.clusterIPs?.[0] || before || ''
+    const wanted = spec.clusterIP || spec.clusterIPs?.[0] || ''
     if (wanted === 'None') {
       spec.clusterIP = 'None'
       spec.clusterIPs = ['None']

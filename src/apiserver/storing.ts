@@ -8,7 +8,7 @@ export function isNamespace({ group, plural }: KindDefinition): boolean {
   return group === '' && plural === 'namespaces'
 }
 
-function isService({ group, plural }: KindDefinition): boolean {
+export function isService({ group, plural }: KindDefinition): boolean {
   return group === '' && plural === 'services'
 }
 

@@ -24,7 +24,7 @@ import type { WriteOptions } from './options.ts'
 import { trackUpdate } from './patch/index.ts'
 import { readStored } from './read.ts'
 import type { ResourceRequest, Target } from './request.ts'
-import { checkSize, isNamespace, removeStored, tryAddresses, writeStored } from './storing.ts'
+import { checkSize, isNamespace, isService, removeStored, tryAddresses, writeStored } from './storing.ts'
 
 /** No vowels and nothing that looks like another character, as upstream. */
 const NAME_CHARACTERS = 'bcdfghjklmnpqrstvwxz2456789'
@@ -244,6 +244,7 @@ function prepareUpdate(
   }
   object = recordFields(definition, applyDefaults(definition, object), old, writer, nowMs)
   if (definition.prepareForUpdate) object = definition.prepareForUpdate(object, old, writeContext)
+  if (isService(definition)) context.addresses.keep(object, old)
   const admission: AdmissionRequest = {
     operation: 'UPDATE',
     user: request.user,
