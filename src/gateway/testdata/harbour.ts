@@ -159,7 +159,13 @@ export class Harbour implements AsyncDisposable {
     const clientCa = await createAuthority({ name: 'clients', nowMs })
     const server = await issueServerCertificate({ authority: serverCa, ipAddresses: ['127.0.0.1'], nowMs })
     const directory = mkdtempSync(join(tmpdir(), 'bh-gw-'))
-    const harbour = new Harbour({ clock: new FakeClock(nowMs), clientCa, serverCa, directory, server, limits })
+    let harbour: Harbour
+    try {
+      harbour = new Harbour({ clock: new FakeClock(nowMs), clientCa, serverCa, directory, server, limits })
+    } catch (error) {
+      rmSync(directory, { recursive: true, force: true })
+      throw error
+    }
     const start = (tenant: TenantName) => FakeControlPlane.start(tenant, join(directory, `${tenant}.sock`))
     harbour.red = await start(red)
     harbour.blue = await start(blue)
