@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import {
   chmodSync,
   chownSync,
@@ -10,6 +11,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -44,7 +46,7 @@ import type {
 import type { OciConfig } from '../plan/oci/config-types.ts'
 import { ContainerError } from '../plan/oci/container-error.ts'
 import { renderHostname, renderHosts, renderResolvConf } from '../plan/oci/pod-files.ts'
-import { type ConfigInput, renderConfig } from '../plan/oci/render-config.ts'
+import { type ConfigInput, renderConfig, renderSandboxConfig } from '../plan/oci/render-config.ts'
 import { podLimits } from '../plan/oci/resources.ts'
 import { tellOfRuntime } from '../plan/oci/runtime-message.ts'
 import { resolveUser } from '../plan/oci/user.ts'
@@ -54,18 +56,21 @@ import { Exec } from './exec.ts'
 import { ExitWatcher } from './exit-watcher.ts'
 import * as limits from './limits.ts'
 import { LogFiles } from './log-files.ts'
-import { type Machine, setUpMachine } from './machine-setup.ts'
+import { type Found, type Machine, setUpMachine } from './machine-setup.ts'
 import { isMountPoint } from './machine.ts'
 import { mountMemory, mountRootfs, unmountBelow } from './mounts.ts'
 import { checkName, containerIdOf, parseContainerID, Places } from './places.ts'
 import { signalNumber, signalProcess } from './processes.ts'
 import { RemoteStream, renderExitStatus, renderFailureStatus } from './remote-stream.ts'
-import type { Runtime } from './runtime.ts'
+import type { Runtime, SandboxRuntime } from './runtime.ts'
 import { ensureDirectoryInside, readFileInside } from './safe-path.ts'
+import { renderPauseProgram } from './tiny-program.ts'
 import { runTool } from './tool.ts'
 import { Volumes } from './volumes.ts'
 
 const SIGKILL = 9
+/** Exit code of runsc when it could not do what it was told. */
+const RUNSC_FAILED = 128
 const REMOVE_TIMEOUT_MS = 600_000
 
 export type ContainerHostOptions = {
@@ -179,19 +184,99 @@ class LocalContainerHost implements ContainerHost {
     if (existing && existing.state.kind !== 'lost') return existing
     if (existing || existsSync(this.places.bundle(jail.id, id))) await this.removeNow(machine, jail.id, id)
 
-    const found = usesGvisor(placement, jail) ? machine.gvisor : machine.runc
-    if (!found.available)
-      throw new ContainerError(
-        'CreatePodSandboxError',
-        'this machine cannot run containers of the required isolation',
-        {
-          cause: new Error(found.why),
-        },
-      )
-    const runtime = found.runtime
     await using undo = new UndoStack()
     undo.add(() => this.removeNow(machine, jail.id, id))
-    const started = await this.create(machine, runtime, spec, id, signal)
+    const started = usesGvisor(placement, jail)
+      ? await this.startInSandbox(machine, available(machine.gvisor), spec, id, signal)
+      : await this.create(machine, available(machine.runc), spec, { id, role: 'container' }, signal)
+    undo.release()
+    return started
+  }
+
+  /**
+   * gVisor runs a pod's containers in one sandbox. A container that is always alone in its pod is the sandbox itself;
+   * otherwise an empty process holds the sandbox, and every container is a member that can come and go.
+   */
+  private async startInSandbox(
+    machine: Machine,
+    runtime: SandboxRuntime,
+    spec: ContainerSpec,
+    id: string,
+    signal: AbortSignal,
+  ): Promise<ObservedContainer> {
+    const { jail, placement, namespaces } = spec
+    const pod = this.places.podCgroup(placement.tenant, jail.id)
+    // Without a quota a sandbox starts in half the time.
+    const { cpuQuotaUs } = podLimits(jail, { gvisor: true })
+    const network = String(statSync(namespaces.net).ino)
+    const sandbox = isAlone(jail) ? undefined : this.liveSandbox(jail.id, network)
+    if (!sandbox) machine.cgroups.setCpuQuota(pod, undefined)
+    try {
+      if (isAlone(jail)) return await this.create(machine, runtime, spec, { id, role: 'container' }, signal)
+      const joined = sandbox ?? (await this.createSandbox(machine, runtime, spec, network, signal))
+      return await this.create(machine, runtime, spec, { id, role: 'member', sandbox: joined }, signal)
+    } finally {
+      if (cpuQuotaUs !== undefined) machine.cgroups.setCpuQuota(pod, cpuQuotaUs)
+    }
+  }
+
+  /** The sandbox that runs in this network namespace. One in another cannot be joined: the pod has got a fresh one. */
+  private liveSandbox(jail: JailId, network: string): ContainerRecord | undefined {
+    return this.sandboxes(jail).find(
+      ({ started, network: used }) => used === network && started !== undefined && isAlive(started.process),
+    )
+  }
+
+  private sandboxes(jail: JailId): ContainerRecord[] {
+    return (observeBundles(this.places.run).get(jail) ?? []).flatMap((id) => {
+      const record = readRecord(this.places.bundle(jail, id))
+      return record?.role === 'sandbox' ? [record] : []
+    })
+  }
+
+  private async createSandbox(
+    machine: Machine,
+    runtime: SandboxRuntime,
+    { jail, placement, namespaces }: ContainerSpec,
+    network: string,
+    signal: AbortSignal,
+  ): Promise<ContainerRecord> {
+    for (const old of this.sandboxes(jail.id)) await this.removeNow(machine, jail.id, old.id)
+    const id = randomBytes(12).toString('hex')
+    const bundle = this.places.bundle(jail.id, id)
+    const cgroup = `${this.places.podCgroup(placement.tenant, jail.id)}/${id}`
+    await using undo = new UndoStack()
+    undo.add(() => this.removeNow(machine, jail.id, id))
+    ensureShared(bundle, placement.podUidBase)
+    const record: ContainerRecord = {
+      jail: jail.id,
+      name: '',
+      attempt: 0,
+      id,
+      tool: runtime.tool,
+      role: 'sandbox',
+      cgroup,
+      oomCgroup: cgroup,
+      createdAt: new Date(this.clock.nowMs()).toISOString(),
+      network,
+    }
+    writeAtomically(join(bundle, RECORD_FILE), JSON.stringify(record))
+    const rootfs = join(bundle, 'rootfs')
+    mkdirSync(rootfs, { mode: 0o755 })
+    chownSync(rootfs, placement.podUidBase, placement.podUidBase)
+    writeFileSync(join(rootfs, 'pause'), renderPauseProgram(machine.facts.architecture), { mode: 0o755 })
+    using held = new HeldNamespaces(namespaces)
+    const config = renderSandboxConfig({
+      placement,
+      jail,
+      rootfs,
+      net: held.paths.net,
+      cgroupsPath: `/${cgroup}`,
+      program: '/pause',
+    })
+    writeFileSync(join(bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 })
+    await this.monitor(runtime, { id, bundle, log: join(bundle, 'log') }, signal)
+    const started = this.recordStart(bundle, record)
     undo.release()
     return started
   }
@@ -200,11 +285,11 @@ class LocalContainerHost implements ContainerHost {
     machine: Machine,
     runtime: Runtime,
     spec: ContainerSpec,
-    id: string,
+    place: { id: string; role: 'container' } | { id: string; role: 'member'; sandbox: ContainerRecord },
     signal: AbortSignal,
   ): Promise<ObservedContainer> {
     const { jail, placement, container, attempt, namespaces } = spec
-    const { podUidBase } = placement
+    const { id, role } = place
     const bundle = this.places.bundle(jail.id, id)
     const cgroup = `${this.places.podCgroup(placement.tenant, jail.id)}/${id}`
     const record: ContainerRecord = {
@@ -213,41 +298,76 @@ class LocalContainerHost implements ContainerHost {
       attempt,
       id,
       tool: runtime.tool,
-      role: 'container',
+      role,
       cgroup,
-      createdAt: new Date().toISOString(),
+      oomCgroup: place.role === 'member' ? place.sandbox.cgroup : cgroup,
+      createdAt: new Date(this.clock.nowMs()).toISOString(),
     }
-    ensureShared(bundle, podUidBase)
+    ensureShared(bundle, placement.podUidBase)
     writeAtomically(join(bundle, RECORD_FILE), JSON.stringify(record))
 
     const rootfs = join(bundle, 'rootfs')
     this.makeRootfs(spec, id, rootfs)
-    // The runtime opens these in a mount namespace of its own, where pins made later are not; a descriptor of ours is.
-    const held = new HeldNamespaces(namespaces)
-    try {
-      const config = this.renderBundle(machine, runtime, spec, { id, bundle, rootfs, cgroup, held })
+    {
+      // The runtime opens these in a mount namespace of its own, where pins made later are not; a descriptor of ours is.
+      using held = new HeldNamespaces(namespaces)
+      const sandboxId = place.role === 'member' ? place.sandbox.id : undefined
+      const config = this.renderBundle(machine, runtime, spec, {
+        id,
+        bundle,
+        rootfs,
+        cgroup,
+        held,
+        sandboxId,
+      })
       writeFileSync(join(bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 })
       this.logFiles.prepare(jail.id, container.name, attempt)
-      await this.monitor(runtime, spec, { id, bundle }, signal)
-    } finally {
-      held[Symbol.dispose]()
+      const log = this.places.log(jail.id, container.name, attempt)
+      const program = place.role === 'member' ? available(machine.gvisor).memberProgram : runtime.program
+      await this.monitor(runtime, { id, bundle, log, program, container }, signal)
     }
-    const process = readPidFile(join(bundle, 'pid'))
-    const monitor = readPidFile(join(bundle, 'conmon.pid'))
     await runtime.begin(id, signal)
-    const startedAt = new Date().toISOString()
-    const gone: ProcessIdentity = { pid: 0, startTicks: '' }
-    writeAtomically(
-      join(bundle, RECORD_FILE),
-      JSON.stringify({
-        ...record,
-        started: { process: process ?? gone, monitor: monitor ?? gone, startedAt },
-      }),
-    )
+    this.recordStart(bundle, record)
+    if (role === 'member') await this.checkMember(machine, spec, id, signal)
     const observed = this.observeOne(machine, jail.id, id)
     if (!observed || observed.state.kind === 'lost')
       throw new ContainerError('RunContainerError', 'the container was lost while it was being started')
     return observed
+  }
+
+  /** A member that could not be started looks like one that ended, except for what runsc says about it. */
+  private async checkMember(
+    machine: Machine,
+    { jail, container, attempt }: ContainerSpec,
+    id: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const running = () => this.observeOne(machine, jail.id, id)?.state
+    if (available(machine.gvisor).exists(id)) return
+    const state = await this.exits.wait(
+      id,
+      () => (running()?.kind === 'running' ? undefined : running()),
+      signal,
+    )
+    if (state.kind !== 'exited' || state.exitCode !== RUNSC_FAILED) return
+    const output = readStart(this.places.log(jail.id, container.name, attempt), limits.TOOL_OUTPUT_BYTES_MAX)
+    if (!output.includes('running container: ')) return
+    throw new ContainerError('RunContainerError', tellOfRuntime(output), { cause: new Error(output) })
+  }
+
+  /** From here on the container counts as started; whatever was cut off before is found to be lost, and removed. */
+  private recordStart(bundle: string, record: ContainerRecord): ContainerRecord {
+    const gone: ProcessIdentity = { pid: 0, startTicks: '' }
+    const started: ContainerRecord = {
+      ...record,
+      started: {
+        process: readPidFile(join(bundle, 'pid')) ?? gone,
+        monitor: readPidFile(join(bundle, 'conmon.pid')) ?? gone,
+        startedAt: new Date(this.clock.nowMs()).toISOString(),
+      },
+    }
+    writeAtomically(join(bundle, RECORD_FILE), JSON.stringify(started))
+    return started
   }
 
   private makeRootfs(
@@ -282,7 +402,15 @@ class LocalContainerHost implements ContainerHost {
       rootfs,
       cgroup,
       held,
-    }: { id: string; bundle: string; rootfs: string; cgroup: string; held: HeldNamespaces },
+      sandboxId,
+    }: {
+      id: string
+      bundle: string
+      rootfs: string
+      cgroup: string
+      held: HeldNamespaces
+      sandboxId: string | undefined
+    },
   ): OciConfig {
     const { podUidBase } = placement
     const root = openSync(rootfs, constants.O_RDONLY | constants.O_DIRECTORY)
@@ -320,6 +448,7 @@ class LocalContainerHost implements ContainerHost {
         rootfs,
         cgroupsPath: `/${cgroup}`,
         facts: machine.facts,
+        ...(sandboxId === undefined ? {} : { sandboxId }),
         ...(machine.seccompProgramBase64 === undefined
           ? {}
           : { seccompProgramBase64: machine.seccompProgramBase64 }),
@@ -381,8 +510,19 @@ class LocalContainerHost implements ContainerHost {
 
   private async monitor(
     runtime: Runtime,
-    { jail, container, attempt }: ContainerSpec,
-    { id, bundle }: { id: string; bundle: string },
+    {
+      id,
+      bundle,
+      log,
+      program = runtime.program,
+      container,
+    }: {
+      id: string
+      bundle: string
+      log: string
+      program?: string
+      container?: JailContainer
+    },
     signal: AbortSignal,
   ): Promise<void> {
     try {
@@ -391,13 +531,13 @@ class LocalContainerHost implements ContainerHost {
           id,
           bundle,
           prefix: runtime.prefix,
-          runtime: runtime.program,
+          runtime: program,
           runtimeArgs: runtime.programArgs,
           exits: this.places.exits,
-          log: this.places.log(jail.id, container.name, attempt),
-          tty: container.tty,
-          stdin: container.stdin,
-          stdinStaysOpen: !container.stdinOnce,
+          log,
+          tty: container?.tty ?? false,
+          stdin: container?.stdin ?? false,
+          stdinStaysOpen: !container?.stdinOnce,
         },
         signal,
       )
@@ -740,6 +880,21 @@ class LocalContainerHost implements ContainerHost {
       if (this.queues.get(jail) === settled) this.queues.delete(jail)
     }
   }
+}
+
+function available<T>(found: Found<T>): T {
+  if (found.available) return found.runtime
+  throw new ContainerError(
+    'CreatePodSandboxError',
+    'this machine cannot run containers with the required isolation',
+    { cause: new Error(found.why) },
+  )
+}
+
+/** No two containers of the pod ever run at the same time. */
+function isAlone(jail: Jail): boolean {
+  const sidecars = jail.initContainers.filter((c) => c.restartPolicy === 'Always')
+  return jail.containers.length + sidecars.length === 1
 }
 
 export function usesGvisor(placement: TenantPlacement, jail: Jail): boolean {

@@ -1,11 +1,15 @@
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { sleep, withDeadline } from '../../../stdx/index.ts'
+import { observeProcess } from '../observe/processes.ts'
+import { BEGIN_TIMEOUT_MS } from './limits.ts'
 import { ensureMountNamespace, enterMountNamespace } from './mount-namespace.ts'
 import type { Places } from './places.ts'
 import type { ExecFiles, SandboxRuntime } from './runtime.ts'
 import { runTool } from './tool.ts'
 
 const RUNSC = '/usr/bin/runsc'
+const BEGIN_RETRY_MS = 4
 
 /**
  * conmon knows `create` and `start` as two steps; here one `run` does both, which saves a start of the program. Its
@@ -27,7 +31,7 @@ exec ${RUNSC} "$@"
 `
 
 /**
- * A container that joins a sandbox has no process of its own on the machine. A \`run\` that waits for its end stands in
+ * A container that joins a sandbox has no process of its own on the machine. A `run` that waits for its end stands in
  * for it: it carries the output, and its exit code is the container's.
  */
 const RUN_AND_WAIT = `#!/bin/sh
@@ -40,19 +44,24 @@ for word do
   if [ -z "$found" ] && [ "$word" = create ]; then
     found=1
     set -- "$@" run
-  elif [ "$word" = --pid-file ]; then
-    :
   elif [ "$previous" = --pid-file ]; then
     pidfile=$word
+    set -- "$@" "$word.created"
   else
     set -- "$@" "$word"
   fi
   previous=$word
 done
-if [ -z "$found" ]; then exec ${RUNSC} "$@"; fi
 ${RUNSC} "$@" <&0 &
-echo $! > "$pidfile"
+waiter=$!
+while [ ! -s "$pidfile.created" ]; do
+  kill -0 "$waiter" 2>/dev/null || { wait "$waiter"; exit 1; }
+  sleep 0.01
+done
+echo "$waiter" > "$pidfile"
 `
+
+type RunscState = { status?: string; sandbox?: { pid?: number } | null }
 
 /** Only the process that sets up the network looks at /proc/sys/net; the gofers need one untouched proc mount. */
 const HIDE_NETWORK_SETTINGS = (clean: string) => `
@@ -134,8 +143,19 @@ export class Runsc implements SandboxRuntime {
     ]
   }
 
-  /** \`run\` has begun it. */
-  async begin(): Promise<void> {}
+  /** `run` begins it by itself; this waits until it has. */
+  async begin(id: string, signal: AbortSignal): Promise<void> {
+    await withDeadline(
+      `Starting the container ${id}`,
+      BEGIN_TIMEOUT_MS,
+      async (deadline) => {
+        // No state means that it has ended already.
+        while (['creating', 'created'].includes(this.readState(id)?.status ?? ''))
+          await sleep(BEGIN_RETRY_MS, deadline)
+      },
+      signal,
+    )
+  }
 
   async signal(id: string, signal: string): Promise<void> {
     await runTool([RUNSC, ...this.programArgs, 'kill', id, signal])
@@ -145,21 +165,34 @@ export class Runsc implements SandboxRuntime {
     await runTool([RUNSC, ...this.programArgs, 'kill', '--pid', String(pid), id, 'KILL'])
   }
 
-  helpers(id: string): number[] {
-    try {
-      const state: unknown = JSON.parse(readFileSync(this.stateFile(id), 'utf8'))
-      const gofer = (state as { goferPid?: unknown }).goferPid
-      return typeof gofer === 'number' && gofer > 0 ? [gofer] : []
-    } catch {
-      return []
-    }
+  exists(id: string): boolean {
+    return this.stateFile(id) !== undefined
   }
 
   async forget(id: string): Promise<void> {
-    if (existsSync(this.stateFile(id))) await runTool([RUNSC, ...this.programArgs, 'delete', '--force', id])
+    const file = this.stateFile(id)
+    if (file === undefined) return
+    const sandbox = this.readState(id)?.sandbox?.pid
+    if (typeof sandbox === 'number' && observeProcess(sandbox))
+      await runTool([RUNSC, ...this.programArgs, 'delete', '--force', id])
+    // runsc would wait seconds for helpers that are dead but not reaped; nothing else than files is left.
+    for (const path of [file, file.replace(/\.state$/, '.lock'), join(this.root, `runsc-${id}.sock`)])
+      rmSync(path, { force: true })
   }
 
-  private stateFile(id: string): string {
-    return join(this.root, `${id}_sandbox:${id}.state`)
+  private readState(id: string): RunscState | undefined {
+    const file = this.stateFile(id)
+    if (file === undefined) return undefined
+    try {
+      return JSON.parse(readFileSync(file, 'utf8')) as RunscState // runsc writes it for itself.
+    } catch {
+      // Being replaced, or removed.
+      return existsSync(file) ? { status: 'creating' } : undefined
+    }
+  }
+
+  private stateFile(id: string): string | undefined {
+    const name = readdirSync(this.root).find((n) => n.startsWith(`${id}_sandbox:`) && n.endsWith('.state'))
+    return name === undefined ? undefined : join(this.root, name)
   }
 }

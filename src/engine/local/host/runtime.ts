@@ -31,6 +31,6 @@ export interface Runtime {
 export interface SandboxRuntime extends Runtime {
   readonly memberProgram: string
   signal(id: string, signal: string): Promise<void>
-  /** Processes outside the sandbox that serve it, and that must be gone before it can be forgotten quickly. */
-  helpers(id: string): number[]
+  /** False once the container has ended and nothing of it is left. */
+  exists(id: string): boolean
 }

@@ -14,7 +14,11 @@ export type ContainerRecord = {
   /** `sandbox` is the empty process that holds a gVisor pod; it is none of the jail's containers. */
   role: 'container' | 'member' | 'sandbox'
   cgroup: string
+  /** Where the kernel counts processes that it killed for lack of memory; the sandbox's for a member of one. */
+  oomCgroup: string
   createdAt: string
+  /** Of a sandbox: the network namespace that it used up. */
+  network?: string
   /** Absent until the container's process was let go. */
   started?: { process: ProcessIdentity; monitor: ProcessIdentity; startedAt: string }
 }
@@ -47,7 +51,7 @@ export function observeContainer(
   { oomKills }: { oomKills: (cgroup: string) => number },
 ): ObservedContainer | undefined {
   const record = readRecord(bundle)
-  if (!record) return undefined
+  if (!record || record.role === 'sandbox') return undefined
   return {
     jail: record.jail,
     name: record.name,
@@ -67,7 +71,7 @@ function observeState(
   if (!record.started) return { kind: 'lost' }
   const { startedAt } = record.started
   if (exit) {
-    const killed = existsSync(join(bundle, 'oom')) || oomKills(record.cgroup) > 0
+    const killed = existsSync(join(bundle, 'oom')) || oomKills(record.oomCgroup) > 0
     return {
       kind: 'exited',
       exitCode: exit.exitCode,

@@ -22,6 +22,12 @@ const KNOWN: readonly { pattern: RegExp; tell: (match: RegExpExecArray) => strin
     tell: ([, file]) => `exec: ${JSON.stringify(file)}: executable file not found in $PATH`,
   },
   {
+    // runsc, for a command by path.
+    pattern:
+      /failed to load ([^\s:]{1,256}): (no such file or directory|permission denied|exec format error)/,
+    tell: ([, file, why]) => `exec: ${JSON.stringify(file)}: ${why}`,
+  },
+  {
     pattern: /exec format error/i,
     tell: () => 'the command cannot be executed: exec format error (another architecture?)',
   },
