@@ -26,7 +26,7 @@ import {
   tenantIndexOf,
   tenantMark,
 } from '../../plan/net/index.ts'
-import { CONNECT_TIMEOUT_MS, LINK_SWEEP_MS } from './limits.ts'
+import { CONNECT_TIMEOUT_MS, LINK_SWEEP_MS, SERVICES_RETRY_MS } from './limits.ts'
 import { PINNED, pinNamespaces, unpinNamespaces } from './namespaces.ts'
 import { Nft } from './nft.ts'
 import { ResolverClient } from './resolver-client.ts'
@@ -135,6 +135,8 @@ class LocalPodNetwork implements PodNetwork {
   }
 
   async ensureTenant(placement: TenantPlacement): Promise<void> {
+    const known = this.tenants.get(placement.index)
+    if (known) return this.requireSame(known, placement)
     await this.inTurn('rules', async () => {
       const existing = this.tenants.get(placement.index)
       if (existing) return this.requireSame(existing, placement)
@@ -230,6 +232,7 @@ class LocalPodNetwork implements PodNetwork {
 
   async setTenantNetwork(placement: TenantPlacement, network: TenantNetwork): Promise<void> {
     const parsed = parseTenantNetwork(network)
+    await this.ensureTenant(placement)
     await this.inTurn('rules', async () => {
       const tenant = this.requireTenant(placement)
       await this.applyServices({ ...tenant, network: parsed }, tenant)
@@ -404,14 +407,19 @@ class LocalPodNetwork implements PodNetwork {
     this.departed.clear()
   }
 
-  /** A pod that came or went may be an endpoint. */
+  /** A pod that came or went may be an endpoint. Its own fate does not depend on that; what fails is tried again. */
   private async podChanged(record: PodRecord): Promise<void> {
-    if (this.tenants.get(record.index)?.endpoints.has(record.id))
+    this.names.changed(record.index)
+    if (!this.tenants.get(record.index)?.endpoints.has(record.id)) return
+    try {
       await this.inTurn('rules', async () => {
         const tenant = this.tenants.get(record.index)
         if (tenant) await this.applyServices(tenant, tenant)
       })
-    this.names.changed(record.index)
+    } catch (error) {
+      this.log.error('cannot update the services of a tenant', { index: record.index, error })
+      this.clock.after(SERVICES_RETRY_MS, () => void this.podChanged(record))
+    }
   }
 
   private async applyServices(desired: TenantState, current: TenantState): Promise<void> {

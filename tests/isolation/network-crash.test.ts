@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict'
+import { execFileSync, fork } from 'node:child_process'
+import { on, once } from 'node:events'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { after, before, test } from 'node:test'
+import { parseLayout, paths } from '../../src/api/index.ts'
+import { createPodNetwork, ensureRunDir, removeRunDir } from '../../src/engine/local/index.ts'
+import { createLogger, silentLogger } from '../../src/stdx/index.ts'
+
+const ROUNDS = 8
+const environment = { BULKHEAD_INSTANCE: 'tnec', BULKHEAD_SLOT: '3' }
+const layout = parseLayout(environment)
+const skip = whyNot()
+
+before(async () => {
+  if (skip !== false) return
+  await createPodNetwork({ layout, log: silentLogger }).reset()
+  removeRunDir(layout)
+  ensureRunDir(layout)
+})
+
+after(async () => {
+  if (skip !== false) return
+  await createPodNetwork({ layout, log: silentLogger }).reset()
+  removeRunDir(layout)
+})
+
+test(
+  'an agent that is killed at any moment leaves nothing that the next one does not put right',
+  { skip },
+  async () => {
+    for (let round = 0; round < ROUNDS; round++) {
+      const agent = fork(`${import.meta.dirname}/network-churn.ts`, [], {
+        env: { ...process.env, ...environment },
+        execArgv: [],
+      })
+      for await (const [{ step }] of on(agent, 'message') as AsyncIterable<[{ step: number }]>)
+        if (step >= round) break
+      // Some turns of the event loop, so that every round ends in the middle of something else.
+      for (let turn = 0; turn < round * 150; turn++) await new Promise((done) => setImmediate(done))
+      agent.kill('SIGKILL')
+      await once(agent, 'exit')
+
+      const first = createPodNetwork({ layout, log: silentLogger })
+      await first.ensureNode()
+      const pods = await first.pods()
+      first.close()
+      assert.equal(await repairs(), false, 'the second look finds nothing to repair')
+      const links = inside('ip', '-o', 'link')
+        .split('\n')
+        .filter((line) => line.includes(`: ${layout.interfacePrefix}`))
+      assert.equal(links.length, pods.size)
+      const sources = inside('nft', 'list', 'set', 'inet', 'bulkhead', 'source4')
+      assert.equal(sources.split(/\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b/).length - 1, pods.size)
+      const pins = readFileSync('/proc/self/mountinfo', 'utf8')
+        .split('\n')
+        .filter((line) => line.includes(`${layout.runDir}/pods/`))
+      assert.equal(pins.length, pods.size * 4)
+      for (const { net, podIP } of pods.values()) {
+        assert.match(
+          execFileSync('nsenter', [`--net=${net}`, 'ip', '-4', 'address', 'show', 'eth0'], {
+            encoding: 'utf8',
+          }),
+          new RegExp(podIP),
+        )
+        assert.match(inside('ip', 'route', 'show', podIP), /dev/)
+      }
+    }
+    const last = createPodNetwork({ layout, log: silentLogger })
+    await last.reset()
+    assert.deepEqual(existsSync(`${layout.runDir}/pods`) ? readdirSync(`${layout.runDir}/pods`) : [], [])
+    assert.ok(!existsSync(paths.routerNetns(layout)))
+  },
+)
+
+/** Whether a fresh agent changes any rule. */
+async function repairs(): Promise<unknown> {
+  const lines: string[] = []
+  const network = createPodNetwork({
+    layout,
+    log: createLogger('test', { write: (line) => void lines.push(line) }),
+  })
+  await network.ensureNode()
+  network.close()
+  const ready = lines
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .find((l) => l['message'] === 'pod network ready')
+  return ready?.['repaired']
+}
+
+function inside(...command: string[]): string {
+  return execFileSync('nsenter', [`--net=${paths.routerNetns(layout)}`, ...command], { encoding: 'utf8' })
+}
+
+function whyNot(): string | false {
+  if (process.getuid?.() !== 0) return 'needs root'
+  try {
+    execFileSync('unshare', ['--net', 'nft', 'list', 'ruleset'], { stdio: 'ignore' })
+    return false
+  } catch {
+    return 'needs network namespaces and nft'
+  }
+}
