@@ -454,7 +454,7 @@ test('deleting a namespace deletes everything in it, pods first, and only then t
     plane.client.find(secretKind, { namespace: 'team', name: 'key' }),
     'the secret waits for the pods',
   )
-  for (const id of [...plane.engine.jails.keys()]) plane.engine.gone(id)
+  for (const id of plane.engine.jails.keys()) plane.engine.gone(id)
   plane.engine.autoremove = true
   await plane.until('Only the held one is left', () => {
     const found = plane.client.find(namespaceKind, { name: 'team' })
@@ -498,7 +498,7 @@ test('foreground deletion keeps the owner until the last pod is gone', async () 
   await plane.settle()
   assert.ok(plane.client.find(deploymentKind, { ...DEFAULT, name: 'web' }))
   assert.equal(plane.client.all(replicaSetKind).length, 1)
-  for (const id of [...plane.engine.jails.keys()]) plane.engine.gone(id)
+  for (const id of plane.engine.jails.keys()) plane.engine.gone(id)
   await plane.until(
     'Everything is gone',
     () => !plane.client.find(deploymentKind, { ...DEFAULT, name: 'web' }),

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex, Readable } from 'node:stream'
 import { ApiError, type KubeObject, type TenantName } from '../api/index.ts'
-import { FakeApiClient } from '../client/fake-api-client.ts'
+import { FakeApiClient } from '../client/index.ts'
 import type {
   Engine,
   EngineEvent,

@@ -22,7 +22,7 @@ import { ServiceAccountController } from './workloads/serviceaccount/serviceacco
 
 export type { ApiServerAddress } from './pods/service-variables.ts'
 export { type JailContext, type JailPlan, planJail, type TokenRequest } from './pods/plan-jail.ts'
-export type { IssueToken } from './pods/token-cache.ts'
+export { type IssueToken, issueTokensThrough } from './pods/token-cache.ts'
 export {
   type DecideIsolation,
   PLACEMENT_FINALIZER,
@@ -41,7 +41,7 @@ export type TenantControllersOptions = {
   caPem: string
   /** Where pods reach the API server; absent when they cannot. */
   apiServer?: ApiServerAddress
-  /** Absent: no tokens are mounted into pods. */
+  /** Such as `issueTokensThrough(client)`. Absent: no tokens are mounted into pods. */
   issueToken?: IssueToken
   /** What a container without limits may use, for the downward API. */
   node: NodeAmounts

@@ -1,5 +1,5 @@
 import type { Container, Pod, ResourceFieldSelector } from '../kinds.ts'
-import { parseQuantity } from '../quantities.ts'
+import { parseQuantity } from '../../api/index.ts'
 
 /** What one node offers: the limit of a container that has none. */
 export type NodeAmounts = { cpuMillis: number; memoryBytes: number; ephemeralStorageBytes: number }

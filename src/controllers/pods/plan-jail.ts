@@ -33,7 +33,7 @@ import {
   SCRATCH_MEMORY_BYTES_DEFAULT,
   TOKEN_SECONDS_DEFAULT,
 } from '../limits.ts'
-import { parseQuantity, quantityMillis, quantityNumber } from '../quantities.ts'
+import { parseQuantity, quantityMillis, quantityNumber } from '../../api/index.ts'
 import { type NodeAmounts, podField, resourceField } from './downward-api.ts'
 import { expandVariables } from './expand-variables.ts'
 import { type ApiServerAddress, serviceVariables } from './service-variables.ts'

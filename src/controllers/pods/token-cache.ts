@@ -1,4 +1,7 @@
+import type { KubeObject } from '../../api/index.ts'
+import type { ApiClient, KindRef } from '../../client/index.ts'
 import type { Clock } from '../../stdx/index.ts'
+import { serviceAccountKind } from '../kinds.ts'
 import { TOKEN_RENEW_FRACTION } from '../limits.ts'
 import { tokenKey, type TokenRequest } from './plan-jail.ts'
 
@@ -54,5 +57,27 @@ export class TokenCache {
       renewInMs = Math.min(renewInMs, issued.renewAtMs - nowMs)
     }
     return Math.max(renewInMs, 1_000)
+  }
+}
+
+/** Tokens from the control plane's own API, as anybody could ask for them with `serviceaccounts/token`. */
+export function issueTokensThrough(client: ApiClient): IssueToken {
+  return async ({ audience, expirationSeconds, namespace, serviceAccount, pod }) => {
+    const answer: KubeObject = await client.create(
+      serviceAccountKind as KindRef,
+      {
+        apiVersion: 'authentication.k8s.io/v1',
+        kind: 'TokenRequest',
+        metadata: { name: serviceAccount, namespace },
+        spec: {
+          audiences: audience === undefined ? [] : [audience],
+          expirationSeconds,
+          boundObjectRef: { apiVersion: 'v1', kind: 'Pod', ...pod },
+        },
+      },
+      { subresource: 'token', ref: { namespace, name: serviceAccount } },
+    )
+    const { token, expirationTimestamp } = answer['status'] as { token: string; expirationTimestamp: string }
+    return { token, expiresAtMs: Date.parse(expirationTimestamp) }
   }
 }

@@ -1,12 +1,10 @@
-import type { KubeObject, LabelSelector, OwnerReference } from '../../api/index.ts'
 import {
-  type ApiClient,
-  isConflict,
-  isNotFound,
-  type KindRef,
-  type Informer,
-  selectorMatches,
-} from '../../client/index.ts'
+  type KubeObject,
+  type LabelSelector,
+  type OwnerReference,
+  matchesLabelSelector,
+} from '../../api/index.ts'
+import { type ApiClient, isConflict, isNotFound, type KindRef, type Informer } from '../../client/index.ts'
 import { controllerOf, controllerReference, findCondition } from '../conditions.ts'
 import type { Pod, PodTemplateSpec } from '../kinds.ts'
 
@@ -58,7 +56,7 @@ export function planClaims<T extends KubeObject>(
   const claims = { own: [] as T[], adopt: [] as T[], release: [] as T[] }
   for (const candidate of candidates) {
     const controller = controllerOf(candidate)
-    const matches = selectorMatches(selector, candidate.metadata.labels)
+    const matches = matchesLabelSelector(selector, candidate.metadata.labels)
     if (controller?.uid === owner.metadata.uid) {
       if (matches) claims.own.push(candidate)
       else if (!owner.metadata.deletionTimestamp) claims.release.push(candidate)
@@ -141,7 +139,7 @@ export function podCandidates(
 ): Pod[] {
   const candidates = new Map(pods.byOwner(owner.metadata.uid).map((pod) => [pod.metadata.uid, pod]))
   for (const pod of pods.list(owner.metadata.namespace))
-    if (!controllerOf(pod) && selectorMatches(selector, pod.metadata.labels))
+    if (!controllerOf(pod) && matchesLabelSelector(selector, pod.metadata.labels))
       candidates.set(pod.metadata.uid, pod)
   return [...candidates.values()].filter((pod) => pod.metadata.namespace === owner.metadata.namespace)
 }

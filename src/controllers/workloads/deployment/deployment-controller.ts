@@ -1,4 +1,4 @@
-import type { LabelSelector } from '../../../api/index.ts'
+import { type LabelSelector, matchesLabelSelector } from '../../../api/index.ts'
 import {
   ensureDeleted,
   type EventRecorder,
@@ -6,7 +6,6 @@ import {
   isAlreadyExists,
   keyOf,
   type ReconcileResult,
-  selectorMatches,
 } from '../../../client/index.ts'
 import {
   controllerOf,
@@ -192,7 +191,7 @@ export class DeploymentController extends QueueController {
       if (owner?.kind === 'Deployment') keys.add(keyOf({ metadata: { namespace, name: owner.name } }))
       else if (!owner)
         for (const deployment of this.context.informers.of(deploymentKind).list(namespace))
-          if (selectorMatches(deployment.spec.selector, set.metadata.labels)) keys.add(keyOf(deployment))
+          if (matchesLabelSelector(deployment.spec.selector, set.metadata.labels)) keys.add(keyOf(deployment))
     }
     return keys
   }

@@ -104,7 +104,8 @@ function proportionOf(shard: ScalableShard, bounds: RollingBounds, toAdd: number
       : roundHalfAway(
           (shard.replicas * (bounds.replicas + bounds.maxSurge)) / Math.max(1, shard.maxReplicas),
         ) - shard.replicas
-  return toAdd > 0 ? Math.min(fraction, left) : Math.max(fraction, left)
+  // Whatever somebody wrote into the annotations, growing shrinks none and shrinking grows none.
+  return toAdd > 0 ? Math.max(0, Math.min(fraction, left)) : Math.min(0, Math.max(fraction, left))
 }
 
 /** Go's math.Round, which upstream uses; Math.round differs for negative halves. */

@@ -1,10 +1,5 @@
-import {
-  ensureDeleted,
-  type Informer,
-  keyOf,
-  labelsMatch,
-  type ReconcileResult,
-} from '../../../client/index.ts'
+import { matchesLabelSelector } from '../../../api/index.ts'
+import { ensureDeleted, type Informer, keyOf, type ReconcileResult } from '../../../client/index.ts'
 import { controllerReference, semanticEqual } from '../../conditions.ts'
 import { type ControllerContext, QueueController } from '../../controller.ts'
 import {
@@ -51,7 +46,7 @@ export class EndpointSliceController extends QueueController {
     const selector = service.spec.selector
     const pods = this.pods
       .list(service.metadata.namespace)
-      .filter((pod) => labelsMatch(selector, pod.metadata.labels))
+      .filter((pod) => matchesLabelSelector({ matchLabels: selector }, pod.metadata.labels))
     await this.convergeSlices(service, pods)
     await this.convergeEndpoints(service, pods)
     return undefined
@@ -119,7 +114,8 @@ export class EndpointSliceController extends QueueController {
     for (const service of this.context.informers.of(serviceKind).list(pod.metadata.namespace)) {
       const { selector } = service.spec
       if (!selector) continue
-      if ([old, object].some((p) => p && labelsMatch(selector, p.metadata.labels))) keys.add(keyOf(service))
+      if ([old, object].some((p) => p && matchesLabelSelector({ matchLabels: selector }, p.metadata.labels)))
+        keys.add(keyOf(service))
     }
     return keys
   }

@@ -1,10 +1,10 @@
+import { matchesLabelSelector } from '../../../api/index.ts'
 import {
   ensureDeleted,
   type EventRecorder,
   type Informer,
   keyOf,
   type ReconcileResult,
-  selectorMatches,
 } from '../../../client/index.ts'
 import { controllerOf } from '../../conditions.ts'
 import { type ControllerContext, QueueController } from '../../controller.ts'
@@ -102,7 +102,7 @@ export class ReplicaSetController extends QueueController {
       else if (!owner) {
         // Nobody's pod: any set of its namespace may want it.
         for (const set of this.context.informers.of(replicaSetKind).list(pod.metadata.namespace))
-          if (selectorMatches(set.spec.selector, pod.metadata.labels)) keys.add(keyOf(set))
+          if (matchesLabelSelector(set.spec.selector, pod.metadata.labels)) keys.add(keyOf(set))
       }
     }
     return keys

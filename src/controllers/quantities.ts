@@ -1,2 +1,0 @@
-// Quantities as the api room reads them.
-export { parseQuantity, quantityMillis, quantityNumber } from '../api/quantity.ts'
