@@ -8,7 +8,10 @@ type Seed = { group: string; kind: string; object: { metadata: { name: string } 
 const READ = ['get', 'list', 'watch']
 const WRITE = ['create', 'delete', 'deletecollection', 'patch', 'update']
 
-/** Resources that `edit` may change, besides those only `admin` may. */
+/**
+ * What `edit` may change. No `/status`, which only components report, and no endpoints: whoever writes those decides
+ * where other people's traffic goes (CVE-2021-25740).
+ */
 const EDITABLE: readonly PolicyRule[] = [
   {
     apiGroups: [''],
@@ -19,7 +22,6 @@ const EDITABLE: readonly PolicyRule[] = [
       'pods/exec',
       'pods/portforward',
       'configmaps',
-      'endpoints',
       'events',
       'persistentvolumeclaims',
       'secrets',
@@ -30,15 +32,27 @@ const EDITABLE: readonly PolicyRule[] = [
   },
   { apiGroups: [''], resources: ['serviceaccounts/token'], verbs: ['create'] },
   {
-    apiGroups: ['apps', 'batch', 'autoscaling', 'discovery.k8s.io', 'policy', 'coordination.k8s.io'],
-    resources: ['*'],
+    apiGroups: ['apps'],
+    resources: [
+      'daemonsets',
+      'deployments',
+      'deployments/scale',
+      'replicasets',
+      'replicasets/scale',
+      'statefulsets',
+      'statefulsets/scale',
+    ],
     verbs: [...READ, ...WRITE],
   },
+  { apiGroups: ['batch'], resources: ['cronjobs', 'jobs'], verbs: [...READ, ...WRITE] },
+  { apiGroups: ['autoscaling'], resources: ['horizontalpodautoscalers'], verbs: [...READ, ...WRITE] },
+  { apiGroups: ['policy'], resources: ['poddisruptionbudgets'], verbs: [...READ, ...WRITE] },
   {
     apiGroups: ['networking.k8s.io'],
     resources: ['ingresses', 'networkpolicies'],
     verbs: [...READ, ...WRITE],
   },
+  { apiGroups: ['coordination.k8s.io'], resources: ['leases'], verbs: [...READ, ...WRITE] },
 ]
 
 /** No Secrets, as upstream: who reads them can become every service account of the namespace. */
