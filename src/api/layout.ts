@@ -89,6 +89,8 @@ export const paths = {
   /** A tenant's store; its directory belongs to the user of its control plane. */
   partition: (l: Layout, tenant: TenantName) => `${l.stateDir}/tenants/${tenant}/store.sqlite`,
   daemonRecord: (l: Layout, daemon: string) => `${l.runDir}/daemons/${daemon}.json`,
+  /** Holds the process id of an agent that has taken over everything. */
+  agentReady: (l: Layout) => `${l.runDir}/node/ready`,
   daemonLog: (l: Layout, daemon: string) => `${l.stateDir}/logs/${daemon}.log`,
   /** The network namespace that all pods are routed through. */
   routerNetns: (l: Layout) => `${l.runDir}/router.netns`,

@@ -53,13 +53,18 @@ export async function untilTenantReady(
   name: string,
   timeoutMs = 60_000,
 ): Promise<TenantView> {
-  return until(
+  const tenant = await until(
     async () => {
-      const tenant = (await platform.get(`${TENANTS_PATH}/${name}`)) as TenantView
-      return tenant.status?.phase === 'Ready' ? tenant : undefined
+      const seen = (await platform.get(`${TENANTS_PATH}/${name}`)) as TenantView
+      return ['Ready', 'Refused', 'Failed'].includes(seen.status?.phase ?? '') ? seen : undefined
     },
     { timeoutMs, everyMs: 50, what: `Tenant "${name}" being ready` },
   )
+  if (tenant.status?.phase !== 'Ready') {
+    const why = tenant.status?.conditions?.find((condition) => condition.status === 'False')?.message
+    throw new Error(`Tenant "${name}" was not placed: ${why ?? (tenant.status?.reasons ?? []).join('; ')}`)
+  }
+  return tenant
 }
 
 /**

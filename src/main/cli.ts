@@ -13,6 +13,8 @@ function contextOf(): MachineContext {
   return { layout: parseLayout(process.env), print, progress: (text) => printError(`  … ${text}`) }
 }
 
+// Timers of our clock do not keep a process alive, and a command must live until it is done.
+const alive = setInterval(() => {}, 1 << 30)
 try {
   const context = contextOf()
   process.exitCode = await runCli(process.argv.slice(2), {
@@ -32,4 +34,6 @@ try {
 } catch (error) {
   printError(`bulkhead: ${error instanceof Error ? error.message : String(error)}`)
   process.exitCode = 2
+} finally {
+  clearInterval(alive)
 }

@@ -61,8 +61,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     log,
     ...(tenant === PLATFORM_TENANT ? {} : { tokenIssuer }),
     version: {
-      kubernetes: '1.36',
-      gitVersion: 'v1.36.0+bulkhead',
+      kubernetes: '1.33',
+      gitVersion: 'v1.33.0+bulkhead',
       gitCommit: '',
       buildDate: '2026-11-01T00:00:00Z',
     },

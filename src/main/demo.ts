@@ -1,6 +1,355 @@
-import type { MachineContext } from './machine.ts'
-import { up } from './machine.ts'
-export async function demo(context: MachineContext, _options: { wait: boolean }): Promise<number> {
+import { execFile, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { styleText } from 'node:util'
+import { request } from 'undici'
+import { buildSampleImages } from '../../samples/images/build.ts'
+import { paths } from '../api/index.ts'
+import {
+  applyTenants,
+  ControlPlaneClient,
+  issueKubeconfig,
+  printable,
+  readKubeconfig,
+  untilTenantReady,
+} from '../cli/index.ts'
+import { Daemons, ensureDaemonUsers, ensureDirectory } from '../engine/local/index.ts'
+import { createLogger, systemClock, until } from '../stdx/index.ts'
+import { type MachineContext, up } from './machine.ts'
+import { runVerify } from './verify.ts'
+
+const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url))
+const KUBECTL = join(REPOSITORY, '.cache/bin/kubectl')
+const REGISTRY = '127.0.0.1:5055'
+const REGISTRY_DAEMON = 'sample-registry'
+const TENANTS = ['red', 'blue'] as const
+const NAMESPACE = 'shop'
+const ROLLOUT_TIMEOUT = '120s'
+
+type Tenant = (typeof TENANTS)[number]
+type Answer = { code: number; stdout: string; stderr: string }
+
+/**
+ * The main job, watched from beginning to end: two tenants with real workloads, what each sees, what happens when one
+ * reaches for the other, and the proof. Returns the exit code of the proof.
+ */
+export async function demo(context: MachineContext, { wait }: { wait: boolean }): Promise<number> {
+  const { print, progress } = context
+  const heading = (text: string) => print(`\n${bold(text)}`)
+  if (!existsSync(KUBECTL)) throw new Error(`The stock kubectl is not at "${KUBECTL}"; run tools/setup`)
+
+  heading('1. The platform starts on this machine')
   await up(context)
-  return 0
+
+  heading(`2. Sample images, built from Debian's packages, in a registry at ${REGISTRY}`)
+  await startRegistry(context)
+  const digests = await buildSampleImages(REGISTRY, progress)
+  for (const [name, digest] of Object.entries(digests)) print(`  ${REGISTRY}/${name}:1  ${digest}`)
+
+  heading('3. Two tenants, described in samples/tenants.yaml')
+  const kubeconfigs = await tenantKubeconfigs(context)
+
+  const kubectl = (tenant: Tenant, ...args: string[]) =>
+    run(KUBECTL, ['--kubeconfig', kubeconfigs[tenant], ...args])
+  heading('4. Each applies the same ordinary manifests with stock kubectl (samples/manifests/shop.yaml)')
+  await Promise.all(TENANTS.map((tenant) => deploy(context, tenant, kubectl)))
+
+  heading('5. What each tenant sees')
+  for (const tenant of TENANTS) {
+    print(`\n  ${bold(tenant)}$ kubectl get all -n ${NAMESPACE}`)
+    print(indent((await kubectl(tenant, 'get', 'all', '-n', NAMESPACE)).stdout))
+    print(`  ${bold(tenant)}$ kubectl logs -n ${NAMESPACE} job/first-order`)
+    print(indent(lastLine((await kubectl(tenant, 'logs', '-n', NAMESPACE, 'job/first-order')).stdout)))
+  }
+
+  heading('6. How to reach each app')
+  for (const tenant of TENANTS) {
+    const port = await freePort()
+    const command = [
+      '--kubeconfig',
+      kubeconfigs[tenant],
+      '-n',
+      NAMESPACE,
+      'port-forward',
+      'deployment/web',
+      `${port}:80`,
+    ]
+    print(`  ${bold(tenant)}$ kubectl ${command.join(' ')}`)
+    print(`    http://127.0.0.1:${port}/ → ${await throughPortForward(command, port)}`)
+  }
+
+  heading('7. Attempts to cross from one tenant to the other')
+  const crossed = await attempts(context, kubectl, kubeconfigs)
+
+  heading('8. What bulkhead verify finds')
+  const proven = await runVerify(context, { json: false })
+
+  print('')
+  print(`Kubeconfigs: ${TENANTS.map((tenant) => kubeconfigs[tenant]).join(', ')}`)
+  print(`Try: ${KUBECTL} --kubeconfig ${kubeconfigs.red} get pods -A`)
+  print('"bulkhead down" stops everything, "bulkhead reset --yes" removes everything.')
+  if (wait) await untilInterrupted(print)
+  return proven === 0 && crossed === 0 ? 0 : 1
+}
+
+async function tenantKubeconfigs({ layout, print }: MachineContext): Promise<Record<Tenant, string>> {
+  await using platform = new ControlPlaneClient(readKubeconfig(paths.operatorKubeconfig(layout)))
+  await applyTenants(platform, join(REPOSITORY, 'samples/tenants.yaml'))
+  const dir = join(layout.stateDir, 'kubeconfigs')
+  mkdirSync(dir, { recursive: true, mode: 0o700 })
+  const files: Partial<Record<Tenant, string>> = {}
+  for (const tenant of TENANTS) {
+    const { spec, status } = await untilTenantReady(platform, tenant)
+    print(
+      `  ${bold(tenant)}: ${spec.trust}, runs ${spec.code} code → class ${bold(status?.isolationClass ?? '')}`,
+    )
+    for (const reason of status?.reasons ?? []) print(`      ${reason}`)
+    const file = join(dir, `${tenant}.kubeconfig`)
+    writeFileSync(
+      file,
+      await issueKubeconfig(platform, { tenant, user: 'admin', groups: ['bulkhead:tenant-admins'] }),
+      { mode: 0o600 },
+    )
+    files[tenant] = file
+  }
+  return files as Record<Tenant, string> // the loop has set each
+}
+
+async function startRegistry({ layout }: MachineContext): Promise<void> {
+  const { images } = ensureDaemonUsers()
+  const data = join(layout.stateDir, REGISTRY_DAEMON)
+  ensureDirectory(data, { ...images, mode: 0o700 })
+  const config = join(layout.stateDir, `${REGISTRY_DAEMON}.yml`)
+  writeFileSync(
+    config,
+    `version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: ${data}}}\nhttp: {addr: "${REGISTRY}"}\n`,
+    { mode: 0o644 },
+  )
+  const daemons = new Daemons({ layout, clock: systemClock, log: createLogger('demo', { level: 'error' }) })
+  await daemons.ensure({
+    name: REGISTRY_DAEMON,
+    command: ['/usr/bin/docker-registry', 'serve', config],
+    uid: images.uid,
+    gid: images.gid,
+    env: { PATH: '/usr/bin:/bin' },
+    cwd: '/',
+  })
+  await until(
+    async () => {
+      const answer = await request(`http://${REGISTRY}/v2/`)
+      await answer.body.dump()
+      return answer.statusCode === 200
+    },
+    { what: `The sample registry at ${REGISTRY}` },
+  )
+  daemons.release(REGISTRY_DAEMON)
+}
+
+async function deploy(
+  { print, progress }: MachineContext,
+  tenant: Tenant,
+  kubectl: (tenant: Tenant, ...args: string[]) => Promise<Answer>,
+): Promise<void> {
+  const began = performance.now()
+  const must = async (...args: string[]) => {
+    const answer = await kubectl(tenant, ...args)
+    if (answer.code !== 0)
+      throw new Error(`kubectl ${args.join(' ')} failed for ${tenant}: ${printable(answer.stderr)}`)
+    return answer.stdout
+  }
+  const applied = await must('apply', '-f', join(REPOSITORY, 'samples/manifests/shop.yaml'))
+  progress(`${tenant}: ${applied.trim().split('\n').join(', ')}`)
+  await must('rollout', 'status', '-n', NAMESPACE, 'deployment/web', `--timeout=${ROLLOUT_TIMEOUT}`)
+  await must(
+    'wait',
+    '-n',
+    NAMESPACE,
+    '--for=condition=complete',
+    'job/first-order',
+    `--timeout=${ROLLOUT_TIMEOUT}`,
+  )
+  print(
+    `  ${bold(tenant)}: rolled out and job complete after ${((performance.now() - began) / 1000).toFixed(1)} s`,
+  )
+}
+
+type Attempt = { what: string; stopped: (answer: Answer) => string | undefined; run: () => Promise<Answer> }
+
+/** Tries for real, and says what stopped each. Returns how many were not stopped. */
+async function attempts(
+  { print }: MachineContext,
+  kubectl: (tenant: Tenant, ...args: string[]) => Promise<Answer>,
+  kubeconfigs: Record<Tenant, string>,
+): Promise<number> {
+  const podIp = async (tenant: Tenant) =>
+    (
+      await kubectl(
+        tenant,
+        'get',
+        'pods',
+        '-n',
+        NAMESPACE,
+        '-l',
+        'app=web',
+        '-o',
+        'jsonpath={.items[0].status.podIP}',
+      )
+    ).stdout
+  const refusedWith = (words: RegExp) => (answer: Answer) =>
+    answer.code !== 0 ? words.exec(`${answer.stdout}\n${answer.stderr}`)?.[0] : undefined
+  const failed = (layer: string) => (answer: Answer) => (answer.code !== 0 ? layer : undefined)
+  const inPod = (tenant: Tenant, ...command: string[]) =>
+    kubectl(tenant, 'exec', '-n', NAMESPACE, 'deployment/web', '--', ...command)
+  const server = readKubeconfig(kubeconfigs.red).server
+  let failures = 0
+  for (const [attacker, victim] of [
+    ['red', 'blue'],
+    ['blue', 'red'],
+  ] as const) {
+    const target = await podIp(victim)
+    const list: Attempt[] = [
+      {
+        what: `${attacker}'s kubeconfig against ${victim}'s API`,
+        run: () =>
+          kubectl(
+            attacker,
+            '--server',
+            server.replace('/tenants/red', `/tenants/${victim}`),
+            'get',
+            'secrets',
+            '-A',
+          ),
+        stopped: refusedWith(/forbidden[^\n]{0,120}/i),
+      },
+      {
+        what: `${attacker}'s pod to ${victim}'s pod at ${target}:80`,
+        run: () => inPod(attacker, 'wget', '-q', '-T', '2', '-O', '-', `http://${target}/`),
+        stopped: failed("router rules (nftables) and the filter on the victim's link"),
+      },
+      {
+        what: `${attacker}'s pod to the cloud metadata address`,
+        run: () => inPod(attacker, 'wget', '-q', '-T', '2', '-O', '-', 'http://169.254.169.254/'),
+        stopped: failed('router rules, and no path out of the router'),
+      },
+      {
+        what: `${attacker}'s pod to the gateway on the machine`,
+        run: () => inPod(attacker, 'wget', '-q', '-T', '2', '-O', '-', 'http://127.0.0.1:7443/'),
+        stopped: failed("the pod's own network namespace"),
+      },
+      {
+        what: `${attacker}'s pod writes to a kernel setting`,
+        run: () => inPod(attacker, 'sh', '-c', 'echo "|/tmp/x" > /proc/sys/kernel/core_pattern'),
+        stopped: failed('user namespace and read-only /proc/sys'),
+      },
+      {
+        what: `${attacker} asks for a privileged pod with the machine's root directory`,
+        run: () =>
+          run(
+            'sh',
+            ['-c', `printf '%s' "$MANIFEST" | ${KUBECTL} --kubeconfig ${kubeconfigs[attacker]} apply -f -`],
+            { MANIFEST: HOSTILE_POD },
+          ),
+        stopped: (answer) => (answer.code !== 0 ? firstRefusal(answer.stderr) : undefined),
+      },
+    ]
+    for (const attempt of list) {
+      const stopped = attempt.stopped(await attempt.run())
+      if (stopped === undefined) failures++
+      print(
+        `  ${stopped === undefined ? red('NOT STOPPED') : 'stopped'}  ${attempt.what}${stopped === undefined ? '' : `\n             by ${printable(stopped)}`}`,
+      )
+    }
+  }
+  return failures
+}
+
+const HOSTILE_POD = `apiVersion: v1
+kind: Pod
+metadata: {name: escape, namespace: ${NAMESPACE}}
+spec:
+  hostPID: true
+  containers:
+    - name: c
+      image: ${REGISTRY}/busybox:1
+      securityContext: {privileged: true}
+      volumeMounts: [{name: root, mountPath: /host}]
+  volumes: [{name: root, hostPath: {path: /}}]
+`
+
+function firstRefusal(stderr: string): string {
+  const fields = [...stderr.matchAll(/spec\.[\w.[\]]+/g)].map((match) => match[0])
+  return `the API's schema: ${[...new Set(fields)].join(', ') || stderr.trim().slice(0, 160)}`
+}
+
+async function throughPortForward(args: readonly string[], port: number): Promise<string> {
+  const child = spawn(KUBECTL, args, { stdio: 'ignore' })
+  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()))
+  try {
+    const title = await until(
+      async () => {
+        const answer = await request(`http://127.0.0.1:${port}/`)
+        return /<h1>(.{0,100}?)<\/h1>/.exec(await answer.body.text())?.[1]
+      },
+      { timeoutMs: 15_000, everyMs: 100, what: 'An answer through the port-forward' },
+    )
+    return printable(title)
+  } finally {
+    child.kill()
+    await ended
+  }
+}
+
+function run(program: string, args: readonly string[], env: Record<string, string> = {}): Promise<Answer> {
+  return new Promise((resolve) => {
+    execFile(
+      program,
+      args,
+      { encoding: 'utf8', maxBuffer: 16 * 1024 * 1024, env: { ...process.env, ...env } },
+      (error, stdout, stderr) => {
+        const code = error ? (typeof error.code === 'number' ? error.code : 1) : 0
+        resolve({ code, stdout, stderr })
+      },
+    )
+  })
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  server.listen(0, '127.0.0.1', resolve)
+  await promise
+  const address = server.address()
+  server.close()
+  if (address === null || typeof address === 'string') throw new Error('A TCP server has no port')
+  return address.port
+}
+
+async function untilInterrupted(print: (text: string) => void): Promise<void> {
+  print('\nThe platform goes on running. Ctrl-C ends this command and leaves it running.')
+  await new Promise<void>((resolve) => {
+    process.once('SIGINT', () => resolve())
+    process.once('SIGTERM', () => resolve())
+  })
+}
+
+function isColourful(): boolean {
+  return process.stdout.isTTY && process.env['NO_COLOR'] === undefined
+}
+
+function bold(text: string): string {
+  return isColourful() ? styleText('bold', text, { validateStream: false }) : text
+}
+
+function red(text: string): string {
+  return isColourful() ? styleText(['red', 'bold'], text, { validateStream: false }) : text
+}
+
+function indent(text: string): string {
+  return printable(text).trimEnd().replace(/^/gm, '    ')
+}
+
+function lastLine(text: string): string {
+  return text.trimEnd().split('\n').at(-1) ?? ''
 }

@@ -19,6 +19,8 @@ export function runProgram(
     log.error('uncaught exception', { error })
     process.exit(1)
   })
+  // Timers of our clock do not keep a process alive, and a daemon that waits for one must not end.
+  setInterval(() => {}, 1 << 30)
   const started = Promise.try(() => start({ layout: parseLayout(process.env), log }))
   started.then(
     () => log.info('started', { pid: process.pid, uid: process.getuid?.() }),

@@ -70,7 +70,7 @@ export async function up(context: MachineContext): Promise<void> {
   for (const dir of [join(layout.runDir, 'daemons'), join(layout.stateDir, 'logs')])
     ensureDirectory(dir, { mode: 0o700 })
   const daemons = daemonsOf(context, quiet)
-  if (daemons.pid('node') !== undefined && (await isReady(layout))) {
+  if (await isReady(layout, daemons)) {
     print(`The platform is running: ${serverUrl(layout)}`)
     return
   }
@@ -95,7 +95,7 @@ export async function up(context: MachineContext): Promise<void> {
           if (!seen.has(line)) progress(line)
           seen.add(line)
         }
-        return isReady(layout)
+        return isReady(layout, daemons)
       },
       { timeoutMs: START_TIMEOUT_MS, everyMs: 50, what: 'A platform that is ready' },
     )
@@ -178,8 +178,11 @@ function userOf(pid: number): string {
   }
 }
 
-/** The gateway answers, and so does the platform's control plane behind it. */
-async function isReady(layout: Layout): Promise<boolean> {
+/** The agent that runs now has taken over everything, and the gateway answers. */
+async function isReady(layout: Layout, daemons: Daemons): Promise<boolean> {
+  const pid = daemons.pid('node')
+  const ready = paths.agentReady(layout)
+  if (pid === undefined || !existsSync(ready) || readFileSync(ready, 'utf8') !== String(pid)) return false
   const caFile = join(paths.pki(layout), 'server-ca.pem')
   if (!existsSync(caFile)) return false
   const agent = new Agent({ connect: { ca: readFileSync(caFile) } })

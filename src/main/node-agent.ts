@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { paths, PLATFORM_TENANT } from '../api/index.ts'
@@ -30,7 +30,7 @@ import { daemonOf, SHARED_WORKER, TenantHosting, untilSocket } from './tenant-ho
 runProgram('bulkhead-node', async ({ layout, log }) => {
   if (process.getuid?.() !== 0)
     throw new Error('The node agent must run as root: it makes namespaces, mounts and rules')
-  process.umask(0o077)
+  process.umask(0o022)
   const clock = systemClock
   const users = ensureDaemonUsers()
   ensureRunDir(layout)
@@ -137,6 +137,8 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   await programs.worker(SHARED_WORKER, users.worker.uid)
   await Promise.all([hosting.hostAll(), platformPlane()])
   await daemon('gateway', 'gateway.ts', users.gateway)
+
+  writeFileSync(paths.agentReady(layout), String(process.pid), { mode: 0o600 })
 
   // A process with control planes that was started anew has forgotten its tenants and their keys: tell it again.
   let stopped = false
