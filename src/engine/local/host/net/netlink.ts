@@ -125,6 +125,19 @@ export class NetlinkSocket {
     if (error) throw error
   }
 
+  /** Asks for one thing. */
+  get(message: Message): Reply {
+    const first = this.sequence
+    this.send([message])
+    for (;;) {
+      for (const { type, sequence, payload } of this.read(0) ?? []) {
+        if (sequence !== first) continue
+        if (type === NLMSG_ERROR) throw new SyscallError(message.what, -payload.readInt32LE(0))
+        return { type, payload }
+      }
+    }
+  }
+
   /** Asks for a list. */
   dump(message: Message): Reply[] {
     const first = this.sequence

@@ -20,7 +20,6 @@ import {
   setHostname,
   unmountAll,
 } from './syscalls.ts'
-import { assert } from '../../../../stdx/index.ts'
 
 const GATEWAY_NUMBER = ipv4FromText(GATEWAY) ?? 0
 const POD_LINK = 'eth0'
@@ -82,8 +81,7 @@ export class Router {
       writeSysctls(ROUTER_SYSCTLS)
       this.routes ??= new RouteSocket()
       this.rules ??= new RuleSocket()
-      const lo = this.routes.links().get('lo')
-      assert(lo !== undefined, 'The router has no loopback link')
+      const lo = this.routes.link('lo')
       this.routes.request([
         linkUpMessage(lo),
         addressMessage(lo, GATEWAY_NUMBER),
@@ -118,9 +116,7 @@ export class Router {
       } finally {
         closeSync(netnsFd)
       }
-      const links = inside.links()
-      const [lo, eth0] = [links.get('lo'), links.get(POD_LINK)]
-      assert(lo !== undefined && eth0 !== undefined, `The pod's namespace "${dir}/net" lacks a link`)
+      const [lo, eth0] = [inside.link('lo'), inside.link(POD_LINK)]
       inside.request([
         linkUpMessage(lo),
         linkUpMessage(eth0),
@@ -132,9 +128,7 @@ export class Router {
     } finally {
       inside.close()
     }
-    const host = routes.links().get(pod.interfaceName)
-    assert(host !== undefined, `The link "${pod.interfaceName}" vanished`)
-    routes.request(this.hostSide(host, pod))
+    routes.request(this.hostSide(routes.link(pod.interfaceName), pod))
     rules.addPod(pod)
   }
 

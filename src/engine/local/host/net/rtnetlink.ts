@@ -54,6 +54,11 @@ export class RouteSocket extends NetlinkSocket {
     super(NETLINK_ROUTE)
   }
 
+  /** @throws {SyscallError} ENODEV when there is none of that name. */
+  link(name: string): number {
+    return this.get(linkMessage(name)).payload.readInt32LE(4)
+  }
+
   /** Index by name of every link of the namespace. */
   links(): Map<string, number> {
     const dump = this.dump({
@@ -68,6 +73,16 @@ export class RouteSocket extends NetlinkSocket {
         return [name.toString('utf8').replace(/\0.*$/, ''), payload.readInt32LE(4)] as const
       }),
     )
+  }
+}
+
+/** Asks for one link by its name, which does not take longer the more there are. */
+function linkMessage(name: string): Message {
+  return {
+    type: RTM_GETLINK,
+    flags: 0,
+    payload: Buffer.concat([ifinfo({}), attribute(IFLA_IFNAME, cstring(name))]),
+    what: `Cannot find the link "${name}"`,
   }
 }
 
