@@ -90,7 +90,9 @@ export async function up(context: MachineContext): Promise<void> {
   try {
     await until(
       async () => {
-        for (const { message, daemon } of agentLog(logFile, logFrom)) {
+        for (const { message, daemon, level } of agentLog(logFile, logFrom)) {
+          // Waiting for each other is how the daemons come up; only what is done is progress.
+          if (level !== 'info' || message === 'daemon adopted') continue
           const line = daemon === undefined ? message : `${message}: ${daemon}`
           if (!seen.has(line)) progress(line)
           seen.add(line)
