@@ -1,10 +1,17 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { cp, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { request } from 'undici'
+import { buildSampleImages, busyboxImage } from '../../samples/images/build.ts'
+import { pushImage } from '../../samples/images/push.ts'
 import { until } from '../../src/stdx/index.ts'
+
+const SAMPLES = new URL('../../samples/images/', import.meta.url)
+const CACHE = new URL('../../.cache/', import.meta.url).pathname
 
 /** A port on the loopback interface that was free a moment ago. */
 export async function freePort(): Promise<number> {
@@ -18,9 +25,66 @@ export async function freePort(): Promise<number> {
   return address.port
 }
 
-/** A registry of Debian's package docker-registry on the loopback interface, empty, gone when disposed. */
-export async function startRegistry(): Promise<{ host: string } & AsyncDisposable> {
+export type Registry = { host: string } & AsyncDisposable
+
+/**
+ * A registry of Debian's package docker-registry on the loopback interface, gone when disposed. Empty, or with a copy
+ * of what `contents`, the data directory of an earlier one, holds.
+ */
+export async function startRegistry({ contents }: { contents?: string } = {}): Promise<Registry> {
   const dir = await mkdtemp(join(tmpdir(), 'bulkhead-registry-'))
+  if (contents !== undefined) await cp(contents, join(dir, 'data'), { recursive: true })
+  const registry = await serve(dir)
+  return {
+    host: registry.host,
+    async [Symbol.asyncDispose]() {
+      await registry[Symbol.asyncDispose]()
+      await rm(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A registry with `busybox:1` only; cheap. Returns its digest too. */
+export async function startBusyboxRegistry(): Promise<Registry & { digest: string }> {
+  const registry = await startRegistry()
+  const root = await mkdtemp(join(tmpdir(), 'bulkhead-busybox-'))
+  try {
+    const digest = await pushImage(registry.host, 'busybox', '1', await busyboxImage(root))
+    return { ...registry, digest }
+  } catch (error) {
+    await registry[Symbol.asyncDispose]()
+    throw error
+  } finally {
+    await rm(root, { recursive: true, force: true })
+  }
+}
+
+/** A registry with all sample images. They are built once and kept in `.cache`, under a name made of their sources. */
+export async function startSampleRegistry(): Promise<Registry> {
+  const hash = createHash('sha256')
+  for (const source of [new URL('build.ts', SAMPLES), new URL('push.ts', SAMPLES), '/bin/busybox'])
+    hash.update(readFileSync(source))
+  const cached = join(CACHE, `sample-images-${hash.digest('hex').slice(0, 16)}`)
+  if (!existsSync(cached)) {
+    await mkdir(CACHE, { recursive: true })
+    const work = await mkdtemp(join(CACHE, 'building-'))
+    try {
+      {
+        await using registry = await serve(work)
+        await buildSampleImages(registry.host, () => {})
+      }
+      // Whoever comes second at the same time finds the place taken, by the same images.
+      await rename(join(work, 'data'), cached).catch((error: unknown) => {
+        if (!existsSync(cached)) throw error
+      })
+    } finally {
+      await rm(work, { recursive: true, force: true })
+    }
+  }
+  return startRegistry({ contents: cached })
+}
+
+async function serve(dir: string): Promise<Registry> {
   const host = `127.0.0.1:${await freePort()}`
   await writeFile(
     join(dir, 'config.yml'),
@@ -41,7 +105,6 @@ export async function startRegistry(): Promise<{ host: string } & AsyncDisposabl
     async [Symbol.asyncDispose]() {
       child.kill()
       await ended
-      await rm(dir, { recursive: true, force: true })
     },
   }
 }
