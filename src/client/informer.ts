@@ -150,7 +150,11 @@ export class Informer<T extends KubeObject> {
 
   /** True when it is being deleted, whether the watch has told us or we did it ourselves. */
   isGoing(object: T): boolean {
-    return object.metadata.deletionTimestamp !== undefined || this.going.has(object.metadata.uid)
+    const { uid, deletionTimestamp } = object.metadata
+    if (deletionTimestamp !== undefined || this.going.has(uid)) return true
+    // `object` may be older than what we know.
+    const current = this.objects.get(keyOf(object))
+    return current?.metadata.uid === uid && current.metadata.deletionTimestamp !== undefined
   }
 
   private async run(): Promise<void> {

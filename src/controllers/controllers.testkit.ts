@@ -2,16 +2,18 @@ import { randomUUID } from 'node:crypto'
 import type { Duplex, Readable } from 'node:stream'
 import { ApiError, type KubeObject, type TenantName } from '../api/index.ts'
 import { FakeApiClient } from '../client/index.ts'
-import type {
-  Engine,
-  EngineEvent,
-  Jail,
-  JailContainerState,
-  JailEvent,
-  JailId,
-  JailStatus,
-  NodeFacts,
-  TenantNetwork,
+import {
+  type Engine,
+  type EngineEvent,
+  type Jail,
+  type JailContainerState,
+  type JailEvent,
+  type JailId,
+  type JailStatus,
+  type NodeFacts,
+  parseJail,
+  parseTenantNetwork,
+  type TenantNetwork,
 } from '../jail/index.ts'
 import { BoundedQueue, type Clock, FakeClock, silentLogger, until } from '../stdx/index.ts'
 import { type Running, startTenantControllers, type TenantControllersOptions } from './index.ts'
@@ -120,8 +122,10 @@ export class FakeEngine implements Engine {
     }
   }
 
-  async ensure(jail: Jail): Promise<JailStatus> {
+  async ensure(wanted: Jail): Promise<JailStatus> {
     this.mustBeUp()
+    // As it would come through the socket.
+    const jail = parseJail(JSON.parse(JSON.stringify(wanted)), { tenant: TENANT })
     this.refuse?.(jail)
     this.ensured.push(jail)
     const known = this.jails.get(jail.id)
@@ -153,7 +157,7 @@ export class FakeEngine implements Engine {
 
   async setNetwork(network: TenantNetwork): Promise<void> {
     this.mustBeUp()
-    this.networks.push(network)
+    this.networks.push(parseTenantNetwork(JSON.parse(JSON.stringify(network))))
   }
 
   logs(): Promise<Readable> {
