@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { connect } from 'node:net'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { ApiError, type KubeObject, type UserInfo, configMapKind, podKind } from '../api/index.ts'
@@ -652,6 +653,67 @@ test('server-side apply creates, owns, conflicts and gives up fields', async () 
     user: patcher,
   })
   expectStatus(created2, 403)
+})
+
+test('a watch, a list or a page of a forgotten revision says so, and how to go on', async () => {
+  await using plane = await ControlPlane.start({ storeLimits: { historyEventsMax: 8 } })
+  for (const name of ['a', 'b', 'c']) await created(plane, CMS, configMap(name))
+  const first = await plane.ask('GET', `${CMS}?limit=1`)
+  for (let n = 0; n < 40; n++) await created(plane, CMS, configMap(`d${n}`))
+  const { resourceVersion, continue: token } = first.body.metadata
+  const watch = await plane.ask('GET', `${CMS}?watch=true&resourceVersion=${resourceVersion}`)
+  assert.equal(watch.code, 200)
+  assert.deepEqual(
+    [watch.body.type, watch.body.object.code, watch.body.object.reason],
+    ['ERROR', 410, 'Expired'],
+  )
+  expectStatus(
+    await plane.ask('GET', `${CMS}?resourceVersion=${resourceVersion}&resourceVersionMatch=Exact`),
+    410,
+  )
+  const page = await plane.ask('GET', `${CMS}?limit=1&continue=${token}`)
+  expectStatus(page, 410)
+  const next = await plane.ask('GET', `${CMS}?limit=1&continue=${page.body.metadata.continue}`)
+  assert.deepEqual(
+    next.body.items.map((i: Json) => i.metadata.name),
+    ['b'],
+  )
+})
+
+test('a watcher that does not read holds nobody up and is cut off', async () => {
+  const clock = new FakeClock()
+  await using plane = await ControlPlane.start({ clock, storeLimits: { historyEventsMax: 64 } })
+  const path = `${CMS}?watch=true`
+  const socket = connect(plane.port, '127.0.0.1')
+  socket.on('error', () => {})
+  socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`)
+  socket.pause()
+  const big = 'x'.repeat(500_000)
+  for (let n = 0; n < 30; n++) await created(plane, CMS, configMap(`c${n}`, { data: { big } }))
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  clock.advance(61_000)
+  socket.resume()
+  await closed
+})
+
+test('a body that never ends is refused in time, whatever it announces', async () => {
+  await using plane = await ControlPlane.start()
+  const socket = connect(plane.port, '127.0.0.1')
+  let answer = ''
+  socket.on('data', (chunk: Buffer) => (answer += chunk.toString()))
+  socket.on('error', () => {})
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  socket.write(
+    `POST ${CMS} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n`,
+  )
+  const chunk = `10000\r\n${'x'.repeat(0x10000)}\r\n`
+  while (!socket.destroyed && !answer.includes('413'))
+    await new Promise((resolve) =>
+      socket.write(chunk) ? setImmediate(resolve) : socket.once('drain', resolve).once('close', resolve),
+    )
+  assert.match(answer, /^HTTP\/1\.1 413 /)
+  socket.destroy()
+  await closed
 })
 
 test('a component in this process takes the same path and gets the same refusals', async () => {

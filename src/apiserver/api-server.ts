@@ -18,7 +18,7 @@ import { bootstrap } from './bootstrap.ts'
 import { type Context, type Entropy, InFlight, keyPrefix, viewOf } from './context.ts'
 import { ContinueTokens } from './continue-token.ts'
 import { Dispatcher } from './dispatcher.ts'
-import { HttpAnswers, readBody, splitUrl } from './http.ts'
+import { HttpAnswers, discardBody, readBody, splitUrl } from './http.ts'
 import { InProcessClient } from './in-process-client.ts'
 import { DEFAULT_TENANT_LIMITS, REQUESTS_IN_FLIGHT_MAX } from './limits.ts'
 import { type VersionFacts, answerPath } from './plain-paths.ts'
@@ -100,6 +100,7 @@ class Server implements ApiServer {
     const { tenant, registry, store, authorizer, clock, engine, tokenIssuer } = options
     const log = options.log.with({ tenant })
     const entropy = options.entropy ?? systemEntropy
+    const inFlight = new InFlight()
     const limits = { ...DEFAULT_TENANT_LIMITS, ...options.limits }
     assert(!tokenIssuer || tokenIssuer.tenant === tenant, 'A token issuer serves one tenant')
     this.context = {
@@ -108,7 +109,7 @@ class Server implements ApiServer {
       store,
       authorizer,
       plugins: [...admissionPlugins({ authorizer, limits }), ...(options.plugins ?? [])],
-      cluster: viewOf(store),
+      cluster: viewOf(store, inFlight),
       clock,
       log,
       engine,
@@ -119,7 +120,7 @@ class Server implements ApiServer {
       }),
       continueTokens: new ContinueTokens(),
       entropy,
-      inFlight: new InFlight(),
+      inFlight,
       subresources: options.subresources ?? {},
     }
     this.dispatcher = new Dispatcher(this.context)
@@ -147,7 +148,7 @@ class Server implements ApiServer {
   async handle(request: IncomingMessage, response: ServerResponse, user: UserInfo): Promise<void> {
     const warnings: string[] = []
     const gone = new AbortController()
-    response.once('close', () => gone.abort())
+    response.once('close', () => response.writableFinished || gone.abort())
     response.on('error', () => gone.abort())
     this.inFlight++
     let counted = true
@@ -197,7 +198,7 @@ class Server implements ApiServer {
             details: {},
           },
         )
-      const signal = AbortSignal.any([gone.signal, this.closing.signal])
+      const { closing } = this
       const resourceRequest: ResourceRequest = {
         method: method as ResourceRequest['method'], // one of METHODS
         path: route,
@@ -205,7 +206,10 @@ class Server implements ApiServer {
         user,
         userAgent: request.headers['user-agent'] ?? '',
         readBody: () => readBody(request),
-        signal,
+        // Few requests ever look at it, and joining signals is not cheap.
+        get signal() {
+          return AbortSignal.any([gone.signal, closing.signal])
+        },
         warnings,
       }
       const wanted = this.answers.negotiate(request, route)
@@ -217,8 +221,7 @@ class Server implements ApiServer {
       else this.answers.sendError(response, error, warnings)
     } finally {
       leave()
-      // Whatever is left of a body that nobody wanted must not keep the connection waiting.
-      if (!request.readableEnded) request.resume()
+      if (!request.readableEnded) discardBody(request)
     }
   }
 

@@ -39,14 +39,16 @@ export function objectKey(definition: KindDefinition, namespace: string | undefi
   return `${definition.plural}.${definition.group}/${namespace ?? ''}/${name}`
 }
 
-export function viewOf(store: Store): ClusterView {
+/** What plugins may see. Creations on their way count already, or many at once would slip past a limit. */
+export function viewOf(store: Store, inFlight: InFlight): ClusterView {
   return {
     get: ({ group, resource, namespace, name }) =>
       store.get(`${resource}.${group}/${namespace ?? ''}/${name}`)?.object,
     list: ({ namespace, ...of }) => store.list(keyPrefix(of, namespace)).items.map((i) => i.object),
-    count: ({ namespace, ...of }) => store.count(keyPrefix(of, namespace)),
+    count: ({ namespace, ...of }) =>
+      store.count(keyPrefix(of, namespace)) + inFlight.count(keyPrefix(of, namespace)),
     get objectCount() {
-      return store.objectCount
+      return store.objectCount + inFlight.count('')
     },
     get bytes() {
       return store.bytes
@@ -54,27 +56,27 @@ export function viewOf(store: Store): ClusterView {
   }
 }
 
-/**
- * Creations that have passed admission and are not durable yet, per namespace. A namespace must not be finalized while
- * there are any, because its emptiness was looked at without them.
- */
+/** Creations that have passed admission and are not durable yet. */
 export class InFlight {
   private readonly counts = new Map<string, number>()
 
-  async during<T>(namespace: string | undefined, work: () => Promise<T>): Promise<T> {
-    if (namespace === undefined) return work()
-    this.counts.set(namespace, (this.counts.get(namespace) ?? 0) + 1)
+  async during<T>(of: ResourceName & { namespace: string | undefined }, work: () => Promise<T>): Promise<T> {
+    const prefixes = ['', keyPrefix(of), ...(of.namespace === undefined ? [] : [keyPrefix(of, of.namespace)])]
+    for (const prefix of prefixes) this.counts.set(prefix, this.count(prefix) + 1)
     try {
       return await work()
     } finally {
-      const left = (this.counts.get(namespace) ?? 1) - 1
-      if (left === 0) this.counts.delete(namespace)
-      else this.counts.set(namespace, left)
+      for (const prefix of prefixes) {
+        const left = this.count(prefix) - 1
+        if (left === 0) this.counts.delete(prefix)
+        else this.counts.set(prefix, left)
+      }
     }
   }
 
-  has(namespace: string): boolean {
-    return this.counts.has(namespace)
+  /** `prefix` is one of `keyPrefix`, or "" for everything. */
+  count(prefix: string): number {
+    return this.counts.get(prefix) ?? 0
   }
 }
 

@@ -1,5 +1,6 @@
-import { type KindDefinition, type KubeObject, badRequest, forbidden } from '../api/index.ts'
+import { ApiError, type KindDefinition, type KubeObject, badRequest, forbidden } from '../api/index.ts'
 import { type AccessAttributes, describeDenial } from '../policy/index.ts'
+import { StoreUnavailable } from '../store/index.ts'
 import { decodeObject, decodePart, decodeRequestBody } from './decode.ts'
 import type { Context } from './context.ts'
 import { deleteCollection, deleteObject } from './delete.ts'
@@ -35,8 +36,16 @@ export class Dispatcher {
     const verb = verbOf(request)
     this.authorize(request, verb)
     const target = this.resolve(request)
-    if (target === undefined) return answerReview(this.context, request)
-    return this.carryOut(request, verb, target)
+    try {
+      if (target === undefined) return await answerReview(this.context, request)
+      return await this.carryOut(request, verb, target)
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) throw error
+      throw new ApiError('ServiceUnavailable', 'The control plane cannot reach its store; please try again', {
+        cause: error,
+        details: { retryAfterSeconds: 1 },
+      })
+    }
   }
 
   /** Authorizes an upgrade to a stream and finds what it is about. */

@@ -12,6 +12,7 @@ import {
   RENDERED_OBJECTS_MAX,
   REQUEST_BODY_BYTES_MAX,
   WARNING_CHARS_MAX,
+  WATCH_STALLED_MS_MAX,
 } from './limits.ts'
 import { type PlainAnswer, notAcceptable } from './plain-paths.ts'
 import { renderYaml } from './render-yaml.ts'
@@ -243,9 +244,9 @@ export class HttpAnswers {
       for (;;) {
         const next = await iterator.next()
         if (next.done || response.destroyed) break
+        // While the client does not read, nothing is taken from the store either, so nothing piles up.
         if (!response.write(this.renderWatchItem(next.value, definition, wanted, includeObject)))
-          // While the client does not read, the watch's own bounded queue fills, and ends the watch when it is full.
-          await drained(response)
+          await drained(response, this.clock)
       }
       response.end()
     } catch (error) {
@@ -314,10 +315,13 @@ function withoutType(object: KubeObject): unknown {
   return rest
 }
 
-function drained(response: ServerResponse): Promise<void> {
-  if (response.destroyed || response.writableFinished) return Promise.resolve()
+/** Waits until the connection takes more, and cuts it off when it takes nothing for too long. */
+function drained(response: ServerResponse, clock: Clock): Promise<void> {
+  if (response.destroyed) return Promise.resolve()
   return new Promise((resolve) => {
+    const cancel = clock.after(WATCH_STALLED_MS_MAX, () => response.destroy())
     const done = () => {
+      cancel()
       response.off('drain', done)
       response.off('close', done)
       resolve()
@@ -351,7 +355,8 @@ export async function readBody(request: IncomingMessage): Promise<RequestBody | 
   const chunks: Buffer[] = []
   let size = 0
   try {
-    for await (const chunk of request as AsyncIterable<Buffer>) {
+    // The connection must live on, so that a refusal can be answered.
+    for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       size += chunk.length
       if (size > REQUEST_BODY_BYTES_MAX) throw tooLarge()
       chunks.push(chunk)
@@ -367,6 +372,16 @@ export async function readBody(request: IncomingMessage): Promise<RequestBody | 
     contentType: request.headers['content-type'],
     contentEncoding: request.headers['content-encoding'],
   }
+}
+
+/** Reads on what is left of a body that nobody wanted, so that the connection can be used again, but not for ever. */
+export function discardBody(request: IncomingMessage): void {
+  let left = REQUEST_BODY_BYTES_MAX
+  request.on('data', (chunk: Buffer) => {
+    left -= chunk.length
+    if (left < 0) request.destroy()
+  })
+  request.on('error', () => {})
 }
 
 /** Path and query of a request, or undefined when it has none that we would look at. */

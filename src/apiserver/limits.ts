@@ -11,11 +11,10 @@ export const QUERY_CHARS_MAX = 32 * KiB
 export const DELETE_COLLECTION_MAX = 10_000
 /** Of these, how many share commits. */
 export const DELETE_COLLECTION_BATCH = 256
-/** Watches of one tenant at a time, and how much unsent output one of them may hold. */
+/** Watches of one tenant at a time. */
 export const WATCHES_MAX = 2_000
-export const WATCH_UNSENT_BYTES_MAX = 4 * MiB
-/** Events that wait for one watcher. */
-export const WATCH_EVENTS_BUFFERED_MAX = 4_096
+/** A watcher whose connection takes nothing for so long is cut off; it can come back with its last revision. */
+export const WATCH_STALLED_MS_MAX = 60 * SECOND_MS
 /** A watch that names no timeout ends after a random time between the two, so that clients do not all return at once. */
 export const WATCH_TIMEOUT_MS_MIN = 30 * 60 * SECOND_MS
 export const WATCH_TIMEOUT_MS_MAX = 60 * 60 * SECOND_MS

@@ -1,15 +1,10 @@
 import { ApiError, type KubeObject, expired } from '../api/index.ts'
-import { BoundedQueue, SECOND_MS } from '../stdx/index.ts'
-import { RevisionCompacted, type StoreEvent } from '../store/index.ts'
+import { SECOND_MS } from '../stdx/index.ts'
+import { RevisionCompacted, type StoreEvent, StoreFull } from '../store/index.ts'
 import { type Context, keyPrefix } from './context.ts'
-import {
-  WATCHES_MAX,
-  WATCH_BOOKMARK_EVERY_MS,
-  WATCH_EVENTS_BUFFERED_MAX,
-  WATCH_TIMEOUT_MS_MAX,
-  WATCH_TIMEOUT_MS_MIN,
-} from './limits.ts'
+import { WATCHES_MAX, WATCH_BOOKMARK_EVERY_MS, WATCH_TIMEOUT_MS_MAX, WATCH_TIMEOUT_MS_MIN } from './limits.ts'
 import type { ListOptions } from './options.ts'
+import { tooLargeVersion } from './read.ts'
 import type { Target, WatchItem } from './request.ts'
 import { type Selection, parseSelection } from './selection.ts'
 
@@ -30,8 +25,7 @@ export class WatchCount {
 
 /**
  * The changes of a collection from a revision on; without one, first everything there is as ADDED. Arguments are checked
- * at once; the stream itself throws `Expired`, or `QueueOverflow` when its reader is too slow. It ends with its timeout
- * or `signal`.
+ * at once; the stream itself throws `Expired` when its reader is too slow. It ends with its timeout or `signal`.
  * @throws {ApiError}
  */
 export function watchObjects(
@@ -42,6 +36,9 @@ export function watchObjects(
   signal: AbortSignal,
 ): AsyncIterable<WatchItem> {
   const selection = parseSelection(target.definition, options)
+  const { resourceVersion = 0 } = options
+  if (options.sendInitialEvents && resourceVersion > context.store.revision)
+    throw tooLargeVersion(resourceVersion, context.store.revision)
   return watchItems(context, count.enter(), target, options, selection, signal)
 }
 
@@ -59,43 +56,33 @@ async function* watchItems(
     name === '' ? selection.matches : (o: KubeObject) => o.metadata.name === name && selection.matches(o)
   const from = options.resourceVersion ?? 0
   const ending = new AbortController()
-  const signal = AbortSignal.any([outerSignal, ending.signal])
-  const timeoutMs =
-    options.timeoutSeconds === undefined || options.timeoutSeconds === 0
-      ? WATCH_TIMEOUT_MS_MIN + entropy.fraction() * (WATCH_TIMEOUT_MS_MAX - WATCH_TIMEOUT_MS_MIN)
-      : Math.min(options.timeoutSeconds * SECOND_MS, WATCH_TIMEOUT_MS_MAX)
-  const queue = new BoundedQueue<StoreEvent | { type: 'TICK' }>(WATCH_EVENTS_BUFFERED_MAX)
-  const cancels = [clock.after(timeoutMs, () => queue.end())]
-  const onAbort = () => queue.end()
-  signal.addEventListener('abort', onAbort, { once: true })
+  const end = () => ending.abort()
+  if (outerSignal.aborted) end()
+  outerSignal.addEventListener('abort', end, { once: true })
+  const timeoutMs = options.timeoutSeconds
+    ? Math.min(options.timeoutSeconds * SECOND_MS, WATCH_TIMEOUT_MS_MAX)
+    : WATCH_TIMEOUT_MS_MIN + entropy.fraction() * (WATCH_TIMEOUT_MS_MAX - WATCH_TIMEOUT_MS_MIN)
+  const cancelTimeout = clock.after(timeoutMs, end)
   try {
     let delivered = from
     // sendInitialEvents=false means: only changes from now on.
     const initial = options.sendInitialEvents ?? from === 0
-    if (initial || (options.sendInitialEvents === false && from === 0)) {
+    if (initial || from === 0) {
       const state = store.list(prefix)
       delivered = state.revision
       if (initial) {
         for (const { object } of state.items) {
-          if (signal.aborted) return
+          if (ending.signal.aborted) return
           if (matches(object)) yield { type: 'ADDED', object }
         }
         if (options.sendInitialEvents && options.allowWatchBookmarks)
-          yield { type: 'BOOKMARK', revision: Math.max(delivered, from), initialEventsEnd: true }
+          yield { type: 'BOOKMARK', revision: delivered, initialEventsEnd: true }
       }
     }
-    if (signal.aborted) return
     // Somebody may know a revision from our future; what comes before it is old news to them.
     const after = Math.min(delivered, store.revision)
-    void pump(store.watch(prefix, { after, signal }), queue)
-    if (options.allowWatchBookmarks) {
-      const tick = () => {
-        queue.push({ type: 'TICK' })
-        cancels[1] = clock.after(WATCH_BOOKMARK_EVERY_MS, tick)
-      }
-      cancels[1] = clock.after(WATCH_BOOKMARK_EVERY_MS, tick)
-    }
-    for await (const event of queue) {
+    const everyMs = options.allowWatchBookmarks ? WATCH_BOOKMARK_EVERY_MS : undefined
+    for await (const event of changesOf(context, prefix, after, everyMs, ending.signal)) {
       if (event.type === 'TICK') {
         yield { type: 'BOOKMARK', revision: delivered, initialEventsEnd: false }
         continue
@@ -106,29 +93,77 @@ async function* watchItems(
       if (item) yield item
     }
   } finally {
-    for (const cancel of cancels) cancel()
-    signal.removeEventListener('abort', onAbort)
+    cancelTimeout()
+    outerSignal.removeEventListener('abort', end)
     ending.abort()
     leave()
   }
 }
 
-async function pump(
-  events: AsyncIterable<StoreEvent>,
-  queue: BoundedQueue<StoreEvent | { type: 'TICK' }>,
-): Promise<void> {
-  try {
-    for await (const event of events) if (!queue.push(event)) return
-    queue.end()
-  } catch (error) {
-    queue.fail(
-      error instanceof RevisionCompacted
-        ? expired('too old resource version')
-        : error instanceof Error
-          ? error
-          : new Error('A watch of the store failed', { cause: error }),
-    )
+/**
+ * The changes of the store with a TICK now and then, at the reader's own pace: nothing is buffered here, and who falls
+ * behind the store's history is told that their revision has expired.
+ */
+async function* changesOf(
+  { store, clock }: Context,
+  prefix: string,
+  after: number,
+  tickEveryMs: number | undefined,
+  signal: AbortSignal,
+): AsyncGenerator<StoreEvent | { type: 'TICK' }> {
+  let arrived: IteratorResult<StoreEvent> | undefined
+  let failure: unknown
+  let ticked = false
+  let wake = () => {}
+  let cancelTick = () => {}
+  const tick = () => {
+    ticked = true
+    wake()
+    if (tickEveryMs !== undefined) cancelTick = clock.after(tickEveryMs, tick)
   }
+  const onAbort = () => wake()
+  signal.addEventListener('abort', onAbort, { once: true })
+  if (tickEveryMs !== undefined) cancelTick = clock.after(tickEveryMs, tick)
+  try {
+    const events = store.watch(prefix, { after, signal })[Symbol.asyncIterator]()
+    const pull = () =>
+      void events.next().then(
+        (result) => {
+          arrived = result
+          wake()
+        },
+        (error: unknown) => {
+          failure = error
+          wake()
+        },
+      )
+    pull()
+    while (!signal.aborted) {
+      if (failure !== undefined) throw failure
+      if (arrived) {
+        if (arrived.done) return
+        const { value } = arrived
+        arrived = undefined
+        pull()
+        yield value
+      } else if (ticked) {
+        ticked = false
+        yield { type: 'TICK' }
+      } else await new Promise<void>((resolve) => (wake = resolve))
+    }
+  } catch (error) {
+    throw refusalOfWatch(error)
+  } finally {
+    cancelTick()
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+function refusalOfWatch(error: unknown): unknown {
+  if (error instanceof RevisionCompacted) return expired('too old resource version')
+  if (error instanceof StoreFull)
+    return new ApiError('TooManyRequests', error.message, { details: { retryAfterSeconds: 10 } })
+  return error
 }
 
 /** What a change means to somebody who sees only what matches. */

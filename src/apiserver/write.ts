@@ -74,7 +74,8 @@ export async function createObject(
     }
     try {
       const write = () => writeStored(context, target.definition, ready, undefined)
-      return (await context.inFlight.during(target.namespace, write)).object
+      const { group, plural: resource } = target.definition
+      return (await context.inFlight.during({ group, resource, namespace: target.namespace }, write)).object
     } catch (error) {
       if (!(error instanceof RevisionConflict)) throw error
       if (error.actual === 0 && attempt < WRITE_ATTEMPTS_MAX) {
@@ -353,16 +354,16 @@ function isFinished(definition: KindDefinition, object: KubeObject): boolean {
 }
 
 /** A namespace must be empty when it goes, or what is left in it could never be reached again. */
-function refuseContent({ registry, cluster, inFlight }: Context, namespace: KubeObject): void {
+function refuseContent({ registry, cluster }: Context, namespace: KubeObject): void {
   const { name } = namespace.metadata
   const left = registry.kinds.find(
     ({ namespaced, group, plural }) =>
       namespaced && cluster.count({ group, resource: plural, namespace: name }) > 0,
   )
-  if (left || inFlight.has(name))
+  if (left)
     throw conflict(
       { group: '', resource: 'namespaces', name },
-      `the namespace still has content${left ? ` (${left.plural})` : ''}`,
+      `the namespace still has content (${left.plural})`,
     )
 }
 

@@ -2,7 +2,13 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { type UserInfo, type Verb, tenantRegistry } from '../../src/api/index.ts'
+import {
+  type KindDefinition,
+  type UserInfo,
+  type Verb,
+  type VirtualKind,
+  tenantRegistry,
+} from '../../src/api/index.ts'
 import { RbacAuthorizer } from '../../src/policy/index.ts'
 import { ControlPlane, type Json, TENANT } from './control-plane.ts'
 
@@ -38,13 +44,17 @@ const PEOPLE: readonly [string, UserInfo][] = [
 type Row = { group: string; resource: string; subresource?: string; namespaced: boolean }
 const ROWS: readonly Row[] = [...tenantRegistry.kinds, ...tenantRegistry.virtualKinds].flatMap((kind) => [
   { group: kind.group, resource: kind.plural, namespaced: kind.namespaced },
-  ...('subresources' in kind ? (kind.subresources ?? []) : []).map(({ name }) => ({
+  ...subresourcesOf(kind).map((name) => ({
     group: kind.group,
     resource: kind.plural,
     subresource: name,
     namespaced: kind.namespaced,
   })),
 ])
+
+function subresourcesOf(kind: KindDefinition | VirtualKind): string[] {
+  return 'columns' in kind ? ((kind as KindDefinition).subresources ?? []).map(({ name }) => name) : []
+}
 
 function nameOf({ group, resource, subresource }: Row): string {
   return `${resource}${group ? `.${group}` : ''}${subresource ? `/${subresource}` : ''}`

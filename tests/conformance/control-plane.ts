@@ -9,7 +9,7 @@ import { type ApiServer, type ApiServerOptions, createApiServer } from '../../sr
 import { TokenIssuer, createTokenKey } from '../../src/identity/index.ts'
 import { RbacAuthorizer } from '../../src/policy/index.ts'
 import { type Clock, silentLogger, systemClock } from '../../src/stdx/index.ts'
-import { type Store, openStore } from '../../src/store/index.ts'
+import { type Store, type StoreLimits, openStore } from '../../src/store/index.ts'
 
 export const TENANT = 'red' as TenantName
 
@@ -54,14 +54,25 @@ export class ControlPlane implements AsyncDisposable {
   }
 
   static async start(
-    options: Partial<ApiServerOptions> & { registry?: KindRegistry; user?: UserInfo } = {},
+    options: Partial<ApiServerOptions> & {
+      registry?: KindRegistry
+      user?: UserInfo
+      storeLimits?: Partial<StoreLimits>
+    } = {},
   ): Promise<ControlPlane> {
     const dir = await mkdtemp(join(tmpdir(), 'bulkhead-api-'))
-    const { user = ADMIN, ...rest } = options
+    const { user = ADMIN, storeLimits = {}, ...rest } = options
     const clock = rest.clock ?? systemClock
     const log = rest.log ?? silentLogger
     const dataKey = randomBytes(32)
-    const store = await openStore({ path: join(dir, 'store.sqlite'), tenant: TENANT, dataKey, clock, log })
+    const store = await openStore({
+      path: join(dir, 'store.sqlite'),
+      tenant: TENANT,
+      dataKey,
+      clock,
+      log,
+      limits: storeLimits,
+    })
     const server = createApiServer({
       tenant: TENANT,
       registry: tenantRegistry,

@@ -163,7 +163,7 @@ const option = fc.constantFrom(
   'tailLines',
 )
 const query = fc.array(fc.tuple(option, word), { maxLength: 4 }).map((pairs) => {
-  const all = new URLSearchParams(pairs.map(([k, v]) => [k, v.toWellFormed()]))
+  const all = new URLSearchParams(pairs.map(([k, v]): [string, string] => [k, v.toWellFormed()]))
   return all.size === 0 ? '' : `?${all.toString()}`
 })
 
