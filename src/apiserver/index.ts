@@ -3,3 +3,4 @@ export { type ApiServer, type ApiServerOptions, createApiServer } from './api-se
 export type { VersionFacts } from './plain-paths.ts'
 export type { StreamHandler, StreamRequest } from './stream-handler.ts'
 export type { SubresourceHandler } from './subresource-handler.ts'
+export { createStreamHandler } from './streams/index.ts'
