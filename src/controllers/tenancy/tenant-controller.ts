@@ -56,12 +56,10 @@ export class TenantController extends QueueController {
     const name = parseTenantName(tenant.metadata.name)
     if (tenant.metadata.deletionTimestamp) return this.remove(tenant, name)
     if (!tenant.metadata.finalizers?.includes(PLACEMENT_FINALIZER)) {
-      // Before anything exists that would have to be taken away.
+      // Before anything exists that would have to be taken away. The change itself brings us back.
       const finalizers = [...(tenant.metadata.finalizers ?? []), PLACEMENT_FINALIZER]
-      return this.place(
-        await mergePatch(this.context.client, tenantKind, tenant, { metadata: { finalizers } }),
-        name,
-      )
+      await mergePatch(this.context.client, tenantKind, tenant, { metadata: { finalizers } })
+      return undefined
     }
     return this.place(tenant, name)
   }
