@@ -29,6 +29,8 @@ export interface Cgroups {
   processes(path: string): number[]
   /** Removes it and all below it. @throws when processes stay in it. */
   remove(path: string): Promise<void>
+  /** Removes it where it has neither processes nor groups below it. */
+  removeEmpty(path: string): void
 }
 
 export function createCgroups(root = '/sys/fs/cgroup'): Cgroups {
@@ -47,6 +49,17 @@ abstract class Hierarchies {
         throw new Error(`The cgroup "${path}" still has processes in ${busy.join(', ')}`)
       // The last process has ended, but the kernel lets go of its cgroup a moment later.
       await sleep(REMOVE_RETRY_MS)
+    }
+  }
+
+  removeEmpty(path: string): void {
+    checkPath(path)
+    for (const mount of this.mounts) {
+      try {
+        rmdirSync(join(mount, path))
+      } catch {
+        // In use, or not there.
+      }
     }
   }
 

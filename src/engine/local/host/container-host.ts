@@ -26,7 +26,7 @@ import {
   type JailVolume,
   type LogOptions,
 } from '../../../jail/index.ts'
-import { type Clock, type Logger, UndoStack } from '../../../stdx/index.ts'
+import { type Clock, type Logger, sleep, UndoStack } from '../../../stdx/index.ts'
 import {
   type ContainerRecord,
   observeBundles,
@@ -71,6 +71,7 @@ import { Volumes } from './volumes.ts'
 const SIGKILL = 9
 /** Exit code of runsc when it could not do what it was told. */
 const RUNSC_FAILED = 128
+const KILL_POLL_MS_MAX = 32
 const REMOVE_TIMEOUT_MS = 600_000
 
 export type ContainerHostOptions = {
@@ -102,6 +103,7 @@ class LocalContainerHost implements ContainerHost {
   private readonly exits: ExitWatcher
   private readonly logFiles: LogFiles
   private machinePromise: Promise<Machine> | undefined
+  private cancelRotation: () => void = () => {}
   /** One change at a time per pod. */
   private readonly queues = new Map<JailId, Promise<unknown>>()
   private readonly sessions = new Sessions()
@@ -773,40 +775,32 @@ class LocalContainerHost implements ContainerHost {
     id: string,
     record: ContainerRecord | undefined,
   ): Promise<void> {
-    const monitor = record?.started?.monitor ?? readPidFile(join(bundle, 'conmon.pid'))
-    const first = record?.started?.process ?? readPidFile(join(bundle, 'pid'))
-    const targets = new Map<number, ProcessIdentity>()
-    if (first) targets.set(first.pid, first)
-    for (const pid of record ? machine.cgroups.processes(record.cgroup) : []) {
-      const process = observeProcess(pid)
-      if (process) targets.set(pid, process)
+    const monitor = record?.started?.monitor ?? namedProcess(join(bundle, 'conmon.pid'), id)
+    const first = record?.started?.process ?? namedProcess(join(bundle, 'pid'), id)
+    const started = performance.now()
+    for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, KILL_POLL_MS_MAX)) {
+      const inGroup = record ? machine.cgroups.processes(record.cgroup).map(observeProcess) : []
+      const left = [first, ...inGroup].filter((p) => p !== undefined).filter(isAlive)
+      // While something forks, each look may find more.
+      for (const process of left) signalProcess(process, SIGKILL)
+      const told = !monitor || !isAlive(monitor) || existsSync(this.places.exit(id))
+      if (left.length === 0 && told) return
+      if (performance.now() - started > limits.KILL_TIMEOUT_MS) {
+        if (left.length > 0)
+          throw new Error(`Processes ${left.map((p) => p.pid).join(', ')} of the container ${id} do not end`)
+        // A monitor that outlives its container by this much waits for something that will not come.
+        if (monitor) signalProcess(monitor, SIGKILL)
+        return
+      }
+      await sleep(pauseMs)
     }
-    for (const process of targets.values()) signalProcess(process, SIGKILL)
-    const all = [...targets.values(), ...(monitor ? [monitor] : [])]
-    const alive = () => all.filter(isAlive)
-    if (alive().length === 0) return
-    const signal = AbortSignal.timeout(limits.KILL_TIMEOUT_MS)
-    try {
-      await this.exits.wait(
-        id,
-        () =>
-          alive().every((p) => p === monitor) && existsSync(this.places.exit(id))
-            ? true
-            : alive().length === 0 || undefined,
-        signal,
-      )
-    } catch {
-      // A monitor that outlives its container by this much waits for something that will not come.
-    }
-    if (monitor) signalProcess(monitor, SIGKILL)
-    const left = [...targets.values()].filter(isAlive)
-    if (left.length > 0)
-      throw new Error(`Processes ${left.map((p) => p.pid).join(', ')} of the container ${id} do not end`)
   }
 
   async removePod(jail: JailId): Promise<void> {
     const machine = await this.machine()
     await this.oneAtATime(jail, async () => {
+      // The sandbox first: its members end with it, and runsc is slow to take a member out of one that lives.
+      for (const sandbox of this.sandboxes(jail)) await this.removeNow(machine, jail, sandbox.id)
       for (const id of observeBundles(this.places.run).get(jail) ?? [])
         await this.removeNow(machine, jail, id)
       const pod = this.places.pod(jail)
@@ -815,10 +809,8 @@ class LocalContainerHost implements ContainerHost {
       await removeTree(this.places.podDisk(jail))
       if (tenant !== undefined) {
         await machine.cgroups.remove(this.places.podCgroup(tenant, jail))
-        const others = [...observeBundles(this.places.run).keys()].some(
-          (other) => other !== jail && this.podRecord(other)?.tenant === tenant,
-        )
-        if (!others) await machine.cgroups.remove(this.places.tenantCgroup(tenant))
+        // Another pod of the tenant may be coming up at this moment, so nothing is taken by force.
+        machine.cgroups.removeEmpty(this.places.tenantCgroup(tenant))
       }
       // Last, because its record is what a second attempt starts from.
       rmSync(pod, { recursive: true, force: true })
@@ -847,17 +839,41 @@ class LocalContainerHost implements ContainerHost {
     for (const jail of observeBundles(this.places.run).keys()) await this.removePod(jail)
     await machine.cgroups.remove(this.places.cgroup)
     this.machinePromise = undefined
+    this.cancelRotation()
     unmountBelow(this.places.run)
     rmSync(this.places.run, { recursive: true, force: true })
     await removeTree(this.places.disk)
   }
 
   private machine(): Promise<Machine> {
-    this.machinePromise ??= setUpMachine(this.layout, this.places, this.exits, this.log)
+    if (!this.machinePromise) {
+      this.machinePromise = setUpMachine(this.layout, this.places, this.exits, this.log)
+      this.rotateLater()
+    }
     this.machinePromise.catch(() => {
       this.machinePromise = undefined
     })
     return this.machinePromise
+  }
+
+  private rotateLater(): void {
+    this.cancelRotation()
+    this.cancelRotation = this.clock.after(limits.LOG_ROTATE_EVERY_MS, () => {
+      for (const [jail, ids] of observeBundles(this.places.run))
+        for (const id of ids) {
+          const record = readRecord(this.places.bundle(jail, id))
+          if (!record || record.role === 'sandbox') continue
+          try {
+            this.logFiles.rotate(
+              this.places.log(jail, record.name, record.attempt),
+              this.places.bundle(jail, id),
+            )
+          } catch (error) {
+            this.log.error('cannot rotate a log', { jail, container: record.name, error })
+          }
+        }
+      this.rotateLater()
+    })
   }
 
   private podRecord(jail: JailId): PodRecord | undefined {
@@ -904,6 +920,20 @@ export function usesGvisor(placement: TenantPlacement, jail: Jail): boolean {
     placement.isolationClass === 'sandboxed' ||
     placement.isolationClass === 'dedicated'
   )
+}
+
+/**
+ * The process in a pid file, if its command line has the container's id in it: without a record of when it started, the
+ * pid may have become somebody else's.
+ */
+function namedProcess(pidFile: string, id: string): ProcessIdentity | undefined {
+  const found = readPidFile(pidFile)
+  if (!found) return undefined
+  try {
+    return readFileSync(`/proc/${found.pid}/cmdline`, 'utf8').split('\0').includes(id) ? found : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** How many execs and attaches each pod has open. */

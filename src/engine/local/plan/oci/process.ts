@@ -4,6 +4,7 @@ import { ContainerError } from './container-error.ts'
 import type { ResolvedUser } from './user.ts'
 
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+const PATH_CHARS_MAX = 4_095
 const ARGS_BYTES_MAX = 2 * 1024 * 1024
 
 export type Addresses = { podIP: string; hostIP: string }
@@ -24,12 +25,14 @@ export function renderEnvironment(
     const equals = entry.indexOf('=')
     if (equals > 0) env.set(entry.slice(0, equals), entry.slice(equals + 1))
   }
-  // References see only the container's own variables that came before, as in v1.EnvVar.
-  const own = new Map<string, string>()
+  // A reference sees only variables that came before it, as in v1.EnvVar.
+  const known = new Map<string, string>()
   for (const variable of container.env) {
-    const value = 'value' in variable ? expand(variable.value, own) : fromPod(variable.fromPod, addresses)
-    own.set(variable.name, value)
-    env.set(variable.name, value)
+    if ('fromPod' in variable) known.set(variable.name, fromPod(variable.fromPod, addresses))
+    env.set(
+      variable.name,
+      'value' in variable ? expandAddresses(variable.value, known) : fromPod(variable.fromPod, addresses),
+    )
   }
   for (const [name, value] of env)
     if (name.includes('\0') || name.includes('=') || value.includes('\0'))
@@ -52,8 +55,10 @@ export function renderArgs(
 ): string[] {
   const command = container.command ?? []
   const args = container.args ?? []
-  const own = new Map(container.env.map(({ name }) => [name, env.get(name) ?? '']))
-  const written = [...command, ...args].map((word) => expand(word, own))
+  const known = new Map(
+    container.env.flatMap((v) => ('fromPod' in v ? [[v.name, env.get(v.name) ?? ''] as const] : [])),
+  )
+  const written = [...command, ...args].map((word) => expandAddresses(word, known))
   const list =
     command.length > 0
       ? written
@@ -68,32 +73,23 @@ export function renderArgs(
   return list
 }
 
+/** The working directory; an image's may be relative to "/". */
+export function renderCwd(container: JailContainer, image: UnpackedImage['config']): string {
+  const wanted = container.workingDir || image.workingDir || '/'
+  const segments = wanted.split('/').filter((segment) => segment !== '' && segment !== '.')
+  if (segments.includes('..') || wanted.includes('\0') || wanted.length > PATH_CHARS_MAX)
+    throw new ContainerError(
+      'CreateContainerConfigError',
+      `the working directory ${JSON.stringify(wanted.slice(0, 256))} must be a path that does not climb`,
+    )
+  return `/${segments.join('/')}`
+}
+
 /**
- * `$(NAME)` becomes the variable's value, `$$(NAME)` a literal `$(NAME)`, and an unknown name stays as it is.
- * https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.34/#envvar-v1-core
+ * Puts the pod's addresses in where `$(NAME)` refers to a variable that holds one. All other references were resolved
+ * before the jail was written, so anything else that looks like one is meant literally.
  */
-export function expand(text: string, variables: ReadonlyMap<string, string>): string {
-  let out = ''
-  let at = 0
-  const lastClose = text.lastIndexOf(')')
-  for (;;) {
-    const dollar = text.indexOf('$', at)
-    if (dollar < 0 || dollar === text.length - 1) return out + text.slice(at)
-    out += text.slice(at, dollar)
-    const next = text[dollar + 1]
-    if (next === '$') {
-      out += '$'
-      at = dollar + 2
-      continue
-    }
-    const end = next === '(' && lastClose > dollar ? text.indexOf(')', dollar + 2) : -1
-    if (end < 0) {
-      out += '$'
-      at = dollar + 1
-      continue
-    }
-    const name = text.slice(dollar + 2, end)
-    out += variables.get(name) ?? `$(${name})`
-    at = end + 1
-  }
+export function expandAddresses(text: string, variables: ReadonlyMap<string, string>): string {
+  if (variables.size === 0) return text
+  return text.replace(/\$\(([^()$]{1,1024})\)/g, (whole, name: string) => variables.get(name) ?? whole)
 }

@@ -4,7 +4,7 @@ import type { TenantPlacement, UnpackedImage } from '../../parts.ts'
 import { CAPABILITIES } from './capabilities.ts'
 import type { OciConfig, OciProcess } from './config-types.ts'
 import { type MountSources, renderMounts } from './mounts.ts'
-import { type Addresses, renderArgs, renderEnvironment } from './process.ts'
+import { type Addresses, renderArgs, renderCwd, renderEnvironment } from './process.ts'
 import { MASKED_PATHS, READONLY_PATHS } from './protected-paths.ts'
 import { oomScoreAdj, renderResources } from './resources.ts'
 import { renderSeccomp } from './seccomp.ts'
@@ -106,7 +106,7 @@ function renderProcess({ container, image, user, jail, addresses, facts }: Confi
     user: { uid: user.uid, gid: user.gid, additionalGids: [...user.additionalGids] },
     args: renderArgs(container, image, env),
     env: [...env].map(([name, value]) => `${name}=${value}`),
-    cwd: container.workingDir ?? (image.workingDir === '' ? '/' : image.workingDir),
+    cwd: renderCwd(container, image),
     // Nothing inheritable or ambient: a program of another user than root starts without any.
     capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
     rlimits: renderRlimits(facts),

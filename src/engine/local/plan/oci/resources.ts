@@ -103,6 +103,7 @@ export function oomScoreAdj(
   resources: JailResources,
   { own, memoryBytesTotal }: { own: number; memoryBytesTotal: number },
 ): number {
+  checkNumbers(resources)
   const { memoryBytesRequest: request, memoryBytesLimit: limit } = resources
   const guaranteed =
     limit !== undefined && limit === request && resources.cpuMillisLimit === resources.cpuMillisRequest

@@ -11,7 +11,7 @@ export const ALLOWED_GROUPS: readonly Group[] = [
   {
     why: 'reading, writing and positioning of open files',
     names: words(`read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek _llseek
-      sendfile sendfile64 copy_file_range splice tee vmsplice readahead fadvise64 fadvise64_64 arm_fadvise64_64
+      sendfile sendfile64 copy_file_range splice tee readahead fadvise64 fadvise64_64 arm_fadvise64_64
       fallocate ftruncate ftruncate64 truncate truncate64 fsync fdatasync sync syncfs sync_file_range`),
   },
   {
@@ -50,7 +50,7 @@ export const ALLOWED_GROUPS: readonly Group[] = [
     names: words(`io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents io_pgetevents_time64`),
   },
   {
-    why: 'memory',
+    why: 'the process’s own memory',
     names: words(`brk mmap mmap2 munmap mremap mprotect madvise mincore msync mlock mlock2 munlock mlockall
       munlockall membarrier pkey_alloc pkey_free pkey_mprotect map_shadow_stack mseal cachestat get_mempolicy`),
   },

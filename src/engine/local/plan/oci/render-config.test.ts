@@ -1,0 +1,320 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import type { Jail, JailContainer, JailMount } from '../../../../jail/index.ts'
+import type { OciConfig } from './config-types.ts'
+import { ContainerError } from './container-error.ts'
+import { type ConfigInput, renderConfig, renderExecProcess, renderSandboxConfig } from './render-config.ts'
+import { container, DISK, facts, input, jail, placement, RUN } from './sample-input.testkit.ts'
+
+function golden(name: string): unknown {
+  return JSON.parse(readFileSync(new URL(`testdata/${name}.json`, import.meta.url), 'utf8'))
+}
+
+for (const tool of ['crun', 'runc', 'runsc'] as const)
+  test(`the whole configuration for ${tool} is the one a reviewer has read`, () => {
+    assert.deepEqual(JSON.parse(JSON.stringify(renderConfig({ ...input, tool }))), golden(tool))
+  })
+
+test('the whole configuration of an empty sandbox is the one a reviewer has read', () => {
+  const config = renderSandboxConfig({
+    placement,
+    jail,
+    rootfs: `${RUN}/POD/c/ID/rootfs`,
+    net: '/proc/1/fd/21',
+    cgroupsPath: '/bulkhead/red/POD/ID',
+    program: '/pause',
+  })
+  assert.deepEqual(JSON.parse(JSON.stringify(config)), golden('sandbox'))
+})
+
+test('crun gets the compiled filter instead of the profile, and the others never do', () => {
+  const crun = renderConfig({ ...input, seccompProgramBase64: 'AAAA' })
+  assert.equal(crun.annotations['run.oci.seccomp_bpf_data'], 'AAAA')
+  assert.equal(crun.linux.seccomp, undefined)
+  const runc = renderConfig({ ...input, tool: 'runc', seccompProgramBase64: 'AAAA' })
+  assert.deepEqual(runc.annotations, {})
+  assert.ok(runc.linux.seccomp)
+})
+
+test('a member of a sandbox names it', () => {
+  const config = renderConfig({ ...input, tool: 'runsc', sandboxId: 'f00d' })
+  assert.deepEqual(config.annotations, {
+    'io.kubernetes.cri.container-type': 'container',
+    'io.kubernetes.cri.sandbox-id': 'f00d',
+  })
+})
+
+test('an exec differs from the container only in command and terminal', () => {
+  const { process } = renderConfig(input)
+  assert.deepEqual(renderExecProcess(process, ['ls'], { tty: true }), {
+    ...process,
+    args: ['ls'],
+    terminal: true,
+    env: [...process.env, 'TERM=xterm'],
+  })
+  assert.equal(renderExecProcess(process, ['ls'], { tty: false }).noNewPrivileges, true)
+})
+
+for (const mountPath of [
+  '/',
+  '/proc',
+  '/proc/sys',
+  '/sys/fs/cgroup',
+  '/dev',
+  '/dev/null',
+  '/a/../proc',
+  'etc',
+  '/a\0b',
+])
+  test(`a volume cannot be mounted at ${JSON.stringify(mountPath)}`, () => {
+    const hostile = { ...container, mounts: [{ volume: 'data', mountPath, readOnly: false }] }
+    assert.throws(() => renderConfig({ ...input, container: hostile }), ContainerError)
+  })
+
+test('files volumes are read-only even when the jail says otherwise', () => {
+  const mount = renderConfig(input).mounts.find((m) => m.destination === '/etc/web')
+  assert.ok(mount?.options.includes('ro'))
+})
+
+test('a volume at the path of a file of ours takes its place, and nothing is mounted twice', () => {
+  const own = { ...container, mounts: [{ volume: 'data', mountPath: '/etc/hosts', readOnly: false }] }
+  const { mounts } = renderConfig({ ...input, container: own })
+  const paths = mounts.map((m) => m.destination)
+  assert.equal(new Set(paths).size, paths.length)
+  assert.equal(mounts.find((m) => m.destination === '/etc/hosts')?.source, input.sources.volumes[0])
+})
+
+// --- whatever the jail, the posture ----------------------------------------------------------------------------------
+
+const hostileText = fc.oneof(
+  fc.string(),
+  fc.string({ unit: 'binary' }),
+  fc.constantFrom(
+    '__proto__',
+    '..',
+    '../../etc',
+    '/proc/self',
+    '/dev/sda',
+    '/',
+    'a=b',
+    '$(POD_IP)',
+    '\0',
+    '/dev/shm',
+  ),
+  fc
+    .array(fc.constantFrom('..', '.', '', 'proc', 'sys', 'dev', 'etc', 'x'), { maxLength: 6 })
+    .map((s) => `/${s.join('/')}`),
+)
+const hostileNumber = fc.oneof(
+  fc.integer(),
+  fc.double(),
+  fc.constantFrom(0, -1, 65_535, 65_536, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53),
+)
+const hostileMount: fc.Arbitrary<JailMount> = fc.record(
+  {
+    volume: fc.oneof(fc.constantFrom('config', 'data'), hostileText),
+    mountPath: hostileText,
+    readOnly: fc.boolean(),
+    subPath: hostileText,
+  },
+  { requiredKeys: ['volume', 'mountPath', 'readOnly'] },
+)
+const hostileContainer: fc.Arbitrary<JailContainer> = fc.record({
+  name: hostileText,
+  image: hostileText,
+  imagePullPolicy: fc.constant('Always' as const),
+  command: fc.array(hostileText, { maxLength: 3 }),
+  args: fc.array(hostileText, { maxLength: 3 }),
+  workingDir: hostileText,
+  env: fc.array(
+    fc.oneof(
+      fc.record({ name: hostileText, value: hostileText }),
+      fc.record({ name: hostileText, fromPod: fc.constantFrom('podIP' as const, 'hostIP' as const) }),
+    ),
+    { maxLength: 4 },
+  ),
+  supplementalGroups: fc.array(hostileNumber, { maxLength: 3 }),
+  runAsNonRoot: fc.boolean(),
+  readOnlyRootFilesystem: fc.boolean(),
+  mounts: fc.array(hostileMount, { maxLength: 3 }),
+  resources: fc.record({
+    cpuMillisRequest: hostileNumber,
+    cpuMillisLimit: hostileNumber,
+    memoryBytesRequest: hostileNumber,
+    memoryBytesLimit: hostileNumber,
+  }),
+  ports: fc.constant([]),
+  lifecycle: fc.constant({}),
+  terminationMessagePath: fc.oneof(fc.constant('/dev/termination-log'), hostileText),
+  terminationMessagePolicy: fc.constant('File' as const),
+  stdin: fc.boolean(),
+  stdinOnce: fc.boolean(),
+  tty: fc.boolean(),
+})
+/** Mostly valid, so that a good part of the inputs is rendered and not refused. */
+const variation: fc.Arbitrary<JailContainer> = fc.oneof(
+  hostileContainer,
+  hostileContainer.map((hostile) => withOnly(hostile, ['command', 'args', 'env', 'tty', 'workingDir'])),
+  hostileContainer.map((hostile) => withOnly(hostile, ['resources', 'terminationMessagePath'])),
+  fc.array(hostileMount, { maxLength: 2 }).map((mounts): JailContainer => ({ ...container, mounts })),
+)
+
+function withOnly(hostile: JailContainer, keys: readonly (keyof JailContainer)[]): JailContainer {
+  return { ...container, ...Object.fromEntries(keys.map((key) => [key, hostile[key]])) }
+}
+
+const hostileInput: fc.Arbitrary<ConfigInput> = fc
+  .record({
+    tool: fc.constantFrom('crun' as const, 'runc' as const, 'runsc' as const),
+    container: variation,
+    hostname: hostileText,
+    program: fc.option(fc.constant('AAAA'), { nil: undefined }),
+  })
+  .map(({ tool, container, hostname, program }) => {
+    const hostile: Jail = { ...jail, hostname, containers: [container] }
+    return {
+      ...input,
+      tool,
+      jail: hostile,
+      container,
+      sources: { ...input.sources, volumes: container.mounts.map((_, i) => `${RUN}/POD/volumes/${i}`) },
+      ...(program === undefined ? {} : { seccompProgramBase64: program }),
+    }
+  })
+
+/** Written from the promises, not from the code: what no configuration may ever go beyond. */
+function postureViolation(
+  config: OciConfig,
+  { tool, seccompProgramBase64 }: ConfigInput,
+): string | undefined {
+  const allowedKeys = {
+    top: ['ociVersion', 'process', 'root', 'hostname', 'mounts', 'annotations', 'linux'],
+    linux: [
+      'namespaces',
+      'uidMappings',
+      'gidMappings',
+      'cgroupsPath',
+      'resources',
+      'rootfsPropagation',
+      'maskedPaths',
+      'readonlyPaths',
+      'seccomp',
+    ],
+    process: [
+      'terminal',
+      'user',
+      'args',
+      'env',
+      'cwd',
+      'capabilities',
+      'rlimits',
+      'noNewPrivileges',
+      'oomScoreAdj',
+    ],
+  }
+  const stranger = [
+    ...Object.keys(config).filter((k) => !allowedKeys.top.includes(k)),
+    ...Object.keys(config.linux).filter((k) => !allowedKeys.linux.includes(k)),
+    ...Object.keys(config.process).filter((k) => !allowedKeys.process.includes(k)),
+  ]
+  if (stranger.length > 0) return `fields ${stranger.join()}`
+  const kinds = config.linux.namespaces.map((n) => n.type).sort()
+  const wanted = [
+    'ipc',
+    'mount',
+    'network',
+    'pid',
+    'user',
+    'uts',
+    ...(tool === 'runsc' ? [] : ['cgroup']),
+  ].sort()
+  if (kinds.join() !== wanted.join()) return `namespaces ${kinds.join()}`
+  if (
+    config.linux.namespaces.some((n) => ['pid', 'mount', 'cgroup'].includes(n.type) && n.path !== undefined)
+  )
+    return 'joined'
+  if (!config.linux.namespaces.some((n) => n.type === 'network' && n.path === '/proc/1/fd/21'))
+    return 'network'
+  for (const mapping of [config.linux.uidMappings, config.linux.gidMappings])
+    if (JSON.stringify(mapping) !== '[{"containerID":0,"hostID":268632064,"size":65536}]') return 'mapping'
+  const harmless =
+    'CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT SETFCAP'
+      .split(' ')
+      .map((c) => `CAP_${c}`)
+  const { capabilities, user, noNewPrivileges, rlimits, oomScoreAdj, cwd } = config.process
+  if (Object.keys(capabilities).sort().join() !== 'bounding,effective,permitted') return 'capability sets'
+  if (
+    !Object.values(capabilities)
+      .flat()
+      .every((c) => harmless.includes(c))
+  )
+    return 'capabilities'
+  if (!noNewPrivileges) return 'no_new_privs'
+  const ids = [user.uid, user.gid, ...user.additionalGids]
+  if (!ids.every((id) => Number.isInteger(id) && id >= 0 && id <= 65_535)) return `ids ${ids.join()}`
+  if (rlimits.some((r) => r.type === 'RLIMIT_NOFILE' && r.hard > facts.openFilesMax)) return 'open files'
+  if (!(oomScoreAdj >= 0 && oomScoreAdj <= 1_000)) return `oom_score_adj ${oomScoreAdj}`
+  if (!cwd.startsWith('/') || cwd.includes('\0')) return `cwd ${cwd}`
+  if (config.process.env.some((e) => e.includes('\0') || !e.includes('='))) return 'environment'
+  const systemMounts: Record<string, string> = {
+    '/proc': 'proc',
+    '/dev': 'tmpfs',
+    '/dev/pts': 'devpts',
+    '/dev/mqueue': 'mqueue',
+    '/sys': 'sysfs',
+    '/sys/fs/cgroup': 'cgroup',
+  }
+  for (const { destination, type, source, options } of config.mounts) {
+    if (options.some((o) => ['suid', 'dev', 'shared', 'rshared'].includes(o)))
+      return `options at ${destination}`
+    if (systemMounts[destination] === type) continue
+    if (type === 'tmpfs' && destination === '/dev/shm') continue
+    if (type !== 'bind') return `${type} at ${destination}`
+    if (!options.includes('nosuid') || !options.includes('nodev')) return `options at ${destination}`
+    if (![`${RUN}/POD/`, `${DISK}/POD/`].some((root) => source.startsWith(root)) || source.includes('..'))
+      return `source ${source}`
+    if (destination.split('/').includes('..') || !destination.startsWith('/'))
+      return `destination ${destination}`
+    if (/^\/(proc|sys)(\/|$)/.test(destination)) return `destination ${destination}`
+  }
+  for (const masked of ['/proc/kcore', '/proc/keys', '/proc/timer_list', '/sys/firmware'])
+    if (!config.linux.maskedPaths.includes(masked)) return `unmasked ${masked}`
+  for (const path of ['/proc/sys', '/proc/sysrq-trigger'])
+    if (!config.linux.readonlyPaths.includes(path)) return `writable ${path}`
+  if (config.linux.cgroupsPath !== '/bulkhead/red/POD/ID' || config.root.path !== `${RUN}/POD/c/ID/rootfs`)
+    return 'place'
+  const { memory, cpu, pids, devices } = config.linux.resources
+  if (tool !== 'runsc') {
+    if (JSON.stringify(devices) !== '[{"allow":false,"access":"rwm"}]') return 'devices'
+    if (!pids || !(pids.limit > 0 && pids.limit <= 4_096)) return 'pids'
+    if (memory && !(Number.isSafeInteger(memory.limit) && memory.limit > 0)) return 'memory'
+    if (!cpu || !(cpu.shares >= 2 && cpu.shares <= 262_144)) return 'cpu'
+    const filtered =
+      tool === 'crun' && seccompProgramBase64 !== undefined
+        ? config.annotations['run.oci.seccomp_bpf_data'] === seccompProgramBase64
+        : config.linux.seccomp?.defaultAction === 'SCMP_ACT_ERRNO'
+    if (!filtered) return 'seccomp'
+  }
+  return undefined
+}
+
+test('whatever a jail says, its configuration stays within the posture or is refused', () => {
+  let rendered = 0
+  fc.assert(
+    fc.property(hostileInput, (hostile) => {
+      let config: OciConfig
+      try {
+        config = renderConfig(hostile)
+      } catch (error) {
+        assert.ok(error instanceof ContainerError, String(error))
+        return
+      }
+      rendered++
+      assert.equal(postureViolation(config, hostile), undefined)
+    }),
+    { numRuns: 2_000 },
+  )
+  assert.ok(rendered > 200, `only ${rendered} of the inputs were rendered`)
+})
