@@ -126,17 +126,15 @@ async function* changesOf(
   if (tickEveryMs !== undefined) cancelTick = clock.after(tickEveryMs, tick)
   try {
     const events = store.watch(prefix, { after, signal })[Symbol.asyncIterator]()
-    const pull = () =>
-      void events.next().then(
-        (result) => {
-          arrived = result
-          wake()
-        },
-        (error: unknown) => {
-          failure = error
-          wake()
-        },
-      )
+    const take = async () => {
+      try {
+        arrived = await events.next()
+      } catch (error) {
+        failure = error
+      }
+      wake()
+    }
+    const pull = () => void take()
     pull()
     while (!signal.aborted) {
       if (failure !== undefined) throw failure
