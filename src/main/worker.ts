@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { paths, PLATFORM_TENANT, serviceAccountKind, type TenantName, tenantRegistry } from '../api/index.ts'
+import { createStreamHandler } from '../apiserver/index.ts'
 import { type IssueToken, startTenantControllers } from '../controllers/index.ts'
 import { RemoteEngine } from '../jail/index.ts'
 import { GiB, systemClock } from '../stdx/index.ts'
@@ -55,6 +56,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
       clock,
       log,
       engine,
+      streams: createStreamHandler({ log }),
     })
     const { allocatable } = await engine.node()
     const controllers = startTenantControllers({
