@@ -1,6 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { styleText } from 'node:util'
@@ -61,7 +62,10 @@ export async function demo(context: MachineContext, { wait }: { wait: boolean })
     print(`\n  ${bold(tenant)}$ kubectl get all -n ${NAMESPACE}`)
     print(indent((await kubectl(tenant, 'get', 'all', '-n', NAMESPACE)).stdout))
     print(`  ${bold(tenant)}$ kubectl logs -n ${NAMESPACE} job/first-order`)
-    print(indent(lastLine((await kubectl(tenant, 'logs', '-n', NAMESPACE, 'job/first-order')).stdout)))
+    const log = lastLine((await kubectl(tenant, 'logs', '-n', NAMESPACE, 'job/first-order')).stdout)
+    print(
+      indent(log || '(ended before the last stop of the platform, which removes logs of ended containers)'),
+    )
   }
 
   heading('6. How to reach each app')
@@ -199,9 +203,14 @@ async function attempts(
     ).stdout
   const refusedWith = (words: RegExp) => (answer: Answer) =>
     answer.code !== 0 ? words.exec(`${answer.stdout}\n${answer.stderr}`)?.[0] : undefined
-  const failed = (layer: string) => (answer: Answer) => (answer.code !== 0 ? layer : undefined)
+  /** Only these words show that the attempt was made and stopped; an exec that does not work says something else. */
+  const stoppedWith = (words: RegExp, layer: string) => (answer: Answer) =>
+    answer.code !== 0 && words.test(answer.stderr) ? layer : undefined
+  const noWay = /timed out|unreachable/i
   const inPod = (tenant: Tenant, ...command: string[]) =>
     kubectl(tenant, 'exec', '-n', NAMESPACE, 'deployment/web', '--', ...command)
+  const fetchFrom = (tenant: Tenant, url: string) => inPod(tenant, 'wget', '-q', '-T', '2', '-O', '-', url)
+  const machine = addressOfMachine()
   const server = readKubeconfig(kubeconfigs.red).server
   let failures = 0
   for (const [attacker, victim] of [
@@ -209,6 +218,13 @@ async function attempts(
     ['blue', 'red'],
   ] as const) {
     const target = await podIp(victim)
+    // Without this, a pod that cannot reach anything would look well isolated.
+    const own = await fetchFrom(attacker, `http://web.${NAMESPACE}.svc.cluster.local/`)
+    const works = own.code === 0 && own.stdout.includes('Hello from the shop')
+    if (!works) failures++
+    print(
+      `  ${works ? 'works  ' : red('BROKEN ')}  ${attacker}'s pod to its own service, to show that the attempts below are really made`,
+    )
     const list: Attempt[] = [
       {
         what: `${attacker}'s kubeconfig against ${victim}'s API`,
@@ -225,23 +241,23 @@ async function attempts(
       },
       {
         what: `${attacker}'s pod to ${victim}'s pod at ${target}:80`,
-        run: () => inPod(attacker, 'wget', '-q', '-T', '2', '-O', '-', `http://${target}/`),
-        stopped: failed("router rules (nftables) and the filter on the victim's link"),
+        run: () => fetchFrom(attacker, `http://${target}/`),
+        stopped: stoppedWith(noWay, "router rules (nftables) and the filter on the victim's link"),
       },
       {
         what: `${attacker}'s pod to the cloud metadata address`,
-        run: () => inPod(attacker, 'wget', '-q', '-T', '2', '-O', '-', 'http://169.254.169.254/'),
-        stopped: failed('router rules, and no path out of the router'),
+        run: () => fetchFrom(attacker, 'http://169.254.169.254/'),
+        stopped: stoppedWith(noWay, 'router rules, and no path out of the router'),
       },
       {
-        what: `${attacker}'s pod to the gateway on the machine`,
-        run: () => inPod(attacker, 'wget', '-q', '-T', '2', '-O', '-', 'http://127.0.0.1:7443/'),
-        stopped: failed("the pod's own network namespace"),
+        what: `${attacker}'s pod to this machine at ${machine}`,
+        run: () => fetchFrom(attacker, `http://${machine}:22/`),
+        stopped: stoppedWith(noWay, 'router rules, and no path out of the router'),
       },
       {
         what: `${attacker}'s pod writes to a kernel setting`,
         run: () => inPod(attacker, 'sh', '-c', 'echo "|/tmp/x" > /proc/sys/kernel/core_pattern'),
-        stopped: failed('user namespace and read-only /proc/sys'),
+        stopped: stoppedWith(/read-only|denied|nonexistent/i, 'user namespace and read-only /proc/sys'),
       },
       {
         what: `${attacker} asks for a privileged pod with the machine's root directory`,
@@ -332,6 +348,12 @@ async function untilInterrupted(print: (text: string) => void): Promise<void> {
     process.once('SIGINT', () => resolve())
     process.once('SIGTERM', () => resolve())
   })
+}
+
+/** One that is not loopback, where this machine has one. */
+function addressOfMachine(): string {
+  const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
+  return addresses.find((entry) => entry.family === 'IPv4' && !entry.internal)?.address ?? '192.0.2.1'
 }
 
 function isColourful(): boolean {
