@@ -134,3 +134,15 @@ test('an API server that refuses events stops nobody', async () => {
   events.record(about('u', 'shop'), { type: 'Normal', reason: 'R', message: 'm' })
   assert.equal((await all()).length, 1)
 })
+
+test('two recorders that tell of one object in the same moment do not take each other’s names', async () => {
+  const clock = new FakeClock()
+  const client = new FakeApiClient({ clock })
+  const recorders = ['a', 'b', 'c'].map(
+    (component) => new EventRecorder({ client, clock, log: silentLogger, component }),
+  )
+  for (const events of recorders)
+    events.record(about('u', 'shop'), { type: 'Normal', reason: 'R', message: 'm' })
+  await Promise.all(recorders.map((events) => events.flush()))
+  assert.equal(client.all(eventKind).length, 3)
+})

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import type { KubeObject } from '../api/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
 import type { ApiClient, KindRef } from './api-client.ts'
@@ -42,7 +43,8 @@ export class EventRecorder {
   private readonly allowances = new Map<string, Allowance>()
   private waiting = 0
   private last: Promise<void> = Promise.resolve()
-  private names = 0
+  /** Several recorders may name an event of one object in the same millisecond, so each begins elsewhere. */
+  private names = randomInt(1_000_000)
 
   constructor({
     client,

@@ -26,7 +26,7 @@ class World implements AsyncDisposable {
         if (!value) this.clock.advance(1_000)
         return value
       },
-      { everyMs: 1, timeoutMs: 3_000 },
+      { everyMs: 1, timeoutMs: 20_000 },
     )
   }
 

@@ -325,7 +325,7 @@ export class TestControlPlane implements AsyncDisposable {
         if (!value) this.clock.advance(20)
         return value
       },
-      { what, everyMs: 1, timeoutMs: 5_000 },
+      { what, everyMs: 1, timeoutMs: 20_000 },
     )
   }
 

@@ -5,6 +5,7 @@ import {
   ensureDeleted,
   type EventRecorder,
   type Informer,
+  isNotFound,
   type ReconcileResult,
 } from '../../client/index.ts'
 import type {
@@ -32,7 +33,7 @@ import {
   serviceKind,
 } from '../kinds.ts'
 import { ENGINE_RETRY_FIRST_MS, ENGINE_RETRY_LAST_MS } from '../limits.ts'
-import { writeStatus } from '../writes.ts'
+import { messageOf, writeStatus } from '../writes.ts'
 import type { NodeAmounts } from './downward-api.ts'
 import { planJail, referencesOf, tokensNeeded } from './plan-jail.ts'
 import { planPodStatus, podStatusChanged, type Seen } from './plan-status.ts'
@@ -59,7 +60,8 @@ type Ensured = {
   /** Containers cannot change while a jail lives, so these are kept: what they came from may change. */
   containers: readonly JailContainer[]
   initContainers: readonly JailContainer[]
-  refused: boolean
+  /** Why the engine will not have it. */
+  refusal?: string
 }
 
 /**
@@ -143,15 +145,7 @@ export class PodController extends QueueController {
       namespace: pod.metadata.namespace ?? '',
       name: pod.spec.serviceAccountName ?? 'default',
     })
-    const renewInMs = await this.tokens?.ensure(
-      {
-        name: pod.metadata.name,
-        uid,
-        namespace: pod.metadata.namespace ?? '',
-        serviceAccount: pod.spec.serviceAccountName ?? 'default',
-      },
-      tokensNeeded(pod, account),
-    )
+    const renewInMs = await this.ensureTokens(pod, account)
     const plan = this.plan(pod, account)
     if (plan.jail) await this.ensure(pod, plan.jail)
     // A pod that runs keeps what it has when something it was made from is gone.
@@ -166,8 +160,27 @@ export class PodController extends QueueController {
       await this.show(pod, { waiting: plan.waiting })
     }
     const jail = this.jails.get(uid)
+    const refusal = this.ensured.get(uid)?.refusal
     if (jail) await this.show(pod, { jail })
+    else if (plan.jail && refusal !== undefined)
+      await this.show(pod, { waiting: { reason: 'CreateContainerConfigError', message: refusal } })
     return renewInMs === undefined ? undefined : { requeueAfterMs: renewInMs }
+  }
+
+  private async ensureTokens(pod: Pod, account: ServiceAccount | undefined): Promise<number | undefined> {
+    const { name, namespace = '', uid } = pod.metadata
+    const serviceAccount = pod.spec.serviceAccountName ?? 'default'
+    try {
+      return await this.tokens?.ensure({ name, uid, namespace, serviceAccount }, tokensNeeded(pod, account))
+    } catch (error) {
+      if (isRefusal(error) || isNotFound(error)) {
+        const message = `MountVolume.SetUp failed for volume "kube-api-access" : failed to fetch token: ${messageOf(error)}`
+        this.events.record(pod, { type: 'Warning', reason: 'FailedMount', message })
+        if (!this.jails.has(uid)) await this.show(pod, { waiting: { reason: 'ContainerCreating', message } })
+      }
+      // The account may be made at any moment, so this is tried again.
+      throw error
+    }
   }
 
   private plan(pod: Pod, serviceAccount: ServiceAccount | undefined) {
@@ -191,27 +204,26 @@ export class PodController extends QueueController {
   private async ensure(pod: Pod, planned: Jail): Promise<void> {
     const { uid } = pod.metadata
     const before = this.ensured.get(uid)
-    const jail = before && !before.refused ? keepContainers(planned, before) : planned
+    const jail = before && before.refusal === undefined ? keepContainers(planned, before) : planned
     const digest = createHash('sha256').update(JSON.stringify(jail)).digest('base64')
-    if (before?.digest === digest && (before.refused || this.jails.has(uid))) return
+    if (before?.digest === digest && (before.refusal !== undefined || this.jails.has(uid))) return
     const { containers, initContainers } = jail
     try {
       const status = await this.options.engine.ensure(jail, this.stopping.signal)
-      this.ensured.set(uid, { digest, containers, initContainers, refused: false })
+      this.ensured.set(uid, { digest, containers, initContainers })
       this.heard.add(uid)
       // The watch may have told us something newer while we waited; a status without an event changes nothing.
       if (!this.jails.has(uid)) this.jails.set(uid, status)
     } catch (error) {
       if (!isRefusal(error)) throw error
-      this.ensured.set(uid, { digest, containers, initContainers, refused: true })
+      const { message } = error
+      this.ensured.set(uid, { digest, containers, initContainers, refusal: message })
       if (this.jails.has(uid)) {
         // It runs with what it was made from; what changed since takes effect with the next pod.
         this.context.log.info('the engine keeps a jail as it is', { pod: uid, error })
         return
       }
-      const { message } = error
       this.events.record(pod, { type: 'Warning', reason: 'FailedCreatePodSandBox', message })
-      await this.show(pod, { waiting: { reason: 'CreateContainerConfigError', message } })
     }
   }
 

@@ -121,7 +121,7 @@ class World implements AsyncDisposable {
         if (!value) this.clock.advance(100)
         return value
       },
-      { what, everyMs: 1, timeoutMs: 3_000 },
+      { what, everyMs: 1, timeoutMs: 20_000 },
     )
   }
 
