@@ -79,7 +79,9 @@ export function planRequestHeaders({
   const allowed = upgrade === undefined ? REQUEST_HEADERS : [...REQUEST_HEADERS, ...UPGRADE_REQUEST_HEADERS]
   const headers = pick(rawHeaders, allowed)
   headers['host'] = 'localhost'
-  headers['connection'] = upgrade === undefined ? 'close' : 'Upgrade'
+  // We close the connection after the one answer. Did the control plane do it, it could close before our last write,
+  // which then fails, and the answer that it has given would be lost.
+  headers['connection'] = upgrade === undefined ? 'keep-alive' : 'Upgrade'
   if (upgrade !== undefined) headers['upgrade'] = upgrade
   if (body.kind === 'length') headers['content-length'] = String(body.bytes)
   if (body.kind === 'chunked') headers['transfer-encoding'] = 'chunked'
