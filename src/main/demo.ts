@@ -27,6 +27,7 @@ const REGISTRY = '127.0.0.1:5055'
 const REGISTRY_DAEMON = 'sample-registry'
 const TENANTS = ['red', 'blue'] as const
 const NAMESPACE = 'shop'
+const INTRUDER = 'intruder'
 const ROLLOUT_TIMEOUT = '120s'
 
 type Tenant = (typeof TENANTS)[number]
@@ -206,10 +207,12 @@ async function attempts(
   /** Only these words show that the attempt was made and stopped; an exec that does not work says something else. */
   const stoppedWith = (words: RegExp, layer: string) => (answer: Answer) =>
     answer.code !== 0 && words.test(answer.stderr) ? layer : undefined
-  const noWay = /timed out|unreachable/i
+  // `timeout` ends a client whose packets are dropped, and that is its exit code.
+  const noWay = /exit code 143|unreachable/i
   const inPod = (tenant: Tenant, ...command: string[]) =>
-    kubectl(tenant, 'exec', '-n', NAMESPACE, 'deployment/web', '--', ...command)
-  const fetchFrom = (tenant: Tenant, url: string) => inPod(tenant, 'wget', '-q', '-T', '2', '-O', '-', url)
+    kubectl(tenant, 'exec', '-n', NAMESPACE, INTRUDER, '--', ...command)
+  const fetchFrom = (tenant: Tenant, url: string) =>
+    inPod(tenant, 'timeout', '2', 'wget', '-q', '-O', '-', url)
   const machine = addressOfMachine()
   const server = readKubeconfig(kubeconfigs.red).server
   let failures = 0
@@ -217,6 +220,38 @@ async function attempts(
     ['red', 'blue'],
     ['blue', 'red'],
   ] as const) {
+    await kubectl(
+      attacker,
+      'delete',
+      'pod',
+      '-n',
+      NAMESPACE,
+      INTRUDER,
+      '--ignore-not-found',
+      '--grace-period=0',
+    )
+    await kubectl(
+      attacker,
+      'run',
+      '-n',
+      NAMESPACE,
+      INTRUDER,
+      `--image=${REGISTRY}/busybox:1`,
+      '--restart=Never',
+      '--command',
+      '--',
+      'sleep',
+      '3600',
+    )
+    await kubectl(
+      attacker,
+      'wait',
+      '-n',
+      NAMESPACE,
+      '--for=condition=Ready',
+      `pod/${INTRUDER}`,
+      `--timeout=${ROLLOUT_TIMEOUT}`,
+    )
     const target = await podIp(victim)
     // Without this, a pod that cannot reach anything would look well isolated.
     const own = await fetchFrom(attacker, `http://web.${NAMESPACE}.svc.cluster.local/`)
@@ -237,7 +272,7 @@ async function attempts(
             'secrets',
             '-A',
           ),
-        stopped: refusedWith(/forbidden[^\n]{0,120}/i),
+        stopped: refusedWith(/You have no access[^\n]{0,120}|is forbidden[^\n]{0,120}/),
       },
       {
         what: `${attacker}'s pod to ${victim}'s pod at ${target}:80`,
@@ -257,7 +292,10 @@ async function attempts(
       {
         what: `${attacker}'s pod writes to a kernel setting`,
         run: () => inPod(attacker, 'sh', '-c', 'echo "|/tmp/x" > /proc/sys/kernel/core_pattern'),
-        stopped: stoppedWith(/read-only|denied|nonexistent/i, 'user namespace and read-only /proc/sys'),
+        stopped: stoppedWith(
+          /read-only|denied|not permitted|nonexistent/i,
+          'user namespace and read-only /proc/sys',
+        ),
       },
       {
         what: `${attacker} asks for a privileged pod with the machine's root directory`,
@@ -278,6 +316,8 @@ async function attempts(
       )
     }
   }
+  for (const tenant of TENANTS)
+    await kubectl(tenant, 'delete', 'pod', '-n', NAMESPACE, INTRUDER, '--grace-period=0')
   return failures
 }
 
