@@ -165,7 +165,7 @@ export class TestPlatform implements AsyncDisposable {
       origin: url.origin,
       // Passed as it is: `new URL` would tidy the dots away that we want to attack with.
       path: `${url.pathname.replace(/\/$/, '')}${path}`,
-      method: method as 'GET',
+      method,
       headers,
       body,
     })
