@@ -9,11 +9,10 @@ export function renderTable(header: readonly string[], rows: readonly (readonly 
   return [header, ...rows].map(line).join('\n')
 }
 
+// oxlint-disable-next-line no-control-regex -- finding them is the point
+const UNPRINTABLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g
+
 /** Text of a tenant for a terminal: control bytes cannot move the cursor or forge a line. */
 export function printable(text: string): string {
-  // oxlint-disable-next-line no-control-regex -- removing them is the point
-  return text.replace(
-    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
-    '\ufffd',
-  )
+  return text.replace(UNPRINTABLE, '\ufffd')
 }

@@ -84,7 +84,7 @@ export class AuditFile implements AuditSink, AsyncDisposable {
     } catch (error) {
       if (!this.failed) this.log.error('audit log cannot be written', { error })
       this.failed = true
-      this.clock.after(AUDIT_RETRY_MS, () => (this.writing ??= this.drain()))
+      this.clock.after(AUDIT_RETRY_MS, () => void (this.writing ??= this.drain()))
     } finally {
       this.writing = undefined
     }

@@ -165,7 +165,9 @@ describe('the real kubectl', { skip: kubectlMissing && 'kubectl is not installed
       ['get', 'cm', 'watched', '-n', 'shop', '-w', '-o', 'jsonpath={.data.a};'],
       {
         untilOutput: /2;/,
-        onOutput: () => (changed = ok(['patch', 'cm', 'watched', '-n', 'shop', '-p', '{"data":{"a":"2"}}'])),
+        onOutput: () => {
+          changed = ok(['patch', 'cm', 'watched', '-n', 'shop', '-p', '{"data":{"a":"2"}}'])
+        },
       },
     )
     await changed

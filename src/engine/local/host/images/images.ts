@@ -30,13 +30,7 @@ export type TenantImages = Images & { start(): Promise<void>; removeTenant(tenan
  * unpacker, and keeps layers as root-owned directories. Pins belong to a tenant: that another tenant pulled an image
  * proves nothing, so a tenant's first use always asks the registry.
  */
-export function createImages({
-  layout,
-  log,
-}: {
-  layout: Layout
-  log: Logger
-}): TenantImages {
+export function createImages({ layout, log }: { layout: Layout; log: Logger }): TenantImages {
   const blobsDir = join(layout.stateDir, 'images/blobs')
   const layersDir = join(layout.stateDir, 'images/layers')
   const pinsDir = join(layout.stateDir, 'images/pins')
