@@ -39,6 +39,7 @@ export type Reply = { type: number; payload: Buffer }
 
 export const u8 = (value: number) => Buffer.from([value])
 export const u16be = (value: number) => Buffer.from([value >>> 8, value & 255])
+export const u16 = (value: number) => Buffer.from([value & 255, value >>> 8])
 export const u32 = (value: number) => {
   const bytes = Buffer.alloc(4)
   bytes.writeUInt32LE(value >>> 0)

@@ -183,6 +183,7 @@ class LocalPodNetwork implements PodNetwork {
       if (existing && existing.index !== placement.index)
         throw new Error(`The jail "${pod.id}" belongs to another tenant than "${placement.tenant}"`)
       if (existing?.complete) {
+        this.repairLink(existing)
         if (!isDeepStrictEqual(existing.hostnameRecords, pod.hostnameRecords)) {
           this.savePod({ ...existing, hostnameRecords: [...pod.hostnameRecords] })
           this.names.changed(placement.index)
@@ -350,9 +351,8 @@ class LocalPodNetwork implements PodNetwork {
         record.complete &&
         link !== undefined &&
         PINNED.every((kind) => pins.has(`${this.nsDir(record.id)}/${kind}`))
-      if (whole) {
+      if (whole && this.linkRepaired(record)) {
         owned.add(name)
-        this.router.repairPod(link, this.element(record))
       } else {
         unpinNamespaces(this.nsDir(record.id))
         this.savePod({ ...record, complete: false })
@@ -365,6 +365,23 @@ class LocalPodNetwork implements PodNetwork {
         pin.startsWith(`${this.layout.runDir}/pods/`) && isPodPin(pin) ? pin.split('/').at(-3) : undefined
       if (id !== undefined && !this.podRecords.has(id as JailId))
         unpinNamespaces(pin.replace(/\/[a-z]+$/, ''))
+    }
+  }
+
+  /** @throws when the link cannot be made to filter; then it is down. */
+  private repairLink(record: PodRecord): void {
+    if (this.router.repairPod(this.element(record)))
+      this.log.error("a pod's link did not filter as it must, and does again", { id: record.id })
+  }
+
+  /** One pod that cannot be repaired is made anew, and keeps no other from being repaired. */
+  private linkRepaired(record: PodRecord): boolean {
+    try {
+      this.repairLink(record)
+      return true
+    } catch (error) {
+      this.log.error("cannot repair a pod's link", { id: record.id, error })
+      return false
     }
   }
 

@@ -1,5 +1,13 @@
 import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs'
-import { GATEWAY, GATEWAY_MAC, type PodElement, ipv4FromText, podMac } from '../../plan/net/index.ts'
+import {
+  GATEWAY,
+  GATEWAY_MAC,
+  type LinkFilter,
+  type PodElement,
+  ipv4FromText,
+  podMac,
+  renderLinkFilter,
+} from '../../plan/net/index.ts'
 import { RuleSocket } from './nf-tables.ts'
 import type { Message } from './netlink.ts'
 import {
@@ -7,6 +15,7 @@ import {
   addressMessage,
   deleteLinkMessage,
   isGone,
+  linkDownMessage,
   linkUpMessage,
   neighbourMessage,
   routeMessage,
@@ -20,6 +29,13 @@ import {
   setHostname,
   unmountAll,
 } from './syscalls.ts'
+import {
+  DIRECTIONS,
+  filterMessages,
+  isExactly,
+  listFiltersMessage,
+  unfilterMessage,
+} from './traffic-control.ts'
 
 const GATEWAY_NUMBER = ipv4FromText(GATEWAY) ?? 0
 const POD_LINK = 'eth0'
@@ -96,7 +112,8 @@ export class Router {
   }
 
   /**
-   * Connects a fresh pod namespace, whose `dir` pins it, and only then lets its packets through.
+   * Connects a fresh pod namespace, whose `dir` pins it, by a link that filters before it is up, and only then lets its
+   * packets through.
    * @throws {SyscallError} with the pod half connected.
    */
   attachPod(dir: string, pod: PodElement & { hostname: string; gidBase: number; idsCount: number }): void {
@@ -116,6 +133,10 @@ export class Router {
       } finally {
         closeSync(netnsFd)
       }
+      const link = routes.link(pod.interfaceName)
+      routes.request(filterMessages(link, renderLinkFilter(pod)))
+      // Not in the same batch: the kernel carries out the rest of one when something in it fails.
+      routes.request([linkUpMessage(link)])
       const [lo, eth0] = [inside.link('lo'), inside.link(POD_LINK)]
       inside.request([
         linkUpMessage(lo),
@@ -132,9 +153,33 @@ export class Router {
     rules.addPod(pod)
   }
 
-  /** Makes the routes of a pod whose link exists be as they should. */
-  repairPod(link: number, pod: PodElement): void {
-    this.open().routes.request(this.hostSide(link, pod))
+  /**
+   * Makes filter and routes of a pod whose link exists be as they should. A link whose filter is not exactly ours is
+   * down until it is.
+   * @returns whether the filter had to be repaired.
+   * @throws {SyscallError} with the link down, if it is the filter that cannot be repaired.
+   */
+  repairPod(pod: PodElement): boolean {
+    const { routes } = this.open()
+    const link = routes.link(pod.interfaceName)
+    const filter = renderLinkFilter(pod)
+    const whole = this.isFiltered(link, filter)
+    if (!whole) {
+      routes.request([linkDownMessage(link)])
+      const [error] = routes.requestAll([unfilterMessage(link)])
+      if (error && error.code !== 'ENOENT') throw error
+      routes.request(filterMessages(link, filter))
+      routes.request([linkUpMessage(link)])
+    }
+    routes.request(this.hostSide(link, pod))
+    return !whole
+  }
+
+  private isFiltered(link: number, filter: LinkFilter): boolean {
+    const { routes } = this.open()
+    return DIRECTIONS.every((direction) =>
+      isExactly(routes.dump(listFiltersMessage(link, direction)), filter[direction]),
+    )
   }
 
   /** From now on nothing passes to or from it; its link goes with its namespace. */

@@ -86,7 +86,7 @@ function linkMessage(name: string): Message {
   }
 }
 
-/** A pair of virtual links; the peer is born in another namespace, so it never shows in this one. */
+/** A pair of virtual links, both down; the peer is born in another namespace, so it never shows in this one. */
 export function vethMessage(
   link: { name: string; mac: string },
   peer: { name: string; mac: string; netnsFd: number },
@@ -96,7 +96,7 @@ export function vethMessage(
     flags: CREATE | NLM_F_EXCL,
     what: `Cannot make the link "${link.name}"`,
     payload: Buffer.concat([
-      ifinfo({ up: true }),
+      ifinfo({}),
       attribute(IFLA_IFNAME, cstring(link.name)),
       attribute(IFLA_ADDRESS, mac(link.mac)),
       nested(
@@ -106,8 +106,7 @@ export function vethMessage(
           IFLA_INFO_DATA,
           nested(
             VETH_INFO_PEER,
-            ifinfo({}), // it cannot be up before it has a peer
-
+            ifinfo({}),
             attribute(IFLA_IFNAME, cstring(peer.name)),
             attribute(IFLA_ADDRESS, mac(peer.mac)),
             attribute(IFLA_NET_NS_FD, u32(peer.netnsFd)),
@@ -124,6 +123,16 @@ export function linkUpMessage(index: number): Message {
     flags: NLM_F_ACK,
     payload: ifinfo({ index, up: true }),
     what: `Cannot bring link ${index} up`,
+  }
+}
+
+/** From the answer on nothing passes; routes and neighbours that lead there are forgotten. */
+export function linkDownMessage(index: number): Message {
+  return {
+    type: RTM_NEWLINK,
+    flags: NLM_F_ACK,
+    payload: ifinfo({ index, up: false }),
+    what: `Cannot bring link ${index} down`,
   }
 }
 
@@ -197,10 +206,11 @@ export function isGone(error: SyscallError): boolean {
   return error.code === 'ENODEV' || error.code === 'ENOENT'
 }
 
-function ifinfo({ index = 0, up = false }: { index?: number; up?: boolean }): Buffer {
+/** Without `up` a link stays as it is. */
+function ifinfo({ index = 0, up }: { index?: number; up?: boolean }): Buffer {
   const bytes = Buffer.alloc(16)
   bytes.writeInt32LE(index, 4)
-  bytes.writeUInt32LE(up ? IFF_UP : 0, 8)
-  bytes.writeUInt32LE(up ? IFF_UP : 0, 12)
+  bytes.writeUInt32LE(up === true ? IFF_UP : 0, 8)
+  bytes.writeUInt32LE(up === undefined ? 0 : IFF_UP, 12)
   return bytes
 }

@@ -43,6 +43,17 @@ export function tenantPool(index: number): { first: Ipv4; size: number } {
   return { first: POD_BASE + requireIndex(index) * 2 ** TENANT_BITS + 1, size: TENANT_PODS_MAX }
 }
 
+/** All addresses of a tenant: those whose bits under `mask` are `base`. */
+export function tenantBlock(index: number): { base: Ipv4; mask: number } {
+  return { base: POD_BASE + requireIndex(index) * 2 ** TENANT_BITS, mask: 2 ** 32 - 2 ** TENANT_BITS }
+}
+
+/** All virtual service addresses, as `tenantBlock` has them. */
+export const SERVICE_BLOCK: { base: Ipv4; mask: number } = {
+  base: SERVICE_BASE,
+  mask: 2 ** 32 - 2 ** (32 - SERVICE_RANGE_PREFIX),
+}
+
 /** Whose pod has this address, by arithmetic alone; undefined for every address that is no pod's. */
 export function tenantIndexOf(address: Ipv4): number | undefined {
   const offset = address - POD_BASE
