@@ -21,7 +21,7 @@ import { requestHosting } from './control-channel.ts'
 import { daemonEnvironment, runProgram } from './environment.ts'
 import { servePlatformSocket } from './platform-socket.ts'
 import { ensurePki } from './pki.ts'
-import { daemonOf, SHARED_WORKER, TenantHosting, untilSocket } from './tenant-hosting.ts'
+import { daemonOf, groupOf, SHARED_WORKER, TenantHosting, untilSocket } from './tenant-hosting.ts'
 
 /**
  * The node agent: the one process of ours that is root. It has no network listener. It prepares the machine, starts
@@ -86,8 +86,9 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       const directory = dirname(paths.workerControlSocket(layout, name))
       const running = daemons.pid(daemonOf(name))
       if (running === undefined) rmSync(join(directory, 'control.sock'), { force: true })
-      ensureDirectory(directory, { uid, gid: uid, mode: 0o700 })
-      await daemon(daemonOf(name), 'worker.ts', { name, uid, gid: uid }, { args: [name] })
+      const gid = groupOf(users, uid)
+      ensureDirectory(directory, { uid, gid, mode: 0o700 })
+      await daemon(daemonOf(name), 'worker.ts', { name, uid, gid }, { args: [name] })
       await untilSocket(paths.workerControlSocket(layout, name), `The control planes' process "${name}"`)
       const pid = daemons.pid(daemonOf(name))
       if (pid !== undefined) hosted.set(name, pid)

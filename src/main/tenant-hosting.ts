@@ -116,7 +116,8 @@ export class TenantHosting {
   private async host(placement: TenantPlacement): Promise<void> {
     const { tenant, controlPlaneUid: uid, isolationClass } = placement
     const worker = workerOf(placement)
-    ensureDirectory(dirname(paths.partition(this.layout, tenant)), { uid, gid: uid, mode: 0o700 })
+    const gid = groupOf(this.users, uid)
+    ensureDirectory(dirname(paths.partition(this.layout, tenant)), { uid, gid, mode: 0o700 })
     // New files take the group of this directory, so the API's socket is the gateway's to connect to and nobody else's.
     ensureDirectory(dirname(paths.apiSocket(this.layout, tenant)), {
       uid,
@@ -166,6 +167,11 @@ export class TenantHosting {
 
 export function workerOf({ tenant, isolationClass }: TenantPlacement): string {
   return isolationClass === 'sandboxed' || isolationClass === 'dedicated' ? tenant : SHARED_WORKER
+}
+
+/** A tenant's own user has a group of the same number; the number of the workers' user can be another daemon's group. */
+export function groupOf({ worker }: DaemonUsers, uid: number): number {
+  return uid === worker.uid ? worker.gid : uid
 }
 
 export function daemonOf(worker: string): string {

@@ -51,7 +51,7 @@ export type Process = {
 export function observeProcess(pid: number): Process | undefined {
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'utf8')
-    const field = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? ''
+    const field = (name: string) => new RegExp(`^${name}:[ \\t]*(.*)$`, 'm').exec(status)?.[1] ?? ''
     const state = field('State').slice(0, 1)
     if (state === 'Z' || state === 'X') return undefined
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
