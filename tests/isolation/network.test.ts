@@ -20,6 +20,8 @@ import {
 import type { PodNamespaces } from '../../src/engine/local/parts.ts'
 import type { JailId, NetworkService } from '../../src/jail/index.ts'
 import { silentLogger, until } from '../../src/stdx/index.ts'
+import { linkFilterLayer } from '../../src/verifier/layers.ts'
+import { observeRouter } from '../../src/verifier/posture/network.ts'
 import type { PeerReply, PeerRequest } from './network-peer.ts'
 
 const skip = whyNot()
@@ -218,6 +220,34 @@ test("the filter on the attacker's link and the one on the victim's each suffice
     })
   }
 })
+
+test(
+  'the verifier sees by itself that the filters keep tenants apart, and when they do not',
+  { skip },
+  () => {
+    const links = (...names: string[]) => {
+      const { pods: all } = observeRouter(paths.routerNetns(layout))
+      return all.filter((each) => names.some((name) => ip(pod(name)) === each.address))
+    }
+    const layer = (from: string, to: string) => {
+      const [attacker, victim] = [from, to].map((name) => ({
+        name,
+        isolationClass: 'shared',
+        processes: [],
+        links: links(name),
+      }))
+      assert.ok(attacker?.links.length === 1 && victim?.links.length === 1)
+      return linkFilterLayer(attacker, victim)
+    }
+    assert.deepEqual(
+      [layer('red1', 'blue1').holds, layer('blue1', 'red1').holds, layer('red1', 'red2').holds],
+      [true, true, false],
+    )
+    return withoutFilters(async () => {
+      assert.match(layer('red1', 'blue1').evidence.join(), /lets a frame from 10\.128\.0\.1 through/)
+    })
+  },
+)
 
 test('an address that another tenant uses and one that nobody uses look the same', { skip }, async () => {
   const { peer } = pod('red1')

@@ -7,22 +7,20 @@ export type BpfInstruction = { code: number; jt: number; jf: number; k: number }
 
 const INSTRUCTIONS_MAX = 4_096
 
-/** `N,code jt jf k,code jt jf k,…` */
-export function parseBytecode(text: string): BpfInstruction[] | undefined {
-  const [count = '', ...rest] = text.split(',')
-  const program = rest
-    .filter((part) => part.trim() !== '')
-    .map((part) => part.trim().split(/\s+/).map(Number))
-    .flatMap(([code, jt, jf, k]) =>
-      code === undefined || jt === undefined || jf === undefined || k === undefined
-        ? []
-        : [{ code, jt, jf, k }],
-    )
-  return program.length === Number(count) &&
-    program.length > 0 &&
-    program.every((i) => Object.values(i).every(Number.isInteger))
-    ? program
-    : undefined
+/** The instructions as `tc -j` prints them; undefined when they are not a program. */
+export function parseInstructions(instructions: unknown): BpfInstruction[] | undefined {
+  if (!Array.isArray(instructions) || instructions.length === 0 || instructions.length > INSTRUCTIONS_MAX)
+    return undefined
+  const isNatural = (value: unknown, max: number): value is number =>
+    typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max
+  const program = (instructions as unknown[]).flatMap((each): BpfInstruction[] => {
+    if (typeof each !== 'object' || each === null) return []
+    const { code, jt, jf, k } = each as Record<string, unknown>
+    return isNatural(code, 0xffff) && isNatural(jt, 0xff) && isNatural(jf, 0xff) && isNatural(k, 0xffff_ffff)
+      ? [{ code, jt, jf, k }]
+      : []
+  })
+  return program.length === instructions.length ? program : undefined
 }
 
 /** The program's return value, an unsigned 32-bit number. */

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, readlinkSync, statSync } from 'node:fs'
-import { type BpfInstruction, parseBytecode } from './classic-bpf.ts'
+import { type BpfInstruction, parseInstructions } from './classic-bpf.ts'
 import { Ruleset } from './ruleset.ts'
 
 const OUTPUT_BYTES_MAX = 256 * 1024 * 1024
@@ -10,6 +10,7 @@ export type PodLink = {
   interfaceName: string
   mac: string
   address: string
+  /** Those that surely are asked about every packet to the pod: at most the first. */
   egressFilters: readonly BpfInstruction[][]
 }
 
@@ -42,6 +43,8 @@ export function observeRouter(netns: string): RouterPosture {
   const isPodRoute = (route: IpRoute) =>
     /^\d+\.\d+\.\d+\.\d+(?:\/32)?$/.test(route.dst) &&
     links.some((link) => link.ifname === route.dev && link.linkinfo?.info_kind === 'veth')
+  const podRoutes = routes.filter(isPodRoute)
+  const filters = observeFilters(netns, [...new Set(podRoutes.map((route) => route.dev ?? ''))])
   return {
     inode: inodeOf(netns),
     links: links.map((link) => ({
@@ -52,11 +55,11 @@ export function observeRouter(netns: string): RouterPosture {
         .flatMap((a) => (a.addr_info ?? []).flatMap((info) => info.local ?? [])),
       peerOutside: link.link_netnsid !== undefined,
     })),
-    pods: routes.filter(isPodRoute).map((route) => {
+    pods: podRoutes.map((route) => {
       const address = route.dst.replace('/32', '')
       const interfaceName = route.dev ?? ''
       const mac = neighbours.find((n) => n.dst === address && n.dev === interfaceName)?.lladdr ?? ''
-      return { interfaceName, address, mac, egressFilters: observeFilters(netns, interfaceName) }
+      return { interfaceName, address, mac, egressFilters: filters.get(interfaceName) ?? [] }
     }),
     ruleset: new Ruleset(runIn(netns, 'nft', ['-j', 'list', 'ruleset'])),
     otherRoutes: routes
@@ -79,21 +82,65 @@ export function observeMachineAddresses(): string[] {
   return addresses.flatMap((a) => (a.addr_info ?? []).flatMap((info) => info.local ?? []))
 }
 
-function observeFilters(netns: string, interfaceName: string): BpfInstruction[][] {
-  const text = runIn(netns, 'tc', ['filter', 'show', 'dev', interfaceName, 'egress'])
-  return [
-    ...text.matchAll(/direct-action.*?bytecode '([^']+)'|bytecode '([^']+)'.*?direct-action/gs),
-  ].flatMap((match) => {
-    const program = parseBytecode(match[1] ?? match[2] ?? '')
-    return program ? [program] : []
-  })
+/** The filters towards each pod, all asked for in one run of the tool. */
+function observeFilters(netns: string, links: readonly string[]): Map<string, BpfInstruction[][]> {
+  const ask = (some: readonly string[]) =>
+    runIn(netns, 'tc', ['-j', '-batch', '-'], some.map((name) => `filter show dev ${name} egress\n`).join(''))
+  const read = (some: readonly string[]): Map<string, BpfInstruction[][]> => {
+    try {
+      const lines = ask(some)
+        .split('\n')
+        .filter((line) => line !== '')
+      if (lines.length !== some.length) throw new Error(`tc answered ${lines.length} of ${some.length} times`)
+      return new Map(some.map((name, at) => [name, parseFilters(lines[at] ?? '')]))
+    } catch {
+      // A link that went away in between has no filters, which is no reason to know nothing of the others.
+      return new Map(some.length === 1 ? [] : some.flatMap((name) => [...read([name])]))
+    }
+  }
+  return read(links)
 }
 
-function runIn(netns: string, program: string, args: readonly string[]): string {
+/**
+ * What `tc -j filter show dev LINK egress` of iproute2 6.1 prints about one link: the program that decides first about
+ * every packet, whatever its protocol. Later ones may never be asked, so they do not count, and neither does a filter
+ * that leaves the decision to something else.
+ */
+export function parseFilters(text: string): BpfInstruction[][] {
+  let document: unknown
+  try {
+    document = JSON.parse(text)
+  } catch {
+    return []
+  }
+  if (!Array.isArray(document)) return []
+  // Before the filters of each priority there is an entry without options.
+  const first = (document as unknown[]).find((each) => field(each, 'options') !== undefined)
+  const options = field(first, 'options')
+  if (
+    field(first, 'kind') !== 'bpf' ||
+    field(first, 'protocol') !== 'all' ||
+    field(first, 'chain') !== 0 ||
+    field(options, 'direct-action') !== true ||
+    field(options, 'skip_sw') !== undefined
+  )
+    return []
+  const program = parseInstructions(field(field(options, 'bytecode'), 'insns'))
+  return program ? [program] : []
+}
+
+function field(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null && Object.hasOwn(value, name)
+    ? (value as Record<string, unknown>)[name]
+    : undefined
+}
+
+function runIn(netns: string, program: string, args: readonly string[], input = ''): string {
   return execFileSync('nsenter', [`--net=${netns}`, '--', program, ...args], {
     encoding: 'utf8',
+    input,
     maxBuffer: OUTPUT_BYTES_MAX,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   })
 }
 
