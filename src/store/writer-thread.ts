@@ -111,17 +111,33 @@ function create({
   closeSync(openSync(unfinished, 'wx', 0o600))
   const database = new DatabaseSync(unfinished)
   try {
-    database.exec(`PRAGMA auto_vacuum = INCREMENTAL; PRAGMA synchronous = FULL; ${TABLES.join(';')};`)
+    // Nobody reads the file before it has its name, so it reaches the disk once and as a whole, below. It stays in
+    // WAL mode, which would cost a transaction to enter later.
+    database.exec(`
+      PRAGMA locking_mode = EXCLUSIVE;
+      PRAGMA synchronous = OFF;
+      PRAGMA auto_vacuum = INCREMENTAL;
+      PRAGMA journal_mode = WAL;
+      BEGIN;
+      ${TABLES.join(';')};
+    `)
     database
       .prepare('INSERT INTO header(id, format, salt, keyCheck) VALUES (1, ?, ?, ?)')
       .run(format, salt, keyCheck)
     database.prepare('INSERT INTO head(id, revision, sealed) VALUES (1, ?, ?)').run(revision, head)
+    database.exec('COMMIT')
   } finally {
     database.close()
   }
+  if (existsSync(`${unfinished}-wal`)) throw new Error('The new partition has parts outside of its file')
+  sync(unfinished)
   if (existsSync(path)) throw new Error('Another process made the partition meanwhile')
   renameSync(unfinished, path)
-  const descriptor = openSync(directory, 'r')
+  sync(directory)
+}
+
+function sync(path: string): void {
+  const descriptor = openSync(path, 'r')
   try {
     fsyncSync(descriptor)
   } finally {
