@@ -110,8 +110,10 @@ class CgroupsV1 extends Hierarchies implements Cgroups {
       const [before = '', after = ''] = line.split(' - ', 2)
       const point = before.split(' ')[4]
       const [type, , options = ''] = after.split(' ')
-      if (point === undefined || type !== 'cgroup' || !point.startsWith(`${root}/`)) continue
-      mounts.add(point)
+      if (point === undefined || !point.startsWith(`${root}/`)) continue
+      // runc makes its groups in the version 2 hierarchy beside the others, too.
+      if (type === 'cgroup' || type === 'cgroup2') mounts.add(point)
+      if (type !== 'cgroup') continue
       for (const option of options.split(',')) this.controllers.set(option, point)
     }
     this.mounts = [...mounts]

@@ -17,9 +17,18 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { IDS_PER_TENANT, type Layout, parseLayout, parseTenantName } from '../../../api/index.ts'
-import type { Jail, JailContainer, JailId } from '../../../jail/index.ts'
+import type { Duplex } from 'node:stream'
+import {
+  CHANNEL,
+  FrameParser,
+  renderFrame,
+  type Jail,
+  type JailContainer,
+  type JailId,
+} from '../../../jail/index.ts'
 import { createLogger, silentLogger, systemClock } from '../../../stdx/index.ts'
 import type { ContainerHost, ContainerSpec, PodNamespaces, TenantPlacement, UnpackedImage } from '../parts.ts'
+import type { Tool } from './places.ts'
 import { createContainerHost } from './container-host.ts'
 import { MS_BIND, mount, umount } from './syscalls.ts'
 import { runTool } from './tool.ts'
@@ -29,6 +38,23 @@ import { runTool } from './tool.ts'
 const BUSYBOX = '/bin/busybox'
 const APPLETS =
   'sh,cat,echo,sleep,ls,id,env,true,false,head,tail,dd,kill,mkdir,touch,stat,grep,sed,wc,readlink,mount,umount,unshare,hostname,tty,stty,ip,seq,yes,tr,pwd,chmod,chown,ln,rm,mknod,nproc,ps,test,printf,date,df,usleep'
+
+/** What a session delivered, by channel, until its end. */
+export async function collect(session: Duplex): Promise<{ stdout: string; stderr: string; status: unknown }> {
+  const parser = new FrameParser()
+  const got = { stdout: '', stderr: '', status: undefined as unknown }
+  for await (const chunk of session)
+    for (const { channel, payload } of parser.parse(chunk as Buffer)) {
+      if (channel === CHANNEL.stdout) got.stdout += payload.toString()
+      if (channel === CHANNEL.stderr) got.stderr += payload.toString()
+      if (channel === CHANNEL.status) got.status = JSON.parse(payload.toString())
+    }
+  return got
+}
+
+export function send(session: Duplex, channel: keyof typeof CHANNEL, payload: string | Buffer): void {
+  session.write(renderFrame(CHANNEL[channel], Buffer.from(payload)))
+}
 
 /** Why containers cannot be tried here, or undefined. */
 export function whyNoContainers(): string | undefined {
@@ -60,7 +86,7 @@ export class TestHost implements AsyncDisposable {
   // Containers report through watches that do not keep a process alive on their own.
   private readonly awake = setInterval(() => {}, 60_000)
 
-  constructor(instance: string, slot: number) {
+  constructor(instance: string, slot: number, tools?: readonly Tool[]) {
     this.directory = mkdtempSync(join(tmpdir(), `bulkhead-${instance}-`))
     // gVisor's helpers reach volumes as the tenant's root, so they must be able to pass through.
     chmodSync(this.directory, 0o711)
@@ -69,7 +95,7 @@ export class TestHost implements AsyncDisposable {
       BULKHEAD_SLOT: String(slot),
       BULKHEAD_STATE_DIR: join(this.directory, 'state'),
     })
-    this.host = openHost(this.layout)
+    this.host = openHost(this.layout, tools)
     this.image = {
       imageID: 'test@sha256:0',
       layers: [busyboxLayer(join(this.directory, 'layer'))],
@@ -148,13 +174,14 @@ export class TestHost implements AsyncDisposable {
   }
 }
 
-export function openHost(layout: Layout): ContainerHost {
+export function openHost(layout: Layout, tools?: readonly Tool[]): ContainerHost {
   return createContainerHost({
     layout,
     clock: systemClock,
     log: process.env['BULKHEAD_TEST_LOG'] ? createLogger('test') : silentLogger,
     resolver: '169.254.1.1',
     hostIP: '169.254.1.1',
+    ...(tools ? { tools } : {}),
   })
 }
 

@@ -59,13 +59,14 @@ import { LogFiles } from './log-files.ts'
 import { type Found, type Machine, setUpMachine } from './machine-setup.ts'
 import { isMountPoint } from './machine.ts'
 import { mountMemory, mountRootfs, unmountBelow } from './mounts.ts'
-import { checkName, containerIdOf, parseContainerID, Places } from './places.ts'
+import { ALL_TOOLS, checkName, containerIdOf, parseContainerID, Places, type Tool } from './places.ts'
 import { signalNumber, signalProcess } from './processes.ts'
 import { RemoteStream, renderExitStatus, renderFailureStatus } from './remote-stream.ts'
 import type { Runtime, SandboxRuntime } from './runtime.ts'
 import { ensureDirectoryInside, readFileInside } from './safe-path.ts'
 import { renderPauseProgram } from './tiny-program.ts'
 import { runTool } from './tool.ts'
+import { mountTree } from './syscalls.ts'
 import { Volumes } from './volumes.ts'
 
 const SIGKILL = 9
@@ -82,6 +83,8 @@ export type ContainerHostOptions = {
   resolver: string
   /** What pods are told as their machine's address. */
   hostIP: string
+  /** Runtimes to try, all by default; of crun and runc the first that works is used. */
+  tools?: readonly Tool[]
 }
 
 /** What must be known of a pod to remove it without its jail. */
@@ -97,6 +100,7 @@ class LocalContainerHost implements ContainerHost {
   private readonly log: Logger
   private readonly clock: Clock
   private readonly resolver: string
+  private readonly tools: readonly Tool[]
   private readonly hostIP: string
   private readonly places: Places
   private readonly volumes: Volumes
@@ -108,7 +112,8 @@ class LocalContainerHost implements ContainerHost {
   private readonly queues = new Map<JailId, Promise<unknown>>()
   private readonly sessions = new Sessions()
 
-  constructor({ layout, clock, log, resolver, hostIP }: ContainerHostOptions) {
+  constructor({ layout, clock, log, resolver, hostIP, tools = ALL_TOOLS }: ContainerHostOptions) {
+    this.tools = tools
     this.layout = layout
     this.log = log
     this.clock = clock
@@ -140,6 +145,12 @@ class LocalContainerHost implements ContainerHost {
         ensureShared(path, podUidBase)
       for (const name of ['layers', 'termination', 'logs'])
         ensureShared(join(this.places.podDisk(jail.id), name), podUidBase)
+      const disk = this.places.podDiskMount(jail.id)
+      ensureShared(disk, podUidBase)
+      // What is bound from there into a container keeps these properties, and in a user namespace nobody can take them
+      // off. crun 1.8 does not apply them to a writable bind mount itself.
+      if (!isMountPoint(disk))
+        mountTree({ source: this.places.podDisk(jail.id), target: disk, harmless: true })
       const record: PodRecord = { jail: jail.id, tenant, podUidBase }
       writeAtomically(this.places.podRecord(jail.id), JSON.stringify(record))
 
@@ -157,6 +168,7 @@ class LocalContainerHost implements ContainerHost {
           mode: '1777',
           uid: podUidBase,
           gid: podUidBase,
+          noexec: true,
         })
       for (const volume of jail.volumes) this.volumes.ensure(jail, volume, podUidBase)
     })
@@ -329,7 +341,8 @@ class LocalContainerHost implements ContainerHost {
       await this.monitor(runtime, { id, bundle, log, program, container }, signal)
     }
     await runtime.begin(id, signal)
-    this.recordStart(bundle, record)
+    const { started } = this.recordStart(bundle, record)
+    if (started && runtime.tool !== 'runsc') await confined(started.process, signal)
     if (role === 'member') await this.checkMember(machine, spec, id, signal)
     const observed = this.observeOne(machine, jail.id, id)
     if (!observed || observed.state.kind === 'lost')
@@ -847,7 +860,7 @@ class LocalContainerHost implements ContainerHost {
 
   private machine(): Promise<Machine> {
     if (!this.machinePromise) {
-      this.machinePromise = setUpMachine(this.layout, this.places, this.exits, this.log)
+      this.machinePromise = setUpMachine(this.layout, this.places, this.exits, this.tools, this.log)
       this.rotateLater()
     }
     this.machinePromise.catch(() => {
@@ -920,6 +933,15 @@ export function usesGvisor(placement: TenantPlacement, jail: Jail): boolean {
     placement.isolationClass === 'sandboxed' ||
     placement.isolationClass === 'dedicated'
   )
+}
+
+/**
+ * Waits until the first process has become the container's own program: whoever looks at a container that runs must
+ * not find the runtime's last steps, in which the filter is not yet there.
+ */
+async function confined(first: ProcessIdentity, signal: AbortSignal): Promise<void> {
+  while (isAlive(first) && !/^Seccomp:\s2$/m.test(readStart(`/proc/${first.pid}/status`, 4_096)))
+    await sleep(1, signal)
 }
 
 /**

@@ -10,7 +10,7 @@ import { CONTAINERS_TMPFS_BYTES_MAX } from './limits.ts'
 import { ensureDirectory, isMountPoint } from './machine.ts'
 import { ensureMountNamespace, enterMountNamespace } from './mount-namespace.ts'
 import { mountMemory } from './mounts.ts'
-import type { Places } from './places.ts'
+import { ALL_TOOLS, type Places, type Tool } from './places.ts'
 import { tryRuntime } from './probe.ts'
 import { Runc } from './runc.ts'
 import type { Runtime, SandboxRuntime } from './runtime.ts'
@@ -37,6 +37,7 @@ export async function setUpMachine(
   layout: Layout,
   places: Places,
   exits: ExitWatcher,
+  tools: readonly Tool[],
   log: Logger,
 ): Promise<Machine> {
   ensurePlaces(layout, places)
@@ -48,6 +49,7 @@ export async function setUpMachine(
   const runc = await firstThatWorks<Runtime>(
     [
       async () => {
+        wanted(tools, 'crun')
         const crun = await prepareCrun(places, cgroups)
         await tryRuntime(crun, facts, {
           ...trial,
@@ -59,6 +61,7 @@ export async function setUpMachine(
         return crun
       },
       async () => {
+        wanted(tools, 'runc')
         const runc = new Runc({ root: places.runtimeRoot('runc'), version: await version('/usr/sbin/runc') })
         await tryRuntime(runc, facts, trial)
         return runc
@@ -69,6 +72,7 @@ export async function setUpMachine(
   const gvisor = await firstThatWorks<SandboxRuntime>(
     [
       async () => {
+        wanted(tools, 'runsc')
         const runsc = await prepareRunsc(places, await version('/usr/bin/runsc'))
         await tryRuntime(runsc, facts, trial)
         return runsc
@@ -94,6 +98,10 @@ async function firstThatWorks<T extends Runtime>(
     }
   }
   return { available: false, why: reasons.join('; ') }
+}
+
+function wanted(tools: readonly Tool[], tool: Tool): void {
+  if (!tools.includes(tool)) throw new Error(`${tool} is not to be used`)
 }
 
 function ensurePlaces(layout: Layout, places: Places): void {
@@ -122,8 +130,7 @@ function ensurePlaces(layout: Layout, places: Places): void {
   }
   for (const directory of [places.workshop, places.exits, places.bin, places.terminals])
     ensureDirectory(directory, { mode: 0o700 })
-  for (const tool of ['crun', 'runc', 'runsc'] as const)
-    ensureDirectory(places.runtimeRoot(tool), { mode: 0o711 })
+  for (const tool of ALL_TOOLS) ensureDirectory(places.runtimeRoot(tool), { mode: 0o711 })
 }
 
 async function prepareCrun(places: Places, cgroups: Cgroups): Promise<Crun> {

@@ -2,7 +2,7 @@ import { mkdirSync, openSync, closeSync, readFileSync, rmdirSync } from 'node:fs
 import { join } from 'node:path'
 import { assert } from '../../../stdx/index.ts'
 import { LAYERS_MAX, OVERLAY_OPTIONS_BYTES_MAX } from './limits.ts'
-import { mount, mountTree, MS_NODEV, MS_NOSUID, umount } from './syscalls.ts'
+import { mount, mountTree, MS_NODEV, MS_NOEXEC, MS_NOSUID, umount } from './syscalls.ts'
 
 /** Every mount point at or below a directory, deepest first, as /proc/self/mountinfo has it. */
 export function mountsBelow(directory: string): string[] {
@@ -100,8 +100,16 @@ export function mountMemory(
     mode,
     uid,
     gid,
-  }: { bytesMax: number | string; inodesMax: number; mode: string; uid: number; gid: number },
+    noexec = false,
+  }: {
+    bytesMax: number | string
+    inodesMax: number
+    mode: string
+    uid: number
+    gid: number
+    noexec?: boolean
+  },
 ): void {
   const options = `size=${bytesMax},nr_inodes=${inodesMax},mode=${mode},uid=${uid},gid=${gid}`
-  mount('tmpfs', target, 'tmpfs', MS_NODEV | MS_NOSUID, options)
+  mount('tmpfs', target, 'tmpfs', MS_NODEV | MS_NOSUID | (noexec ? MS_NOEXEC : 0), options)
 }

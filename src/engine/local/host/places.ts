@@ -10,7 +10,8 @@ const CONTAINER_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
 /** What may be part of mount options and of a shell-free argument list without any quoting. */
 const PLAIN_PATH = /^\/[A-Za-z0-9._/-]+$/
 
-export type Tool = 'crun' | 'runc' | 'runsc'
+export const ALL_TOOLS = ['crun', 'runc', 'runsc'] as const
+export type Tool = (typeof ALL_TOOLS)[number]
 
 /** Where the containers of one platform keep their things. Every path is derived here, from checked parts only. */
 export class Places {
@@ -73,8 +74,12 @@ export class Places {
   memoryVolume(jail: JailId, volume: string): string {
     return join(this.pod(jail), 'volumes', checkName(volume))
   }
+  /** The same as `podDisk`, through a mount on which neither set-id programs nor devices work. */
+  podDiskMount(jail: JailId): string {
+    return join(this.pod(jail), 'disk')
+  }
   diskVolume(jail: JailId, volume: string): string {
-    return join(this.podDisk(jail), 'volumes', checkName(volume))
+    return join(this.podDiskMount(jail), 'volumes', checkName(volume))
   }
   bundles(jail: JailId): string {
     return join(this.pod(jail), 'c')
@@ -87,7 +92,7 @@ export class Places {
     return join(this.podDisk(jail), 'layers', checkId(id))
   }
   terminationLog(jail: JailId, id: string): string {
-    return join(this.podDisk(jail), 'termination', checkId(id))
+    return join(this.podDiskMount(jail), 'termination', checkId(id))
   }
   logs(jail: JailId, container: string): string {
     return join(this.podDisk(jail), 'logs', checkName(container))

@@ -19,6 +19,8 @@ const AT_SYMLINK_NOFOLLOW = 0x100
 const OPEN_TREE_CLONE = 1
 const O_CLOEXEC = 0o2000000
 const MOVE_MOUNT_F_EMPTY_PATH = 4
+const MOUNT_ATTR_NOSUID = 2
+const MOUNT_ATTR_NODEV = 4
 const MOUNT_ATTR_IDMAP = 0x0010_0000
 
 export const MS_RDONLY = 1
@@ -104,15 +106,20 @@ export function umount(target: string): void {
   check(raw.umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW), () => `Cannot unmount "${target}"`)
 }
 
-/** Mounts a copy of the tree at `source` (a path, or an open descriptor) at `target`, its ids shifted by a user namespace. */
+/**
+ * Mounts a copy of the tree at `source` (a path, or an open descriptor) at `target`: its ids shifted by a user
+ * namespace, or without set-id programs and devices. It has these properties from the moment it can be seen.
+ */
 export function mountTree({
   source,
   target,
   usernsFd,
+  harmless = false,
 }: {
   source: string | number
   target: string
   usernsFd?: number
+  harmless?: boolean
 }): void {
   const [dir, path, flags] = typeof source === 'number' ? [source, '', AT_EMPTY_PATH] : [AT_FDCWD, source, 0]
   const tree = check(
@@ -120,10 +127,13 @@ export function mountTree({
     () => `Cannot clone the mount of "${source}"`,
   )
   try {
-    if (usernsFd !== undefined) {
+    if (usernsFd !== undefined || harmless) {
       const attributes = Buffer.alloc(32)
-      attributes.writeBigUInt64LE(BigInt(MOUNT_ATTR_IDMAP), 0)
-      attributes.writeBigUInt64LE(BigInt(usernsFd), 24)
+      const set =
+        (usernsFd === undefined ? 0 : MOUNT_ATTR_IDMAP) |
+        (harmless ? MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV : 0)
+      attributes.writeBigUInt64LE(BigInt(set), 0)
+      attributes.writeBigUInt64LE(BigInt(usernsFd ?? 0), 24)
       check(
         raw.mountSetattr(SYS_MOUNT_SETATTR, tree, '', AT_EMPTY_PATH, attributes, attributes.length),
         () =>

@@ -1,7 +1,7 @@
 import { IDS_PER_TENANT } from '../../../../api/index.ts'
 import type { Jail, JailContainer } from '../../../../jail/index.ts'
 import type { TenantPlacement, UnpackedImage } from '../../parts.ts'
-import { CAPABILITIES } from './capabilities.ts'
+import { renderCapabilities } from './capabilities.ts'
 import type { OciConfig, OciProcess } from './config-types.ts'
 import { type MountSources, renderMounts } from './mounts.ts'
 import { type Addresses, renderArgs, renderCwd, renderEnvironment } from './process.ts'
@@ -100,7 +100,7 @@ export function renderConfig(input: ConfigInput): OciConfig {
 
 function renderProcess({ container, image, user, jail, addresses, facts }: ConfigInput): OciProcess {
   const env = renderEnvironment(container, image, { hostname: jail.hostname, user, addresses })
-  const capabilities = Object.keys(CAPABILITIES)
+  const capabilities = renderCapabilities(container)
   return {
     terminal: container.tty,
     user: { uid: user.uid, gid: user.gid, additionalGids: [...user.additionalGids] },

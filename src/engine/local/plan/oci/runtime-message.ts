@@ -10,7 +10,7 @@ const KNOWN: readonly { pattern: RegExp; tell: (match: RegExpExecArray) => strin
   {
     // runc and runsc
     pattern:
-      /exec: "([^"]{0,256})": (executable file not found in \$PATH|permission denied|no such file or directory)/,
+      /exec: \\?"([^"\\]{0,256})\\?": (?:stat \S{1,256}: )?(executable file not found in \$PATH|permission denied|no such file or directory)/,
     tell: ([, file, why]) => `exec: ${JSON.stringify(file)}: ${why}`,
   },
   {

@@ -44,6 +44,7 @@ export const container: JailContainer = {
   supplementalGroups: [2000],
   runAsNonRoot: true,
   readOnlyRootFilesystem: true,
+  capabilities: ['SETUID', 'SETGID', 'NET_BIND_SERVICE'],
   mounts: [
     { volume: 'config', mountPath: '/etc/web', readOnly: false },
     { volume: 'data', mountPath: '/var/lib/web', readOnly: false, subPath: 'one' },

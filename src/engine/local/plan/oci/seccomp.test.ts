@@ -53,19 +53,22 @@ test(
     )
     // Newer than that profile, or allowed there only under names of another capability, each for its reason.
     const known = new Set([
-      ...[
-        'cachestat',
-        'fchmodat2',
-        'map_shadow_stack',
-        'mseal',
-        'futex_wait',
-        'futex_wake',
-        'futex_requeue',
-        'futex_waitv',
-        'io_pgetevents',
-        'io_pgetevents_time64',
-      ],
-      ...['statmount', 'listmount', 'getxattrat', 'setxattrat', 'listxattrat', 'removexattrat'],
+      'cachestat',
+      'fchmodat2',
+      'map_shadow_stack',
+      'mseal',
+      'futex_wait',
+      'futex_wake',
+      'futex_requeue',
+      'futex_waitv',
+      'io_pgetevents',
+      'io_pgetevents_time64',
+      'statmount',
+      'listmount',
+      'getxattrat',
+      'setxattrat',
+      'listxattrat',
+      'removexattrat',
       // Only reads the caller's own policy.
       'get_mempolicy',
     ])
