@@ -143,15 +143,20 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
 
   // A process with control planes that was started anew has forgotten its tenants and their keys: tell it again.
   let stopped = false
+  const failed = (error: unknown) => {
+    log.error("cannot host the platform's control plane", { error })
+    return false
+  }
   const watchWorkers = async () => {
     for (const [name, pid] of hosted) {
       const now = daemons.pid(daemonOf(name))
       if (now === pid) continue
       if (now === undefined) continue
       log.warn('control planes have a new process', { worker: name, pid: now })
-      hosted.set(name, now)
-      if (name === PLATFORM_TENANT) await platformPlane()
-      else await hosting.hostAll(name)
+      const again =
+        name === PLATFORM_TENANT ? platformPlane().then(() => true, failed) : hosting.hostAll(name)
+      // Forgetting the process makes the next look try again.
+      hosted.set(name, (await again) ? now : 0)
     }
   }
   const loop = async () => {

@@ -1,4 +1,5 @@
 import { existsSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { type Layout, paths, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
 import {
@@ -94,18 +95,24 @@ export class TenantHosting {
     })
   }
 
-  /** After a start of the agent, or when a process with control planes has come back: everybody gets theirs again. */
-  async hostAll(worker?: string): Promise<void> {
+  /**
+   * After a start of the agent, or when a process with control planes has come back: everybody gets theirs again.
+   * Returns whether all did; who did not is in the log.
+   */
+  async hostAll(worker?: string): Promise<boolean> {
     const wanted = this.placements
       .all()
       .filter((placement) => worker === undefined || workerOf(placement) === worker)
-    await Promise.all(
-      wanted.map((placement) =>
-        this.inTurn(placement.tenant, () => this.host(placement)).catch((error: unknown) =>
-          this.log.error('cannot host a tenant', { tenant: placement.tenant, error }),
-        ),
-      ),
-    )
+    const hosted = wanted.map(async (placement) => {
+      try {
+        await this.inTurn(placement.tenant, () => this.host(placement))
+        return true
+      } catch (error) {
+        this.log.error('cannot host a tenant', { tenant: placement.tenant, error })
+        return false
+      }
+    })
+    return (await Promise.all(hosted)).every(Boolean)
   }
 
   async close(): Promise<void> {
@@ -178,7 +185,14 @@ export function daemonOf(worker: string): string {
   return worker === PLATFORM_TENANT ? 'platform' : `worker-${worker}`
 }
 
-/** A socket appears when its program is ready. */
+/** Until somebody listens: the file alone can be that of a process that was killed. */
 export async function untilSocket(path: string, what: string): Promise<void> {
-  await until(() => existsSync(path), { timeoutMs: CONTROL_TIMEOUT_MS, everyMs: 5, what })
+  await until(() => existsSync(path) && accepts(path), { timeoutMs: CONTROL_TIMEOUT_MS, everyMs: 5, what })
+}
+
+function accepts(path: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const socket = connect({ path }, () => resolve(true))
+  socket.once('error', () => resolve(false))
+  return promise.finally(() => socket.destroy())
 }
