@@ -50,6 +50,11 @@ test(
         .split('\n')
         .filter((line) => line.includes(`: ${layout.interfacePrefix}`))
       assert.equal(links.length, pods.size)
+      for (const line of links) {
+        const link = /: ([^@:]+)@/.exec(line)?.[1] ?? ''
+        for (const hook of ['ingress', 'egress'])
+          assert.match(inside('tc', 'filter', 'show', 'dev', link, hook), /direct-action not_in_hw bytecode/)
+      }
       const sources = inside('nft', 'list', 'set', 'inet', 'bulkhead', 'source4')
       assert.equal(sources.split(/\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b/).length - 1, pods.size)
       const pins = readFileSync('/proc/self/mountinfo', 'utf8')
@@ -73,7 +78,7 @@ test(
   },
 )
 
-/** Whether a fresh agent changes any rule. */
+/** Whether a fresh agent changes any rule or filter. */
 async function repairs(): Promise<unknown> {
   const lines: string[] = []
   const network = createPodNetwork({
@@ -82,10 +87,9 @@ async function repairs(): Promise<unknown> {
   })
   await network.ensureNode()
   network.close()
-  const ready = lines
-    .map((line) => JSON.parse(line) as Record<string, unknown>)
-    .find((l) => l['message'] === 'pod network ready')
-  return ready?.['repaired']
+  const records = lines.map((line) => JSON.parse(line) as Record<string, unknown>)
+  const ready = records.find((l) => l['message'] === 'pod network ready')
+  return records.some((l) => l['level'] === 'error') || ready?.['repaired']
 }
 
 function inside(...command: string[]): string {
