@@ -6,7 +6,16 @@ import { decode, encode, streamDecode, streamEncode } from 'dns-packet'
 
 export type PeerRequest =
   | { do: 'listen'; protocol: 'tcp' | 'udp'; port: number; host?: string }
-  | { do: 'call'; protocol: 'tcp' | 'udp'; host: string; port: number; from?: string; waitMs?: number }
+  | {
+      do: 'call'
+      protocol: 'tcp' | 'udp'
+      host: string
+      port: number
+      from?: string
+      /** Of udp. */
+      fromPort?: number
+      waitMs?: number
+    }
   | {
       do: 'resolve'
       name: string
@@ -44,7 +53,7 @@ async function listen({
 }
 
 async function call(request: Extract<PeerRequest, { do: 'call' }>): Promise<PeerReply> {
-  const { protocol, host, port, from, waitMs = WAIT_MS } = request
+  const { protocol, host, port, from, fromPort = 0, waitMs = WAIT_MS } = request
   const { promise, resolve } = Promise.withResolvers<PeerReply>()
   const timer = setTimeout(() => resolve({ failure: 'silence' }), waitMs)
   const fail = (error: NodeJS.ErrnoException) => resolve({ failure: error.code ?? error.message })
@@ -59,7 +68,7 @@ async function call(request: Extract<PeerRequest, { do: 'call' }>): Promise<Peer
     const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4')
     socket.on('message', (bytes) => resolve({ answer: bytes.toString() })).on('error', fail)
     // Connected, so that "port unreachable" comes back as an error.
-    socket.bind(0, from, () =>
+    socket.bind(fromPort, from, () =>
       socket.connect(port, host, (error?: Error) => (error ? fail(error) : socket.send('hello'))),
     )
     close = () => socket.close()

@@ -356,6 +356,20 @@ test(
   },
 )
 
+test('a client that never pauses is led away from an endpoint that is gone', { skip }, async () => {
+  const [red1, red2] = [pod('red1'), pod('red2')]
+  const ask = async (fromPort: number) =>
+    (await red1.peer.ask({ do: 'call', protocol: 'udp', host: VIRTUAL, port: 80, fromPort })).answer
+  await network.setTenantNetwork(red, { services: [service({ endpoints: [red2.id] })] })
+  assert.equal(await ask(5_555), `red2 ${ip(red1)}`)
+  await network.setTenantNetwork(red, { services: [service({ endpoints: [red1.id] })] })
+  assert.equal(await ask(5_555), 'red1 169.254.1.1')
+  // An endpoint that stays keeps its clients.
+  for (let port = 6_000; port < 6_004; port++) assert.match((await ask(port)) ?? '', /^red1/)
+  await network.setTenantNetwork(red, { services: [service({ endpoints: [red1.id, red2.id] })] })
+  for (let port = 6_000; port < 6_004; port++) assert.match((await ask(port)) ?? '', /^red1/)
+})
+
 test('session affinity keeps a client with one pod', { skip }, async () => {
   const endpoints = [pod('red1').id, pod('red2').id]
   await network.setTenantNetwork(red, {

@@ -17,6 +17,7 @@ import {
   interfaceName,
   ipv4Text,
   nextAddress,
+  planLostBackends,
   planNames,
   planRulesRepair,
   planServices,
@@ -441,8 +442,15 @@ class LocalPodNetwork implements PodNetwork {
 
   private async applyServices(desired: TenantState, current: TenantState): Promise<void> {
     const services = this.planServices(desired)
+    const lost = planLostBackends(current.services, services)
     await this.nft.apply(renderServicesChanged(current.services, services))
     current.services = services
+    try {
+      this.router.forgetConnections(current.index, lost)
+    } catch (error) {
+      // The rules are right; only clients that never pause go on talking to nobody.
+      this.log.warn('cannot forget connections to endpoints that are gone', { index: current.index, error })
+    }
   }
 
   private planServices(tenant: TenantState): ServiceTable {

@@ -3,11 +3,14 @@ import {
   GATEWAY,
   GATEWAY_MAC,
   type LinkFilter,
+  type LostBackend,
   type PodElement,
   ipv4FromText,
   podMac,
   renderLinkFilter,
+  tenantMark,
 } from '../../plan/net/index.ts'
+import { ConnectionSocket } from './conntrack.ts'
 import { RuleSocket } from './nf-tables.ts'
 import type { Message } from './netlink.ts'
 import {
@@ -81,6 +84,7 @@ export class Router {
   readonly pin: string
   private routes: RouteSocket | undefined
   private rules: RuleSocket | undefined
+  private connections: ConnectionSocket | undefined
 
   constructor(pin: string) {
     this.pin = pin
@@ -97,6 +101,7 @@ export class Router {
       writeSysctls(ROUTER_SYSCTLS)
       this.routes ??= new RouteSocket()
       this.rules ??= new RuleSocket()
+      this.connections ??= new ConnectionSocket()
       const lo = this.routes.link('lo')
       this.routes.request([
         linkUpMessage(lo),
@@ -187,6 +192,11 @@ export class Router {
     this.open().rules.removePod(pod)
   }
 
+  /** What a tenant's clients still send to endpoints that are gone goes to others from now on. */
+  forgetConnections(index: number, lost: readonly LostBackend[]): void {
+    this.connections?.forget(tenantMark(index), lost)
+  }
+
   /** Deleting a link waits for the kernel some 15 ms, so this is not for the path of a pod. */
   deleteLink(name: string): void {
     const { routes } = this.open()
@@ -204,8 +214,10 @@ export class Router {
   close(): void {
     this.routes?.close()
     this.rules?.close()
+    this.connections?.close()
     this.routes = undefined
     this.rules = undefined
+    this.connections = undefined
   }
 
   private hostSide(link: number, pod: PodElement): Message[] {

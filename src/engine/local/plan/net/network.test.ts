@@ -13,8 +13,10 @@ import {
   interfaceName,
   ipv4FromText,
   ipv4Text,
+  lostBackendKey,
   nextAddress,
   parseRules,
+  planLostBackends,
   planNames,
   planRulesRepair,
   planServices,
@@ -212,6 +214,24 @@ test("no document makes a rule about anything but its tenant's own virtual addre
     { numRuns: 500 },
   )
   assert.ok(accepted > 50, 'the generator makes documents that are accepted')
+})
+
+test('the UDP endpoints that go are those that a later document lacks, and none that stays', () => {
+  fc.assert(
+    fc.property(network, network, (first, second) => {
+      const [from, to] = [first, second].map((document) => {
+        const ours = parsed(document)
+        return ours ? planServices(5, ours, addressOf(5)) : new Map()
+      }) as [ServiceTable, ServiceTable]
+      const keys = (table: ServiceTable) =>
+        new Set(planLostBackends(table, new Map()).map((lost) => lostBackendKey(lost)))
+      const lost = new Set(planLostBackends(from, to).map((each) => lostBackendKey(each)))
+      assert.deepEqual(lost, keys(from).difference(keys(to)))
+      assert.deepEqual(planLostBackends(from, from), [])
+      for (const { backend } of planLostBackends(from, to)) assert.equal(tenantIndexOf(backend.address), 5)
+    }),
+    RUNS,
+  )
 })
 
 test("no document names another tenant's pod, nor anything outside the zone", () => {

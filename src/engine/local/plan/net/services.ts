@@ -74,6 +74,23 @@ export function planServices(
   return table
 }
 
+/** An endpoint that a virtual address does not lead to any more. */
+export type LostBackend = { address: Ipv4; port: number; backend: Backend }
+
+export function lostBackendKey({ address, port, backend }: LostBackend): string {
+  return `${address}:${port} ${backend.address}:${backend.port}`
+}
+
+/** The UDP endpoints that go from one table to another. TCP needs none: there the endpoint itself ends connections. */
+export function planLostBackends(from: ServiceTable, to: ServiceTable): LostBackend[] {
+  const all = (table: ServiceTable) =>
+    [...table.values()]
+      .filter((rule) => rule.protocol === 'udp')
+      .flatMap(({ address, port, backends }) => backends.map((backend) => ({ address, port, backend })))
+  const kept = new Set(all(to).map(lostBackendKey))
+  return all(from).filter((each) => !kept.has(lostBackendKey(each)))
+}
+
 /** Requires: at least one backend. */
 export function renderServiceChain(port: Omit<ServicePortRule, 'chain'>): string {
   const [first] = port.backends
