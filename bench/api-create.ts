@@ -3,12 +3,11 @@
  * same run: `node bench/api-create.ts [pods] [in flight]`.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PassThrough, Writable } from 'node:stream'
 import { DatabaseSync } from 'node:sqlite'
 import { ADMIN, ControlPlane } from '../tests/conformance/control-plane.ts'
+import { exchange } from './kit/exchange.ts'
 
 const pods = Number(process.argv[2] ?? 4_000)
 const inFlight = Number(process.argv[3] ?? 64)
@@ -29,32 +28,6 @@ const podOf = (n: number) => ({
     ],
   },
 })
-
-/** Just enough of node:http's objects to time `handle` and not the sockets. */
-function exchange(
-  path: string,
-  body: string,
-): { request: IncomingMessage; response: ServerResponse; code: () => number } {
-  const request = new PassThrough() as unknown as IncomingMessage
-  Object.assign(request, {
-    method: 'POST',
-    url: path,
-    headers: { 'content-type': 'application/json', accept: 'application/json', 'user-agent': 'bench/1' },
-  })
-  ;(request as unknown as PassThrough).end(body)
-  let code = 0
-  const sink = new Writable({ write: (_chunk, _encoding, done) => done() })
-  const response = Object.assign(sink, {
-    headersSent: false,
-    setHeader: () => response,
-    writeHead: (status: number) => {
-      code = status
-      return response
-    },
-    flushHeaders: () => {},
-  }) as unknown as ServerResponse
-  return { request, response, code: () => code }
-}
 
 async function createThroughServer(): Promise<{ perSecond: number; cpuMicros: number; bytes: number }> {
   await using plane = await ControlPlane.start({ limits: { podsMax: pods + 1 } })
