@@ -608,6 +608,24 @@ for (const tool of ['crun', 'runc'] as const)
       assert.deepEqual((await ended).state, { kind: 'lost' })
     })
 
+    test('what a pod takes on the disk is counted by volume and container', async () => {
+      const container = makeContainer(
+        'main',
+        'dd if=/dev/zero of=/data/x bs=1k count=300 2>/dev/null; dd if=/dev/zero of=/x bs=1k count=700 2>/dev/null',
+        {
+          mounts: [{ volume: 'data', mountPath: '/data', readOnly: false }],
+        },
+      )
+      const { pod } = await runToEnd(container, {
+        volumes: [{ name: 'data', kind: 'scratch', medium: 'disk', sizeBytesMax: 2 ** 20 }],
+      })
+      const { volumes, containers } = await machine.host.diskUsage(pod.jail.id)
+      const near = (bytes: number | undefined, kib: number) =>
+        bytes !== undefined && bytes >= kib * 1024 && bytes < (kib + 100) * 1024
+      assert.ok(near(volumes.get('data'), 300), String(volumes.get('data')))
+      assert.ok(near(containers.get('main'), 700), String(containers.get('main')))
+    })
+
     test('two tenants own their files under different ids', async () => {
       const owners: number[] = []
       for (const tenant of [1, 2]) {

@@ -27,7 +27,7 @@ import {
   type JailId,
 } from '../../../jail/index.ts'
 import { createLogger, silentLogger, systemClock } from '../../../stdx/index.ts'
-import type { ContainerHost, ContainerSpec, PodNamespaces, TenantPlacement, UnpackedImage } from '../parts.ts'
+import type { ContainerSpec, PodNamespaces, TenantPlacement, UnpackedImage } from '../parts.ts'
 import type { Tool } from './places.ts'
 import { createContainerHost } from './container-host.ts'
 import { MS_BIND, mount, umount } from './syscalls.ts'
@@ -80,7 +80,7 @@ export type TestPod = {
 export class TestHost implements AsyncDisposable {
   readonly layout: Layout
   readonly directory: string
-  readonly host: ContainerHost
+  readonly host: ReturnType<typeof createContainerHost>
   private readonly pins: string[] = []
   private readonly image: UnpackedImage
   // Containers report through watches that do not keep a process alive on their own.
@@ -174,7 +174,7 @@ export class TestHost implements AsyncDisposable {
   }
 }
 
-export function openHost(layout: Layout, tools?: readonly Tool[]): ContainerHost {
+export function openHost(layout: Layout, tools?: readonly Tool[]): ReturnType<typeof createContainerHost> {
   return createContainerHost({
     layout,
     clock: systemClock,
