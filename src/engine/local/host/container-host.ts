@@ -356,7 +356,10 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
     }
     await runtime.begin(id, signal)
     const { started } = this.recordStart(bundle, record)
-    if (started && runtime.tool !== 'runsc') await confined(started.process, signal)
+    if (started && runtime.tool !== 'runsc') {
+      const soon = AbortSignal.any([signal, AbortSignal.timeout(limits.BEGIN_TIMEOUT_MS)])
+      await confined(started.process, soon)
+    }
     if (role === 'member') await this.checkMember(machine, spec, id, signal)
     const observed = this.observeOne(machine, jail.id, id)
     if (!observed || observed.state.kind === 'lost')
