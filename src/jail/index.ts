@@ -4,6 +4,7 @@ export * from './jail-status.ts'
 export * from './engine.ts'
 export * from './tenant-network.ts'
 export * from './stream-frames.ts'
+export * from './jail-text.ts'
 export { isJailId, parseJail } from './parse-jail.ts'
 export { isServiceAddress, parseTenantNetwork } from './parse-tenant-network.ts'
 export {

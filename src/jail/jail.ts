@@ -1,11 +1,11 @@
-import type { TenantName } from '../api/index.ts'
+import type { HarmlessCapability, TenantName } from '../api/index.ts'
 
 /** A pod's uid: lower-case RFC 9562 text. The only part of a jail that becomes part of a path or a name on a machine. */
 export type JailId = string & { readonly __brand: 'JailId' }
 
 /**
  * One pod, with nothing in it that could be unsafe: there is no field for privileged mode, host paths, host
- * namespaces, devices, capabilities or security profiles, so such a workload cannot be written down. References
+ * namespaces, devices, dangerous capabilities or security profiles, so such a workload cannot be written down. References
  * to ConfigMaps, Secrets and fields are already resolved, so an engine needs no access to a tenant's objects.
  *
  * What every engine adds, always: the tenant's user namespace and uid range, a network, pid, ipc, uts, mount and cgroup
@@ -43,7 +43,7 @@ export type JailContainer = {
   /** As the user wrote it; the engine pins it to a digest and reports the pin in the status. */
   image: string
   imagePullPolicy: 'Always' | 'IfNotPresent' | 'Never'
-  /** Override the image's Entrypoint and Cmd. */
+  /** Override the image's Entrypoint and Cmd; texts as in `jail-text.ts`. */
   command?: readonly string[]
   args?: readonly string[]
   workingDir?: string
@@ -55,6 +55,8 @@ export type JailContainer = {
   /** Refuse to start as uid 0 (KEP-less, from the Pod API). */
   runAsNonRoot: boolean
   readOnlyRootFilesystem: boolean
+  /** What root in the container may do, within the tenant's user namespace; all that are harmless when absent. */
+  capabilities?: readonly HarmlessCapability[]
   mounts: readonly JailMount[]
   resources: JailResources
   ports: readonly { name?: string; containerPort: number; protocol: 'TCP' | 'UDP' | 'SCTP' }[]
@@ -72,6 +74,7 @@ export type JailContainer = {
 }
 
 export type JailEnv =
+  /** A text as in `jail-text.ts`. */
   | { name: string; value: string }
   /** Known only to the engine. */
   | { name: string; fromPod: 'podIP' | 'podIPs' | 'hostIP' }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { ApiError, parseTenantName } from '../api/index.ts'
+import { ApiError, HARMLESS_CAPABILITIES, parseTenantName } from '../api/index.ts'
 import type { Jail, JailContainer, JailEnv, JailHandler, JailId, JailProbe } from './jail.ts'
 import { parseJail } from './parse-jail.ts'
 
@@ -132,6 +132,7 @@ function containerNamed(name: string): fc.Arbitrary<JailContainer> {
         workingDir: relative.map((p) => `/${p}`),
         runAsUser: fc.nat(65_535),
         runAsGroup: fc.nat(65_535),
+        capabilities: fc.subarray([...HARMLESS_CAPABILITIES]),
         livenessProbe: probe,
         readinessProbe: probe,
         startupProbe: probe,
@@ -201,6 +202,26 @@ test('a valid jail comes out of its JSON as it went in', () => {
       assert.deepEqual(parseJail(JSON.parse(JSON.stringify(valid)), { tenant: red }), valid)
     }),
   )
+})
+
+test('no capability that reaches past the user namespace can be written down', () => {
+  for (const capabilities of [
+    ['SYS_ADMIN'],
+    ['NET_RAW'],
+    ['CAP_CHOWN'],
+    ['ALL'],
+    ['chown'],
+    ['CHOWN', 'CHOWN'],
+    'CHOWN',
+    { CHOWN: true },
+    [['CHOWN']],
+    Array.from({ length: 12 }, () => 'CHOWN'),
+  ])
+    assert.notDeepEqual(
+      refusedFields({ ...jail(), containers: [{ ...container(), capabilities }] }),
+      [],
+      JSON.stringify(capabilities),
+    )
 })
 
 /** Every place in a JSON document, as a function that puts something else there. */

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { invalid, isDnsLabel, isDnsSubdomain, type TenantName } from '../api/index.ts'
+import { HARMLESS_CAPABILITIES, invalid, isDnsLabel, isDnsSubdomain, type TenantName } from '../api/index.ts'
 import type {
   Jail,
   JailContainer,
@@ -295,6 +295,7 @@ const container = object<JailContainer>({
   supplementalGroups: required(list(userOrGroup, { max: limits.SUPPLEMENTAL_GROUPS_MAX })),
   runAsNonRoot: required(boolean),
   readOnlyRootFilesystem: required(boolean),
+  capabilities: optional(list(oneOf(...HARMLESS_CAPABILITIES), { max: HARMLESS_CAPABILITIES.length })),
   mounts: required(
     list(
       object<JailMount>({
@@ -477,6 +478,7 @@ function checkContainer(
       'may not be set for an init container without restartPolicy=Always',
     )
 
+  noDuplicates(each.capabilities ?? [], `${at}.capabilities`, problems, (c) => c)
   noDuplicates(each.mounts, `${at}.mounts`, problems, (m) => m.mountPath, 'mountPath')
   for (const [index, mount] of each.mounts.entries())
     if (!volumes.has(mount.volume))

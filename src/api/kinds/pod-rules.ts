@@ -15,6 +15,7 @@ import {
 import type { WriteContext } from '../kind.ts'
 import { parseQuantity } from '../quantity.ts'
 import type { FieldError } from '../status.ts'
+import { droppedCapabilityProblem } from './capabilities.ts'
 import {
   duplicateValue,
   forbiddenField,
@@ -182,6 +183,9 @@ function containerErrors(container: Container, path: string, pod: PodNames, erro
         'must not be 0 together with runAsNonRoot: true; the container would never start',
       ),
     )
+  context?.capabilities?.drop?.forEach((capability, index) =>
+    push(errors, `${path}.securityContext.capabilities.drop[${index}]`, capability, droppedCapabilityProblem),
+  )
 }
 
 function portErrors(ports: readonly ContainerPort[], path: string, errors: FieldError[]): void {

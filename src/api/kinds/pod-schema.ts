@@ -1,3 +1,4 @@
+import { HARMLESS_CAPABILITIES } from './capabilities.ts'
 import { labelSelectorSchema, objectFields, objectMetaSchema } from './meta.ts'
 import {
   boolean,
@@ -179,23 +180,7 @@ const lifecycle = object(`${CORE}.Lifecycle`, 'Hooks after a container’s start
 
 // --- security ------------------------------------------------------------------------------------------------------
 
-/**
- * Capabilities that mean nothing outside the tenant's own user namespace and touch neither network nor kernel
- * configuration. https://man7.org/linux/man-pages/man7/capabilities.7.html
- */
-const capability = oneOf(
-  'CHOWN',
-  'DAC_OVERRIDE',
-  'FOWNER',
-  'FSETID',
-  'KILL',
-  'SETGID',
-  'SETUID',
-  'SETPCAP',
-  'NET_BIND_SERVICE',
-  'SETFCAP',
-  'SYS_CHROOT',
-)
+const capability = oneOf(...HARMLESS_CAPABILITIES)
 /** Every tenant has 65,536 users of its own; 65535 is the last. */
 const userId = { type: 'integer', format: 'int64', minimum: 0, maximum: 65_535 } as const
 

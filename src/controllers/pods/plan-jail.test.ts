@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
+import { HARMLESS_CAPABILITIES, type HarmlessCapability } from '../../api/index.ts'
 import { parseJail } from '../../jail/index.ts'
 import { object, TENANT } from '../controllers.testkit.ts'
 import type { ConfigMap, Container, Pod, PodSpec, Secret, Service } from '../kinds.ts'
-import { expandVariables } from './expand-variables.ts'
 import { type JailContext, planJail, referencesOf, tokensNeeded } from './plan-jail.ts'
 
 const UID = '0b7e4d1e-5f0a-4c3c-9d5e-7a4b3c2d1e0f'
@@ -234,7 +234,7 @@ test('a pod that uses nearly everything becomes exactly this jail, which an engi
         ...plain,
         name: 'prepare',
         image: 'registry.test/tool:1',
-        command: ['sh', '-c', 'echo blue $(COLOR)'],
+        command: ['sh', '-c', 'echo blue $$(COLOR)'],
         env: [{ name: 'COLOR', value: 'blue' }, ...linked],
       },
       { ...plain, name: 'proxy', image: 'registry.test/proxy:1', restartPolicy: 'Always', env: linked },
@@ -245,7 +245,7 @@ test('a pod that uses nearly everything becomes exactly this jail, which an engi
         name: 'web',
         image: 'registry.test/web:1',
         imagePullPolicy: 'Always',
-        args: ['--dsn=root@10.96.0.7:red', '$(UNKNOWN)'],
+        args: ['--dsn=root@10.96.0.7:red', '$$(UNKNOWN)'],
         workingDir: '/srv',
         env: [
           { name: 'CFG_COLOR', value: 'red' },
@@ -439,7 +439,7 @@ test('a variable named like a part of every object is an ordinary variable', () 
     }),
     { apiServer: undefined },
   )
-  assert.equal(variables['B'], 'x$(constructor)')
+  assert.equal(variables['B'], 'x$$(constructor)')
 })
 
 test('DNS follows the policy', () => {
@@ -464,36 +464,57 @@ test('too many bytes of files wait with a message instead of being sent', () => 
   assert.match(waiting?.message ?? '', /more than 8388608/)
 })
 
-test('expansion is that of upstream', () => {
-  const known = new Map([
-    ['A', '1'],
-    ['B', '$(A)'],
-    ['', 'empty'],
+test('what only the engine knows stays open in texts that refer to it, and nothing else that looks like it', () => {
+  const pod = withContainer({
+    env: [
+      { name: 'EARLY', value: '$(IP)' },
+      { name: 'IP', valueFrom: { fieldRef: { fieldPath: 'status.podIP' } } },
+      { name: 'URL', value: 'http://$(IP):80/$$(IP)' },
+      { name: 'PASSWORD', valueFrom: { secretKeyRef: { name: 'dollars', key: 'password' } } },
+      { name: 'IP', value: 'replaced' },
+    ],
+    args: ['$(URL)', '$(PASSWORD)', '$(podIP)', '$(IP)'],
+  })
+  const dollars = object<Secret>('Secret', 'v1', 'dollars', { data: { password: base64('a$(podIP)$$') } })
+  const container = jailOf(pod, { secret: () => dollars, apiServer: undefined }).containers[0]
+  assert.deepEqual(container?.env, [
+    { name: 'EARLY', value: '$$(IP)' },
+    { name: 'IP', value: 'replaced' },
+    { name: 'URL', value: 'http://$(podIP):80/$$(IP)' },
+    { name: 'PASSWORD', value: 'a$$(podIP)$$$$' },
   ])
-  const expand = (text: string) => expandVariables(text, (name) => known.get(name))
-  for (const [text, expected] of [
-    ['$(A)', '1'],
-    ['x$(A)y$(A)', 'x1y1'],
-    ['$$(A)', '$(A)'],
-    ['$$$(A)', '$1'],
-    ['$(NO)', '$(NO)'],
-    ['$(B)', '$(A)'],
-    ['$A', '$A'],
-    ['$', '$'],
-    ['a$', 'a$'],
-    ['$(A', '$(A'],
-    ['$$', '$'],
-    ['$()', 'empty'],
-    ['', ''],
-  ] as const)
-    assert.equal(expand(text), expected, text)
-  fc.assert(
-    fc.property(fc.string(), (text) => {
-      const without = expandVariables(text, () => undefined)
-      if (!text.includes('$')) assert.equal(without, text)
-      assert.ok(without.length <= text.length)
+  assert.deepEqual(container?.args, ['http://$(podIP):80/$$(IP)', 'a$$(podIP)$$$$', '$$(podIP)', 'replaced'])
+})
+
+test('the command of a probe sees what the pod itself says, that of a hook nothing', () => {
+  const command = ['check', '$(PORT)', '$(SECRET)', '$(NO)']
+  const [container] = jailOf(
+    withContainer({
+      env: [
+        { name: 'PORT', value: '80' },
+        { name: 'SECRET', valueFrom: { secretKeyRef: { name: 'login', key: 'user' } } },
+      ],
+      livenessProbe: { exec: { command } },
+      lifecycle: { preStop: { exec: { command } } },
     }),
+  ).containers
+  assert.deepEqual(container?.livenessProbe?.handler, { kind: 'exec', command: ['check', '80', '', '$(NO)'] })
+  assert.deepEqual(container?.lifecycle.preStop, { kind: 'exec', command })
+})
+
+test('capabilities are what is left after dropping and adding, in the order of container runtimes', () => {
+  const kept = (capabilities: { add?: HarmlessCapability[]; drop?: string[] }) =>
+    jailOf(withContainer({ securityContext: { capabilities } })).containers[0]?.capabilities
+  const all = [...HARMLESS_CAPABILITIES]
+  assert.deepEqual(kept({}), all)
+  assert.deepEqual(kept({ drop: ['ALL'] }), [])
+  assert.deepEqual(kept({ drop: ['all'], add: ['NET_BIND_SERVICE'] }), ['NET_BIND_SERVICE'])
+  assert.deepEqual(kept({ drop: ['ALL', 'KILL'], add: ['KILL', 'CHOWN'] }), ['CHOWN'])
+  assert.deepEqual(
+    kept({ drop: ['NET_RAW', 'CAP_KILL', 'chown'] }),
+    all.filter((c) => c !== 'KILL' && c !== 'CHOWN'),
   )
+  assert.equal(jailOf(withContainer({})).containers[0]?.capabilities, undefined)
 })
 
 test('whatever a pod refers to, planning ends in a jail or in a reason', () => {

@@ -1,16 +1,18 @@
-import { isDnsLabel, type TenantName } from '../../api/index.ts'
-import type {
-  Jail,
-  JailContainer,
-  JailEnv,
-  JailFile,
-  JailHandler,
-  JailId,
-  JailMount,
-  JailProbe,
-  JailResources,
-  JailRuntime,
-  JailVolume,
+import { effectiveCapabilities, isDnsLabel, type TenantName } from '../../api/index.ts'
+import {
+  expandVariables,
+  literalText,
+  type Jail,
+  type JailContainer,
+  type JailEnv,
+  type JailFile,
+  type JailHandler,
+  type JailId,
+  type JailMount,
+  type JailProbe,
+  type JailResources,
+  type JailRuntime,
+  type JailVolume,
 } from '../../jail/index.ts'
 import type {
   ConfigMap,
@@ -35,7 +37,6 @@ import {
 } from '../limits.ts'
 import { parseQuantity, quantityMillis, quantityNumber } from '../../api/index.ts'
 import { type NodeAmounts, podField, resourceField } from './downward-api.ts'
-import { expandVariables } from './expand-variables.ts'
 import { type ApiServerAddress, serviceVariables } from './service-variables.ts'
 
 /** Everything a pod can refer to. Only objects of the pod's own namespace may be given. */
@@ -209,10 +210,8 @@ function jailContainer(
   accountVolume: string | undefined,
 ): JailContainer {
   const env = environmentOf(container, pod, context, variables)
-  const known = new Map(
-    env.flatMap((entry) => ('value' in entry ? [[entry.name, entry.value] as const] : [])),
-  )
-  const expand = (text: string) => expandVariables(text, (name) => known.get(name))
+  const known = new Map(env.map((entry) => [entry.name, textOf(entry)]))
+  const expand = (text: string) => expandVariables(text, (name) => known.get(name), literalText)
   const pods = pod.spec.securityContext ?? {}
   const own = container.securityContext ?? {}
   const runAsUser = own.runAsUser ?? pods.runAsUser
@@ -231,6 +230,7 @@ function jailContainer(
     supplementalGroups: pods.supplementalGroups ?? [],
     runAsNonRoot: own.runAsNonRoot ?? pods.runAsNonRoot ?? false,
     readOnlyRootFilesystem: own.readOnlyRootFilesystem ?? false,
+    ...(own.capabilities ? { capabilities: effectiveCapabilities(own.capabilities) } : {}),
     mounts: mountsOf(container, accountVolume),
     resources: resourcesOf(container),
     ports: (container.ports ?? []).map(({ name, containerPort: number, protocol }) => ({
@@ -238,9 +238,13 @@ function jailContainer(
       containerPort: number,
       protocol: protocol ?? 'TCP',
     })),
-    ...(container.livenessProbe ? { livenessProbe: jailProbe(container.livenessProbe, port) } : {}),
-    ...(container.readinessProbe ? { readinessProbe: jailProbe(container.readinessProbe, port) } : {}),
-    ...(container.startupProbe ? { startupProbe: jailProbe(container.startupProbe, port) } : {}),
+    ...(container.livenessProbe
+      ? { livenessProbe: jailProbe(container.livenessProbe, container, port) }
+      : {}),
+    ...(container.readinessProbe
+      ? { readinessProbe: jailProbe(container.readinessProbe, container, port) }
+      : {}),
+    ...(container.startupProbe ? { startupProbe: jailProbe(container.startupProbe, container, port) } : {}),
     lifecycle: {
       ...(container.lifecycle?.postStart
         ? { postStart: jailHandler(container.lifecycle.postStart, port) }
@@ -266,21 +270,22 @@ function environmentOf(
   const result = new Map<string, JailEnv>()
   const lookup = (name: string) => {
     const entry = result.get(name)
-    if (entry) return 'value' in entry ? entry.value : undefined
-    return variables.get(name)
+    const linked = entry ? undefined : variables.get(name)
+    return entry ? textOf(entry) : linked === undefined ? undefined : literalText(linked)
   }
   const fail = configError(container.name)
   for (const { prefix = '', configMapRef, secretRef } of container.envFrom ?? []) {
     if (configMapRef?.name) {
       const found = context.configMap(configMapRef.name)
       if (!found && !configMapRef.optional) throw fail(`configmap "${configMapRef.name}" not found`)
-      for (const [key, value] of Object.entries(found?.data ?? {})) setValue(result, prefix + key, value)
+      for (const [key, value] of Object.entries(found?.data ?? {}))
+        setValue(result, prefix + key, literalText(value))
     }
     if (secretRef?.name) {
       const found = context.secret(secretRef.name)
       if (!found && !secretRef.optional) throw fail(`secret "${secretRef.name}" not found`)
       for (const [key, value] of Object.entries(found?.data ?? {}))
-        setValue(result, prefix + key, text(value))
+        setValue(result, prefix + key, literalText(text(value)))
     }
   }
   for (const variable of container.env ?? []) {
@@ -290,7 +295,7 @@ function environmentOf(
     if (typeof value === 'string') setValue(result, variable.name, value)
     else result.set(variable.name, { name: variable.name, ...value })
   }
-  for (const [name, value] of variables) if (!result.has(name)) result.set(name, { name, value })
+  for (const [name, value] of variables) if (!result.has(name)) setValue(result, name, literalText(value))
   const env = [...result.values()]
   const size = env.reduce(
     (sum, entry) => sum + entry.name.length + ('value' in entry ? entry.value.length : 0),
@@ -300,6 +305,12 @@ function environmentOf(
   return env
 }
 
+/** How other texts of a jail refer to a variable's value. */
+function textOf(entry: JailEnv): string {
+  return 'value' in entry ? entry.value : `$(${entry.fromPod})`
+}
+
+/** A text of a jail, or a fact that only the engine knows. */
 function valueOf(
   { value, valueFrom }: EnvVar,
   container: Container,
@@ -313,7 +324,8 @@ function valueOf(
     const { name = '', key, optional } = configMapKeyRef
     const found = context.configMap(name)
     const entry = ownEntry(found?.data, key)
-    if (entry !== undefined || optional) return entry
+    if (entry !== undefined) return literalText(entry)
+    if (optional) return undefined
     throw fail(
       found
         ? `couldn't find key ${key} in ConfigMap ${pod.metadata.namespace}/${name}`
@@ -324,7 +336,7 @@ function valueOf(
     const { name = '', key, optional } = secretKeyRef
     const found = context.secret(name)
     const entry = ownEntry(found?.data, key)
-    if (entry !== undefined) return text(entry)
+    if (entry !== undefined) return literalText(text(entry))
     if (optional) return undefined
     throw fail(
       found
@@ -335,10 +347,10 @@ function valueOf(
   if (fieldRef) {
     const field = podField(pod, fieldRef.fieldPath)
     if (field === undefined) throw fail(`unsupported fieldPath: ${fieldRef.fieldPath}`)
-    return field
+    return typeof field === 'string' ? literalText(field) : field
   }
   if (resourceFieldRef) return resourceValue(resourceFieldRef, container, pod, context, fail)
-  return expandVariables(value ?? '', lookup)
+  return expandVariables(value ?? '', lookup, literalText)
 }
 
 function resourceValue(
@@ -444,10 +456,27 @@ function jailHandler(handler: LifecycleHandler, port: (target: number | string) 
   return commonHandler(handler, port) ?? { kind: 'sleep', seconds: handler.sleep?.seconds ?? 0 }
 }
 
-function jailProbe(probe: Probe, port: (target: number | string) => number): JailProbe {
+/**
+ * In the command of a probe, as with the kubelet, variables count with the value that is written in the pod itself and
+ * with nothing when it comes from elsewhere. Hooks are not expanded at all.
+ */
+function expandedProbe(handler: JailProbe['handler'], env: readonly EnvVar[]): JailProbe['handler'] {
+  if (handler.kind !== 'exec') return handler
+  const written = new Map(env.map(({ name, value = '' }) => [name, value]))
+  return {
+    ...handler,
+    command: handler.command.map((word) => expandVariables(word, (name) => written.get(name))),
+  }
+}
+
+function jailProbe(
+  probe: Probe,
+  { env = [] }: Container,
+  port: (target: number | string) => number,
+): JailProbe {
   const grpc = { kind: 'grpc' as const, port: probe.grpc?.port ?? 0, service: probe.grpc?.service ?? '' }
   return {
-    handler: commonHandler(probe, port) ?? grpc,
+    handler: expandedProbe(commonHandler(probe, port) ?? grpc, env),
     initialDelaySeconds: probe.initialDelaySeconds ?? 0,
     timeoutSeconds: probe.timeoutSeconds || 1,
     periodSeconds: probe.periodSeconds || 10,

@@ -1,35 +1,40 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ContainerError } from './container-error.ts'
-import { expandAddresses, renderArgs, renderCwd, renderEnvironment } from './process.ts'
+import { renderArgs, renderCwd, renderEnvironment } from './process.ts'
 import { container, image, input } from './sample-input.testkit.ts'
 
-const none = new Map<string, string>()
+const { addresses } = input
 const bare = { ...container, env: [], args: [], command: [] }
 
 test('command and args replace entrypoint and cmd as in the Pod API', () => {
-  assert.deepEqual(renderArgs(bare, image, none), ['/docker-entrypoint.sh', 'serve'])
-  assert.deepEqual(renderArgs({ ...bare, args: ['a'] }, image, none), ['/docker-entrypoint.sh', 'a'])
-  assert.deepEqual(renderArgs({ ...bare, command: ['c'] }, image, none), ['c'])
-  assert.deepEqual(renderArgs({ ...bare, command: ['c'], args: ['a'] }, image, none), ['c', 'a'])
-  assert.throws(() => renderArgs(bare, { ...image, entrypoint: [], cmd: [] }, none), ContainerError)
+  assert.deepEqual(renderArgs(bare, image, addresses), ['/docker-entrypoint.sh', 'serve'])
+  assert.deepEqual(renderArgs({ ...bare, args: ['a'] }, image, addresses), ['/docker-entrypoint.sh', 'a'])
+  assert.deepEqual(renderArgs({ ...bare, command: ['c'] }, image, addresses), ['c'])
+  assert.deepEqual(renderArgs({ ...bare, command: ['c'], args: ['a'] }, image, addresses), ['c', 'a'])
+  assert.throws(() => renderArgs(bare, { ...image, entrypoint: [], cmd: [] }, addresses), ContainerError)
 })
 
-test('only references to the pod’s addresses are replaced, and only after they are known', () => {
-  const variables = new Map([['IP', '10.0.0.1']])
-  assert.equal(expandAddresses('a $(IP) $(OTHER) $$(IP) $(', variables), 'a 10.0.0.1 $(OTHER) $10.0.0.1 $(')
-  assert.equal(expandAddresses('$('.repeat(100_000), variables).length, 200_000)
+test('addresses are put into values and arguments, and never into what the image says', () => {
+  assert.deepEqual(
+    renderArgs(
+      { ...bare, args: ['$(podIP)', '$$(podIP)'] },
+      { ...image, entrypoint: ['$(podIP)'] },
+      addresses,
+    ),
+    ['$(podIP)', '10.64.0.9', '$(podIP)'],
+  )
   const env = renderEnvironment(
     {
       ...bare,
       env: [
-        { name: 'EARLY', value: '$(IP)' },
+        { name: 'LITERAL', value: '$$(podIP)' },
         { name: 'IP', fromPod: 'podIP' },
-        { name: 'LATE', value: '$(IP)' },
+        { name: 'URL', value: 'http://$(podIP)/' },
       ],
     },
-    image,
-    { hostname: 'h', user: input.user, addresses: input.addresses },
+    { ...image, env: [...image.env, 'RAW=$(podIP)'] },
+    { hostname: 'h', user: input.user, addresses },
   )
   assert.deepEqual(Object.fromEntries(env), {
     PATH: '/usr/bin:/bin',
@@ -37,9 +42,10 @@ test('only references to the pod’s addresses are replaced, and only after they
     HOME: '/home/app',
     FROM_IMAGE: '1',
     NAME: 'image',
-    EARLY: '$(IP)',
+    RAW: '$(podIP)',
+    LITERAL: '$(podIP)',
     IP: '10.64.0.9',
-    LATE: '10.64.0.9',
+    URL: 'http://10.64.0.9/',
   })
 })
 

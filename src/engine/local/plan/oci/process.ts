@@ -1,4 +1,4 @@
-import type { JailContainer } from '../../../../jail/index.ts'
+import { type JailContainer, renderJailText } from '../../../../jail/index.ts'
 import type { UnpackedImage } from '../../parts.ts'
 import { ContainerError } from './container-error.ts'
 import type { ResolvedUser } from './user.ts'
@@ -25,15 +25,11 @@ export function renderEnvironment(
     const equals = entry.indexOf('=')
     if (equals > 0) env.set(entry.slice(0, equals), entry.slice(equals + 1))
   }
-  // A reference sees only variables that came before it, as in v1.EnvVar.
-  const known = new Map<string, string>()
-  for (const variable of container.env) {
-    if ('fromPod' in variable) known.set(variable.name, fromPod(variable.fromPod, addresses))
+  for (const variable of container.env)
     env.set(
       variable.name,
-      'value' in variable ? expandAddresses(variable.value, known) : fromPod(variable.fromPod, addresses),
+      'value' in variable ? renderJailText(variable.value, addresses) : fromPod(variable.fromPod, addresses),
     )
-  }
   for (const [name, value] of env)
     if (name.includes('\0') || name.includes('=') || value.includes('\0'))
       throw new ContainerError(
@@ -51,14 +47,11 @@ function fromPod(field: 'podIP' | 'podIPs' | 'hostIP', { podIP, hostIP }: Addres
 export function renderArgs(
   container: JailContainer,
   image: UnpackedImage['config'],
-  env: ReadonlyMap<string, string>,
+  addresses: Addresses,
 ): string[] {
   const command = container.command ?? []
   const args = container.args ?? []
-  const known = new Map(
-    container.env.flatMap((v) => ('fromPod' in v ? [[v.name, env.get(v.name) ?? ''] as const] : [])),
-  )
-  const written = [...command, ...args].map((word) => expandAddresses(word, known))
+  const written = [...command, ...args].map((word) => renderJailText(word, addresses))
   const list =
     command.length > 0
       ? written
@@ -83,13 +76,4 @@ export function renderCwd(container: JailContainer, image: UnpackedImage['config
       `the working directory ${JSON.stringify(wanted.slice(0, 256))} must be a path that does not climb`,
     )
   return `/${segments.join('/')}`
-}
-
-/**
- * Puts the pod's addresses in where `$(NAME)` refers to a variable that holds one. All other references were resolved
- * before the jail was written, so anything else that looks like one is meant literally.
- */
-export function expandAddresses(text: string, variables: ReadonlyMap<string, string>): string {
-  if (variables.size === 0) return text
-  return text.replace(/\$\(([^()$]{1,1024})\)/g, (whole, name: string) => variables.get(name) ?? whole)
 }

@@ -38,6 +38,21 @@ test('crun gets the compiled filter instead of the profile, and the others never
   assert.ok(runc.linux.seccomp)
 })
 
+test('a container keeps the capabilities that its jail names, and all harmless ones when it names none', () => {
+  const held = (capabilities: unknown) => {
+    // Whoever gets around the parser gets around the type as well.
+    const hostile = { ...container, capabilities } as JailContainer
+    const { bounding, effective, permitted } = renderConfig({ ...input, container: hostile }).process
+      .capabilities
+    assert.deepEqual([effective, permitted], [bounding, bounding])
+    return bounding
+  }
+  assert.deepEqual(held([]), [])
+  assert.deepEqual(held(['KILL']), ['CAP_KILL'])
+  assert.deepEqual(held(['SYS_ADMIN', 'CAP_SYS_ADMIN', '__proto__', 'NET_RAW']), [])
+  assert.equal(held(undefined).length, 11)
+})
+
 test('a member of a sandbox names it', () => {
   const config = renderConfig({ ...input, tool: 'runsc', sandboxId: 'f00d' })
   assert.deepEqual(config.annotations, {

@@ -104,7 +104,7 @@ function renderProcess({ container, image, user, jail, addresses, facts }: Confi
   return {
     terminal: container.tty,
     user: { uid: user.uid, gid: user.gid, additionalGids: [...user.additionalGids] },
-    args: renderArgs(container, image, env),
+    args: renderArgs(container, image, addresses),
     env: [...env].map(([name, value]) => `${name}=${value}`),
     cwd: renderCwd(container, image),
     // Nothing inheritable or ambient: a program of another user than root starts without any.

@@ -35,11 +35,11 @@ export const container: JailContainer = {
   name: 'web',
   image: 'registry.example/web:1',
   imagePullPolicy: 'IfNotPresent',
-  args: ['--listen=$(POD_IP):8080', '--literal=$(NAME)'],
+  args: ['--listen=$(podIP):8080', '--literal=$$(podIP)', '--unknown=$(NAME)'],
   env: [
     { name: 'POD_IP', fromPod: 'podIP' },
     { name: 'NAME', value: 'container' },
-    { name: 'URL', value: 'http://$(POD_IP)/' },
+    { name: 'URL', value: 'http://$(podIP)/' },
   ],
   supplementalGroups: [2000],
   runAsNonRoot: true,
