@@ -78,6 +78,11 @@ export const paths = {
   nodeTenantSocket: (l: Layout, tenant: TenantName) => `${l.runDir}/node/${tenant}.sock`,
   /** The node agent's socket for the platform's control plane: tenants come and go here. */
   nodePlatformSocket: (l: Layout) => `${l.runDir}/node/${PLATFORM_TENANT}.sock`,
+  /**
+   * The uid of the Tenant object whose control plane is hosted here, for the gateway: a certificate of an earlier
+   * tenant of the same name carries another. Absent when there is no such tenant.
+   */
+  tenantUid: (l: Layout, tenant: TenantName) => `${l.runDir}/node/${tenant}.uid`,
   /** A control plane's API, for the gateway. */
   apiSocket: (l: Layout, tenant: TenantName) => `${l.runDir}/cp/${tenant}/api.sock`,
   /** Where the node agent tells a worker which tenants to host; `worker` is `shared` or a tenant's name. */

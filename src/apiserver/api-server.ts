@@ -69,6 +69,8 @@ export interface ApiServer {
   client(component: string): ApiClient
   /** Creates the namespaces and roles that every control plane has. Safe to repeat. */
   bootstrap(): Promise<void>
+  /** From now on these, and the defaults for what is absent. What is there already stays, whatever its size. */
+  setLimits(limits: Partial<TenantLimits>): void
   /** Ends watches and refuses what comes after. */
   close(): Promise<void>
 }
@@ -94,6 +96,7 @@ class Server implements ApiServer {
   private readonly adminGroup: string
   private readonly streams: StreamHandler | undefined
   private readonly closing = new AbortController()
+  private limits: TenantLimits
   private inFlight = 0
 
   constructor(options: ApiServerOptions) {
@@ -101,14 +104,14 @@ class Server implements ApiServer {
     const log = options.log.with({ tenant })
     const entropy = options.entropy ?? systemEntropy
     const inFlight = new InFlight()
-    const limits = { ...DEFAULT_TENANT_LIMITS, ...options.limits }
+    this.limits = { ...DEFAULT_TENANT_LIMITS, ...options.limits }
     assert(!tokenIssuer || tokenIssuer.tenant === tenant, 'A token issuer serves one tenant')
     this.context = {
       tenant,
       registry,
       store,
       authorizer,
-      plugins: [...admissionPlugins({ authorizer, limits }), ...(options.plugins ?? [])],
+      plugins: [...admissionPlugins({ authorizer, limits: () => this.limits }), ...(options.plugins ?? [])],
       cluster: viewOf(store, inFlight),
       clock,
       log,
@@ -323,6 +326,10 @@ class Server implements ApiServer {
 
   async bootstrap(): Promise<void> {
     await bootstrap(this.client('bootstrap'), this.context.registry, this.adminGroup)
+  }
+
+  setLimits(limits: Partial<TenantLimits>): void {
+    this.limits = { ...DEFAULT_TENANT_LIMITS, ...limits }
   }
 
   close(): Promise<void> {

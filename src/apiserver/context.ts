@@ -47,6 +47,7 @@ export function viewOf(store: Store, inFlight: InFlight): ClusterView {
     list: ({ namespace, ...of }) => store.list(keyPrefix(of, namespace)).items.map((i) => i.object),
     count: ({ namespace, ...of }) =>
       store.count(keyPrefix(of, namespace)) + inFlight.count(keyPrefix(of, namespace)),
+    creating: (of) => inFlight.objects(keyPrefix(of)),
     get objectCount() {
       return store.objectCount + inFlight.count('')
     },
@@ -59,13 +60,22 @@ export function viewOf(store: Store, inFlight: InFlight): ClusterView {
 /** Creations that have passed admission and are not durable yet. */
 export class InFlight {
   private readonly counts = new Map<string, number>()
+  private readonly creations = new Map<string, Set<KubeObject>>()
 
-  async during<T>(of: ResourceName & { namespace: string | undefined }, work: () => Promise<T>): Promise<T> {
-    const prefixes = ['', keyPrefix(of), ...(of.namespace === undefined ? [] : [keyPrefix(of, of.namespace)])]
+  async during<T>(
+    of: ResourceName & { namespace: string | undefined; object: KubeObject },
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const kind = keyPrefix(of)
+    const prefixes = ['', kind, ...(of.namespace === undefined ? [] : [keyPrefix(of, of.namespace)])]
     for (const prefix of prefixes) this.counts.set(prefix, this.count(prefix) + 1)
+    const creations = this.creations.get(kind) ?? new Set()
+    this.creations.set(kind, creations.add(of.object))
     try {
       return await work()
     } finally {
+      creations.delete(of.object)
+      if (creations.size === 0) this.creations.delete(kind)
       for (const prefix of prefixes) {
         const left = this.count(prefix) - 1
         if (left === 0) this.counts.delete(prefix)
@@ -77,6 +87,11 @@ export class InFlight {
   /** `prefix` is one of `keyPrefix`, or "" for everything. */
   count(prefix: string): number {
     return this.counts.get(prefix) ?? 0
+  }
+
+  /** `kind` is one of `keyPrefix` without a namespace. */
+  objects(kind: string): readonly KubeObject[] {
+    return [...(this.creations.get(kind) ?? [])]
   }
 }
 

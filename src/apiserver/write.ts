@@ -75,7 +75,8 @@ export async function createObject(
     try {
       const write = () => writeStored(context, target.definition, ready, undefined)
       const { group, plural: resource } = target.definition
-      return (await context.inFlight.during({ group, resource, namespace: target.namespace }, write)).object
+      const creation = { group, resource, namespace: target.namespace, object: ready }
+      return (await context.inFlight.during(creation, write)).object
     } catch (error) {
       if (!(error instanceof RevisionConflict)) throw error
       if (error.actual === 0 && attempt < WRITE_ATTEMPTS_MAX) {

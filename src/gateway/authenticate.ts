@@ -6,6 +6,7 @@ import {
   type OutsideUser,
   parseClientCertificate,
   parseUnverifiedToken,
+  tenantUidOf,
   TOKEN_CHARS_MAX,
 } from '../identity/index.ts'
 import type { Clock } from '../stdx/index.ts'
@@ -16,9 +17,16 @@ import type { TokenKeys } from './token-keys.ts'
 export type PeerCertificate =
   | { kind: 'none' }
   | { kind: 'refused'; why: string }
-  | { kind: 'genuine'; user: OutsideUser; notBeforeMs: number; notAfterMs: number }
+  | {
+      kind: 'genuine'
+      user: OutsideUser
+      /** Of the Tenant that the certificate was made for. */
+      tenantUid: string | undefined
+      notBeforeMs: number
+      notAfterMs: number
+    }
 
-export type Authenticated = { user: OutsideUser; expiresAtMs: number }
+export type Authenticated = { user: OutsideUser; tenantUid?: string | undefined; expiresAtMs: number }
 
 /** Judges the certificate of a finished handshake. One that is not good is not the same as none. */
 export function judgeCertificate(socket: TLSSocket): PeerCertificate {
@@ -30,6 +38,7 @@ export function judgeCertificate(socket: TLSSocket): PeerCertificate {
     return {
       kind: 'genuine',
       user: parseClientCertificate(certificate),
+      tenantUid: tenantUidOf(certificate),
       notBeforeMs: certificate.validFromDate.getTime(),
       notAfterMs: certificate.validToDate.getTime(),
     }
@@ -66,7 +75,7 @@ export async function authenticate({
     // The connection may be older than the certificate's last second.
     if (nowMs < peer.notBeforeMs || nowMs >= peer.notAfterMs)
       throw new IdentityRefused('The client certificate has expired')
-    return { user: peer.user, expiresAtMs: peer.notAfterMs }
+    return { user: peer.user, tenantUid: peer.tenantUid, expiresAtMs: peer.notAfterMs }
   }
   if (!credential) throw new IdentityRefused('There is no credential')
   if (credentials.length > 1) throw new IdentityRefused('There are two Authorization headers')

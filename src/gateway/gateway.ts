@@ -47,6 +47,11 @@ export type GatewayOptions = {
   }
   /** The socket of a tenant's control plane; also asked for PLATFORM_TENANT and for tenants that do not exist. */
   socketPathOf: (tenant: TenantName) => string
+  /**
+   * The uid of the Tenant that has the name now, or undefined when there is none: certificates of an earlier tenant
+   * of the same name are refused like those of any other. Absent: certificates are bound to the name only.
+   */
+  tenantUidOf?: (tenant: TenantName) => string | undefined
   audit: AuditSink
   clock: Clock
   log: Logger
@@ -374,6 +379,7 @@ class TlsGateway implements Gateway {
     exchange.user = identity.user
     const target = parseTarget(url)
     if (target.kind !== 'controlPlane' || target.tenant !== homeOf(identity.user)) throw refusals.noAccess
+    if (!this.isPresent(target.tenant, identity)) throw refusals.noAccess
 
     const pairs = headerPairs(rawHeaders)
     if (pairs.some(([name]) => name.startsWith('impersonate-'))) throw refusals.impersonation
@@ -408,6 +414,15 @@ class TlsGateway implements Gateway {
         throw new ApiError('Unauthorized', refusals.unauthorized.message, { cause })
       throw cause
     }
+  }
+
+  /** The tenant is there, and is the very one that the credential was made for. */
+  private isPresent(tenant: TenantName, { user, tenantUid }: Authenticated): boolean {
+    const { tenantUidOf } = this.options
+    if (!tenantUidOf || user.kind === 'operator') return true
+    const present = tenantUidOf(tenant)
+    // A token needs no uid: the next tenant of a name signs with other keys.
+    return present !== undefined && (user.kind === 'serviceAccount' || tenantUid === present)
   }
 
   /** A connection counts for each tenant that was let in on it. */

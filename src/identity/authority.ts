@@ -120,6 +120,8 @@ export type ClientCsr = {
   csrPem: string
   /** Whom the caller has found the sender to be. Absent for an operator of the platform. */
   tenant: TenantName | undefined
+  /** Of the Tenant object. */
+  tenantUid?: string
   user: string
   groups: readonly string[]
   nowMs: number
@@ -135,11 +137,20 @@ export type ClientCsr = {
 export async function parseAndSignCsr(
   request: ClientCsr,
 ): Promise<{ certificatePem: string; notAfterMs: number }> {
-  const { authority, csrPem, tenant, nowMs, ttlSeconds = CLIENT_CERTIFICATE_TTL_SECONDS_DEFAULT } = request
+  const {
+    authority,
+    csrPem,
+    tenant,
+    tenantUid,
+    nowMs,
+    ttlSeconds = CLIENT_CERTIFICATE_TTL_SECONDS_DEFAULT,
+  } = request
   const name = parseUserName(request.user)
   const groups = parseGroups([...request.groups])
   const holder: CertificateHolder =
-    tenant === undefined ? { kind: 'operator', name } : { kind: 'tenantUser', tenant, name }
+    tenant === undefined
+      ? { kind: 'operator', name }
+      : { kind: 'tenantUser', tenant, ...(tenantUid === undefined ? {} : { tenantUid }), name }
   const publicKey = await parseCsr(csrPem)
   const lib = await x509()
   const certificatePem = await sign({

@@ -27,7 +27,19 @@ export function parseClientCertificate(
   const names = parsed.subjectAltName
   if (!names?.startsWith(URI_PREFIX)) throw new IdentityRefused('A client certificate has no SPIFFE ID')
   const holder = parseSpiffeId(names.slice(URI_PREFIX.length))
-  return { ...holder, groups: parseGroups(organizationsOf(parsed)) }
+  const groups = parseGroups(organizationsOf(parsed))
+  if (holder.kind === 'operator') return { ...holder, groups }
+  const { kind, tenant, name } = holder
+  return { kind, tenant, name, groups }
+}
+
+/**
+ * The uid of the Tenant that a certificate was made for, which tells it from the next tenant of the same name.
+ * @throws {IdentityRefused} as `parseClientCertificate`.
+ */
+export function tenantUidOf(certificate: X509Certificate): string | undefined {
+  const holder = parseSpiffeId((certificate.subjectAltName ?? '').slice(URI_PREFIX.length))
+  return holder.kind === 'tenantUser' ? holder.tenantUid : undefined
 }
 
 /** The subject's organizations, which are its groups; a subject with anything else in it is not ours. */

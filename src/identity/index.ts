@@ -10,7 +10,7 @@ export {
   parseAndSignCsr,
   renderPrivateKey,
 } from './authority.ts'
-export { parseClientCertificate } from './client-certificate.ts'
+export { parseClientCertificate, tenantUidOf } from './client-certificate.ts'
 export {
   IDENTITY_HEADER,
   JWKS_PATH,

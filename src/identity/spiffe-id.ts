@@ -3,17 +3,20 @@ import { IdentityRefused, parseTenant, parseUserName } from './names.ts'
 
 /** Who a client certificate speaks for. */
 export type CertificateHolder =
-  | { kind: 'tenantUser'; tenant: TenantName; name: string }
+  /** `tenantUid` is the Tenant object's, so that the next tenant of the name is another. */
+  | { kind: 'tenantUser'; tenant: TenantName; tenantUid?: string; name: string }
   | { kind: 'operator'; name: string }
 
 const TRUST_DOMAIN = 'spiffe://bulkhead'
-const TENANT_USER = /^spiffe:\/\/bulkhead\/tenant\/([a-z0-9-]+)\/user\/([A-Za-z0-9._-]+)$/
+const TENANT_USER =
+  /^spiffe:\/\/bulkhead\/tenant\/([a-z0-9-]+)(?:\/uid\/([0-9a-f-]{36}))?\/user\/([A-Za-z0-9._-]+)$/
+const UID = /^[0-9a-f-]{36}$/
 const OPERATOR = /^spiffe:\/\/bulkhead\/operator\/([A-Za-z0-9._-]+)$/
 
 export function renderSpiffeId(holder: CertificateHolder): string {
   switch (holder.kind) {
     case 'tenantUser':
-      return `${TRUST_DOMAIN}/tenant/${holder.tenant}/user/${renderSegment(holder.name)}`
+      return `${TRUST_DOMAIN}/tenant/${holder.tenant}${renderUid(holder.tenantUid)}/user/${renderSegment(holder.name)}`
     case 'operator':
       return `${TRUST_DOMAIN}/operator/${renderSegment(holder.name)}`
     default:
@@ -24,12 +27,23 @@ export function renderSpiffeId(holder: CertificateHolder): string {
 
 /** @throws {IdentityRefused} unless `id` is exactly what `renderSpiffeId` writes. */
 export function parseSpiffeId(id: string): CertificateHolder {
-  const [, tenant, user] = TENANT_USER.exec(id) ?? []
+  const [, tenant, tenantUid, user] = TENANT_USER.exec(id) ?? []
   if (tenant !== undefined && user !== undefined)
-    return { kind: 'tenantUser', tenant: parseTenant(tenant), name: parseUserName(parseSegment(user)) }
+    return {
+      kind: 'tenantUser',
+      tenant: parseTenant(tenant),
+      ...(tenantUid === undefined ? {} : { tenantUid }),
+      name: parseUserName(parseSegment(user)),
+    }
   const [, operator] = OPERATOR.exec(id) ?? []
   if (operator !== undefined) return { kind: 'operator', name: parseUserName(parseSegment(operator)) }
   throw new IdentityRefused('A certificate has a SPIFFE ID that is not one of ours')
+}
+
+function renderUid(uid: string | undefined): string {
+  if (uid === undefined) return ''
+  if (!UID.test(uid)) throw new IdentityRefused(`"${uid}" is not the uid of a Tenant`)
+  return `/uid/${uid}`
 }
 
 /**

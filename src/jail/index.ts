@@ -21,5 +21,6 @@ export {
   NodeRefusal,
   type TenantPlacementAnswer,
   type TenantPlacementRequest,
+  type TenantQuota,
   UnixNodeClient,
 } from './node-client.ts'

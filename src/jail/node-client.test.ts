@@ -43,12 +43,14 @@ test('the platform socket is spoken as ARCHITECTURE.md says', async () => {
   })
   assert.deepEqual(await node.client.isolation(), { classes: { shared: { available: true } } })
   assert.deepEqual(await node.client.tenants(), [{ tenant: 'red' }])
-  assert.deepEqual(await node.client.ensureTenant(RED, { class: 'shared', registries: ['r'] }), { index: 1 })
+  assert.deepEqual(await node.client.ensureTenant(RED, { class: 'shared', registries: ['r'], uid: 'u' }), {
+    index: 1,
+  })
   await node.client.removeTenant(RED)
   assert.deepEqual(asked, [
     'GET /v1/isolation',
     'GET /v1/tenants',
-    'PUT /v1/tenants/red {"class":"shared","registries":["r"]}',
+    'PUT /v1/tenants/red {"class":"shared","registries":["r"],"uid":"u"}',
     'DELETE /v1/tenants/red',
   ])
 })

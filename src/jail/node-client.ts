@@ -6,7 +6,22 @@ export type NodeIsolation = {
   classes: Readonly<Record<string, { available: true } | { available: false; why: string }>>
 }
 
-export type TenantPlacementRequest = { class: string; registries: readonly string[] }
+/** At most this much for a whole tenant; what is absent is limited by the platform only. */
+export type TenantQuota = {
+  pods?: number
+  objects?: number
+  /** Thousandths of a core. */
+  cpuMillis?: number
+  memoryBytes?: number
+}
+
+export type TenantPlacementRequest = {
+  class: string
+  registries: readonly string[]
+  /** Of the Tenant object: the next tenant of the same name has another one. */
+  uid: string
+  quota?: TenantQuota
+}
 
 /** What a machine gave a tenant. */
 export type TenantPlacementAnswer = {

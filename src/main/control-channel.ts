@@ -1,5 +1,6 @@
 import { createServer, request } from 'node:http'
 import { parseTenantName, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
+import type { TenantQuota } from '../jail/index.ts'
 import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
 
 /**
@@ -10,9 +11,11 @@ export type HostRequest = {
   tenant: TenantName
   dataKey: Uint8Array
   isolationClass: string
+  quota?: TenantQuota
 }
 
 export type ControlPlaneHost = {
+  /** Also changes the quota of a tenant that is hosted already. */
   host(request: HostRequest): Promise<void>
   unhost(tenant: TenantName): Promise<void>
 }
@@ -41,12 +44,11 @@ export async function serveControl(socketPath: string, hosts: ControlPlaneHost, 
         if (bytes > REQUEST_BYTES_MAX) return answer(413, { message: 'the request is too large' })
         chunks.push(chunk as Buffer)
       }
-      const body = JSON.parse(Buffer.concat(chunks).toString()) as { dataKey: string; isolationClass: string } // root speaks
-      await hosts.host({
-        tenant,
-        dataKey: new Uint8Array(Buffer.from(body.dataKey, 'base64')),
-        isolationClass: body.isolationClass,
-      })
+      const { dataKey, ...body } = JSON.parse(Buffer.concat(chunks).toString()) as Omit<
+        HostRequest,
+        'tenant' | 'dataKey'
+      > & { dataKey: string } // root speaks
+      await hosts.host({ ...body, tenant, dataKey: new Uint8Array(Buffer.from(dataKey, 'base64')) })
       answer(200, {})
     }
     handle().catch((error: unknown) => {
@@ -64,10 +66,10 @@ export async function serveControl(socketPath: string, hosts: ControlPlaneHost, 
 /** Asks a worker to host a tenant; resolves once its API answers. */
 export async function requestHosting(
   socketPath: string,
-  { tenant, dataKey, isolationClass }: HostRequest,
+  { tenant, dataKey, ...rest }: HostRequest,
   signal: AbortSignal,
 ): Promise<void> {
-  const body = JSON.stringify({ dataKey: Buffer.from(dataKey).toString('base64'), isolationClass })
+  const body = JSON.stringify({ dataKey: Buffer.from(dataKey).toString('base64'), ...rest })
   await call(socketPath, 'PUT', tenant, body, signal)
 }
 

@@ -48,7 +48,18 @@ export type ControlPlaneOptions = {
 
 /** Opens one tenant's store and answers its API on the socket that only the gateway may connect to. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
-  const { layout, tenant, path, dataKey, registry, gatewayUid, clock, log, ...apiOptions } = options
+  const {
+    layout,
+    tenant,
+    path,
+    dataKey,
+    registry,
+    gatewayUid,
+    clock,
+    log,
+    limits = {},
+    ...apiOptions
+  } = options
   const store = await openStore({ path, tenant, dataKey, clock, log })
   const tokenIssuer = await TokenIssuer.open({ tenant, keys: await tokenKeys(store) })
   const server = createApiServer({
@@ -68,6 +79,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     },
   })
   await server.bootstrap()
+  // Only now: what the platform itself puts into a control plane must fit, however small a tenant's quota is.
+  server.setLimits(limits)
   const http = await listen({ tenant, socketPath: paths.apiSocket(layout, tenant), server, gatewayUid, log })
   return {
     store,

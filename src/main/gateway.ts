@@ -16,6 +16,13 @@ runProgram('bulkhead-gateway', async ({ layout, log }) => {
   const gateway = createGateway({
     tls: { key: pki('gatewayKey'), cert: pki('gateway'), clientCa: pki('clientCa') },
     socketPathOf: (tenant) => paths.apiSocket(layout, tenant),
+    tenantUidOf: (tenant) => {
+      try {
+        return readFileSync(paths.tenantUid(layout, tenant), 'utf8')
+      } catch {
+        return undefined
+      }
+    },
     audit,
     clock: systemClock,
     log,

@@ -93,6 +93,11 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       const pid = daemons.pid(daemonOf(name))
       if (pid !== undefined) hosted.set(name, pid)
     },
+    async removeWorker(name: string, uid: number) {
+      hosted.delete(name)
+      await daemons.remove(daemonOf(name), uid)
+      rmSync(dirname(paths.workerControlSocket(layout, name)), { recursive: true, force: true })
+    },
   }
   const hosting = new TenantHosting({
     layout,

@@ -46,6 +46,7 @@ runProgram('bulkhead-platform', async ({ layout, log }) => {
         authority: clients,
         csrPem: csr,
         tenant,
+        tenantUid: object.metadata.uid,
         user,
         groups,
         nowMs: clock.nowMs(),

@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { type Layout, paths, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
@@ -7,6 +7,7 @@ import {
   type Daemons,
   type EngineServer,
   ensureDirectory,
+  giveFilesTo,
   type LocalEngine,
   type Placements,
   type PlacementRequest,
@@ -25,6 +26,8 @@ const CONTROL_TIMEOUT_MS = 30_000
 export type DaemonPrograms = {
   /** Starts, or adopts, the process with the control planes of a tenant; resolves when it may be asked. */
   worker(name: string, uid: number): Promise<void>
+  /** Stops it for good, with everything that only it had. Safe to repeat. */
+  removeWorker(name: string, uid: number): Promise<void>
 }
 
 /**
@@ -41,7 +44,7 @@ export class TenantHosting {
   private readonly daemons: Daemons
   private readonly programs: DaemonPrograms
   private readonly log: Logger
-  private readonly sockets = new Map<TenantName, EngineServer>()
+  private readonly sockets = new Map<TenantName, { server: EngineServer; placement: string }>()
   private readonly turns = new Map<TenantName, Promise<unknown>>()
 
   constructor(parts: {
@@ -69,12 +72,13 @@ export class TenantHosting {
   /** Resolves once the tenant's API answers. */
   ensure(tenant: TenantName, request: PlacementRequest): Promise<TenantPlacement> {
     return this.inTurn(tenant, async () => {
-      const before = this.placements.get(tenant)
+      const partition = dirname(paths.partition(this.layout, tenant))
+      if (!this.placements.get(tenant) && existsSync(partition))
+        throw new TypeError(
+          `"${partition}" holds data of a tenant "${tenant}" that this machine does not know; move it away first`,
+        )
       const placement = this.placements.ensure(tenant, request)
-      if (before && before.controlPlaneUid !== placement.controlPlaneUid) await this.unhost(before)
-      // Other isolation means other containers: they are made anew from what the control plane wants.
-      if (before && before.isolationClass !== placement.isolationClass) await this.engine.removeTenant(tenant)
-      await this.host(placement)
+      await this.settle(placement)
       return placement
     })
   }
@@ -84,13 +88,16 @@ export class TenantHosting {
     return this.inTurn(tenant, async () => {
       const placement = this.placements.get(tenant)
       if (!placement) return
-      await this.unhost(placement)
-      await this.engine.removeTenant(tenant)
+      // First, so that from here on the gateway knows of no such tenant.
+      rmSync(paths.tenantUid(this.layout, tenant), { force: true })
+      await this.leave(tenant)
       await this.network.removeTenant(tenant)
       await this.images.removeTenant(tenant)
       rmSync(dirname(paths.apiSocket(this.layout, tenant)), { recursive: true, force: true })
-      this.placements.remove(tenant)
+      this.placements.destroyKey(tenant)
       rmSync(dirname(paths.partition(this.layout, tenant)), { recursive: true, force: true })
+      // Last: until then, a crash leaves a tenant that is still to be removed.
+      this.placements.forget(tenant)
       this.log.info('tenant removed', { tenant })
     })
   }
@@ -103,12 +110,16 @@ export class TenantHosting {
     const wanted = this.placements
       .all()
       .filter((placement) => worker === undefined || workerOf(placement) === worker)
-    const hosted = wanted.map(async (placement) => {
+    const hosted = wanted.map(async ({ tenant }) => {
       try {
-        await this.inTurn(placement.tenant, () => this.host(placement))
+        await this.inTurn(tenant, async () => {
+          // It may have moved or gone while others had their turn.
+          const placement = this.placements.get(tenant)
+          if (placement) await this.settle(placement)
+        })
         return true
       } catch (error) {
-        this.log.error('cannot host a tenant', { tenant: placement.tenant, error })
+        this.log.error('cannot host a tenant', { tenant, error })
         return false
       }
     })
@@ -116,15 +127,30 @@ export class TenantHosting {
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.sockets.values()].map((server) => server.close()))
+    await Promise.all([...this.sockets.values()].map(({ server }) => server.close()))
     this.sockets.clear()
+  }
+
+  /** Ends a move that has begun, and makes the tenant be where it shall be. */
+  private async settle(placement: TenantPlacement): Promise<void> {
+    const { tenant } = placement
+    if (this.placements.isMoving(tenant)) {
+      this.log.info('tenant moves', { tenant, isolationClass: placement.isolationClass })
+      // Other isolation means other containers: they are made anew from what the control plane wants.
+      await this.leave(tenant)
+      this.placements.moved(tenant)
+    }
+    await this.host(placement)
+    await this.engine.limitTenant(placement)
   }
 
   private async host(placement: TenantPlacement): Promise<void> {
     const { tenant, controlPlaneUid: uid, isolationClass } = placement
     const worker = workerOf(placement)
     const gid = groupOf(this.users, uid)
-    ensureDirectory(dirname(paths.partition(this.layout, tenant)), { uid, gid, mode: 0o700 })
+    const partition = dirname(paths.partition(this.layout, tenant))
+    ensureDirectory(partition, { uid, gid, mode: 0o700 })
+    giveFilesTo(partition, { uid, gid })
     // New files take the group of this directory, so the API's socket is the gateway's to connect to and nobody else's.
     ensureDirectory(dirname(paths.apiSocket(this.layout, tenant)), {
       uid,
@@ -132,33 +158,56 @@ export class TenantHosting {
       mode: 0o2750,
     })
     await this.network.ensureTenant(placement)
-    await this.sockets.get(tenant)?.close()
-    this.sockets.set(
-      tenant,
-      await serveEngine({
-        socketPath: paths.nodeTenantSocket(this.layout, tenant),
-        placement,
-        engine: this.engine.engineFor(placement),
-        log: this.log.with({ tenant }),
-      }),
-    )
+    await this.serve(placement)
     await this.programs.worker(worker, uid)
     const control = paths.workerControlSocket(this.layout, worker)
     await requestHosting(
       control,
-      { tenant, dataKey: this.placements.dataKey(tenant), isolationClass },
+      {
+        tenant,
+        dataKey: this.placements.dataKey(tenant),
+        isolationClass,
+        ...(placement.quota === undefined ? {} : { quota: placement.quota }),
+      },
       AbortSignal.timeout(CONTROL_TIMEOUT_MS),
     )
+    this.tellGateway(placement)
   }
 
-  private async unhost(placement: TenantPlacement): Promise<void> {
-    const worker = workerOf(placement)
-    const control = paths.workerControlSocket(this.layout, worker)
-    if (worker === SHARED_WORKER)
-      await requestUnhosting(control, placement.tenant, AbortSignal.timeout(CONTROL_TIMEOUT_MS))
-    else await this.daemons.stop(daemonOf(worker))
-    await this.sockets.get(placement.tenant)?.close()
-    this.sockets.delete(placement.tenant)
+  /** Lets the gateway know that the tenant is there, and which of all that had the name. */
+  private tellGateway({ tenant, tenantUid }: TenantPlacement): void {
+    if (tenantUid === undefined) return
+    const file = paths.tenantUid(this.layout, tenant)
+    writeFileSync(`${file}.new`, tenantUid, { mode: 0o600 })
+    chownSync(`${file}.new`, 0, this.users.gateway.gid)
+    chmodSync(`${file}.new`, 0o640)
+    renameSync(`${file}.new`, file)
+  }
+
+  /** The tenant's socket of the engine. It stays as it is when nothing about the placement has changed. */
+  private async serve(placement: TenantPlacement): Promise<void> {
+    const { tenant } = placement
+    const socketPath = paths.nodeTenantSocket(this.layout, tenant)
+    const known = this.sockets.get(tenant)
+    if (known?.placement === JSON.stringify(placement)) return
+    await known?.server.close()
+    const engine = this.engine.engineFor(placement)
+    const server = await serveEngine({ socketPath, placement, engine, log: this.log.with({ tenant }) })
+    this.sockets.set(tenant, { server, placement: JSON.stringify(placement) })
+  }
+
+  /**
+   * Takes the tenant's control plane and pods away from wherever they are. A move or removal that was cut off may have
+   * left them in either kind of process, so both are told.
+   */
+  private async leave(tenant: TenantName): Promise<void> {
+    const shared = paths.workerControlSocket(this.layout, SHARED_WORKER)
+    await requestUnhosting(shared, tenant, AbortSignal.timeout(CONTROL_TIMEOUT_MS))
+    await this.programs.removeWorker(tenant, this.placements.ownUid(tenant))
+    await this.sockets.get(tenant)?.server.close()
+    this.sockets.delete(tenant)
+    rmSync(paths.nodeTenantSocket(this.layout, tenant), { force: true })
+    await this.engine.removeTenant(tenant)
   }
 
   /** One change of a tenant at a time. */

@@ -8,9 +8,12 @@ import { GiB, systemClock } from '../stdx/index.ts'
 import { type ControlPlaneHost, type HostRequest, serveControl } from './control-channel.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { requiredEnvironment, runProgram } from './environment.ts'
+import { tenantLimitsOf } from './tenant-limits.ts'
 import { PKI_FILES } from './pki-files.ts'
 
 const [name = ''] = process.argv.slice(2)
+
+type Hosted = { setQuota(quota: HostRequest['quota']): void; close(): Promise<void> }
 
 /** What a container without a limit is told by the downward API. */
 const EPHEMERAL_STORAGE_BYTES = 10 * GiB
@@ -42,9 +45,10 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
   const clock = systemClock
   const gatewayUid = Number(requiredEnvironment('GATEWAY_UID'))
   const serverCa = readFileSync(join(paths.pki(layout), PKI_FILES.serverCa), 'utf8')
-  const running = new Map<TenantName, { close(): Promise<void> }>()
+  const running = new Map<TenantName, Hosted>()
+  const turns = new Map<TenantName, Promise<unknown>>()
 
-  const start = async ({ tenant, dataKey, isolationClass }: HostRequest) => {
+  const start = async ({ tenant, dataKey, isolationClass, quota }: HostRequest): Promise<Hosted> => {
     const engine = new RemoteEngine({ socketPath: paths.nodeTenantSocket(layout, tenant) })
     const plane = await startControlPlane({
       layout,
@@ -57,6 +61,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
       log,
       engine,
       streams: createStreamHandler({ log }),
+      limits: tenantLimitsOf(quota),
     })
     const { allocatable } = await engine.node()
     const controllers = startTenantControllers({
@@ -78,6 +83,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
     })
     log.info('tenant hosted', { tenant })
     return {
+      setQuota: (changed) => plane.server.setLimits(tenantLimitsOf(changed)),
       async close() {
         await controllers.stop()
         await plane.close()
@@ -87,16 +93,30 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
   }
 
   const hosts: ControlPlaneHost = {
-    async host(request) {
-      if (request.tenant === PLATFORM_TENANT) throw new Error('A worker does not host the platform')
-      if (!running.has(request.tenant)) running.set(request.tenant, await start(request))
-    },
-    async unhost(tenant) {
-      const plane = running.get(tenant)
-      running.delete(tenant)
-      await plane?.close()
-      log.info('tenant no longer hosted', { tenant })
-    },
+    host: (request) =>
+      inTurn(request.tenant, async () => {
+        if (request.tenant === PLATFORM_TENANT) throw new Error('A worker does not host the platform')
+        const hosted = running.get(request.tenant)
+        if (hosted) hosted.setQuota(request.quota)
+        else running.set(request.tenant, await start(request))
+      }),
+    unhost: (tenant) =>
+      inTurn(tenant, async () => {
+        const hosted = running.get(tenant)
+        if (!hosted) return
+        await hosted.close()
+        running.delete(tenant)
+        log.info('tenant no longer hosted', { tenant })
+      }),
+  }
+  /** One change of a tenant at a time: whoever asks may lose patience and ask again, and a store is opened once. */
+  const inTurn = <T>(tenant: TenantName, work: () => Promise<T>): Promise<T> => {
+    const turn = (turns.get(tenant) ?? Promise.resolve()).then(work, work)
+    const settled = Promise.allSettled([turn]).finally(() => {
+      if (turns.get(tenant) === settled) turns.delete(tenant)
+    })
+    turns.set(tenant, settled)
+    return turn
   }
   const control = await serveControl(paths.workerControlSocket(layout, name), hosts, log)
   return {

@@ -19,7 +19,8 @@ export {
   decideIsolation,
   decidePlacement,
 } from './isolation-class.ts'
-export { type TenantLimits, type TenantUsage, tenantQuotaExceeded } from './quota.ts'
+export { podResourcesExceeded, type TenantLimits, type TenantUsage, tenantQuotaExceeded } from './quota.ts'
+export { type PodLimits, podLimitsOf } from './pod-limits.ts'
 export type { AdmissionPlugin, AdmissionRequest, ClusterView, ResourceName } from './admission/admission.ts'
 export { admissionPlugins } from './admission/plugins.ts'
 export { PROTECTED_NAMESPACES } from './admission/namespace-lifecycle.ts'

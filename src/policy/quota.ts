@@ -1,3 +1,5 @@
+import type { PodLimits } from './pod-limits.ts'
+
 /** What one tenant may keep in its control plane; the platform's limits, which no object of the tenant can lift. */
 export type TenantLimits = {
   objectsMax: number
@@ -5,6 +7,10 @@ export type TenantLimits = {
   bytesMax: number
   podsMax: number
   namespacesMax: number
+  /** Of the limits of all pods that have not ended, together. Absent: not counted, and pods need state no limit. */
+  memoryBytesMax?: number
+  /** Thousandths of a core; otherwise as `memoryBytesMax`. */
+  cpuMillisMax?: number
 }
 
 export type TenantUsage = { objects: number; bytes: number; pods: number; namespaces: number }
@@ -25,6 +31,45 @@ export function tenantQuotaExceeded(
   return undefined
 }
 
+/** Why one more pod asks for too much of the machine, or undefined. `others` are the pods that have not ended. */
+export function podResourcesExceeded(
+  { memoryBytesMax, cpuMillisMax }: Pick<TenantLimits, 'memoryBytesMax' | 'cpuMillisMax'>,
+  others: Iterable<PodLimits>,
+  adding: PodLimits & { unlimited: Record<'cpu' | 'memory', readonly string[]> },
+): string | undefined {
+  for (const [resource, max] of [
+    ['memory', memoryBytesMax],
+    ['cpu', cpuMillisMax],
+  ] as const)
+    if (max !== undefined && adding.unlimited[resource].length > 0)
+      return `failed quota: must specify limits.${resource} for: ${adding.unlimited[resource].join(', ')}; the operator limits the ${resource} of all pods of this tenant together`
+  let [memoryBytes, cpuMillis] = [0, 0]
+  for (const pod of others) {
+    memoryBytes += pod.memoryBytes
+    cpuMillis += pod.cpuMillis
+  }
+  if (memoryBytesMax !== undefined && memoryBytes + adding.memoryBytes > memoryBytesMax)
+    return tooMuch('limits.memory', {
+      requested: adding.memoryBytes,
+      used: memoryBytes,
+      limited: memoryBytesMax,
+    })
+  if (cpuMillisMax !== undefined && cpuMillis + adding.cpuMillis > cpuMillisMax)
+    return tooMuch('limits.cpu', {
+      requested: `${adding.cpuMillis}m`,
+      used: `${cpuMillis}m`,
+      limited: `${cpuMillisMax}m`,
+    })
+  return undefined
+}
+
 function exceeded(what: string, used: number, limit: number): string {
   return `exceeded quota: the tenant uses ${used} of ${limit} ${what}; delete some, or ask the operator to raise the limit`
+}
+
+function tooMuch(
+  what: string,
+  { requested, used, limited }: Record<'requested' | 'used' | 'limited', number | string>,
+): string {
+  return `exceeded quota: requested: ${what}=${requested}, used: ${what}=${used}, limited: ${what}=${limited}; lower the limits of pods, delete some, or ask the operator to raise the quota`
 }

@@ -1,6 +1,6 @@
-import { parseTenantName, type TenantName } from '../../api/index.ts'
+import { parseQuantity, parseTenantName, type TenantName } from '../../api/index.ts'
 import { type EventRecorder, type Informer, isNotFound, type ReconcileResult } from '../../client/index.ts'
-import { type NodeClient, NodeRefusal } from '../../jail/index.ts'
+import { type NodeClient, NodeRefusal, type TenantQuota } from '../../jail/index.ts'
 import { semanticEqual, timestamp, withCondition } from '../conditions.ts'
 import { type ControllerContext, QueueController } from '../controller.ts'
 import { type IsolationClass, type Tenant, tenantKind, type TenantSpec, type TenantStatus } from '../kinds.ts'
@@ -11,6 +11,9 @@ export const PLACEMENT_FINALIZER = 'tenancy.bulkhead.dev/placement'
 
 /** How soon we look again whether a tenant is gone from a machine. Only while one is being removed. */
 const REMOVAL_CHECK_MS = 1_000
+
+const NANOS_PER_MILLI = 1_000_000n
+const NANOS_PER_BYTE = 1_000_000_000n
 
 /** The class that a tenant needs and why, or why there is none. */
 export type DecideIsolation = (
@@ -99,7 +102,12 @@ export class TenantController extends QueueController {
         )
       const placement = await node.ensureTenant(
         name,
-        { class: isolationClass, registries: tenant.spec.registries },
+        {
+          class: isolationClass,
+          registries: tenant.spec.registries,
+          uid: tenant.metadata.uid,
+          quota: planQuota(tenant.spec.quota),
+        },
         signal,
       )
       const { index, podUidBase, controlPlaneUid } = placement
@@ -178,6 +186,24 @@ export class TenantController extends QueueController {
         message,
       })
     return writeStatus(this.context.client, tenantKind, tenant, status)
+  }
+}
+
+/** In the machine's units. More than a number can say is no limit. */
+export function planQuota({
+  pods,
+  objects,
+  cpu,
+  memoryBytes,
+}: NonNullable<TenantSpec['quota']> = {}): TenantQuota {
+  const cpuMillis = cpu === undefined ? Infinity : Number(parseQuantity(cpu).nanos / NANOS_PER_MILLI)
+  const bytes =
+    memoryBytes === undefined ? Infinity : Number(parseQuantity(memoryBytes).nanos / NANOS_PER_BYTE)
+  return {
+    ...(pods === undefined ? {} : { pods }),
+    ...(objects === undefined ? {} : { objects }),
+    ...(Number.isSafeInteger(cpuMillis) ? { cpuMillis } : {}),
+    ...(Number.isSafeInteger(bytes) ? { memoryBytes: bytes } : {}),
   }
 }
 

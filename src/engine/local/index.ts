@@ -11,6 +11,7 @@ export {
   ensureDaemonUsers,
   ensureDirectory,
   ensureRunDir,
+  giveFilesTo,
   removeDaemonUsers,
   removeRunDir,
   stateDirectories,

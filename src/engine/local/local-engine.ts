@@ -43,7 +43,12 @@ export interface LocalEngine {
   start(): Promise<void>
   /** One tenant's engine. The same tenant with another placement gets an engine that places new pods by that one. */
   engineFor(placement: TenantPlacement): Engine
-  /** Kills every pod of a tenant and resolves when nothing of them is left. Its network is not touched. */
+  /** Holds the tenant's pods to a quota that has changed. */
+  limitTenant(placement: TenantPlacement): Promise<void>
+  /**
+   * Kills every pod of a tenant, resolves when nothing of them is left, and forgets what they did. Engines that were
+   * given out for it take no more pods. Its network is not touched.
+   */
   removeTenant(tenant: TenantName): Promise<void>
   /** Ends watches and sessions; leaves the pods running. */
   stop(): Promise<void>
@@ -114,6 +119,12 @@ class Machine implements LocalEngine {
     const tenant = this.tenants.get(name)
     if (!tenant) return
     await tenant.removeAll()
+    // Whoever is next to have the name must not hear of this one's pods.
+    this.tenants.delete(name)
+  }
+
+  async limitTenant(placement: TenantPlacement): Promise<void> {
+    await this.options.containers.limitTenant(placement)
   }
 
   async stop(): Promise<void> {
@@ -191,7 +202,7 @@ class Tenant {
   }
 
   /** @throws {ApiError} TooManyRequests when the tenant or the machine has no room for another jail. */
-  requireRoom(id: JailId, bytes: number): void {
+  requireRoom(id: JailId, bytes: number, podsMax = limits.PODS_PER_TENANT_MAX): void {
     if (this.removing)
       throw new ApiError('ServiceUnavailable', 'The tenant is being removed from this machine')
     const wait = { details: { retryAfterSeconds: 10 } }
@@ -204,25 +215,23 @@ class Tenant {
         wait,
       )
     if (this.workers.has(id)) return
-    if (this.workers.size >= limits.PODS_PER_TENANT_MAX)
+    if (this.workers.size >= Math.min(podsMax, limits.PODS_PER_TENANT_MAX))
       throw new ApiError(
         'TooManyRequests',
-        `More than ${limits.PODS_PER_TENANT_MAX} pods of one tenant on this machine`,
+        `More than ${Math.min(podsMax, limits.PODS_PER_TENANT_MAX)} pods of one tenant on this machine`,
         wait,
       )
     if (this.machine.podCount() >= this.machine.podsMax)
       throw new ApiError('TooManyRequests', 'This machine has no room for another pod', wait)
   }
 
+  /** It takes no pods from here on, also when this fails and is tried again. */
   async removeAll(): Promise<void> {
     this.removing = true
-    try {
-      const workers = [...this.workers.values()]
-      for (const worker of workers) worker.terminate(0)
-      await Promise.all(workers.map((w) => w.gone))
-    } finally {
-      this.removing = false
-    }
+    const workers = [...this.workers.values()]
+    for (const worker of workers) worker.terminate(0)
+    await Promise.all(workers.map((w) => w.gone))
+    this.parts.events.close()
   }
 
   close(): void {
@@ -311,7 +320,7 @@ class TenantEngine implements Engine {
       worker.update(jail)
       return worker.status()
     }
-    this.tenant.requireRoom(jail.id, bytes)
+    this.tenant.requireRoom(jail.id, bytes, this.placement.quota?.pods)
     const { records, clock } = this.tenant.parts
     const memory = emptyMemory(jail, clock.nowMs())
     try {

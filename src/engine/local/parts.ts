@@ -10,6 +10,7 @@ import type {
   JailVolume,
   LogOptions,
   TenantNetwork,
+  TenantQuota,
 } from '../../jail/index.ts'
 
 /**
@@ -29,6 +30,10 @@ export type TenantPlacement = {
   controlPlaneUid: number
   /** Registry host[:port] or host[:port]/path prefixes it may pull from. */
   registries: readonly string[]
+  /** Of its Tenant object. Credentials of an earlier tenant of the same name carry another. */
+  tenantUid?: string
+  /** Of all its pods together; the kernel enforces it whatever its control plane lets in. */
+  quota?: TenantQuota
 }
 
 /** An image that is on this machine, unpacked, immutable. */
@@ -129,6 +134,8 @@ export interface ContainerHost {
   >
   /** Directories, cgroup and volumes of a pod. */
   ensurePod(placement: TenantPlacement, jail: Jail): Promise<void>
+  /** Makes the kernel hold all pods of the tenant together to its quota, now. Does nothing while it has no pods. */
+  limitTenant(placement: TenantPlacement): Promise<void>
   /** Replaces the content of `files` volumes atomically, as the kubelet does (a `..data` link). */
   updateFiles(jail: Jail, volume: Extract<JailVolume, { kind: 'files' }>): Promise<void>
   start(spec: ContainerSpec, signal: AbortSignal): Promise<ObservedContainer>

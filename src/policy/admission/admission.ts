@@ -25,6 +25,8 @@ export interface ClusterView {
   get(of: ResourceName & { namespace?: string; name: string }): KubeObject | undefined
   list(of: ResourceName & { namespace?: string }): readonly KubeObject[]
   count(of: ResourceName & { namespace?: string }): number
+  /** Objects that have been let in and are not stored yet, so not in `list`. */
+  creating(of: ResourceName): readonly KubeObject[]
   readonly objectCount: number
   readonly bytes: number
 }

@@ -12,7 +12,8 @@ export function admissionPlugins({
   limits,
 }: {
   authorizer: Authorizer
-  limits: TenantLimits
+  /** Asked at each request: a quota can change. */
+  limits: () => TenantLimits
 }): AdmissionPlugin[] {
   return [namespaceLifecycle, serviceAccount, rbacEscalation(authorizer), tenantQuota(limits)]
 }

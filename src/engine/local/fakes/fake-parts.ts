@@ -171,6 +171,9 @@ export class FakeContainers implements ContainerHost {
   async ensurePod(_placement: TenantPlacement, jail: Jail): Promise<void> {
     this.pods.set(jail.id, jail)
   }
+  async limitTenant(placement: TenantPlacement): Promise<void> {
+    this.calls.push(`limitTenant ${placement.tenant}`)
+  }
   async updateFiles(_jail: Jail, volume: Extract<JailVolume, { kind: 'files' }>): Promise<void> {
     this.calls.push(`updateFiles ${volume.name}`)
   }

@@ -22,8 +22,13 @@ export interface Cgroups {
   /** Version 1 with a version 2 hierarchy beside it that has controllers, which crun refuses to work with. */
   readonly hybrid: boolean
   ensure(path: string, limits: Partial<CgroupLimits>): void
-  /** Takes a quota away, or sets it. */
+  exists(path: string): boolean
+  /** How many groups are directly below it. */
+  children(path: string): number
+  /** Takes a quota away, or sets it. @throws when a group below it has more (version 1). */
   setCpuQuota(path: string, quotaUs: number | undefined): void
+  /** Takes a limit away, or sets it. @throws when more is in use and cannot be reclaimed (version 1). */
+  setMemoryMax(path: string, bytesMax: number | undefined): void
   /** How often the kernel killed something in it for lack of memory. */
   oomKills(path: string): number
   processes(path: string): number[]
@@ -39,6 +44,19 @@ export function createCgroups(root = '/sys/fs/cgroup'): Cgroups {
 
 abstract class Hierarchies {
   protected abstract readonly mounts: readonly string[]
+  /** Where every group of ours has a directory. */
+  protected abstract directory(path: string): string
+
+  exists(path: string): boolean {
+    checkPath(path)
+    return existsSync(this.directory(path))
+  }
+
+  children(path: string): number {
+    checkPath(path)
+    return readdirSync(this.directory(path), { withFileTypes: true }).filter((entry) => entry.isDirectory())
+      .length
+  }
 
   async remove(path: string): Promise<void> {
     checkPath(path)
@@ -130,18 +148,26 @@ class CgroupsV1 extends Hierarchies implements Cgroups {
       mkdirSync(join(this.mount(controller), path), { recursive: true })
     if (limits.cpuShares !== undefined) this.write('cpu', path, 'cpu.shares', limits.cpuShares)
     if (limits.cpuQuotaUs !== undefined) this.setCpuQuota(path, limits.cpuQuotaUs)
-    if (limits.memoryBytesMax !== undefined) {
-      this.write('memory', path, 'memory.limit_in_bytes', limits.memoryBytesMax)
-      const swap = 'memory.memsw.limit_in_bytes'
-      if (existsSync(join(this.mount('memory'), path, swap)))
-        this.write('memory', path, swap, limits.memoryBytesMax)
-    }
+    if (limits.memoryBytesMax !== undefined) this.setMemoryMax(path, limits.memoryBytesMax)
     if (limits.pidsMax !== undefined) this.write('pids', path, 'pids.max', limits.pidsMax)
   }
 
   setCpuQuota(path: string, quotaUs: number | undefined): void {
     if (quotaUs !== undefined) this.write('cpu', path, 'cpu.cfs_period_us', CPU_PERIOD_US)
     this.write('cpu', path, 'cpu.cfs_quota_us', quotaUs ?? -1)
+  }
+
+  setMemoryMax(path: string, bytesMax: number | undefined): void {
+    const swap = 'memory.memsw.limit_in_bytes'
+    const hasSwap = existsSync(join(this.mount('memory'), path, swap))
+    // Memory and swap together may never be less than memory alone, whichever way the limit goes.
+    if (hasSwap) this.write('memory', path, swap, -1)
+    this.write('memory', path, 'memory.limit_in_bytes', bytesMax ?? -1)
+    if (hasSwap && bytesMax !== undefined) this.write('memory', path, swap, bytesMax)
+  }
+
+  protected directory(path: string): string {
+    return join(this.mount('cpu'), path)
   }
 
   oomKills(path: string): number {
@@ -193,15 +219,23 @@ class CgroupsV2 extends Hierarchies implements Cgroups {
       writeFileSync(join(target, 'cpu.weight'), String(weight))
     }
     if (limits.cpuQuotaUs !== undefined) this.setCpuQuota(path, limits.cpuQuotaUs)
-    if (limits.memoryBytesMax !== undefined) {
-      writeFileSync(join(target, 'memory.max'), String(limits.memoryBytesMax))
-      if (existsSync(join(target, 'memory.swap.max'))) writeFileSync(join(target, 'memory.swap.max'), '0')
-    }
+    if (limits.memoryBytesMax !== undefined) this.setMemoryMax(path, limits.memoryBytesMax)
     if (limits.pidsMax !== undefined) writeFileSync(join(target, 'pids.max'), String(limits.pidsMax))
   }
 
   setCpuQuota(path: string, quotaUs: number | undefined): void {
     writeFileSync(join(this.root, path, 'cpu.max'), `${quotaUs ?? 'max'} ${CPU_PERIOD_US}`)
+  }
+
+  setMemoryMax(path: string, bytesMax: number | undefined): void {
+    const target = this.directory(path)
+    writeFileSync(join(target, 'memory.max'), String(bytesMax ?? 'max'))
+    if (existsSync(join(target, 'memory.swap.max')))
+      writeFileSync(join(target, 'memory.swap.max'), bytesMax === undefined ? 'max' : '0')
+  }
+
+  protected directory(path: string): string {
+    return join(this.root, path)
   }
 
   oomKills(path: string): number {

@@ -48,10 +48,11 @@ import type { OciConfig } from '../plan/oci/config-types.ts'
 import { ContainerError } from '../plan/oci/container-error.ts'
 import { renderHostname, renderHosts, renderResolvConf } from '../plan/oci/pod-files.ts'
 import { type ConfigInput, renderConfig, renderSandboxConfig } from '../plan/oci/render-config.ts'
-import { podLimits } from '../plan/oci/resources.ts'
+import { podLimits, tenantLimits } from '../plan/oci/resources.ts'
 import { tellOfRuntime } from '../plan/oci/runtime-message.ts'
 import { resolveUser } from '../plan/oci/user.ts'
 import { attach } from './attach.ts'
+import type { Cgroups } from './cgroups.ts'
 import { CreateRefused, startMonitor } from './conmon.ts'
 import { Exec } from './exec.ts'
 import { ExitWatcher } from './exit-watcher.ts'
@@ -168,7 +169,8 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
       const record: PodRecord = { jail: jail.id, tenant, podUidBase }
       writeAtomically(this.places.podRecord(jail.id), JSON.stringify(record))
 
-      cgroups.ensure(this.places.tenantCgroup(tenant), { pidsMax: limits.TENANT_PIDS_MAX })
+      cgroups.ensure(this.places.tenantCgroup(tenant), {})
+      this.limitTenantNow(cgroups, placement)
       // A quota slows a sandbox's start down, so it follows the start.
       const atOnce = gvisor || cpuQuotaUs === undefined ? {} : { cpuQuotaUs }
       cgroups.ensure(this.places.podCgroup(tenant, jail.id), { ...withoutQuota, ...atOnce })
@@ -186,6 +188,33 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
         })
       for (const volume of jail.volumes) this.volumes.ensure(jail, volume, podUidBase)
     })
+  }
+
+  async limitTenant(placement: TenantPlacement): Promise<void> {
+    const { cgroups } = await this.machine()
+    if (cgroups.exists(this.places.tenantCgroup(placement.tenant))) this.limitTenantNow(cgroups, placement)
+  }
+
+  private limitTenantNow(cgroups: Cgroups, placement: TenantPlacement): void {
+    const { tenant, quota = {} } = placement
+    const path = this.places.tenantCgroup(tenant)
+    // One more than there are, because the one that is coming up needs its room first.
+    const pods = cgroups.children(path) + 1
+    const { cpuQuotaUs, memoryBytesMax, pidsMax } = tenantLimits(quota, {
+      gvisor: isGvisorClass(placement),
+      pods,
+    })
+    cgroups.ensure(path, { pidsMax })
+    const set = (what: string, change: () => void) => {
+      try {
+        change()
+      } catch (error) {
+        // Less than what pods use or may use now: they keep it, no more are let in, and the next pod tries again.
+        this.log.warn('the quota of a tenant cannot be lowered yet', { tenant, what, error })
+      }
+    }
+    set('cpu', () => cgroups.setCpuQuota(path, cpuQuotaUs))
+    set('memory', () => cgroups.setMemoryMax(path, memoryBytesMax))
   }
 
   async updateFiles(jail: Jail, volume: Extract<JailVolume, { kind: 'files' }>): Promise<void> {
@@ -989,11 +1018,11 @@ function isAlone(jail: Jail): boolean {
 
 export function usesGvisor(placement: TenantPlacement, jail: Jail): boolean {
   // The class decides; a jail can only ask for more.
-  return (
-    jail.runtime === 'gvisor' ||
-    placement.isolationClass === 'sandboxed' ||
-    placement.isolationClass === 'dedicated'
-  )
+  return jail.runtime === 'gvisor' || isGvisorClass(placement)
+}
+
+function isGvisorClass({ isolationClass }: TenantPlacement): boolean {
+  return isolationClass === 'sandboxed' || isolationClass === 'dedicated'
 }
 
 /**

@@ -14,7 +14,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type Layout, paths } from '../../../api/index.ts'
-import { type Clock, type Logger, MiB, until } from '../../../stdx/index.ts'
+import { assert, type Clock, type Logger, MiB, until } from '../../../stdx/index.ts'
 
 /** One daemon of the platform: a program of ours under a Linux user of its own, without any capability. */
 export type DaemonSpec = {
@@ -76,6 +76,21 @@ export class Daemons {
     const record = this.record(name)
     if (record && isAlive(record)) await this.kill(record, name)
     rmSync(paths.daemonRecord(this.layout, name), { force: true })
+  }
+
+  /** Stops it for good, with its log and with whatever else a user that only it had has left running. */
+  async remove(name: string, uid: number): Promise<void> {
+    assert(uid > 0, 'Root is not a user that only one daemon has')
+    await this.stop(name)
+    await until(
+      () => {
+        const left = processesOf(uid)
+        for (const pid of left) signal(pid, 'SIGKILL')
+        return left.length === 0
+      },
+      { timeoutMs: STOP_TIMEOUT_MS, what: `The end of all processes of the daemon "${name}"` },
+    )
+    rmSync(paths.daemonLog(this.layout, name), { force: true })
   }
 
   /** Stops caring for a daemon without stopping it. */
@@ -189,6 +204,20 @@ function signal(pid: number, name: 'SIGTERM' | 'SIGKILL'): void {
   } catch {
     // It ended by itself between our look and the signal.
   }
+}
+
+/** Zombies do not count: they hold nothing. */
+function processesOf(uid: number): number[] {
+  return readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return []
+    try {
+      const owner = /^Uid:\t(\d+)\t(\d+)/m.exec(readFileSync(`/proc/${name}/status`, 'utf8'))
+      const isTheirs = owner?.slice(1).some((id) => Number(id) === uid) ?? false
+      return isTheirs && startTicks(Number(name)) !== undefined ? [Number(name)] : []
+    } catch {
+      return []
+    }
+  })
 }
 
 function fingerprint(spec: DaemonSpec): string {

@@ -43,5 +43,3 @@ export const EXEC_CHUNK_BYTES_MAX = 64 * KiB
 export const ATTACH_PACKET_BYTES_MAX = 8 * KiB
 export const ATTACH_POLL_MS_MIN = 4
 export const ATTACH_POLL_MS_MAX = 32
-
-export const TENANT_PIDS_MAX = 16_384

@@ -1,5 +1,15 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmdirSync, statfsSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lchownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statfsSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DAEMON_USERS, type Layout } from '../../../api/index.ts'
 
@@ -90,6 +100,12 @@ export function ensureDirectory(
   mkdirSync(path, { recursive: true, mode: 0o700 })
   chownSync(path, uid, gid)
   chmodSync(path, mode)
+}
+
+/** Gives the files in a directory to its new owner. Links stay as they are, so that nothing outside can be given away. */
+export function giveFilesTo(directory: string, { uid, gid }: { uid: number; gid: number }): void {
+  for (const entry of readdirSync(directory, { withFileTypes: true }))
+    if (entry.isFile()) lchownSync(join(directory, entry.name), uid, gid)
 }
 
 /** A range of uids that no user, group or subordinate id range of this machine uses. */

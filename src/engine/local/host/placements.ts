@@ -8,7 +8,6 @@ import {
   renameSync,
   rmSync,
   statSync,
-  writeFileSync,
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -20,19 +19,37 @@ import {
   type TenantName,
 } from '../../../api/index.ts'
 import { createDataKey, unwrapKey, wrapKey } from '../../../store/index.ts'
+import type { TenantQuota } from '../../../jail/index.ts'
 import type { TenantPlacement } from '../parts.ts'
 
 const KEK_BYTES = 32
 const REGISTRIES_MAX = 50
 const CLASSES: readonly TenantPlacement['isolationClass'][] = ['shared', 'affinity', 'sandboxed', 'dedicated']
 
-export type PlacementRequest = Pick<TenantPlacement, 'isolationClass' | 'registries'>
+const QUOTAS = ['pods', 'objects', 'cpuMillis', 'memoryBytes'] as const satisfies (keyof TenantQuota)[]
+const UID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
-type Saved = { nextIndex: number; tenants: Record<string, PlacementRequest & { index: number }> }
+export type PlacementRequest = Pick<TenantPlacement, 'isolationClass' | 'registries' | 'quota'> & {
+  tenantUid: string
+}
+
+type SavedTenant = Omit<PlacementRequest, 'tenantUid'> & {
+  index: number
+  tenantUid?: string
+  /** It has begun to move away from this class and may still have a control plane and pods there. */
+  movingFrom?: TenantPlacement['isolationClass']
+}
+type Saved = { nextIndex: number; tenants: Record<string, SavedTenant> }
 
 /** @throws {TypeError} when the document is not a placement request. */
 export function parsePlacementRequest(value: unknown): PlacementRequest {
-  const { class: isolationClass, registries = [], ...rest } = (value ?? {}) as Record<string, unknown>
+  const {
+    class: isolationClass,
+    registries = [],
+    uid,
+    quota = {},
+    ...rest
+  } = (value ?? {}) as Record<string, unknown>
   const unknown = Object.keys(rest)
   if (unknown.length > 0) throw new TypeError(`A placement has no field "${unknown[0]}"`)
   const known = CLASSES.find((name) => name === isolationClass)
@@ -46,7 +63,31 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     !registries.every((r) => typeof r === 'string' && /^[a-zA-Z0-9.:/_-]{1,255}$/.test(r))
   )
     throw new TypeError(`"registries" must be at most ${REGISTRIES_MAX} strings of HOST[:PORT][/PATH]`)
-  return { isolationClass: known, registries: registries as string[] }
+  if (typeof uid !== 'string' || !UID.test(uid))
+    throw new TypeError(`"uid" ${JSON.stringify(uid)} is not that of a Tenant`)
+  return {
+    isolationClass: known,
+    registries: registries as string[], // every one was looked at above
+    tenantUid: uid,
+    quota: parseQuota(quota),
+  }
+}
+
+function parseQuota(value: unknown): TenantQuota {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new TypeError('"quota" must be an object')
+  const fields = value as Record<string, unknown>
+  const odd = Object.keys(fields).find((field) => !QUOTAS.some((known) => known === field))
+  if (odd !== undefined) throw new TypeError(`A quota has no field "${odd}"`)
+  const quota: TenantQuota = {}
+  for (const field of QUOTAS) {
+    const amount = fields[field]
+    if (amount === undefined) continue
+    if (typeof amount !== 'number' || !Number.isSafeInteger(amount) || amount < 0)
+      throw new TypeError(`"quota.${field}" ${JSON.stringify(amount)} must be a whole number of at least 0`)
+    quota[field] = amount
+  }
+  return quota
 }
 
 /**
@@ -86,29 +127,68 @@ export class Placements {
   }
 
   get(tenant: TenantName): TenantPlacement | undefined {
-    const saved = Object.hasOwn(this.saved.tenants, tenant) ? this.saved.tenants[tenant] : undefined
+    const saved = this.savedOf(tenant)
     return saved && this.placement(tenant, saved)
   }
 
+  private savedOf(tenant: TenantName): SavedTenant | undefined {
+    return Object.hasOwn(this.saved.tenants, tenant) ? this.saved.tenants[tenant] : undefined
+  }
+
+  /**
+   * @throws {RangeError} when the machine has no place.
+   * @throws {TypeError} when another tenant of this name is still here: what it left must not become somebody else's.
+   */
   ensure(tenant: TenantName, request: PlacementRequest): TenantPlacement {
-    const known = this.get(tenant)
+    const known = this.savedOf(tenant)
+    if (known?.tenantUid !== undefined && known.tenantUid !== request.tenantUid)
+      throw new TypeError(
+        `An earlier tenant "${tenant}" is still on this machine, though its Tenant object is gone; delete this one, which removes both, and create it again`,
+      )
     const index = known?.index ?? this.saved.nextIndex
     if (index >= this.layout.tenantsMax)
       throw new RangeError(
         `This machine has had ${this.layout.tenantsMax} tenants and has no uid range left for "${tenant}"`,
       )
-    const tenants = { ...this.saved.tenants, [tenant]: { ...request, index } }
+    const from = known && (known.movingFrom ?? known.isolationClass)
+    const moves = from !== undefined && (known?.movingFrom !== undefined || from !== request.isolationClass)
+    const next: SavedTenant = { ...request, index, ...(moves ? { movingFrom: from } : {}) }
+    const tenants = { ...this.saved.tenants, [tenant]: next }
     // The key first: a placement without its key could not be opened, a key without a placement harms nobody.
     if (!known) this.createKey(tenant)
     this.save({ nextIndex: Math.max(this.saved.nextIndex, index + 1), tenants })
-    return this.placement(tenant, { ...request, index })
+    return this.placement(tenant, next)
   }
 
-  /** Forgets the tenant and destroys its data key: what its partition holds can never be read again. */
-  remove(tenant: TenantName): void {
+  /** A move has begun and is not known to have ended. */
+  isMoving(tenant: TenantName): boolean {
+    return this.savedOf(tenant)?.movingFrom !== undefined
+  }
+
+  /** The Linux user that runs the tenant's control plane when it has a process of its own. Nobody else has it ever. */
+  ownUid(tenant: TenantName): number {
+    const saved = this.savedOf(tenant)
+    if (!saved) throw new RangeError(`There is no tenant "${tenant}" on this machine`)
+    return this.layout.controlPlaneUidBase + saved.index
+  }
+
+  /** Requires: nothing of the tenant is left where it was. */
+  moved(tenant: TenantName): void {
+    const saved = this.savedOf(tenant)
+    if (!saved?.movingFrom) return
+    const { movingFrom: _over, ...settled } = saved
+    this.save({ ...this.saved, tenants: { ...this.saved.tenants, [tenant]: settled } })
+  }
+
+  /** From here on nobody can ever read what the tenant's partition holds. It can be repeated after a crash. */
+  destroyKey(tenant: TenantName): void {
+    destroyFile(this.keyFile(tenant))
+  }
+
+  /** Requires: nothing of the tenant is left on the machine; its index is never used again. */
+  forget(tenant: TenantName): void {
     const { [tenant]: _gone, ...tenants } = this.saved.tenants
     this.save({ ...this.saved, tenants })
-    destroyFile(this.keyFile(tenant))
   }
 
   dataKey(tenant: TenantName): Uint8Array {
@@ -127,7 +207,7 @@ export class Placements {
 
   private placement(
     tenant: TenantName,
-    { index, isolationClass, registries }: PlacementRequest & { index: number },
+    { index, isolationClass, registries, tenantUid, quota }: SavedTenant,
   ): TenantPlacement {
     const ownProcess = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
     return {
@@ -135,6 +215,8 @@ export class Placements {
       index,
       isolationClass,
       registries,
+      ...(tenantUid === undefined ? {} : { tenantUid }),
+      ...(quota === undefined ? {} : { quota }),
       podUidBase: this.layout.podUidBase + index * IDS_PER_TENANT,
       controlPlaneUid: ownProcess ? this.layout.controlPlaneUidBase + index : this.workerUid,
     }
@@ -196,6 +278,8 @@ function destroyFile(path: string): void {
   } finally {
     closeSync(fd)
   }
-  writeFileSync(path, '')
   rmSync(path)
+  const directory = openSync(join(path, '..'), 'r')
+  fsyncSync(directory)
+  closeSync(directory)
 }

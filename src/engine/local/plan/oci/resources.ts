@@ -1,4 +1,4 @@
-import type { Jail, JailContainer, JailResources } from '../../../../jail/index.ts'
+import type { Jail, JailContainer, JailResources, TenantQuota } from '../../../../jail/index.ts'
 import type { OciResources } from './config-types.ts'
 import { ContainerError } from './container-error.ts'
 
@@ -15,6 +15,7 @@ export const GVISOR_MEMORY_OVERHEAD_BYTES = 48 * 1024 * 1024
 export const GVISOR_PIDS_OVERHEAD = 512
 export const PIDS_PER_CONTAINER_MAX = 1_024
 export const PIDS_PER_POD_MAX = 2_048
+export const PIDS_PER_TENANT_MAX = 16_384
 
 /** A cgroup's limits in units both cgroup versions can express. Absent means the parent's. */
 export type CgroupLimits = {
@@ -79,6 +80,23 @@ export function podLimits(jail: Jail, { gvisor }: { gvisor: boolean }): CgroupLi
             : Math.max(memory, MEMORY_BYTES_MIN),
         }),
     pidsMax: PIDS_PER_POD_MAX + (gvisor ? GVISOR_PIDS_OVERHEAD : 0),
+  }
+}
+
+/**
+ * Limits of all pods of a tenant together; undefined means the machine's. What gVisor needs for itself is not the
+ * tenant's to pay for, so it comes on top for each of `pods`.
+ */
+export function tenantLimits(
+  { pods: podsMax, cpuMillis, memoryBytes }: TenantQuota,
+  { gvisor, pods }: { gvisor: boolean; pods: number },
+): { cpuQuotaUs: number | undefined; memoryBytesMax: number | undefined; pidsMax: number } {
+  const overhead = gvisor ? GVISOR_MEMORY_OVERHEAD_BYTES + SANDBOX_MEMORY_BYTES_MIN : MEMORY_BYTES_MIN
+  const pidsPerPod = PIDS_PER_POD_MAX + (gvisor ? GVISOR_PIDS_OVERHEAD : 0)
+  return {
+    cpuQuotaUs: cpuMillis === undefined ? undefined : cpuQuotaUs(cpuMillis),
+    memoryBytesMax: memoryBytes === undefined ? undefined : memoryBytes + pods * overhead,
+    pidsMax: Math.min(PIDS_PER_TENANT_MAX, Math.max(1, podsMax ?? Infinity) * pidsPerPod),
   }
 }
 
