@@ -243,13 +243,14 @@ async function collect(response: IncomingMessage, bytesMax: number): Promise<Buf
   return Buffer.concat(chunks)
 }
 
-async function* lines(response: IncomingMessage): AsyncGenerator<Buffer, void, undefined> {
+/** As text: a watch that waits for days would otherwise hold the pool of buffers that its last line came from. */
+async function* lines(response: IncomingMessage): AsyncGenerator<string, void, undefined> {
   let pending: Buffer[] = []
   let pendingBytes = 0
   for await (const chunk of response as AsyncIterable<Buffer>) {
     let from = 0
     for (let end = chunk.indexOf(0x0a); end !== -1; end = chunk.indexOf(0x0a, from)) {
-      yield Buffer.concat([...pending, chunk.subarray(from, end)])
+      yield Buffer.concat([...pending, chunk.subarray(from, end)]).toString('utf8')
       pending = []
       pendingBytes = 0
       from = end + 1
@@ -262,8 +263,8 @@ async function* lines(response: IncomingMessage): AsyncGenerator<Buffer, void, u
   }
 }
 
-function parseEngineEvent(line: Buffer): EngineEvent {
-  const event: unknown = JSON.parse(line.toString('utf8'))
+function parseEngineEvent(line: string): EngineEvent {
+  const event: unknown = JSON.parse(line)
   if (typeof event !== 'object' || event === null || !('type' in event) || !EVENT_TYPES.includes(event.type))
     throw new TypeError('The engine sent an event of an unknown type')
   // The engine runs with more power than we do, so beyond the kind of event there is nothing to defend here.

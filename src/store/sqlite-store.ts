@@ -425,7 +425,8 @@ export class SqliteStore implements Store {
     })
     const revision = this.head.revision + batch.length
     const head: Head = { revision, compactedTo, rows: this.head.rows + batch.length - removes.length, marks }
-    const sealedHead = this.cipher.sealHead(head)
+    // A copy without the pool of buffers around it, which would live as long and be copied to the other thread whole.
+    const sealedHead = new Uint8Array(this.cipher.sealHead(head))
     // One buffer of its own, so that it moves to the other thread instead of being copied.
     const bytes = new Uint8Array(sealed.reduce((sum, row) => sum + row.length, 0))
     let offset = 0
