@@ -6,6 +6,7 @@ import type { Refusal, RefusedFields } from './schema.ts'
  */
 
 const CORE = 'io.k8s.api.core.v1'
+const APPS = 'io.k8s.api.apps.v1'
 const BATCH = 'io.k8s.api.batch.v1'
 const META = 'io.k8s.apimachinery.pkg.apis.meta.v1'
 
@@ -328,6 +329,20 @@ export const refusedFields: RefusedFields = {
     ),
   },
   [`${CORE}.LoadBalancerStatus`]: { ingress: { ...NOT_REPORTED, harmless: [[]] } },
+  [`${APPS}.StatefulSetSpec`]: {
+    persistentVolumeClaimRetentionPolicy: unsupported(
+      'volumes that are claimed do not exist here yet',
+      'leave it out',
+      {
+        harmless: [{}, { whenDeleted: 'Retain', whenScaled: 'Retain' }],
+      },
+    ),
+    volumeClaimTemplates: unsupported(
+      'volumes that are claimed do not exist here yet',
+      'use emptyDir in the template; it lives as long as the pod',
+      EMPTY_LIST,
+    ),
+  },
   [`${BATCH}.JobSpec`]: {
     backoffLimitPerIndex: unsupported('jobs have no indexes here', 'use backoffLimit'),
     managedBy: unsupported('the platform carries out every job', 'leave it out', {

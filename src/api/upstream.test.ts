@@ -117,6 +117,7 @@ const NAMED_SCALARS: Record<string, string> = {
   'io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime': 'micro-time',
   'io.k8s.apimachinery.pkg.util.intstr.IntOrString': 'int-or-string',
   'io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1': 'any',
+  'io.k8s.apimachinery.pkg.runtime.RawExtension': 'any',
 }
 
 function upstreamShape(upstream: Upstream): unknown {

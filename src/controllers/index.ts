@@ -11,6 +11,7 @@ import { PodController } from './pods/pod-controller.ts'
 import type { ApiServerAddress } from './pods/service-variables.ts'
 import type { IssueToken } from './pods/token-cache.ts'
 import { TenantController, type TenantControllerOptions } from './tenancy/tenant-controller.ts'
+import { DaemonSetController } from './workloads/daemonset/daemonset-controller.ts'
 import { DeploymentController } from './workloads/deployment/deployment-controller.ts'
 import { EndpointSliceController } from './workloads/endpointslice/endpointslice-controller.ts'
 import { GarbageCollector } from './workloads/garbage-collector/garbage-collector.ts'
@@ -19,6 +20,7 @@ import { NamespaceController } from './workloads/namespace/namespace-controller.
 import { ReplicaSetController } from './workloads/replicaset/replicaset-controller.ts'
 import { Scheduler } from './workloads/scheduler/scheduler.ts'
 import { ServiceAccountController } from './workloads/serviceaccount/serviceaccount-controller.ts'
+import { StatefulSetController } from './workloads/statefulset/statefulset-controller.ts'
 
 export type { ApiServerAddress } from './pods/service-variables.ts'
 export { type JailContext, type JailPlan, planJail, type TokenRequest } from './pods/plan-jail.ts'
@@ -81,6 +83,8 @@ export function startTenantControllers({
       new ServiceAccountController(context, { caPem: options.caPem }),
       new DeploymentController(context),
       new ReplicaSetController(context),
+      new StatefulSetController(context),
+      new DaemonSetController(context, { nodeName: VIRTUAL_NODE_NAME }),
       new JobController(context),
       new EndpointSliceController(context),
       new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME }),

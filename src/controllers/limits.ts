@@ -14,6 +14,10 @@ export const REVISION_HISTORY_CHARS_MAX = 2_000
 export const JOB_BACKOFF_FIRST_MS = 10 * SECOND_MS
 export const JOB_BACKOFF_LAST_MS = 600 * SECOND_MS
 
+/** As upstream: how long a DaemonSet's pod that has ended stays before it is replaced, doubling every time. */
+export const DAEMON_BACKOFF_FIRST_MS = 1 * SECOND_MS
+export const DAEMON_BACKOFF_LAST_MS = 900 * SECOND_MS
+
 /** emptyDir without `sizeLimit`. */
 export const SCRATCH_BYTES_DEFAULT = 1 * GiB
 export const SCRATCH_MEMORY_BYTES_DEFAULT = 64 * MiB
@@ -36,4 +40,5 @@ export const ENGINE_RETRY_LAST_MS = 30 * SECOND_MS
 export const NAMESPACE_DELETIONS_AT_ONCE = 32
 
 assert(SLOW_START_PODS <= PODS_PER_RECONCILE_MAX)
+assert(DAEMON_BACKOFF_FIRST_MS < DAEMON_BACKOFF_LAST_MS)
 assert(ENGINE_RETRY_FIRST_MS < ENGINE_RETRY_LAST_MS && JOB_BACKOFF_FIRST_MS < JOB_BACKOFF_LAST_MS)

@@ -1,5 +1,7 @@
 import type { KindDefinition, KindRegistry, VirtualKind } from '../kind.ts'
 import { configMapDefinition, secretDefinition } from './config.ts'
+import { controllerRevisionDefinition } from './controller-revision.ts'
+import { daemonSetDefinition } from './daemon-set.ts'
 import { endpointsDefinition, endpointSliceDefinition } from './endpoints.ts'
 import { eventDefinition } from './event.ts'
 import { leaseDefinition } from './lease.ts'
@@ -14,6 +16,7 @@ import {
 import { reviewKinds } from './reviews.ts'
 import { serviceAccountDefinition } from './service-account.ts'
 import { serviceDefinition } from './service.ts'
+import { statefulSetDefinition } from './stateful-set.ts'
 import { tenantDefinition } from './tenant.ts'
 import { deploymentDefinition, jobDefinition, replicaSetDefinition } from './workloads.ts'
 
@@ -49,6 +52,9 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     eventDefinition,
     deploymentDefinition,
     replicaSetDefinition,
+    statefulSetDefinition,
+    daemonSetDefinition,
+    controllerRevisionDefinition,
     jobDefinition,
     endpointSliceDefinition,
     ...rbac,

@@ -18,7 +18,7 @@ import {
 } from './rules.ts'
 import type { Deployment, Job, ReplicaSet } from './workloads.ts'
 
-function applyTemplateDefaults(template: PodTemplateSpec | undefined): void {
+export function applyTemplateDefaults(template: PodTemplateSpec | undefined): void {
   if (template?.spec) applyPodSpecDefaults(template.spec)
 }
 
@@ -79,7 +79,7 @@ export function prepareJob(job: Job): Job {
   }
 }
 
-function templateErrors(template: PodTemplateSpec | undefined, path: string): FieldError[] {
+export function templateErrors(template: PodTemplateSpec | undefined, path: string): FieldError[] {
   if (!template) return [requiredValue(path)]
   return [
     ...labelErrors(template.metadata?.labels, `${path}.metadata.labels`),
@@ -88,14 +88,16 @@ function templateErrors(template: PodTemplateSpec | undefined, path: string): Fi
   ]
 }
 
-function selectorErrors(
+/** `owner` is what upstream's message calls it, which for a ReplicaSet is a deployment too. */
+export function selectorErrors(
   selector: LabelSelector | undefined,
   template: PodTemplateSpec | undefined,
+  owner: 'deployment' | 'statefulset' | 'daemonset' = 'deployment',
 ): FieldError[] {
   if (!selector) return [requiredValue('spec.selector')]
   const errors = labelSelectorErrors(selector, 'spec.selector')
   if (isEmptySelector(selector))
-    errors.push(invalidValue('spec.selector', selector, 'empty selector is invalid for deployment'))
+    errors.push(invalidValue('spec.selector', selector, `empty selector is invalid for ${owner}`))
   else if (
     errors.length === 0 &&
     template &&
@@ -111,14 +113,14 @@ function selectorErrors(
   return errors
 }
 
-function alwaysRestarts(template: PodTemplateSpec | undefined): FieldError[] {
+export function alwaysRestarts(template: PodTemplateSpec | undefined): FieldError[] {
   const policy = template?.spec?.restartPolicy
   return policy === undefined || policy === 'Always'
     ? []
     : [unsupportedValue('spec.template.spec.restartPolicy', policy, ['Always'])]
 }
 
-function replicasErrors(replicas: number | undefined): FieldError[] {
+export function replicasErrors(replicas: number | undefined): FieldError[] {
   if (replicas !== undefined && replicas > REPLICAS_MAX)
     return [tooMany('spec.replicas', replicas, REPLICAS_MAX)]
   return nonNegative('spec.replicas', replicas)
@@ -180,7 +182,7 @@ function strategyErrors(strategy: Deployment['spec']['strategy']): FieldError[] 
   return errors
 }
 
-function isNothing(value: number | string | undefined): boolean {
+export function isNothing(value: number | string | undefined): boolean {
   return value === 0 || (typeof value === 'string' && /^0+%$/.test(value))
 }
 

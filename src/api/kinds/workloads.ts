@@ -43,14 +43,16 @@ import {
 const APPS = 'io.k8s.api.apps.v1'
 const BATCH = 'io.k8s.api.batch.v1'
 
-const scaleSubresource = {
+/** `/scale` of a workload. */
+export const scaleSubresource = {
   name: 'scale',
   verbs: ['get', 'patch', 'update'],
   kind: { group: 'autoscaling', version: 'v1', kind: 'Scale' },
   schema: scaleSchema,
 } as const
 
-const conditionFields = {
+/** What conditions of workloads have besides their type. */
+export const conditionFields = {
   lastTransitionTime: optional(time, 'When the status changed last.'),
   message: optional(string, 'A sentence for people.'),
   reason: optional(string, 'A word for programs.'),

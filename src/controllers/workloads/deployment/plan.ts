@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto'
-import type { JsonValue } from '../../../api/index.ts'
 import { findCondition, semanticEqual, timestamp, withoutCondition } from '../../conditions.ts'
 import { REVISION_HISTORY_CHARS_MAX } from '../../limits.ts'
 import type { Deployment, DeploymentStatus, Pod, PodTemplateSpec, ReplicaSet } from '../../kinds.ts'
+import { contentHash } from '../content-hash.ts'
 import { isFinished } from '../pods.ts'
 import {
   planNewReplicas,
@@ -524,25 +523,7 @@ function withoutHash(template: PodTemplateSpec): PodTemplateSpec {
   return { ...template, metadata: { ...template.metadata, labels } }
 }
 
-// No vowels, so that no words appear by accident.
-const HASH_ALPHABET = 'bcdfghjklmnpqrstvwxz2456789'
-const HASH_CHARS = 10
-
 /** Names a template. The same template gets another name after a collision. */
 export function templateHash(deployment: Deployment): string {
-  const digest = createHash('sha256')
-    .update(canonical(withoutHash(deployment.spec.template) as unknown as JsonValue))
-    .update(String(deployment.status?.collisionCount ?? ''))
-    .digest()
-  return [...digest.subarray(0, HASH_CHARS)]
-    .map((byte) => HASH_ALPHABET[byte % HASH_ALPHABET.length])
-    .join('')
-}
-
-/** JSON in which the order of fields does not matter. */
-function canonical(value: JsonValue | undefined): string {
-  if (value === undefined || value === null || typeof value !== 'object') return JSON.stringify(value ?? null)
-  if (Array.isArray(value)) return `[${value.map((item) => canonical(item)).join(',')}]`
-  const fields = Object.keys(value).toSorted()
-  return `{${fields.map((field) => `${JSON.stringify(field)}:${canonical(value[field])}`).join(',')}}`
+  return contentHash(withoutHash(deployment.spec.template), deployment.status?.collisionCount)
 }

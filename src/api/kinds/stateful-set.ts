@@ -1,0 +1,239 @@
+import type { WriteContext } from '../kind.ts'
+import type { KubeObject } from '../meta.ts'
+import type { FieldError } from '../status.ts'
+import { ageColumn, column, nameColumn, renderContainerImages, renderContainerNames } from './columns.ts'
+import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
+import { forbiddenField, invalidValue, requiredValue } from './field-errors.ts'
+import { labelSelectorSchema, objectFields } from './meta.ts'
+import { dnsLabelProblem } from './names.ts'
+import { podTemplateSpecSchema, type PodTemplateSpec } from './pod-schema.ts'
+import { equalField, intOrPercentErrors, nonNegative } from './rules.ts'
+import {
+  int32,
+  int64,
+  intOrString,
+  listByKey,
+  object,
+  oneOf,
+  optional,
+  required,
+  string,
+  type TypeOf,
+} from './schema-builders.ts'
+import {
+  alwaysRestarts,
+  applyTemplateDefaults,
+  isNothing,
+  replicasErrors,
+  selectorErrors,
+  templateErrors,
+} from './workload-rules.ts'
+import { conditionFields, scaleSubresource } from './workloads.ts'
+
+const APPS = 'io.k8s.api.apps.v1'
+
+const statefulSetSpecSchema = object(
+  `${APPS}.StatefulSetSpec`,
+  'How many pods with names of their own, and how they change.',
+  {
+    minReadySeconds: optional(int32, 'A pod counts as available when it was ready for so long.'),
+    ordinals: optional(
+      object(`${APPS}.StatefulSetOrdinals`, 'How pods are numbered.', {
+        start: optional(int32, 'The first number; 0 when absent.'),
+      }),
+      'How pods are numbered.',
+    ),
+    podManagementPolicy: optional(
+      oneOf('OrderedReady', 'Parallel'),
+      'OrderedReady starts and stops one pod after another; Parallel all at once.',
+      { default: 'OrderedReady' },
+    ),
+    replicas: optional(int32, 'How many pods.', { default: 1 }),
+    revisionHistoryLimit: optional(int32, 'How many old templates are kept for a rollback.', { default: 10 }),
+    selector: required(
+      labelSelectorSchema,
+      'Which pods are its own; must fit the template’s labels; cannot change.',
+    ),
+    serviceName: optional(
+      string,
+      'The headless Service under which each pod has a name of its own in DNS; cannot change.',
+    ),
+    template: required(podTemplateSpecSchema, 'What its pods look like.'),
+    updateStrategy: optional(
+      object(`${APPS}.StatefulSetUpdateStrategy`, 'How pods are replaced.', {
+        rollingUpdate: optional(
+          object(`${APPS}.RollingUpdateStatefulSetStrategy`, 'Bounds of a rolling update.', {
+            maxUnavailable: optional(
+              intOrString,
+              'So many pods may be away at a time, as a number or a percentage; 1 when absent.',
+            ),
+            partition: optional(int32, 'Pods with smaller numbers keep the old template.'),
+          }),
+          'Bounds of a rolling update.',
+        ),
+        type: optional(oneOf('RollingUpdate', 'OnDelete'), 'OnDelete waits until somebody deletes the pod.'),
+      }),
+      'How pods are replaced.',
+      { default: {} },
+    ),
+  },
+)
+const statefulSetStatusSchema = object(`${APPS}.StatefulSetStatus`, 'How a StatefulSet is.', {
+  availableReplicas: optional(int32, 'Pods ready for minReadySeconds.'),
+  collisionCount: optional(int32, 'How often a ControllerRevision’s name was taken.'),
+  conditions: optional(
+    listByKey(
+      object(`${APPS}.StatefulSetCondition`, 'One thing known about it.', {
+        ...conditionFields,
+        type: required(string, 'What is known.'),
+      }),
+      ['type'],
+    ),
+    'What is known about it.',
+  ),
+  currentReplicas: optional(int32, 'Pods of the current revision.'),
+  currentRevision: optional(string, 'The revision that pods below the partition have.'),
+  observedGeneration: optional(int64, 'The generation of spec that the status shows.'),
+  readyReplicas: optional(int32, 'Pods that are ready.'),
+  replicas: required(int32, 'Pods that exist.'),
+  updateRevision: optional(string, 'The revision that pods are brought to.'),
+  updatedReplicas: optional(int32, 'Pods of the update revision.'),
+})
+export const statefulSetSchema = object(
+  `${APPS}.StatefulSet`,
+  'Keeps pods that have stable names and an order.',
+  {
+    ...objectFields,
+    spec: optional(statefulSetSpecSchema, 'What is wanted.', { default: {} }),
+    status: optional(statefulSetStatusSchema, 'How it is. Kept by the platform.'),
+  },
+)
+export type StatefulSetSpec = Omit<TypeOf<typeof statefulSetSpecSchema>, 'template'> & {
+  template: PodTemplateSpec
+}
+export type StatefulSetStatus = TypeOf<typeof statefulSetStatusSchema>
+export type StatefulSet = KubeObject & {
+  apiVersion: 'apps/v1'
+  kind: 'StatefulSet'
+  spec: StatefulSetSpec
+  status?: StatefulSetStatus
+}
+export const statefulSetKind: TypedKind<StatefulSet> = {
+  group: 'apps',
+  version: 'v1',
+  kind: 'StatefulSet',
+  plural: 'statefulsets',
+  namespaced: true,
+}
+export const statefulSetDefinition = defineKind(statefulSetKind, {
+  singular: 'statefulset',
+  shortNames: ['sts'],
+  categories: ['all'],
+  verbs: ALL_VERBS,
+  schema: statefulSetSchema,
+  subresources: [scaleSubresource, statusSubresource],
+  hasGeneration: true,
+  hasStatus: true,
+  // Its name begins its pods' hostnames.
+  nameProblem: dnsLabelProblem,
+  columns: [
+    nameColumn,
+    column(
+      'Ready',
+      'Ready pods of those wanted.',
+      ({ spec, status }) => `${status?.readyReplicas ?? 0}/${spec.replicas ?? 1}`,
+    ),
+    ageColumn,
+    column(
+      'Containers',
+      'Names of the containers.',
+      ({ spec }) => renderContainerNames(spec.template.spec.containers),
+      { priority: 1 },
+    ),
+    column(
+      'Images',
+      'Images of the containers.',
+      ({ spec }) => renderContainerImages(spec.template.spec.containers),
+      { priority: 1 },
+    ),
+  ],
+  applyDefaults: applyStatefulSetDefaults,
+  validate: validateStatefulSet,
+  prepareForCreate: (set) => ({ ...set, status: { replicas: 0, availableReplicas: 0 } }),
+})
+
+function applyStatefulSetDefaults(set: StatefulSet): StatefulSet {
+  const { spec } = set
+  if (!spec) return set
+  const strategy = (spec.updateStrategy ??= {})
+  strategy.type ??= 'RollingUpdate'
+  if (strategy.type === 'RollingUpdate') {
+    const rollingUpdate = (strategy.rollingUpdate ??= {})
+    rollingUpdate.partition ??= 0
+  }
+  applyTemplateDefaults(spec.template)
+  return set
+}
+
+/** Everything else of a spec is decided when the set is made, because its pods could not be told apart otherwise. */
+const MUTABLE = [
+  'replicas',
+  'ordinals',
+  'template',
+  'updateStrategy',
+  'revisionHistoryLimit',
+  'minReadySeconds',
+] as const satisfies (keyof StatefulSetSpec)[]
+
+function validateStatefulSet({ spec }: StatefulSet, _context: WriteContext, old?: StatefulSet): FieldError[] {
+  if (!spec) return [requiredValue('spec.selector'), requiredValue('spec.template')]
+  const errors = [
+    ...strategyErrors(spec.updateStrategy),
+    ...replicasErrors(spec.replicas),
+    ...nonNegative('spec.minReadySeconds', spec.minReadySeconds),
+    ...nonNegative('spec.revisionHistoryLimit', spec.revisionHistoryLimit),
+    ...nonNegative('spec.ordinals.start', spec.ordinals?.start),
+    ...selectorErrors(spec.selector, spec.template, 'statefulset'),
+    ...templateErrors(spec.template, 'spec.template'),
+    ...alwaysRestarts(spec.template),
+  ]
+  if (spec.template?.spec?.activeDeadlineSeconds !== undefined)
+    errors.push(
+      forbiddenField(
+        'spec.template.spec.activeDeadlineSeconds',
+        'activeDeadlineSeconds in StatefulSet is not Supported',
+      ),
+    )
+  if (old && !equalField(fixedPart(spec), fixedPart(old.spec)))
+    errors.push(
+      forbiddenField(
+        'spec',
+        "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+      ),
+    )
+  return errors
+}
+
+function fixedPart(spec: StatefulSetSpec): object {
+  const fixed: Record<string, unknown> = { ...spec }
+  for (const field of MUTABLE) delete fixed[field]
+  return fixed
+}
+
+function strategyErrors(strategy: StatefulSetSpec['updateStrategy']): FieldError[] {
+  const path = 'spec.updateStrategy.rollingUpdate'
+  const rolling = strategy?.rollingUpdate
+  if (!rolling) return []
+  if (strategy.type === 'OnDelete')
+    return [invalidValue(path, rolling, "only allowed for updateStrategy 'RollingUpdate'")]
+  const { maxUnavailable, partition } = rolling
+  const errors = [
+    ...nonNegative(`${path}.partition`, partition),
+    ...intOrPercentErrors(`${path}.maxUnavailable`, maxUnavailable),
+  ]
+  if (isNothing(maxUnavailable))
+    errors.push(invalidValue(`${path}.maxUnavailable`, maxUnavailable, 'cannot be 0'))
+  if (typeof maxUnavailable === 'string' && Number.parseInt(maxUnavailable, 10) > 100)
+    errors.push(invalidValue(`${path}.maxUnavailable`, maxUnavailable, 'must not be greater than 100%'))
+  return errors
+}
