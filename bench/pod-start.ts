@@ -9,7 +9,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Agent, request } from 'undici'
-import { ApiRefusal, type Credentials } from '../src/cli/index.ts'
+import { ApiRefusal, type Credentials, TENANTS_PATH } from '../src/cli/index.ts'
 import { until } from '../src/stdx/index.ts'
 import { busyboxImage } from '../samples/images/build.ts'
 import { createTenant, findProgram, startImageSource, startPlatform, Watch } from './kit/platform.ts'
@@ -43,8 +43,9 @@ try {
     once: async () => void bareTimes.get(name)!.push(await start()), // set above
   }))
   await using stack = new AsyncDisposableStack()
+  const tenants = stack.use(await Watch.open(platform.operatorCredentials, TENANTS_PATH))
   for (const isolation of ['shared', 'sandboxed'] as const) {
-    const { credentials, client } = await createTenant(platform.operator, `bench-${isolation}`, isolation, [
+    const { credentials, client } = await createTenant(platform, tenants, `bench-${isolation}`, isolation, [
       images.host,
     ])
     stack.use(client)

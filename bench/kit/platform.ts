@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { Agent, request } from 'undici'
 import { type Layout, parseLayout, paths } from '../../src/api/index.ts'
 import { ControlPlaneClient, type Credentials, readKubeconfig, TENANTS_PATH } from '../../src/cli/index.ts'
-import { untilTenantReady } from '../../src/cli/index.ts'
 import { createCsr, createKeyPair, renderPrivateKey } from '../../src/identity/index.ts'
 import { type MachineContext, reset, up } from '../../src/main/machine.ts'
 import { busyboxImage } from '../../samples/images/build.ts'
@@ -97,15 +96,20 @@ export async function issueCredentials(
   return { server: status.server, ca: status.caBundle, certificate: status.certificate, key }
 }
 
-/** Makes a tenant, waits until it is ready, and returns what its administrator uses. */
+/** Makes a tenant, waits until `tenants`, a watch of all, says that it is ready, and returns what its administrator uses. */
 export async function createTenant(
-  operator: ControlPlaneClient,
+  { operator }: Pick<BenchPlatform, 'operator'>,
+  tenants: Watch,
   name: string,
   isolation: 'shared' | 'sandboxed',
   registries: string[] = [],
 ): Promise<{ credentials: Credentials; client: ControlPlaneClient }> {
+  const ready = tenants.when(
+    `Tenant "${name}" being ready`,
+    ({ object }) => object.metadata.name === name && object.status?.['phase'] === 'Ready',
+  )
   await operator.post(TENANTS_PATH, tenantObject(name, isolation, registries))
-  await untilTenantReady(operator, name)
+  await ready
   const credentials = await issueCredentials(operator, name, await prepareKey())
   return { credentials, client: new ControlPlaneClient(credentials) }
 }
