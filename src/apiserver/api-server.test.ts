@@ -84,6 +84,11 @@ test('who belongs to another tenant, to the platform or to nobody is turned away
   ]
   for (const user of strangers)
     expectStatus(await plane.ask('GET', '/version', { user }), 401, 'Unauthorized')
+  const gateway: UserInfo = { kind: 'component', name: 'gateway' }
+  for (const path of ['/openid/v1/jwks?x=1', '/api/v1/namespaces', '/.well-known/openid-configuration'])
+    expectStatus(await plane.ask('GET', path, { user: gateway }), 401, 'Unauthorized')
+  // It asks for the public keys, without which it could not check a token.
+  assert.notEqual((await plane.ask('GET', '/openid/v1/jwks', { user: gateway })).code, 401)
   expectStatus(await plane.ask('GET', '/api/v1/namespaces', { user: { kind: 'anonymous' } }), 403)
   assert.equal((await plane.ask('GET', '/healthz', { user: { kind: 'anonymous' } })).text, 'ok')
 })

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { ApiError, type KindRegistry, PLATFORM_TENANT, type TenantName, type UserInfo } from '../api/index.ts'
 import type { ApiClient } from '../client/index.ts'
-import type { TokenIssuer } from '../identity/index.ts'
+import { JWKS_PATH, type TokenIssuer } from '../identity/index.ts'
 import type { Engine, JailId } from '../jail/index.ts'
 import {
   type AdmissionPlugin,
@@ -169,7 +169,7 @@ class Server implements ApiServer {
             details: { retryAfterSeconds: 1 },
           },
         )
-      this.admit(user)
+      this.admit(user, request)
       const url = splitUrl(request.url)
       const route = url ? parseRoute(url.path) : ({ kind: 'nowhere' } as const)
       if (!url || route.kind === 'nowhere') {
@@ -231,7 +231,7 @@ class Server implements ApiServer {
   async handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, user: UserInfo): Promise<void> {
     socket.on('error', () => socket.destroy())
     try {
-      this.admit(user)
+      this.admit(user, request)
       const url = splitUrl(request.url)
       const route = url ? parseRoute(url.path) : undefined
       if (!url || route?.kind !== 'resource')
@@ -306,7 +306,7 @@ class Server implements ApiServer {
   }
 
   /** @throws {ApiError} Unauthorized for whoever has no place here, whatever the door let in. */
-  private admit(user: UserInfo): void {
+  private admit(user: UserInfo, request?: IncomingMessage): void {
     const { tenant } = this.context
     if (this.closing.signal.aborted)
       throw new ApiError('ServiceUnavailable', 'The control plane is going to sleep', {
@@ -316,7 +316,9 @@ class Server implements ApiServer {
       user.kind === 'anonymous' ||
       (user.kind === 'operator' && tenant === PLATFORM_TENANT) ||
       (user.kind === 'tenantUser' && user.tenant === tenant) ||
-      (user.kind === 'serviceAccount' && user.tenant === tenant && isAlive(this.context, user))
+      (user.kind === 'serviceAccount' && user.tenant === tenant && isAlive(this.context, user)) ||
+      // The gateway's own question, see parseRequestIdentity; as a component it must get no further than this.
+      (user.kind === 'component' && request?.method === 'GET' && request.url === JWKS_PATH)
     if (!welcome) throw new ApiError('Unauthorized', 'Unauthorized')
   }
 
