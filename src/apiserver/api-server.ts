@@ -231,7 +231,7 @@ class Server implements ApiServer {
   async handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, user: UserInfo): Promise<void> {
     socket.on('error', () => socket.destroy())
     try {
-      this.admit(user, request)
+      this.admit(user)
       const url = splitUrl(request.url)
       const route = url ? parseRoute(url.path) : undefined
       if (!url || route?.kind !== 'resource')
