@@ -1,9 +1,17 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { type Layout, parseTenantName, paths } from '../api/index.ts'
+import { type Layout, parseTenantName, paths, type TenantName } from '../api/index.ts'
 import { ApiRefusal, ControlPlaneClient, readKubeconfig } from './platform-client.ts'
-import { printable, renderTable } from './table.ts'
-import { applyTenants, issueKubeconfig, listTenants, TENANTS_PATH, untilTenantReady } from './tenants.ts'
+import { renderTenant } from './describe-tenant.ts'
+import { printable, renderTable, wrapped } from './table.ts'
+import {
+  applyTenants,
+  deleteTenant,
+  getTenant,
+  issueKubeconfig,
+  listTenants,
+  untilTenantReady,
+} from './tenants.ts'
 
 /** What the command needs of the machine; the program wires it. Each prints its own progress. */
 export type Machine = {
@@ -38,7 +46,8 @@ On this machine
   verify [-o json]          observe how tenants are kept apart; fails if a layer is missing
 
 Tenants
-  tenant list               tenants, their isolation class and why
+  tenant list               tenants and their isolation class
+  tenant describe NAME      one tenant, where it is, and why
   tenant apply -f FILE      create or change tenants
   tenant delete NAME --yes  remove a tenant with its pods, its data and its key
   kubeconfig TENANT [--user NAME] [--group GROUP]... [--namespace NS] [-f FILE]
@@ -135,6 +144,15 @@ function options(argv: readonly string[], spec: NonNullable<OptionSpec>, positio
   }
 }
 
+/** @throws {UsageError} when `text` can be no tenant's name. */
+function tenantName(text: string): TenantName {
+  try {
+    return parseTenantName(text)
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
 function platformClient({ layout }: CliDeps): ControlPlaneClient {
   const path = process.env['BULKHEAD_OPERATOR_KUBECONFIG'] ?? paths.operatorKubeconfig(layout)
   if (!existsSync(path))
@@ -166,15 +184,25 @@ async function tenant(argv: readonly string[], deps: CliDeps): Promise<number> {
         t.spec.trust ?? '',
         t.spec.code ?? '',
         t.status?.isolationClass ?? '',
-        t.status?.phase ?? 'Pending',
-        (t.status?.reasons ?? []).join('; '),
+        t.metadata.deletionTimestamp === undefined ? (t.status?.phase ?? 'Pending') : 'Terminating',
       ])
-      deps.print(
-        renderTable(
-          ['NAME', 'TRUST', 'CODE', 'CLASS', 'PHASE', 'WHY'],
-          rows.map((row) => row.map(printable)),
-        ),
-      )
+      if (rows.length === 0)
+        deps.print('There are no tenants yet; "bulkhead tenant apply -f FILE" makes them')
+      else
+        deps.print(
+          renderTable(
+            ['NAME', 'TRUST', 'CODE', 'CLASS', 'PHASE'],
+            rows.map((row) => row.map(printable)),
+          ),
+        )
+      return 0
+    }
+    case 'describe': {
+      const { positionals } = options(rest, {}, 1)
+      if (positionals[0] === undefined) throw new UsageError('tenant describe needs a NAME')
+      const name = tenantName(positionals[0])
+      await using platform = platformClient(deps)
+      deps.print(renderTenant(await getTenant(platform, name)))
       return 0
     }
     case 'apply': {
@@ -183,28 +211,30 @@ async function tenant(argv: readonly string[], deps: CliDeps): Promise<number> {
       await using platform = platformClient(deps)
       for (const name of await applyTenants(platform, file)) {
         const { status } = await untilTenantReady(platform, name)
-        deps.print(
-          `tenant "${name}" is ready: ${status?.isolationClass ?? ''} (${(status?.reasons ?? []).join('; ')})`,
-        )
+        deps.print(`tenant "${name}" is ready: ${status?.isolationClass ?? ''}`)
+        for (const reason of status?.reasons ?? [])
+          for (const line of wrapped(reason, 2)) deps.print(`  ${line}`)
       }
       return 0
     }
     case 'delete': {
       const { values, positionals } = options(rest, { yes: { type: 'boolean' } }, 1)
       if (positionals[0] === undefined) throw new UsageError('tenant delete needs a NAME')
-      const name = parseTenantName(positionals[0])
+      const name = tenantName(positionals[0])
       if (values['yes'] !== true)
         throw new UsageError(
           `this destroys tenant "${name}": its pods, its objects, and the key without which its data cannot be read; say --yes if that is meant`,
         )
       await using platform = platformClient(deps)
-      await platform.delete(`${TENANTS_PATH}/${name}`)
-      deps.print(`tenant "${name}" is being deleted`)
+      await deleteTenant(platform, name, (text) => deps.printError(`  … ${printable(text)}`))
+      deps.print(`tenant "${name}" is gone, with its pods, its data and its key`)
       return 0
     }
     default:
       throw new UsageError(
-        verb === undefined ? 'tenant needs list, apply or delete' : `there is no "tenant ${printable(verb)}"`,
+        verb === undefined
+          ? 'tenant needs list, describe, apply or delete'
+          : `there is no "tenant ${printable(verb)}"`,
       )
   }
 }
@@ -221,7 +251,7 @@ async function kubeconfig(argv: readonly string[], deps: CliDeps): Promise<numbe
     1,
   )
   if (positionals[0] === undefined) throw new UsageError('kubeconfig needs a TENANT')
-  const name = parseTenantName(positionals[0])
+  const name = tenantName(positionals[0])
   const text = (value: unknown) => (typeof value === 'string' ? value : undefined)
   const user = text(values['user']) ?? 'admin'
   const groups = Array.isArray(values['group'])

@@ -16,3 +16,17 @@ const UNPRINTABLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\u202a-
 export function printable(text: string): string {
   return text.replace(UNPRINTABLE, '\ufffd')
 }
+
+const COLUMNS_MAX = 100
+
+/** `text` in lines that fit a terminal beside `indentChars` of something else; a longer word stays whole. */
+export function wrapped(text: string, indentChars: number): string[] {
+  const lines: string[] = []
+  for (const word of printable(text).split(/\s+/)) {
+    const last = lines.at(-1)
+    if (last !== undefined && indentChars + last.length + 1 + word.length <= COLUMNS_MAX)
+      lines[lines.length - 1] = `${last} ${word}`
+    else lines.push(word)
+  }
+  return lines
+}

@@ -5,16 +5,30 @@ import { createCsr, createKeyPair, renderPrivateKey } from '../identity/index.ts
 import { until } from '../stdx/index.ts'
 import { renderKubeconfig } from './kubeconfig.ts'
 import { DOCUMENTS_MAX, INPUT_FILE_BYTES_MAX } from './limits.ts'
-import type { ControlPlaneClient } from './platform-client.ts'
+import { ApiRefusal, type ControlPlaneClient } from './platform-client.ts'
 
 export const TENANTS_PATH = '/apis/tenancy.bulkhead.dev/v1alpha1/tenants'
 
 /** As the platform's API shows it; every field of status can be absent. */
 export type TenantView = {
-  metadata: { name: string; creationTimestamp?: string }
-  spec: { trust?: string; code?: string }
+  metadata: {
+    name: string
+    uid?: string
+    generation?: number
+    creationTimestamp?: string
+    deletionTimestamp?: string
+  }
+  spec: {
+    trust?: string
+    code?: string
+    sensitivity?: string
+    noisy?: boolean
+    registries?: string[]
+    quota?: Record<string, string | number>
+  }
   status?: {
     phase?: string
+    observedGeneration?: number
     isolationClass?: string
     reasons?: string[]
     server?: string
@@ -25,6 +39,10 @@ export type TenantView = {
 
 export async function listTenants(platform: ControlPlaneClient): Promise<TenantView[]> {
   return ((await platform.get(TENANTS_PATH)) as { items: TenantView[] }).items
+}
+
+export async function getTenant(platform: ControlPlaneClient, name: string): Promise<TenantView> {
+  return (await platform.get(`${TENANTS_PATH}/${name}`)) as TenantView
 }
 
 /** Applies every Tenant of a file and returns their names. */
@@ -55,8 +73,11 @@ export async function untilTenantReady(
 ): Promise<TenantView> {
   const tenant = await until(
     async () => {
-      const seen = (await platform.get(`${TENANTS_PATH}/${name}`)) as TenantView
-      return ['Ready', 'Refused', 'Failed'].includes(seen.status?.phase ?? '') ? seen : undefined
+      const seen = await getTenant(platform, name)
+      const { phase = '', observedGeneration } = seen.status ?? {}
+      // Of what was there before a change, its status still tells.
+      const isCurrent = observedGeneration === seen.metadata.generation
+      return isCurrent && ['Ready', 'Refused', 'Failed'].includes(phase) ? seen : undefined
     },
     { timeoutMs, everyMs: 50, what: `Tenant "${name}" being ready` },
   )
@@ -65,6 +86,38 @@ export async function untilTenantReady(
     throw new Error(`Tenant "${name}" was not placed: ${why ?? (tenant.status?.reasons ?? []).join('; ')}`)
   }
   return tenant
+}
+
+/**
+ * Deletes a tenant and waits until nothing of it is left. `progress` hears each new thing that is known about it.
+ * @throws with what still has to go when that takes too long; the platform goes on with it.
+ */
+export async function deleteTenant(
+  platform: ControlPlaneClient,
+  name: string,
+  progress: (text: string) => void,
+  timeoutMs = 180_000,
+): Promise<void> {
+  const { uid } = (await getTenant(platform, name)).metadata
+  await platform.delete(`${TENANTS_PATH}/${name}`)
+  let last = ''
+  await until(
+    async () => {
+      const seen = await getTenant(platform, name).catch((error: unknown) => {
+        if (error instanceof ApiRefusal && error.code === 404) return undefined
+        throw error
+      })
+      // Somebody may be quick and create the next one of the name.
+      if (!seen || seen.metadata.uid !== uid) return true
+      const condition = seen.status?.conditions?.find(({ type }) => type === 'Ready')
+      const now =
+        seen.status?.phase === 'Terminating' ? (condition?.message ?? '') : 'Waiting for the platform'
+      if (now !== last) progress(now)
+      last = now
+      return false
+    },
+    { timeoutMs, everyMs: 50, what: `The end of tenant "${name}"` },
+  )
 }
 
 /**

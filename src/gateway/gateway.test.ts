@@ -1065,6 +1065,34 @@ describe('fair share', () => {
   })
 })
 
+describe('a tenant that is not the one a credential was made for', () => {
+  const UIDS = ['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b'] as const
+
+  test('is refused like one that never existed: after its end, and for the next of its name', async () => {
+    let present: string | undefined = UIDS[0]
+    await using own = await Harbour.start(undefined, (tenant) => (tenant === red ? present : undefined))
+    const first = await own.certificate(red, { tenantUid: UIDS[0] })
+    const unbound = await own.certificate(red)
+    const operator = await own.certificate(undefined)
+    const token = { token: await own.token(own.red) }
+    const ask = async (credentials: Credentials, tenant = 'red') =>
+      bytesOf(await own.h1(`/tenants/${tenant}/api`, credentials))
+    const never = await ask(first, 'never-was')
+    assert.match(never, /^\[403,/)
+
+    assert.match(await ask(first), /^\[200,/)
+    assert.match(await ask(token), /^\[200,/)
+    assert.equal(await ask(unbound), never)
+    present = undefined
+    for (const credentials of [first, unbound, token]) assert.equal(await ask(credentials), never)
+    present = UIDS[1]
+    for (const credentials of [first, unbound]) assert.equal(await ask(credentials), never)
+    assert.match(await ask(await own.certificate(red, { tenantUid: UIDS[1] })), /^\[200,/)
+    assert.equal((await own.h1('/platform/api', operator)).code, 200)
+    assert.equal(await ask(await own.certificate(blue, { tenantUid: UIDS[1] }), 'blue'), never)
+  })
+})
+
 describe('the audit log', () => {
   test('has one line for each request, refused ones included, and no credential or query', async () => {
     await harbour.h1('/tenants/red/api?token=hunter2', alice)

@@ -18,7 +18,7 @@ import {
   parseAndSignCsr,
   renderPrivateKey,
 } from './authority.ts'
-import { parseClientCertificate } from './client-certificate.ts'
+import { parseClientCertificate, tenantUidOf } from './client-certificate.ts'
 import { CSR_BYTES_MAX, GROUPS_MAX } from './limits.ts'
 import { IdentityRefused } from './names.ts'
 import { parseSpiffeId, renderSpiffeId } from './spiffe-id.ts'
@@ -86,6 +86,22 @@ describe('a client certificate', () => {
       name: 'alice@example.com',
       groups: [],
     })
+  })
+
+  test('says which of all tenants that had the name it was made for', async () => {
+    const uid = '00000000-0000-4000-8000-00000000000a'
+    const certificate = new X509Certificate(await signed({ tenantUid: uid }))
+    assert.equal(
+      certificate.subjectAltName,
+      `URI:spiffe://bulkhead/tenant/red/uid/${uid}/user/alice_40example.com`,
+    )
+    assert.equal(tenantUidOf(certificate), uid)
+    assert.deepEqual(
+      parseClientCertificate(certificate),
+      parseClientCertificate(new X509Certificate(await signed())),
+    )
+    assert.equal(tenantUidOf(new X509Certificate(await signed())), undefined)
+    await assert.rejects(signed({ tenantUid: 'x/user/root' }), IdentityRefused)
   })
 
   test('of an operator belongs to no tenant', async () => {

@@ -155,6 +155,28 @@ test('a tenant gets its class, its reasons and a place, and says so', async () =
   assert.deepEqual(world.node.asked, ['red sandboxed registry.test'])
 })
 
+test('a quota goes to the machine in its units, and again when it changes', async () => {
+  await using world = await World.start()
+  await world.create({ quota: { pods: 3, memoryBytes: '1.5Gi', cpu: '0.25', objects: 500 } })
+  await world.until('It is ready', () => world.red?.status?.phase === 'Ready')
+  const { uid } = world.red!.metadata // until() has seen it
+  const placed = () => world.node.placed.get('red')
+  assert.deepEqual(placed(), {
+    class: 'shared',
+    registries: ['registry.test'],
+    uid,
+    quota: { pods: 3, objects: 500, cpuMillis: 250, memoryBytes: 1_610_612_736 },
+  })
+  await world.client.patch(
+    tenantKind,
+    { name: 'red' },
+    { spec: { quota: { pods: null, memoryBytes: '100E', cpu: '1500u', objects: null } } },
+    { type: 'application/merge-patch+json' },
+  )
+  await world.until('It is told', () => placed()?.quota?.pods === undefined)
+  assert.deepEqual(placed()?.quota, { cpuMillis: 1 })
+})
+
 test('a tenant whose class nobody offers is refused with what is missing, and nothing is made for it', async () => {
   await using world = await World.start()
   await world.create({ code: 'arbitrary' })

@@ -134,6 +134,7 @@ export class Harbour implements AsyncDisposable {
     directory: string
     server: KeyedCertificate
     limits: GatewayOptions['limits']
+    tenantUidOf: GatewayOptions['tenantUidOf']
   }) {
     this.clock = options.clock
     this.clientCa = options.clientCa
@@ -150,10 +151,11 @@ export class Harbour implements AsyncDisposable {
       clock: options.clock,
       log: silentLogger,
       ...(options.limits ? { limits: options.limits } : {}),
+      ...(options.tenantUidOf ? { tenantUidOf: options.tenantUidOf } : {}),
     })
   }
 
-  static async start(limits?: GatewayOptions['limits']): Promise<Harbour> {
+  static async start(limits?: GatewayOptions['limits'], tenantUidOf?: GatewayOptions['tenantUidOf']): Promise<Harbour> {
     const nowMs = Date.now()
     const serverCa = await createAuthority({ name: 'servers', nowMs })
     const clientCa = await createAuthority({ name: 'clients', nowMs })
@@ -161,7 +163,7 @@ export class Harbour implements AsyncDisposable {
     const directory = mkdtempSync(join(tmpdir(), 'bh-gw-'))
     let harbour: Harbour
     try {
-      harbour = new Harbour({ clock: new FakeClock(nowMs), clientCa, serverCa, directory, server, limits })
+      harbour = new Harbour({ clock: new FakeClock(nowMs), clientCa, serverCa, directory, server, limits, tenantUidOf })
     } catch (error) {
       rmSync(directory, { recursive: true, force: true })
       throw error
@@ -178,11 +180,20 @@ export class Harbour implements AsyncDisposable {
 
   async certificate(
     tenant: TenantName | undefined,
-    { authority = this.clientCa, user = 'alice', groups = ['dev'], nowMs = this.clock.nowMs(), ttlSeconds = 3_600 } = {},
+    {
+      authority = this.clientCa,
+      tenantUid,
+      user = 'alice',
+      groups = ['dev'],
+      nowMs = this.clock.nowMs(),
+      ttlSeconds = 3_600,
+    }: Partial<Omit<Parameters<typeof parseAndSignCsr>[0], 'csrPem' | 'tenant'>> = {},
   ): Promise<{ key: string; cert: string }> {
     const keys = await createKeyPair()
     const csrPem = await createCsr(keys)
-    const { certificatePem } = await parseAndSignCsr({ authority, csrPem, tenant, user, groups, nowMs, ttlSeconds })
+    const ofTenant = tenantUid === undefined ? {} : { tenantUid }
+    const request = { authority, csrPem, tenant, ...ofTenant, user, groups, nowMs, ttlSeconds }
+    const { certificatePem } = await parseAndSignCsr(request)
     return { key: await renderPrivateKey(keys), cert: certificatePem }
   }
 

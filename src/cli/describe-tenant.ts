@@ -1,0 +1,46 @@
+import { wrapped } from './table.ts'
+import type { TenantView } from './tenants.ts'
+
+const LABEL_CHARS = 14
+
+/** Everything that an operator wants to know about one tenant, in lines that fit a terminal. */
+export function renderTenant({ metadata, spec, status = {} }: TenantView): string {
+  const quota = Object.entries(spec.quota ?? {}).map(([what, amount]) => `${what} ${amount}`)
+  const { placement } = status
+  const rows: [string, string | readonly string[] | undefined][] = [
+    ['Name', metadata.name],
+    ['UID', metadata.uid],
+    ['Created', metadata.creationTimestamp],
+    ['Trust', spec.trust],
+    ['Code', spec.code],
+    ['Sensitivity', spec.sensitivity],
+    ['Noisy', spec.noisy === true ? 'true' : undefined],
+    ['Registries', spec.registries?.length ? spec.registries : 'none, so it can run no image'],
+    ['Quota', quota.length > 0 ? quota : "the platform's own limits"],
+    ['Phase', metadata.deletionTimestamp === undefined ? (status.phase ?? 'Pending') : 'Terminating'],
+    ['Class', status.isolationClass],
+    ['Reasons', status.reasons],
+    ['Server', status.server],
+    [
+      'Placement',
+      placement && [
+        `index ${placement.index}`,
+        `root in its pods is user ${placement.podUidBase}`,
+        `its control plane runs as user ${placement.controlPlaneUser}`,
+      ],
+    ],
+    ...(status.conditions ?? []).map(({ type, status: value, reason, message }): [string, string] => [
+      type,
+      `${value}${reason === undefined ? '' : ` (${reason})`}${message ? `: ${message}` : ''}`,
+    ]),
+  ]
+  return rows
+    .flatMap(([label, value]) => {
+      if (value === undefined) return []
+      const entries = typeof value === 'string' ? [value] : value
+      return entries
+        .flatMap((entry) => wrapped(entry, LABEL_CHARS))
+        .map((line, i) => `${(i === 0 ? `${label}:` : '').padEnd(LABEL_CHARS)}${line}`)
+    })
+    .join('\n')
+}

@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import * as fc from 'fast-check'
+import { parseLayout, parseTenantName } from '../../../api/index.ts'
+import { parsePlacementRequest, type PlacementRequest, Placements } from './placements.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'bulkhead-placements-'))
+after(() => rmSync(directory, { recursive: true, force: true }))
+
+const red = parseTenantName('red')
+const blue = parseTenantName('blue')
+const UID_A = '00000000-0000-4000-8000-00000000000a'
+const UID_B = '00000000-0000-4000-8000-00000000000b'
+
+function request(changes: Partial<PlacementRequest> = {}): PlacementRequest {
+  return { isolationClass: 'shared', registries: [], tenantUid: UID_A, quota: {}, ...changes }
+}
+
+let machines = 0
+/** A machine; called again with the same state directory, it is the agent after a restart. */
+function open(stateDir = join(directory, String(machines++))): { placements: Placements; stateDir: string } {
+  mkdirSync(join(stateDir, 'keys'), { recursive: true })
+  const layout = parseLayout({ BULKHEAD_INSTANCE: 'tlif', BULKHEAD_SLOT: '9', BULKHEAD_STATE_DIR: stateDir })
+  return { placements: new Placements({ layout, platformUid: 900, workerUid: 901 }), stateDir }
+}
+
+test('a tenant keeps its place over a change of class and a restart, and nobody else ever gets it', () => {
+  const { placements, stateDir } = open()
+  const first = placements.ensure(red, request())
+  assert.equal(first.controlPlaneUid, 901)
+  const moved = placements.ensure(red, request({ isolationClass: 'sandboxed' }))
+  assert.deepEqual([moved.index, moved.podUidBase], [first.index, first.podUidBase])
+  assert.equal(moved.controlPlaneUid, placements.ownUid(red))
+  assert.deepEqual(open(stateDir).placements.get(red), moved)
+  placements.destroyKey(red)
+  placements.forget(red)
+  const other = open(stateDir).placements.ensure(blue, request({ tenantUid: UID_B }))
+  assert.notEqual(other.index, first.index)
+})
+
+test('a move that was cut off is known after a restart, until it has ended', () => {
+  const { placements, stateDir } = open()
+  placements.ensure(red, request())
+  assert.equal(placements.isMoving(red), false)
+  placements.ensure(red, request({ isolationClass: 'sandboxed' }))
+  // Changed back before the first move ended: it may still be in both places.
+  placements.ensure(red, request())
+  const { placements: restarted } = open(stateDir)
+  assert.equal(restarted.isMoving(red), true)
+  restarted.moved(red)
+  assert.equal(open(stateDir).placements.isMoving(red), false)
+  placements.ensure(red, request({ quota: { pods: 1 }, registries: ['r'] }))
+})
+
+test('a quota can change, and is the same after a restart', () => {
+  const { placements, stateDir } = open()
+  placements.ensure(red, request({ quota: { pods: 1 } }))
+  const quota = { pods: 2, memoryBytes: 5 }
+  assert.deepEqual(placements.ensure(red, request({ quota })).quota, quota)
+  assert.deepEqual(open(stateDir).placements.get(red)?.quota, quota)
+  assert.equal(placements.isMoving(red), false)
+})
+
+test('the next tenant of a name gets nothing of one that is still here', () => {
+  const { placements } = open()
+  const { index } = placements.ensure(red, request())
+  const key = placements.dataKey(red)
+  assert.throws(
+    () => placements.ensure(red, request({ tenantUid: UID_B })),
+    /An earlier tenant "red" is still/,
+  )
+  assert.deepEqual(placements.dataKey(red), key)
+  placements.destroyKey(red)
+  placements.forget(red)
+  const next = placements.ensure(red, request({ tenantUid: UID_B }))
+  assert.notEqual(next.index, index)
+  assert.notDeepEqual(placements.dataKey(red), key)
+})
+
+test('a destroyed key is gone from the disk, and destroying it again does nothing', () => {
+  const { placements, stateDir } = open()
+  placements.ensure(red, request())
+  const file = join(stateDir, 'keys/red.wrapped')
+  assert.ok(readFileSync(file).length > 0)
+  placements.destroyKey(red)
+  assert.equal(existsSync(file), false)
+  assert.throws(() => placements.dataKey(red))
+  placements.destroyKey(red)
+  // Cut off here, it is still to be removed.
+  assert.ok(open(stateDir).placements.get(red))
+})
+
+test('names that an object has by nature are tenants like others', () => {
+  const { placements } = open()
+  const name = parseTenantName('constructor')
+  assert.equal(placements.get(name), undefined)
+  assert.equal(placements.isMoving(name), false)
+  assert.equal(placements.ensure(name, request()).tenant, 'constructor')
+})
+
+test('a placement request is read as it was meant or refused', () => {
+  const good = {
+    class: 'shared',
+    registries: ['r.test:5000/a'],
+    uid: UID_A,
+    quota: { pods: 0, cpuMillis: 500 },
+  }
+  assert.deepEqual(parsePlacementRequest(good), {
+    isolationClass: 'shared',
+    registries: ['r.test:5000/a'],
+    tenantUid: UID_A,
+    quota: { pods: 0, cpuMillis: 500 },
+  })
+  const bad: [object, RegExp][] = [
+    [{ class: 'none' }, /isolation class "none"/],
+    [{ registries: 'r' }, /"registries"/],
+    [{ registries: ['a b'] }, /"registries"/],
+    [{ uid: undefined }, /"uid"/],
+    [{ uid: '../../etc' }, /"uid"/],
+    [{ quota: [] }, /"quota" must be an object/],
+    [{ quota: null }, /"quota" must be an object/],
+    [{ quota: { pods: -1 } }, /"quota\.pods" -1/],
+    [{ quota: { pods: 1.5 } }, /"quota\.pods" 1\.5/],
+    [{ quota: { memoryBytes: '1Gi' } }, /"quota\.memoryBytes" "1Gi"/],
+    [{ quota: { gpus: 1 } }, /no field "gpus"/],
+    [{ surprise: 1 }, /no field "surprise"/],
+  ]
+  for (const [change, message] of bad)
+    assert.throws(
+      () => parsePlacementRequest({ ...good, ...change }),
+      (error) => {
+        assert.ok(error instanceof TypeError)
+        assert.match(error.message, message)
+        return true
+      },
+    )
+  fc.assert(
+    fc.property(fc.jsonValue(), fc.constantFrom('class', 'registries', 'uid', 'quota'), (value, field) => {
+      for (const document of [value, { ...good, [field]: value }])
+        try {
+          parsePlacementRequest(document)
+        } catch (error) {
+          assert.ok(error instanceof TypeError)
+        }
+    }),
+  )
+})
