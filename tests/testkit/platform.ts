@@ -12,6 +12,7 @@ import { KUBECTL, leftovers, observeProcess } from './machine.ts'
 
 const CLI = new URL('../../src/main/cli.ts', import.meta.url).pathname
 const COMMAND_TIMEOUT_MS = 90_000
+const REQUEST_TIMEOUT_MS = 20_000
 
 export type Ran = { code: number; stdout: string; stderr: string }
 export type RunOptions = {
@@ -168,6 +169,7 @@ export class TestPlatform implements AsyncDisposable {
       method,
       headers,
       body,
+      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
     })
     return { code: answer.statusCode, body: await answer.body.text(), headers: answer.headers }
   }
