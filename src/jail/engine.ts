@@ -10,7 +10,15 @@ import type { TenantNetwork } from './tenant-network.ts'
 export interface Engine {
   list(signal?: AbortSignal): Promise<JailStatus[]>
   watch(signal: AbortSignal): AsyncIterable<EngineEvent>
-  /** Makes the jail exist and converge; safe to repeat. Only `volumes[kind=files]`, `activeDeadlineSeconds` and images may change later. */
+  /**
+   * Makes the jail exist and converge; safe to repeat. A jail that exists already takes over, from one that differs:
+   * - at once: the files of `files` volumes, `activeDeadlineSeconds`, and images, which restart their containers;
+   * - when a container starts the next time: its `env`, `command` and `args`, because the kubelet, too, looks up what an
+   *   environment refers to at every start.
+   * All else stays as it was when the pod started, and the engine logs that it does: what a pod was made from may change
+   * (limits of the platform, its version) while the pod itself cannot.
+   * @throws {ApiError} Invalid for what is never one and the same pod: another name, other containers, a volume of another kind.
+   */
   ensure(jail: Jail, signal?: AbortSignal): Promise<JailStatus>
   /** Stops it with its grace period and removes everything of it; safe to repeat. A REMOVED event tells when it is gone. */
   remove(id: JailId, options: { gracePeriodSeconds?: number }, signal?: AbortSignal): Promise<void>

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ApiError } from '../../api/index.ts'
+import { ApiError, invalid } from '../../api/index.ts'
 import type { Jail, JailId } from '../../jail/index.ts'
 import { object, podSpec, TestControlPlane } from '../controllers.testkit.ts'
 import { configMapKind, eventKind, type Pod, podKind, secretKind } from '../kinds.ts'
@@ -118,7 +118,7 @@ test('a pod waits for its ConfigMap, says so once, and starts when it appears', 
   assert.deepEqual(plane.engine.ensured[0]?.containers[0]?.env, [{ name: 'COLOR', value: 'red' }])
 })
 
-test('a changed Secret changes the files of a running pod and nothing else of it', async () => {
+test('a changed Secret reaches the files and the environment of a jail, and a deleted one takes nothing away', async () => {
   await using plane = await TestControlPlane.start()
   const [container] = podSpec.containers
   assert.ok(container)
@@ -138,7 +138,7 @@ test('a changed Secret changes the files of a running pod and nothing else of it
     { type: 'application/merge-patch+json' },
   )
   await plane.until('Its file is new', () => fileOf(jail(), 'files') === 'two')
-  assert.deepEqual(jail()?.containers[0]?.env, [{ name: 'K', value: 'one' }], 'an environment cannot change')
+  assert.deepEqual(jail()?.containers[0]?.env, [{ name: 'K', value: 'two' }], 'for the next start')
   await plane.client.delete(secretKind, { ...DEFAULT, name: 'key' })
   await plane.settle()
   assert.equal(fileOf(jail(), 'files'), 'two', 'a pod keeps what it has')
@@ -172,7 +172,13 @@ test('a jail that the engine refuses shows why, and is not offered again unchang
   let asked = 0
   plane.engine.refuse = () => {
     asked += 1
-    throw new ApiError('Invalid', 'Jail is invalid: containers[0].image: not allowed')
+    throw invalid({ group: '', kind: 'Jail', name: 'x' }, [
+      {
+        reason: 'FieldValueForbidden',
+        field: 'containers[0].mounts[0].mountPath',
+        message: 'must not be in /proc',
+      },
+    ])
   }
   await createPod(plane, 'one')
   await plane.until(
@@ -185,7 +191,7 @@ test('a jail that the engine refuses shows why, and is not offered again unchang
   assert.equal(asked, 1)
   assert.equal(
     find(plane, 'one')?.status?.containerStatuses?.[0]?.state?.waiting?.message,
-    'Jail is invalid: containers[0].image: not allowed',
+    'the pod cannot be run as it is: spec.containers[0].volumeMounts[0].mountPath: must not be in /proc',
   )
   assert.ok(events(plane).some(([, reason]) => reason === 'FailedCreatePodSandBox'))
 })

@@ -12,7 +12,6 @@ import type {
   Engine,
   EngineEvent,
   Jail,
-  JailContainer,
   JailEvent,
   JailId,
   JailRuntime,
@@ -57,9 +56,6 @@ export type PodControllerOptions = {
 /** What this process has told the engine about a pod. */
 type Ensured = {
   digest: string
-  /** Containers cannot change while a jail lives, so these are kept: what they came from may change. */
-  containers: readonly JailContainer[]
-  initContainers: readonly JailContainer[]
   /** Why the engine will not have it. */
   refusal?: string
 }
@@ -201,25 +197,23 @@ export class PodController extends QueueController {
     })
   }
 
-  private async ensure(pod: Pod, planned: Jail): Promise<void> {
+  private async ensure(pod: Pod, jail: Jail): Promise<void> {
     const { uid } = pod.metadata
     const before = this.ensured.get(uid)
-    const jail = before && before.refusal === undefined ? keepContainers(planned, before) : planned
     const digest = createHash('sha256').update(JSON.stringify(jail)).digest('base64')
     if (before?.digest === digest && (before.refusal !== undefined || this.jails.has(uid))) return
-    const { containers, initContainers } = jail
     try {
       const status = await this.options.engine.ensure(jail, this.stopping.signal)
-      this.ensured.set(uid, { digest, containers, initContainers })
+      this.ensured.set(uid, { digest })
       this.heard.add(uid)
       // The watch may have told us something newer while we waited; a status without an event changes nothing.
       if (!this.jails.has(uid)) this.jails.set(uid, status)
     } catch (error) {
       if (!isRefusal(error)) throw error
-      const { message } = error
-      this.ensured.set(uid, { digest, containers, initContainers, refusal: message })
+      const message = tellOfRefusal(error)
+      this.ensured.set(uid, { digest, refusal: message })
       if (this.jails.has(uid)) {
-        // It runs with what it was made from; what changed since takes effect with the next pod.
+        // It runs with what it was made from.
         this.context.log.info('the engine keeps a jail as it is', { pod: uid, error })
         return
       }
@@ -354,15 +348,31 @@ export class PodController extends QueueController {
   }
 }
 
-/** What may change in a living jail, from `planned`; everything else as it was. */
-function keepContainers(planned: Jail, { containers, initContainers }: Ensured): Jail {
-  const keep = (before: readonly JailContainer[], now: readonly JailContainer[]) =>
-    before.map((container, index) => ({ ...container, image: now[index]?.image ?? container.image }))
-  return {
-    ...planned,
-    containers: keep(containers, planned.containers),
-    initContainers: keep(initContainers, planned.initContainers),
-  }
+/** What an engine will not have, in words of the pod that the user wrote. */
+export function tellOfRefusal({ message, details }: Pick<ApiError, 'message' | 'details'>): string {
+  const causes = details?.causes ?? []
+  if (causes.length === 0) return message
+  const told = causes.map(({ field = '', message: why = '' }) => `${podFieldOf(field)}: ${why}`)
+  return `the pod cannot be run as it is: ${told.join(', ')}`
+}
+
+/** Jails are written after pods, so few fields have another name. */
+const POD_FIELDS: readonly (readonly [RegExp, string])[] = [
+  [/\.mounts\[/, '.volumeMounts['],
+  [/\.volume$/, '.name'],
+  [/\.resources\.cpuMillis(Request|Limit)$/, '.resources'],
+  [/\.resources\.memoryBytes(Request|Limit)$/, '.resources'],
+  [/\.resources\.ephemeralStorageBytesLimit$/, '.resources.limits'],
+  [/\.sizeBytesMax$/, '.emptyDir.sizeLimit'],
+  [/Probe\.handler/, 'Probe'],
+  [/^(dns)\b/, 'dnsConfig'],
+]
+
+function podFieldOf(field: string): string {
+  if (field === '') return 'spec'
+  if (field === 'pod' || field === 'namespace' || field === 'id')
+    return `metadata.${field === 'pod' ? 'name' : field === 'id' ? 'uid' : field}`
+  return `spec.${POD_FIELDS.reduce((path, [pattern, name]) => path.replace(pattern, name), field)}`
 }
 
 function isFinal({ status }: Pod): boolean {

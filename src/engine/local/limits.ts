@@ -57,6 +57,19 @@ export const START_TIMEOUT_MS = 2 * 60 * SECOND_MS
 /** A hook of a container; the kubelet knows no limit, but a hook that never ends would hold the pod for ever. */
 export const HOOK_TIMEOUT_MS = 10 * 60 * SECOND_MS
 
+// Disk.
+/** Between two looks at what the pods of one tenant occupy; longer when looking takes long. */
+export const DISK_MEASURE_EVERY_MS = 10 * SECOND_MS
+/** A look that takes a second is followed by this many seconds without one. */
+export const DISK_MEASURE_REST_FACTOR = 9
+export const DISK_MEASURES_CONCURRENT_MAX = 2
+/** A pod that cannot be measured so often in a row has more files than anybody can count. */
+export const DISK_MEASURE_FAILURES_MAX = 5
+/** Volumes, writable layers and logs of a pod that names no limit of its own. */
+export const POD_DISK_BYTES_MAX = 10 * GiB
+/** What the kubelet gives a pod that it evicts for its own limits. */
+export const EVICTION_GRACE_SECONDS = 1
+
 // Texts.
 export const TERMINATION_MESSAGE_BYTES_MAX = 4_096
 export const TERMINATION_MESSAGE_FROM_LOG_BYTES_MAX = 2_048

@@ -16,7 +16,7 @@ import type {
   JailStatus,
 } from '../../jail/index.ts'
 import { FakeClock, silentLogger } from '../../stdx/index.ts'
-import { FakeContainers, FakeImages, FakeNetwork, FakeProber } from './fakes/fake-parts.ts'
+import { FakeContainers, FakeDisk, FakeImages, FakeNetwork, FakeProber } from './fakes/fake-parts.ts'
 import {
   JAIL_ID,
   red,
@@ -27,7 +27,10 @@ import {
 } from './fakes/sample-jail.ts'
 import { createLocalEngine, type LocalEngine } from './local-engine.ts'
 import { ImageError, type TenantPlacement } from './parts.ts'
+import type { DiskUsage } from './plan/disk.ts'
 import { ContainerError } from './plan/oci/container-error.ts'
+
+const NO_USAGE: DiskUsage = { total: 0, volumes: new Map(), layers: new Map(), logs: new Map() }
 
 /** A machine whose containers, networks and files outlive the engines that come and go on it. */
 class FakeMachine {
@@ -36,6 +39,7 @@ class FakeMachine {
   readonly network = new FakeNetwork()
   readonly images = new FakeImages()
   readonly prober = new FakeProber()
+  readonly disk = new FakeDisk()
   readonly runDir: string
   placement: TenantPlacement | undefined = samplePlacement()
   engine: LocalEngine
@@ -60,6 +64,7 @@ class FakeMachine {
       network: this.network,
       containers: this.containers,
       prober: this.prober,
+      disk: this.disk,
       placement: () => this.placement,
     })
   }
@@ -339,8 +344,9 @@ test('a sidecar is started before, restarted during and stopped after the contai
   await machine.exit('side', 1)
   assert.deepEqual(machine.containers.starts().slice(3), ['side 1'])
   assert.equal((await machine.status()).phase, 'Running')
+  const side = machine.containers.latest('side')
   await machine.exit('app', 0)
-  assert.deepEqual(machine.containers.latest('side').signals, ['SIGTERM'])
+  assert.deepEqual(side.signals, ['SIGTERM'])
   assert.equal((await machine.status()).phase, 'Succeeded')
 })
 
@@ -630,7 +636,7 @@ test('a pod past its deadline is stopped and has failed', async (t) => {
   assert.equal(machine.containers.starts().length, 1)
 })
 
-test('a changed image replaces the container, other changes are refused', async (t) => {
+test('a changed image replaces the container, another container is refused', async (t) => {
   const machine = new FakeMachine(t)
   await machine.ensure({ restartPolicy: 'Never' })
   await machine.ensure({
@@ -639,15 +645,77 @@ test('a changed image replaces the container, other changes are refused', async 
   })
   assert.deepEqual(machine.containers.starts(), ['app 0', 'app 1'])
   assert.equal(machine.containers.latest('app').spec.container.image, 'registry.example/app:2')
-  await assert.rejects(machine.red.ensure(sampleJail({ restartPolicy: 'Always' })), (error: unknown) => {
+  const other = sampleJail({ pod: 'db-0', containers: [sampleContainer({ name: 'db' })] })
+  await assert.rejects(machine.red.ensure(other), (error: unknown) => {
     assert(error instanceof ApiError)
     assert.equal(error.code, 422)
     assert.deepEqual(
       error.details?.causes?.map((c) => c.field),
-      ['restartPolicy'],
+      ['pod', 'containers'],
     )
     return true
   })
+})
+
+test('a changed environment counts from the next start, other changes do not count', async (t) => {
+  const machine = new FakeMachine(t)
+  const env = (value: string) => [{ name: 'COLOR', value }]
+  await machine.ensure({ containers: [sampleContainer({ env: env('red') })] })
+  await machine.ensure({
+    hostname: 'other',
+    containers: [sampleContainer({ env: env('blue'), args: ['--blue'], runAsUser: 7 })],
+  })
+  assert.deepEqual(machine.containers.starts(), ['app 0'], 'what runs goes on undisturbed')
+  await machine.exit('app', 1)
+  const { spec } = machine.containers.latest('app')
+  assert.deepEqual(spec.container, sampleContainer({ env: env('blue'), args: ['--blue'] }))
+  assert.equal(spec.jail.hostname, 'web-0')
+  await machine.restart()
+  await machine.ensure({ containers: [sampleContainer({ env: env('green') })] })
+  await machine.pass(10)
+  await machine.exit('app', 1)
+  await machine.pass(10)
+  assert.deepEqual(machine.containers.latest('app').spec.container, sampleContainer({ env: env('green') }))
+})
+
+test('a pod that occupies more disk than it may is evicted for good, and its data goes', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure({
+    volumes: [{ name: 'cache', kind: 'scratch', medium: 'disk', sizeBytesMax: 2 ** 20 }],
+  })
+  const app = machine.containers.latest('app')
+  machine.disk.usage = { ...NO_USAGE, volumes: new Map([['cache', 2 ** 20]]) }
+  await machine.pass(30)
+  assert.equal((await machine.status()).phase, 'Running', 'a limit may be reached')
+  machine.containers.ignoresTerm.add('app')
+  machine.disk.usage = { ...NO_USAGE, volumes: new Map([['cache', 2 ** 20 + 4_096]]) }
+  await machine.pass(10)
+  assert.deepEqual(app.signals, ['SIGTERM'])
+  await machine.pass(1)
+  assert.deepEqual(app.signals, ['SIGTERM', 'SIGKILL'], 'an evicted pod has a second')
+  const message = 'Usage of EmptyDir volume "cache" exceeds the limit "1Mi". '
+  const { phase, reason, message: told } = await machine.status()
+  assert.deepEqual({ phase, reason, told }, { phase: 'Failed', reason: 'Evicted', told: message })
+  assert((await machine.events()).includes(`Warning Evicted: ${message}`))
+  assert.deepEqual(machine.disk.released, [JAIL_ID])
+  await machine.restart()
+  await machine.pass(20)
+  assert.deepEqual(machine.containers.starts(), ['app 0'])
+  assert.equal((await machine.status()).reason, 'Evicted')
+})
+
+test('a pod that cannot be measured again and again is evicted, one that could once is not', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  machine.disk.failure = new Error('too slow')
+  await machine.pass(40)
+  machine.disk.failure = undefined
+  await machine.pass(10)
+  machine.disk.failure = new Error('too slow')
+  await machine.pass(40)
+  assert.equal((await machine.status()).phase, 'Running')
+  await machine.pass(10)
+  assert.equal((await machine.status()).reason, 'Evicted')
 })
 
 test('changed files reach a running pod', async (t) => {

@@ -1,13 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import type { Duplex, Readable } from 'node:stream'
-import { ApiError, invalid, type Layout, type TenantName } from '../../api/index.ts'
+import { ApiError, type Layout, type TenantName } from '../../api/index.ts'
 import type {
   Engine,
   EngineEvent,
   ExecOptions,
   Jail,
-  JailContainer,
   JailId,
   JailStatus,
   LogOptions,
@@ -15,11 +14,14 @@ import type {
   TenantNetwork,
 } from '../../jail/index.ts'
 import { assert, type Clock, type Logger } from '../../stdx/index.ts'
+import { createPodDisk, type PodDisk } from './host/pod-disk.ts'
 import * as limits from './limits.ts'
 import type { ContainerHost, Images, PodNetwork, Prober, TenantPlacement } from './parts.ts'
 import { Gate } from './pods/gate.ts'
+import { DiskWatch } from './pods/disk-watch.ts'
 import { emptyMemory, type PodMemory } from './pods/pod-memory.ts'
 import { PodRecords } from './pods/pod-records.ts'
+import { planUpdate } from './pods/plan-update.ts'
 import { PodWorker, shuttingDown, type PodParts } from './pods/pod-worker.ts'
 import { createProber } from './pods/prober.ts'
 import { TenantEvents } from './pods/tenant-events.ts'
@@ -34,6 +36,8 @@ export type LocalEngineOptions = {
   containers: ContainerHost
   /** Made from `containers` and `network` unless a test brings its own. */
   prober?: Prober
+  /** Made from `layout` unless a test brings its own. */
+  disk?: PodDisk
   /** Where a tenant is placed now; undefined when it is none of this machine's. */
   placement: (tenant: TenantName) => TenantPlacement | undefined
 }
@@ -61,8 +65,10 @@ export function createLocalEngine(options: LocalEngineOptions): LocalEngine {
 class Machine implements LocalEngine {
   private readonly options: LocalEngineOptions
   private readonly prober: Prober
+  private readonly disk: PodDisk
   private readonly records: PodRecords
   private readonly machineStarts = new Gate(limits.STARTS_CONCURRENT_MAX)
+  private readonly diskMeasures = new Gate(limits.DISK_MEASURES_CONCURRENT_MAX)
   private readonly tenants = new Map<TenantName, Tenant>()
   private readonly closing = new AbortController()
   readonly podsMax = podsMaxOfMachine()
@@ -71,6 +77,7 @@ class Machine implements LocalEngine {
     this.options = options
     const { containers, network, clock } = options
     this.prober = options.prober ?? createProber({ host: containers, network, clock })
+    this.disk = options.disk ?? createPodDisk(options.layout)
     this.records = new PodRecords(options.layout)
   }
 
@@ -149,6 +156,7 @@ class Machine implements LocalEngine {
       clock,
       log,
       prober: this.prober,
+      disk: this.disk,
       records: this.records,
       events: new TenantEvents(clock),
       gates: {
@@ -159,6 +167,15 @@ class Machine implements LocalEngine {
       },
     })
     this.tenants.set(placement.tenant, tenant)
+    const watch = new DiskWatch({
+      clock,
+      log,
+      disk: this.disk,
+      gate: this.diskMeasures,
+      pods: () => tenant.workers.values(),
+      closing: this.closing.signal,
+    })
+    watch.start()
     return tenant
   }
 }
@@ -313,11 +330,13 @@ class TenantEngine implements Engine {
     if (worker && before) {
       const status = worker.status()
       if (status.terminating || JSON.stringify(before.jail) === text) return status
-      requireSameFixedParts(before.jail, jail)
+      const { jail: updated, kept } = planUpdate(before.jail, jail)
+      if (kept.length > 0)
+        this.tenant.parts.log.info('a pod keeps what it was started with', { jail: jail.id, kept })
       this.tenant.requireRoom(jail.id, bytes)
-      this.tenant.parts.records.saveJail(jail)
-      this.tenant.jails.set(jail.id, { jail, bytes })
-      worker.update(jail)
+      const bytesNow = this.tenant.parts.records.saveJail(updated)
+      this.tenant.jails.set(jail.id, { jail: updated, bytes: bytesNow })
+      worker.update(updated)
       return worker.status()
     }
     this.tenant.requireRoom(jail.id, bytes, this.placement.quota?.pods)
@@ -414,29 +433,6 @@ class TenantEngine implements Engine {
 function forceRuntime(jail: Jail, { isolationClass }: TenantPlacement): Jail {
   const gvisor = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
   return gvisor ? { ...jail, runtime: 'gvisor' } : jail
-}
-
-/** @throws {ApiError} Invalid when more than the changeable parts differ. */
-function requireSameFixedParts(before: Jail, after: Jail): void {
-  const withoutImages = (containers: readonly JailContainer[]) => containers.map((c) => ({ ...c, image: '' }))
-  const fixed = (jail: Jail) => {
-    const { activeDeadlineSeconds: _, ...rest } = jail
-    return {
-      ...rest,
-      initContainers: withoutImages(jail.initContainers),
-      containers: withoutImages(jail.containers),
-      volumes: jail.volumes.map((v) => (v.kind === 'files' ? { name: v.name, kind: v.kind } : v)),
-    }
-  }
-  const [a, b] = [fixed(before), fixed(after)]
-  const changed = [...new Set([...Object.keys(a), ...Object.keys(b)])].filter(
-    (name) => JSON.stringify(a[name as keyof typeof a]) !== JSON.stringify(b[name as keyof typeof b]),
-  )
-  if (changed.length > 0)
-    throw invalid(
-      { group: '', kind: 'Jail', name: after.id },
-      changed.map((field) => ({ reason: 'FieldValueForbidden', field, message: 'may not change' })),
-    )
 }
 
 function tooManyStreams(max: number, what: string): ApiError {

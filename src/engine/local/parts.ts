@@ -173,14 +173,18 @@ export interface ContainerHost {
   reset(): Promise<void>
 }
 
+export type ProbeTarget = {
+  jail: JailId
+  containerID: string
+  /** For messages: connections go to the pod itself, whatever is written here. */
+  podIP: string
+}
+
 /** Probes and lifecycle hooks that use the network, run from inside the pod's own network namespace. */
 export interface Prober {
-  probe(
-    target: { jail: JailId; containerID: string },
-    probe: JailProbe,
-  ): Promise<{ ok: boolean; message: string }>
+  probe(target: ProbeTarget, probe: JailProbe): Promise<{ ok: boolean; message: string }>
   hook(
-    target: { jail: JailId; containerID: string },
+    target: ProbeTarget,
     handler: JailHandler,
     timeoutMs: number,
   ): Promise<{ ok: boolean; message: string }>

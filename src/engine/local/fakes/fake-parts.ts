@@ -12,6 +12,8 @@ import type {
   TenantNetwork,
 } from '../../../jail/index.ts'
 import type { Clock } from '../../../stdx/index.ts'
+import type { PodDisk } from '../host/pod-disk.ts'
+import type { DiskUsage } from '../plan/disk.ts'
 import type {
   ContainerHost,
   ContainerSpec,
@@ -279,5 +281,20 @@ export class FakeProber implements Prober {
     await this.hookGate
     const key = handler.kind === 'exec' ? handler.command[0] : handler.kind
     return this.results.get(key ?? '') ?? { ok: true, message: '' }
+  }
+}
+
+/** Says of every pod what it was told to say. */
+export class FakeDisk implements PodDisk {
+  usage: DiskUsage = { total: 0, volumes: new Map(), layers: new Map(), logs: new Map() }
+  failure: Error | undefined
+  readonly released: JailId[] = []
+
+  async measure(): Promise<DiskUsage> {
+    if (this.failure) throw this.failure
+    return this.usage
+  }
+  async release(id: JailId): Promise<void> {
+    this.released.push(id)
   }
 }

@@ -11,6 +11,9 @@ export const LOG_LINE_BYTES_MAX = 64 * KiB
 export const LOG_READ_BYTES = 64 * KiB
 export const LOG_TAIL_LINES_MAX = 1_000_000
 
+/** A cold directory of a million files takes this long on a slow disk. */
+export const DISK_MEASURE_TIMEOUT_MS = 60_000
+
 export const TERMINATION_MESSAGE_BYTES_MAX = 4_096
 export const RUN_OUTPUT_BYTES_MAX = 16 * KiB
 /** /etc/passwd and /etc/group of an image. */

@@ -43,7 +43,12 @@ export type PodMemory = {
   /** A container has been started with the network namespace that the pod has now. */
   networkUsed: boolean
   /** The pod has failed as a whole and its containers must not run, such as DeadlineExceeded. */
-  failed?: { reason: string; message: string }
+  failed?: {
+    reason: string
+    message: string
+    /** For what runs, instead of the pod's own grace period. */
+    graceSeconds?: number
+  }
   /** Nothing of it will run again; its network is gone. */
   finished: boolean
   /** Removal was asked for. The containers' grace ends at `deadlineMs`. */

@@ -22,7 +22,7 @@ export function renderStatus(jail: Jail, memory: PodMemory, nowMs: number): Jail
   return {
     id: jail.id,
     phase: memory.failed && idle ? 'Failed' : phase,
-    ...memory.failed,
+    ...(memory.failed ? { reason: memory.failed.reason, message: memory.failed.message } : {}),
     ...(memory.podIP === undefined ? {} : { podIP: memory.podIP }),
     startTime: new Date(memory.acceptedAtMs).toISOString(),
     initContainers,

@@ -12,9 +12,12 @@ import {
   type PodNamespaces,
   type PodNetwork,
   type Prober,
+  type ProbeTarget,
   type TenantPlacement,
   type UnpackedImage,
 } from '../parts.ts'
+import type { PodDisk } from '../host/pod-disk.ts'
+import { type DiskUsage, planEviction } from '../plan/disk.ts'
 import { ContainerError } from '../plan/oci/container-error.ts'
 import { doubled, nextBackoff, renderDuration } from './backoff.ts'
 import { ContainerProbes } from './container-probes.ts'
@@ -39,6 +42,7 @@ export type PodParts = {
   network: PodNetwork
   containers: ContainerHost
   prober: Prober
+  disk: PodDisk
   records: PodRecords
   clock: Clock
   log: Logger
@@ -85,6 +89,7 @@ export class PodWorker {
   private readonly closed: Promise<void>
   private readonly removed = Promise.withResolvers<void>()
   private removing = false
+  private releasing: Promise<void> = Promise.resolve()
   /** gVisor: whoever starts first renews the network for all, so starts come one after the other. */
   private readonly sandboxGate = new Gate(1)
   private cancelWake: () => void = () => {}
@@ -128,9 +133,10 @@ export class PodWorker {
       this.memory.initialized = plan.initialized
       this.save()
     }
+    const graceSeconds = this.memory.failed?.graceSeconds ?? this.jail.terminationGracePeriodSeconds
     const graceMs = this.memory.terminating
       ? this.memory.terminating.deadlineMs - nowMs
-      : this.jail.terminationGracePeriodSeconds * SECOND_MS
+      : graceSeconds * SECOND_MS
     for (const name of plan.stop) this.stop(name, graceMs, `Stopping container ${name}`)
     if (plan.start.length > 0)
       if (this.sandbox === 'ready') for (const name of plan.start) this.launch(name)
@@ -182,6 +188,35 @@ export class PodWorker {
     this.sync()
   }
 
+  /** Something of it may grow on disk. */
+  get occupiesDisk(): boolean {
+    const { finished, failed, terminating } = this.memory
+    return this.sandbox === 'ready' && !finished && !failed && !terminating
+  }
+
+  /** Ends the pod when it occupies more than it may. */
+  checkDisk(usage: DiskUsage): void {
+    if (!this.occupiesDisk) return
+    const ids = new Map(
+      this.memory.containers.map((c) => {
+        const containerID = c.process.kind === 'running' ? c.process.containerID : c.exit?.containerID
+        return [c.name, containerID?.split('://')[1] ?? '']
+      }),
+    )
+    const message = planEviction(this.jail, usage, ids)
+    if (message !== undefined) this.evict(message)
+  }
+
+  /** As the kubelet does: the pod fails for good, and what made it is asked to make another. */
+  evict(message: string): void {
+    if (!this.occupiesDisk) return
+    this.memory.failed = { reason: 'Evicted', message, graceSeconds: limits.EVICTION_GRACE_SECONDS }
+    this.starting.abort(new Error('The pod is being evicted'))
+    this.event('Warning', 'Evicted', message)
+    this.save()
+    this.sync()
+  }
+
   /** Leaves the pod as it is: another engine takes it over. */
   close(): void {
     this.closing.abort(new Error('The engine is shutting down'))
@@ -205,6 +240,8 @@ export class PodWorker {
     await Promise.all(allContainers(this.jail).map((container) => this.recoverContainer(container, observed)))
     this.save()
     for (const volume of this.jail.volumes) if (volume.kind === 'files') void this.updateFiles(volume)
+    // It may have been cut off.
+    if (this.memory.finished && !this.memory.terminating) this.releasing = this.release()
     this.sync()
   }
 
@@ -572,7 +609,7 @@ export class PodWorker {
     startedAt: string,
     handler: NonNullable<JailContainer['lifecycle']['postStart']>,
   ): Promise<void> {
-    const target = { jail: this.id, containerID: running.containerID }
+    const target = this.probeTarget(running)
     const result = await this.parts.prober
       .hook(target, handler, limits.HOOK_TIMEOUT_MS)
       .catch(() => ({ ok: false, message: 'the hook could not be run' }))
@@ -586,10 +623,14 @@ export class PodWorker {
     this.stop(container.name, this.jail.terminationGracePeriodSeconds * SECOND_MS, 'FailedPostStartHook')
   }
 
+  private probeTarget({ containerID }: Running): ProbeTarget {
+    return { jail: this.id, containerID, podIP: this.memory.podIP ?? '' }
+  }
+
   private probe(container: JailContainer, seen: ContainerMemory, running: Running, startedAt: string): void {
     const { clock, prober, gates } = this.parts
     const { name } = container
-    const target = { jail: this.id, containerID: running.containerID }
+    const target = this.probeTarget(running)
     const change = (apply: () => void) => {
       if (running.hasExited) return
       apply()
@@ -743,7 +784,7 @@ export class PodWorker {
     if (preStop && clock.nowMs() < stopping.deadlineMs) {
       const timeoutMs = stopping.deadlineMs - clock.nowMs()
       const hook = prober
-        .hook({ jail: this.id, containerID: running.containerID }, preStop, timeoutMs)
+        .hook(this.probeTarget(running), preStop, timeoutMs)
         .catch(() => ({ ok: false, message: 'the hook could not be run' }))
       const result = await Promise.race([hook, this.exitOrDeadline(running, stopping)])
       if (over()) return
@@ -808,11 +849,25 @@ export class PodWorker {
     this.parts.network.removePod(this.id).catch((error: unknown) => {
       this.log.error('cannot remove the network of a finished pod; it goes with its pod', { error })
     })
+    this.releasing = this.release()
+  }
+
+  /** As with the kubelet, of a pod that has ended only logs and exit codes stay: its data would count as nobody's. */
+  private async release(): Promise<void> {
+    try {
+      for (const { exit } of this.memory.containers)
+        if (exit && exit.containerID !== '')
+          await this.parts.containers.removeContainer(this.id, exit.containerID)
+      await this.parts.disk.release(this.id)
+    } catch (error) {
+      this.log.error('cannot remove the data of a finished pod; it goes with its pod', { error })
+    }
   }
 
   private async removeAll(): Promise<void> {
     if (this.removing) return
     this.removing = true
+    await this.releasing
     let delayMs: number | undefined
     for (;;) {
       try {

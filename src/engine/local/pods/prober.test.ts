@@ -9,7 +9,7 @@ import { systemClock } from '../../../stdx/index.ts'
 import { JAIL_ID, sampleProbe } from '../fakes/sample-jail.ts'
 import { createProber } from './prober.ts'
 
-const target = { jail: JAIL_ID, containerID: 'crun://a' }
+const target = { jail: JAIL_ID, containerID: 'crun://a', podIP: '10.1.0.2' }
 
 function proberTo(commands: Record<string, { exitCode: number; output: string }> = {}) {
   return createProber({
@@ -132,6 +132,31 @@ test('a TCP port that listens is well, one that does not is not', async (t) => {
   )
 })
 
+test('a port that refuses is told in the kubelet’s words, whatever our own network says about it', async () => {
+  const prober = createProber({
+    host: { run: async () => ({ exitCode: 0, output: '' }) },
+    network: {
+      async connect() {
+        const cause = Object.assign(new Error('connect ECONNREFUSED 127.0.0.1:80'), { code: 'ECONNREFUSED' })
+        throw new Error(`Nothing in the jail "${JAIL_ID}" accepts connections`, { cause })
+      },
+    },
+    clock: systemClock,
+  })
+  const told = async (handler: JailProbe['handler']) =>
+    (await prober.probe(target, sampleProbe({ handler }))).message
+  const dial = 'dial tcp 10.1.0.2:80: connect: connection refused'
+  assert.equal(await told({ kind: 'tcpSocket', port: 80 }), dial)
+  assert.equal(
+    await told({ kind: 'httpGet', port: 80, path: '/healthz', scheme: 'HTTPS', headers: [] }),
+    `Get "https://10.1.0.2:80/healthz": ${dial}`,
+  )
+  assert.equal(
+    await told({ kind: 'grpc', port: 80, service: '' }),
+    `error: failed to connect service at "10.1.0.2:80": ${dial}`,
+  )
+})
+
 test('an answer that never comes is a failure after the timeout', async (t) => {
   const port = await listen(
     t,
@@ -139,7 +164,10 @@ test('an answer that never comes is a failure after the timeout', async (t) => {
   )
   const probe = { ...httpGet(port), timeoutSeconds: 1 }
   const result = await proberTo().probe(target, probe)
-  assert.deepEqual(result, { ok: false, message: `Port ${port} of the pod took more than 1000 ms` })
+  assert.deepEqual(result, {
+    ok: false,
+    message: `Get "http://10.1.0.2:${port}/": context deadline exceeded (Client.Timeout exceeded while awaiting headers)`,
+  })
 })
 
 test('whatever a pod answers is a failure, never an error of ours', async (t) => {
@@ -199,8 +227,14 @@ test('a gRPC health service is asked by its name', async (t) => {
     proberTo().probe(target, sampleProbe({ timeoutSeconds: 5, handler: { kind: 'grpc', port, service } }))
   assert.deepEqual(await ask('up'), { ok: true, message: '' })
   assert.deepEqual(await ask(''), { ok: true, message: '' })
-  assert.deepEqual(await ask('down'), { ok: false, message: 'service unhealthy (responded with "2")' })
-  assert.deepEqual(await ask('unknown'), { ok: false, message: 'gRPC probe failed with status: 5' })
+  assert.deepEqual(await ask('down'), {
+    ok: false,
+    message: 'service unhealthy (responded with "NOT_SERVING")',
+  })
+  assert.deepEqual(await ask('unknown'), {
+    ok: false,
+    message: 'error: health rpc probe failed with status 5',
+  })
   const long = 'x'.repeat(300)
   await ask(long)
   assert.equal(asked.length, 5)

@@ -2,7 +2,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect as http2Connect } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import { connect as tlsConnect } from 'node:tls'
-import type { JailHandler, JailId, JailProbe } from '../../../jail/index.ts'
+import type { JailHandler, JailProbe } from '../../../jail/index.ts'
 import { SECOND_MS, type Clock } from '../../../stdx/index.ts'
 import {
   GRPC_ANSWER_BYTES_MAX,
@@ -10,10 +10,10 @@ import {
   PROBE_MESSAGE_CHARS_MAX,
   PROBE_TIMEOUT_MS_MAX,
 } from '../limits.ts'
-import type { ContainerHost, PodNetwork, Prober } from '../parts.ts'
+import type { ContainerHost, PodNetwork, Prober, ProbeTarget } from '../parts.ts'
+import { tellOfFailure } from './probe-messages.ts'
 import { timeoutSignal } from './timers.ts'
 
-type Target = { jail: JailId; containerID: string }
 type Result = { ok: boolean; message: string }
 
 /** What a client decides about its own connection, and what would make an answer longer than it says. */
@@ -43,7 +43,7 @@ export function createProber({
   clock: Clock
 }): Prober {
   const handle = async (
-    target: Target,
+    target: ProbeTarget,
     handler: JailHandler | JailProbe['handler'],
     timeoutMs: number,
   ): Promise<Result> => {
@@ -58,8 +58,9 @@ export function createProber({
       await slept.promise
       return { ok: true, message: '' }
     }
-    const { signal, cancel } = timeoutSignal(clock, boundedMs, `Port ${handler.port} of the pod`)
+    const { signal, cancel } = timeoutSignal(clock, boundedMs, `Asking port ${handler.port}`)
     let connection: Duplex | undefined
+    let phase: 'dial' | 'exchange' = 'dial'
     const aborted = Promise.withResolvers<never>()
     const onAbort = () => aborted.reject(signal.reason as Error)
     signal.addEventListener('abort', onAbort, { once: true })
@@ -69,12 +70,17 @@ export function createProber({
       const work = async () => {
         connection = await network.connect(target.jail, handler.port, signal)
         connection.on('error', () => {})
+        phase = 'exchange'
         if (signal.aborted) connection.destroy()
         if (handler.kind === 'tcpSocket') return { ok: true, message: '' }
         if (handler.kind === 'grpc') return await checkHealth(connection, handler.service)
-        return await get(connection, handler)
+        return await get(connection, handler, target.podIP)
       }
       return await Promise.race([work(), aborted.promise])
+    } catch (error) {
+      const timedOutAfterMs = signal.aborted ? boundedMs : undefined
+      const message = tellOfFailure({ handler, podIP: target.podIP, phase, error, timedOutAfterMs })
+      return { ok: false, message: clip(message) }
     } finally {
       cancel()
       signal.removeEventListener('abort', onAbort)
@@ -82,7 +88,7 @@ export function createProber({
     }
   }
   const bounded = async (
-    target: Target,
+    target: ProbeTarget,
     handler: JailHandler | JailProbe['handler'],
     timeoutMs: number,
   ): Promise<Result> => {
@@ -102,6 +108,7 @@ export function createProber({
 async function get(
   connection: Duplex,
   { path, scheme, headers, port }: Extract<JailHandler, { kind: 'httpGet' }>,
+  podIP: string,
 ): Promise<Result> {
   // The kubelet does not verify either: the certificate of a pod names a service, not an address.
   const secured =
@@ -131,7 +138,7 @@ async function get(
     maxHeaderSize: PROBE_HEAD_BYTES_MAX,
     insecureHTTPParser: false,
     headers: [
-      ...(sent.some(([n]) => n.toLowerCase() === 'host') ? [] : [['Host', `localhost:${port}`]]),
+      ...(sent.some(([n]) => n.toLowerCase() === 'host') ? [] : [['Host', `${podIP}:${port}`]]),
       ...sent,
     ].flat(),
   })
@@ -154,6 +161,9 @@ async function get(
 }
 
 const SERVING = 1
+const SERVING_STATUSES = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN']
+/** https://grpc.io/docs/guides/status-codes/ */
+const UNIMPLEMENTED = '12'
 
 /** grpc.health.v1.Health/Check, of which we need one request field and one answer field. */
 async function checkHealth(connection: Duplex, service: string): Promise<Result> {
@@ -182,12 +192,17 @@ async function checkHealth(connection: Duplex, service: string): Promise<Result>
       if (bytes > GRPC_ANSWER_BYTES_MAX) throw new Error('The answer to a gRPC probe is too long')
       chunks.push(chunk)
     }
+    if (String(grpcStatus) === UNIMPLEMENTED)
+      return {
+        ok: false,
+        message: 'error: this server does not implement the grpc health protocol (grpc.health.v1.Health)',
+      }
     if (String(grpcStatus) !== '0')
-      return { ok: false, message: `gRPC probe failed with status: ${clip(String(grpcStatus))}` }
+      return { ok: false, message: `error: health rpc probe failed with status ${clip(String(grpcStatus))}` }
     const status = parseHealthCheck(Buffer.concat(chunks))
     return status === SERVING
       ? { ok: true, message: '' }
-      : { ok: false, message: `service unhealthy (responded with "${status}")` }
+      : { ok: false, message: `service unhealthy (responded with "${SERVING_STATUSES[status] ?? status}")` }
   } finally {
     session.destroy()
   }

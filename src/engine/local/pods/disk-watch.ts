@@ -1,0 +1,83 @@
+import type { JailId } from '../../../jail/index.ts'
+import type { Clock, Logger } from '../../../stdx/index.ts'
+import type { PodDisk } from '../host/pod-disk.ts'
+import { DISK_MEASURE_EVERY_MS, DISK_MEASURE_FAILURES_MAX, DISK_MEASURE_REST_FACTOR } from '../limits.ts'
+import type { DiskUsage } from '../plan/disk.ts'
+import type { Gate } from './gate.ts'
+
+type WatchedPod = {
+  readonly id: JailId
+  readonly occupiesDisk: boolean
+  checkDisk(usage: DiskUsage): void
+  evict(message: string): void
+}
+
+/**
+ * Looks again and again at what one tenant's pods occupy. Between two looks a pod can write as much as the disk takes
+ * in that time, so this is a limit of what stays and not of what is written.
+ */
+export class DiskWatch {
+  private readonly options: DiskWatchOptions
+  private readonly failures = new Map<JailId, number>()
+
+  constructor(options: DiskWatchOptions) {
+    this.options = options
+  }
+
+  /** Until `closing`. */
+  start(): void {
+    this.later(DISK_MEASURE_EVERY_MS)
+  }
+
+  private later(delayMs: number): void {
+    const { clock, closing } = this.options
+    if (closing.aborted) return
+    const cancel = clock.after(delayMs, () => {
+      closing.removeEventListener('abort', cancel)
+      void this.sweep()
+    })
+    closing.addEventListener('abort', cancel, { once: true })
+  }
+
+  private async sweep(): Promise<void> {
+    const { clock, pods, closing } = this.options
+    const startedMs = clock.nowMs()
+    const left = new Set(this.failures.keys())
+    for (const pod of [...pods()]) {
+      left.delete(pod.id)
+      if (closing.aborted) return
+      if (pod.occupiesDisk) await this.look(pod)
+    }
+    for (const gone of left) this.failures.delete(gone)
+    const tookMs = clock.nowMs() - startedMs
+    this.later(Math.max(DISK_MEASURE_EVERY_MS, tookMs * DISK_MEASURE_REST_FACTOR))
+  }
+
+  private async look(pod: WatchedPod): Promise<void> {
+    const { disk, gate, log, closing } = this.options
+    let usage: DiskUsage
+    try {
+      usage = await gate.run(() => disk.measure(pod.id), closing)
+      this.failures.delete(pod.id)
+    } catch (error) {
+      if (closing.aborted) return
+      const failures = (this.failures.get(pod.id) ?? 0) + 1
+      this.failures.set(pod.id, failures)
+      log.warn('cannot measure what a pod occupies on disk', { jail: pod.id, failures, error })
+      if (failures >= DISK_MEASURE_FAILURES_MAX)
+        pod.evict('Pod ephemeral local storage usage has too many files to be measured. ')
+      return
+    }
+    pod.checkDisk(usage)
+  }
+}
+
+export type DiskWatchOptions = {
+  clock: Clock
+  log: Logger
+  disk: PodDisk
+  /** Shared with the other tenants of the machine. */
+  gate: Gate
+  pods: () => Iterable<WatchedPod>
+  closing: AbortSignal
+}
