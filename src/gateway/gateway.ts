@@ -93,6 +93,8 @@ class Exchange {
   readonly connection: Connection | undefined
   user: UserInfo | undefined
   reason: string | undefined
+  /** The client has left, and all that it held has been given back. */
+  over = false
 
   constructor(request: Request, answer: Answer, startedMs: number) {
     this.request = request
@@ -279,6 +281,7 @@ class TlsGateway implements Gateway {
     if (parseTarget(exchange.url).kind === 'health') return this.answerHealth(answer)
     const held: (() => void)[] = []
     answer.once('close', () => {
+      exchange.over = true
       for (const release of held) release()
       this.audit(exchange, 'ResponseComplete', answer.headersSent ? answer.statusCode : 0)
     })
@@ -327,6 +330,7 @@ class TlsGateway implements Gateway {
     const held: (() => void)[] = []
     let code = 0
     socket.once('close', () => {
+      exchange.over = true
       for (const release of held) release()
       this.audit(exchange, 'ResponseComplete', code || (answer.headersSent ? answer.statusCode : 0))
     })
@@ -377,6 +381,8 @@ class TlsGateway implements Gateway {
 
     const identity = await this.identify(connection, rawHeaders)
     exchange.user = identity.user
+    // Whoever left while we looked at the token must take no place: nothing would ever give it back.
+    if (exchange.over) throw refusals.clientLeft
     const target = parseTarget(url)
     if (target.kind !== 'controlPlane' || target.tenant !== homeOf(identity.user)) throw refusals.noAccess
     if (!this.isPresent(target.tenant, identity)) throw refusals.noAccess
@@ -444,6 +450,7 @@ class TlsGateway implements Gateway {
         : new ApiError('InternalError', 'Internal error occurred', { cause: error })
     if (refusal.reason === 'InternalError') this.options.log.error('request failed', { requestId, error })
     this.note(exchange, refusal, refusal.cause)
+    if (exchange.over) return
     if (answer.headersSent) return breakOff(answer)
     // Whether somebody may know of something is answered in the same bytes each time, so without a request's id.
     const constant = refusal.reason === 'Unauthorized' || refusal === refusals.noAccess

@@ -50,6 +50,9 @@ export const closing = new ApiError('ServiceUnavailable', 'The gateway is shutti
   details: { retryAfterSeconds: 1 },
 })
 
+/** Nobody reads it. */
+export const clientLeft = new ApiError('ServiceUnavailable', 'The client has left')
+
 export function badPath(why: string): ApiError {
   return new ApiError('BadRequest', why)
 }
