@@ -11,6 +11,7 @@ import { PodController } from './pods/pod-controller.ts'
 import type { ApiServerAddress } from './pods/service-variables.ts'
 import type { IssueToken } from './pods/token-cache.ts'
 import { TenantController, type TenantControllerOptions } from './tenancy/tenant-controller.ts'
+import { CronJobController } from './workloads/cronjob/cronjob-controller.ts'
 import { DaemonSetController } from './workloads/daemonset/daemonset-controller.ts'
 import { DeploymentController } from './workloads/deployment/deployment-controller.ts'
 import { EndpointSliceController } from './workloads/endpointslice/endpointslice-controller.ts'
@@ -86,6 +87,7 @@ export function startTenantControllers({
       new StatefulSetController(context),
       new DaemonSetController(context, { nodeName: VIRTUAL_NODE_NAME }),
       new JobController(context),
+      new CronJobController(context),
       new EndpointSliceController(context),
       new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME }),
       network,

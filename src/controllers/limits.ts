@@ -14,6 +14,11 @@ export const REVISION_HISTORY_CHARS_MAX = 2_000
 export const JOB_BACKOFF_FIRST_MS = 10 * SECOND_MS
 export const JOB_BACKOFF_LAST_MS = 600 * SECOND_MS
 
+/** As upstream: more missed times of a CronJob than this are told about. */
+export const MISSED_TIMES_TOLD = 100
+/** As upstream: a CronJob is looked at so long after its time, so that the time has surely come. */
+export const SCHEDULE_DELTA_MS = 100
+
 /** As upstream: how long a DaemonSet's pod that has ended stays before it is replaced, doubling every time. */
 export const DAEMON_BACKOFF_FIRST_MS = 1 * SECOND_MS
 export const DAEMON_BACKOFF_LAST_MS = 900 * SECOND_MS

@@ -55,6 +55,7 @@ export function dns1035LabelProblem(name: string): string | undefined {
 /** Names that only must not break a URL: those of RBAC. */
 export function pathSegmentProblem(name: string): string | undefined {
   if (name.length > 253) return longerThan(253)
+  if (!name.isWellFormed()) return 'must be well-formed Unicode'
   if (name === '.' || name === '..') return `may not be '${name}'`
   if (name.includes('/')) return "may not contain '/'"
   if (name.includes('%')) return "may not contain '%'"

@@ -1,6 +1,7 @@
 import type { KindDefinition, KindRegistry, VirtualKind } from '../kind.ts'
 import { configMapDefinition, secretDefinition } from './config.ts'
 import { controllerRevisionDefinition } from './controller-revision.ts'
+import { cronJobDefinition } from './cron-job.ts'
 import { daemonSetDefinition } from './daemon-set.ts'
 import { endpointsDefinition, endpointSliceDefinition } from './endpoints.ts'
 import { eventDefinition } from './event.ts'
@@ -56,6 +57,7 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     daemonSetDefinition,
     controllerRevisionDefinition,
     jobDefinition,
+    cronJobDefinition,
     endpointSliceDefinition,
     ...rbac,
     leaseDefinition,

@@ -46,6 +46,11 @@ export function applyJobDefaults(job: Job): Job {
   if (!spec) return job
   if (spec.completions === undefined && spec.parallelism === undefined) spec.completions = 1
   spec.parallelism ??= 1
+  spec.backoffLimit ??= 6
+  // Upstream's empty string is what others call absent.
+  spec.completionMode ||= 'NonIndexed'
+  spec.podReplacementPolicy ||= 'TerminatingOrFailed'
+  spec.suspend ??= false
   const labels = spec.template?.metadata?.labels
   if (labels && Object.keys(labels).length > 0 && Object.keys(job.metadata.labels ?? {}).length === 0)
     job.metadata.labels = { ...labels }
@@ -206,22 +211,9 @@ export function validateReplicaSet(
 export function validateJob(job: Job, _context: WriteContext, old?: Job): FieldError[] {
   const { spec } = job
   if (!spec) return [requiredValue('spec.template')]
-  const errors: FieldError[] = [
-    ...nonNegative('spec.parallelism', spec.parallelism),
-    ...nonNegative('spec.completions', spec.completions),
-    ...nonNegative('spec.activeDeadlineSeconds', spec.activeDeadlineSeconds),
-    ...nonNegative('spec.backoffLimit', spec.backoffLimit),
-    ...nonNegative('spec.ttlSecondsAfterFinished', spec.ttlSecondsAfterFinished),
-    ...labelSelectorErrors(spec.selector, 'spec.selector'),
-    ...templateErrors(spec.template, 'spec.template'),
-  ]
+  const errors = [...jobSpecErrors(spec, 'spec'), ...labelSelectorErrors(spec.selector, 'spec.selector')]
   const { selector, template } = spec
   if (!selector) errors.push(requiredValue('spec.selector'))
-  if (spec.parallelism !== undefined && spec.parallelism > REPLICAS_MAX)
-    errors.push(tooMany('spec.parallelism', spec.parallelism, REPLICAS_MAX))
-  const policy = template?.spec?.restartPolicy
-  if (policy !== undefined && policy !== 'OnFailure' && policy !== 'Never')
-    errors.push(requiredValue('spec.template.spec.restartPolicy', 'valid values: "OnFailure", "Never"'))
   if (!old && selector && !spec.manualSelector) {
     const own = { matchLabels: { [UID_LABELS[0]]: job.metadata.uid } }
     if (!equalField(selector, own))
@@ -248,5 +240,23 @@ export function validateJob(job: Job, _context: WriteContext, old?: Job): FieldE
       ),
     )
   }
+  return errors
+}
+
+/** What is wrong with a job's spec, wherever it is written. */
+export function jobSpecErrors(spec: Job['spec'], path: string): FieldError[] {
+  const errors: FieldError[] = [
+    ...nonNegative(`${path}.parallelism`, spec.parallelism),
+    ...nonNegative(`${path}.completions`, spec.completions),
+    ...nonNegative(`${path}.activeDeadlineSeconds`, spec.activeDeadlineSeconds),
+    ...nonNegative(`${path}.backoffLimit`, spec.backoffLimit),
+    ...nonNegative(`${path}.ttlSecondsAfterFinished`, spec.ttlSecondsAfterFinished),
+    ...templateErrors(spec.template, `${path}.template`),
+  ]
+  if (spec.parallelism !== undefined && spec.parallelism > REPLICAS_MAX)
+    errors.push(tooMany(`${path}.parallelism`, spec.parallelism, REPLICAS_MAX))
+  const policy = spec.template?.spec?.restartPolicy
+  if (policy !== undefined && policy !== 'OnFailure' && policy !== 'Never')
+    errors.push(requiredValue(`${path}.template.spec.restartPolicy`, 'valid values: "OnFailure", "Never"'))
   return errors
 }

@@ -291,23 +291,26 @@ export const replicaSetDefinition = defineKind(replicaSetKind, {
   prepareForCreate: (set) => ({ ...set, status: { replicas: 0 } }),
 })
 
-const jobSpecSchema = object(`${BATCH}.JobSpec`, 'What is to be done, how often and how many at a time.', {
-  activeDeadlineSeconds: optional(int64, 'The job fails when it runs longer.'),
-  backoffLimit: optional(int32, 'So many failures, then the job has failed.', { default: 6 }),
-  completionMode: optional(oneOf('NonIndexed'), 'All pods are alike.', { default: 'NonIndexed' }),
-  completions: optional(int32, 'How many pods must succeed; any one when absent.'),
-  manualSelector: optional(boolean, 'Trust the selector as written, instead of making one.'),
-  parallelism: optional(int32, 'How many pods at a time.'),
-  podReplacementPolicy: optional(
-    oneOf('TerminatingOrFailed'),
-    'A pod is replaced as soon as it is being deleted or has failed.',
-    { default: 'TerminatingOrFailed' },
-  ),
-  selector: optional(labelSelectorSchema, 'Which pods are its own; made by the server.'),
-  suspend: optional(boolean, 'Stop its pods and start no new ones.', { default: false }),
-  template: required(podTemplateSpecSchema, 'What its pods look like.'),
-  ttlSecondsAfterFinished: optional(int32, 'Delete the job so long after it has ended.'),
-})
+export const jobSpecSchema = object(
+  `${BATCH}.JobSpec`,
+  'What is to be done, how often and how many at a time.',
+  {
+    activeDeadlineSeconds: optional(int64, 'The job fails when it runs longer.'),
+    backoffLimit: optional(int32, 'So many failures, then the job has failed.'),
+    completionMode: optional(oneOf('NonIndexed'), 'All pods are alike.'),
+    completions: optional(int32, 'How many pods must succeed; any one when absent.'),
+    manualSelector: optional(boolean, 'Trust the selector as written, instead of making one.'),
+    parallelism: optional(int32, 'How many pods at a time.'),
+    podReplacementPolicy: optional(
+      oneOf('TerminatingOrFailed'),
+      'A pod is replaced as soon as it is being deleted or has failed.',
+    ),
+    selector: optional(labelSelectorSchema, 'Which pods are its own; made by the server.'),
+    suspend: optional(boolean, 'Stop its pods and start no new ones.'),
+    template: required(podTemplateSpecSchema, 'What its pods look like.'),
+    ttlSecondsAfterFinished: optional(int32, 'Delete the job so long after it has ended.'),
+  },
+)
 const jobStatusSchema = object(`${BATCH}.JobStatus`, 'How a Job is.', {
   active: optional(int32, 'Pods that have not ended.'),
   completionTime: optional(time, 'When it was done.'),
