@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict'
+import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { stringify } from 'yaml'
-import { gvisorMissing, platformMissing } from '../testkit/machine.ts'
+import { gvisorMissing, KUBECTL, platformMissing } from '../testkit/machine.ts'
 import { configMap, container, deployment, pod, secret } from '../testkit/manifests.ts'
-import { TestPlatform } from '../testkit/platform.ts'
+import { until } from '../../src/stdx/index.ts'
+import { run, TestPlatform } from '../testkit/platform.ts'
 import { type Registry, startSampleRegistry } from '../testkit/registry.ts'
 
 /** An ordinary day of two tenants with stock kubectl: red's pods run on the machine's kernel, blue's on gVisor's. */
@@ -677,4 +682,132 @@ for (const { tenant, skip } of TENANTS) {
       )
     await kubectl(tenant, 'delete', 'pod', '--all', '--wait=false')
   })
+}
+
+for (const { tenant, skip } of TENANTS) {
+  test(
+    `${tenant}: looks into the running shop: exec, a terminal, cp, port-forward, attach`,
+    { skip },
+    async () => {
+      const shop = ['-n', 'shop']
+      const web = (
+        await kubectl(
+          tenant,
+          ...shop,
+          'get',
+          'pods',
+          '-l',
+          'app=web',
+          '-o',
+          'jsonpath={.items[0].metadata.name}',
+        )
+      ).trim()
+      const secrets = await kubectl(
+        tenant,
+        ...shop,
+        'exec',
+        web,
+        '--',
+        'sh',
+        '-c',
+        'echo "$API_KEY $POD_NAME $(cat /etc/web-key/api-key)"',
+      )
+      assert.equal(secrets, `only-this-tenant-may-read-this ${web} only-this-tenant-may-read-this\n`)
+      const failing = await platform.kubectl(
+        tenant,
+        ...shop,
+        'exec',
+        'deployment/web',
+        '--',
+        'sh',
+        '-c',
+        'echo out; echo err >&2; exit 3',
+      )
+      assert.deepEqual([failing.code, failing.stdout], [3, 'out\n'])
+      assert.match(failing.stderr, /^err\n/)
+
+      const bytes = randomBytes(1_000_000)
+      const echoed = await platform.runKubectl(
+        tenant,
+        [...shop, 'exec', '-i', web, '--', 'sh', '-c', 'base64 -d | sha256sum'],
+        {
+          input: bytes.toString('base64'),
+        },
+      )
+      const digest = createHash('sha256').update(bytes).digest('hex')
+      assert.equal(echoed.stdout, `${digest}  -\n`, echoed.stderr)
+
+      // `script` gives kubectl the terminal that a person has.
+      const terminal = await run(
+        'script',
+        [
+          '--quiet',
+          '--return',
+          '--command',
+          `stty rows 33 cols 77; ${KUBECTL} --kubeconfig ${platform.kubeconfig(tenant)} -n shop exec -it ${web} -- sh -c 'test -t 0 && echo terminal; until stty size 2>/dev/null | grep "33 77"; do sleep 0.1; done; exit 4'`,
+          '/dev/null',
+        ],
+        { PATH: process.env['PATH'] ?? '', HOME: '/nonexistent', TERM: 'xterm' },
+        {},
+      )
+      assert.match(terminal.stdout, /terminal/)
+      // The size may come after the command has begun, as everywhere; the command asks until it is there.
+      assert.match(terminal.stdout, /33 77/)
+      assert.equal(terminal.code, 4)
+
+      const dir = await mkdtemp(join(tmpdir(), 'bulkhead-cp-'))
+      try {
+        await writeFile(join(dir, 'there'), bytes)
+        await kubectl(tenant, ...shop, 'cp', join(dir, 'there'), `${web}:/tmp/file`)
+        await kubectl(tenant, ...shop, 'cp', `${web}:/tmp/file`, join(dir, 'back'))
+        assert.ok(bytes.equals(await readFile(join(dir, 'back'))), 'a copied file comes back as it was')
+      } finally {
+        await rm(dir, { recursive: true, force: true })
+      }
+
+      for (const target of ['deployment/web', 'service/web']) {
+        let page = ''
+        let said = ''
+        const stop = new AbortController()
+        const forwarding = platform.runKubectl(tenant, [...shop, 'port-forward', target, ':80'], {
+          signal: stop.signal,
+          onOutput: (text) => (said += text),
+        })
+        try {
+          const port = await until(() => /127\.0\.0\.1:(\d+) -> 80/.exec(said)?.[1], {
+            what: `A port for ${target}`,
+          })
+          // More than one connection, one after the other and side by side.
+          for (let round = 0; round < 2; round++) {
+            const answers = await Promise.all(
+              Array.from({ length: 4 }, async () => (await fetch(`http://127.0.0.1:${port}/`)).text()),
+            )
+            page = answers[0] ?? ''
+            assert.equal(new Set(answers).size, 1)
+          }
+        } finally {
+          stop.abort()
+          await forwarding
+        }
+        assert.match(page, /Hello from the shop/, target)
+      }
+
+      await platform.apply(tenant, [
+        pod({
+          name: 'listener',
+          image: busybox,
+          stdin: true,
+          script: 'echo listening; while read -r line; do echo "heard $line"; done',
+        }),
+      ])
+      await untilReady(tenant, 'pod/listener')
+      const attached = await platform.runKubectl(tenant, ['attach', '-i', 'listener'], {
+        input: 'good morning\n',
+        untilOutput: /heard good morning/,
+        timeoutMs: 20_000,
+      })
+      assert.match(attached.stdout, /heard good morning/, attached.stderr)
+      await kubectl(tenant, 'delete', 'pod', 'listener', '--now')
+    },
+  )
 }

@@ -21,6 +21,8 @@ export type RunOptions = {
   untilOutput?: RegExp
   timeoutMs?: number
   cwd?: string
+  /** Ends the command, as Ctrl-C would. */
+  signal?: AbortSignal
   /** Called with every piece of output as it comes. */
   onOutput?: (text: string) => void
 }
@@ -255,7 +257,7 @@ export async function run(
   program: string,
   args: readonly string[],
   env: Record<string, string>,
-  { input = '', untilOutput, timeoutMs = COMMAND_TIMEOUT_MS, cwd = '/', onOutput }: RunOptions,
+  { input = '', untilOutput, timeoutMs = COMMAND_TIMEOUT_MS, cwd = '/', signal, onOutput }: RunOptions,
 ): Promise<Ran> {
   const child = spawn(program, args, { env, cwd })
   const out: Buffer[] = []
@@ -269,6 +271,7 @@ export async function run(
   // A command that ends without reading says so by its exit code.
   child.stdin.on('error', () => {})
   child.stdin.end(input)
+  signal?.addEventListener('abort', () => child.kill('SIGINT'), { once: true })
   const deadline = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
   const code = await new Promise<number>((resolve, reject) => {
     child.once('error', reject)
