@@ -89,7 +89,7 @@ export class ControlPlaneClient implements AsyncDisposable {
     contentType?: string,
     body?: unknown,
   ): Promise<unknown> {
-    const answer = await request(`${this.server}${path}`, {
+    const options = {
       method,
       dispatcher: this.agent,
       headers: {
@@ -99,6 +99,11 @@ export class ControlPlaneClient implements AsyncDisposable {
       },
       body: body === undefined ? null : JSON.stringify(body),
       headersTimeout: ANSWER_TIMEOUT_MS,
+    }
+    const answer = await request(`${this.server}${path}`, options).catch((cause: unknown) => {
+      throw new Error(`The platform does not answer at ${this.server}; "bulkhead status" shows what runs`, {
+        cause,
+      })
     })
     const text = await answer.body.text()
     const document = parseJson(text)

@@ -1,7 +1,8 @@
-import { existsSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { type Layout, parseTenantName, paths, type TenantName } from '../api/index.ts'
 import { ApiRefusal, ControlPlaneClient, readKubeconfig } from './platform-client.ts'
+import { MiB } from '../stdx/index.ts'
 import { renderTenant } from './describe-tenant.ts'
 import { printable, renderTable, wrapped } from './table.ts'
 import {
@@ -20,9 +21,18 @@ export type Machine = {
   down(): Promise<void>
   /** Removes everything that the platform made on this machine. */
   reset(): Promise<void>
-  status(): Promise<{ daemons: { name: string; pid?: number; user: string }[] }>
+  status(): Promise<MachineStatus>
   demo(options: { wait: boolean }): Promise<number>
   verify(options: { json: boolean }): Promise<number>
+}
+
+export type MachineStatus = {
+  /** Where clients reach the gateway. */
+  server: string
+  stateDir: string
+  /** The gateway answers and the node agent has taken over everything. */
+  ready: boolean
+  daemons: { name: string; pid?: number; user: string; memoryBytes?: number }[]
 }
 
 export type CliDeps = {
@@ -159,18 +169,42 @@ function platformClient({ layout }: CliDeps): ControlPlaneClient {
     throw new Error(
       `There is no operator's kubeconfig at "${path}"; start the platform with "bulkhead up", or set BULKHEAD_OPERATOR_KUBECONFIG`,
     )
+  if (!isReadable(path))
+    throw new Error(`The operator's kubeconfig "${path}" is not for this user to read (try sudo)`)
   return new ControlPlaneClient(readKubeconfig(path))
 }
 
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
 async function status(deps: CliDeps): Promise<number> {
-  const { daemons } = await deps.machine.status()
+  const { server, stateDir, ready, daemons } = await deps.machine.status()
+  if (daemons.length === 0) {
+    deps.print('The platform is not running; "bulkhead up" starts it')
+    return 1
+  }
+  deps.print(
+    `${ready ? `The platform answers at ${server}` : `The platform does not answer at ${server} yet`}; its state is in ${stateDir}\n`,
+  )
   deps.print(
     renderTable(
-      ['DAEMON', 'USER', 'PID', 'STATE'],
-      daemons.map((d) => [d.name, d.user, String(d.pid ?? '-'), d.pid === undefined ? 'stopped' : 'running']),
+      ['DAEMON', 'STATE', 'PID', 'MEMORY', 'USER'],
+      daemons.map(({ name, pid, user, memoryBytes }) => [
+        name,
+        pid === undefined ? 'stopped' : 'running',
+        String(pid ?? '-'),
+        memoryBytes === undefined ? '-' : `${Math.round(memoryBytes / MiB)} MiB`,
+        user,
+      ]),
     ),
   )
-  return daemons.length > 0 && daemons.every((d) => d.pid !== undefined) ? 0 : 1
+  return ready && daemons.every((d) => d.pid !== undefined) ? 0 : 1
 }
 
 async function tenant(argv: readonly string[], deps: CliDeps): Promise<number> {

@@ -2,12 +2,19 @@ import { parseLayout } from '../api/index.ts'
 import { runCli } from '../cli/index.ts'
 import { demo } from './demo.ts'
 import { down, type MachineContext, reset, status, up } from './machine.ts'
+import { requireRoot } from './preflight.ts'
 import { runVerify } from './verify.ts'
 
 const VERSION = '0.1.0'
 
 const print = (text: string) => void process.stdout.write(`${text}\n`)
 const printError = (text: string) => void process.stderr.write(`${text}\n`)
+
+// Whoever reads us may have seen enough (`bulkhead status | head -1`).
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+  })
 
 function contextOf(): MachineContext {
   return { layout: parseLayout(process.env), print, progress: (text) => printError(`  … ${text}`) }
@@ -25,7 +32,10 @@ try {
       reset: () => reset(context),
       status: () => status(context),
       demo: (options) => demo(context, options),
-      verify: (options) => runVerify(context, options),
+      verify: (options) => {
+        requireRoot('bulkhead verify')
+        return runVerify(context, options)
+      },
     },
     print,
     printError,

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Agent, request } from 'undici'
 import { type Layout, paths } from '../api/index.ts'
-import { printable } from '../cli/index.ts'
+import { type MachineStatus, printable } from '../cli/index.ts'
 import {
   createContainerHost,
   createPodNetwork,
@@ -17,6 +17,7 @@ import {
 } from '../engine/local/index.ts'
 import { createLogger, type Logger, systemClock, until } from '../stdx/index.ts'
 import { daemonEnvironment } from './environment.ts'
+import { lockCommand, requireMachine, requireOwnState, requirePort, requireRoot } from './preflight.ts'
 import { serverUrl } from './server-url.ts'
 
 const START_TIMEOUT_MS = 60_000
@@ -28,76 +29,76 @@ export type MachineContext = {
   progress: (text: string) => void
 }
 
-/** What this machine lacks, in words that say what to do. Empty when the platform can run here. */
-export function missingOnThisMachine(): string[] {
-  const missing: string[] = []
-  const has = (path: string, words: RegExp) => existsSync(path) && words.test(readFileSync(path, 'utf8'))
-  if (process.platform !== 'linux') return ['this is not Linux']
-  if (process.getuid?.() !== 0) return ['root: namespaces, mounts and nftables need it (try sudo)']
-  if (!has('/proc/filesystems', /\boverlay$/m)) missing.push('overlayfs in the kernel (modprobe overlay)')
-  if (!has('/proc/self/status', /^Seccomp:/m)) missing.push('seccomp in the kernel')
-  if (!has('/proc/sys/user/max_user_namespaces', /^[1-9]/))
-    missing.push('user namespaces (sysctl user.max_user_namespaces is 0 or absent)')
-  if (!existsSync('/sys/fs/cgroup')) missing.push('cgroups (mount them at /sys/fs/cgroup)')
-  for (const [program, pack] of [
-    ['conmon', 'conmon'],
-    ['nft', 'nftables'],
-    ['ip', 'iproute2'],
-    ['setpriv', 'util-linux'],
-    ['nsenter', 'util-linux'],
-  ] as const)
-    if (!['/usr/sbin', '/usr/bin', '/sbin', '/bin'].some((dir) => existsSync(join(dir, program))))
-      missing.push(`the program "${program}" (apt-get install ${pack})`)
-  if (!['/usr/bin/crun', '/usr/sbin/runc', '/usr/bin/runc'].some((path) => existsSync(path)))
-    missing.push('crun or runc (apt-get install crun)')
-  return missing
-}
-
 function daemonsOf({ layout }: MachineContext, log: Logger): Daemons {
   return new Daemons({ layout, clock: systemClock, log })
 }
 
 const quiet = createLogger('bulkhead', { level: 'error' })
 
-/** Starts the node agent, which starts everything else, and waits until the gateway says that it is ready. */
+/**
+ * Starts the node agent, which starts everything else, and waits until the gateway says that it is ready. When that
+ * fails, nothing runs that did not run before.
+ */
 export async function up(context: MachineContext): Promise<void> {
-  const { layout, print, progress } = context
-  const missing = missingOnThisMachine()
-  if (missing.length > 0)
-    throw new Error(`This machine lacks what the platform needs:\n  - ${missing.join('\n  - ')}`)
-  const began = performance.now()
-  ensureRunDir(layout)
-  for (const dir of [join(layout.runDir, 'daemons'), join(layout.stateDir, 'logs')])
-    ensureDirectory(dir, { mode: 0o700 })
+  const { layout, print } = context
+  requireRoot('bulkhead up')
+  requireMachine()
+  requireOwnState(layout)
   const daemons = daemonsOf(context, quiet)
   if (await isReady(layout, daemons)) {
     print(`The platform is running: ${serverUrl(layout)}`)
     return
   }
-  progress('starting the node agent')
+  if (daemons.pid('gateway') === undefined) await requirePort(layout)
+  await alone(context, 'up', async () => {
+    const before = daemons.names().filter((name) => daemons.pid(name) !== undefined)
+    try {
+      await start(context, daemons)
+    } catch (error) {
+      if (!before.includes('node')) await daemons.stop('node')
+      // What survived an earlier agent goes on as it did.
+      if (before.length === 0) await takeDown(context)
+      throw error
+    }
+  })
+}
+
+async function start({ layout, print, progress }: MachineContext, daemons: Daemons): Promise<void> {
+  const began = performance.now()
+  ensureRunDir(layout)
+  for (const dir of [join(layout.runDir, 'daemons'), join(layout.stateDir, 'logs')])
+    ensureDirectory(dir, { mode: 0o700 })
   const logFile = paths.daemonLog(layout, 'node')
   const logFrom = existsSync(logFile) ? statSync(logFile).size : 0
-  await daemons.ensure({
-    name: 'node',
-    command: [process.execPath, fileURLToPath(new URL('node-agent.ts', import.meta.url))],
-    uid: 0,
-    gid: 0,
-    cwd: '/',
-    env: daemonEnvironment(process.env),
-    privileged: true,
-  })
+  const running = daemons.pid('node')
+  // One that systemd has started is there already, and is coming up.
+  if (running === undefined || !isSystemds(running)) {
+    progress('starting the node agent')
+    await daemons.ensure({
+      name: 'node',
+      command: [process.execPath, fileURLToPath(new URL('node-agent.ts', import.meta.url))],
+      uid: 0,
+      gid: 0,
+      cwd: '/',
+      env: daemonEnvironment(process.env),
+      privileged: true,
+    })
+  }
   const seen = new Set<string>()
+  let failure: LogLine | undefined
   try {
     await until(
       async () => {
-        for (const { message, daemon, level } of agentLog(logFile, logFrom)) {
+        const lines = agentLog(logFile, logFrom)
+        for (const { message, daemon, level } of lines) {
           // Waiting for each other is how the daemons come up; only what is done is progress.
           if (level !== 'info' || message === 'daemon adopted') continue
           const line = daemon === undefined ? message : `${message}: ${daemon}`
           if (!seen.has(line)) progress(line)
           seen.add(line)
         }
-        return isReady(layout, daemons)
+        failure = lines.find(({ message, level }) => level === 'error' && message === 'cannot start')
+        return failure !== undefined || isReady(layout, daemons)
       },
       { timeoutMs: START_TIMEOUT_MS, everyMs: 50, what: 'A platform that is ready' },
     )
@@ -108,6 +109,7 @@ export async function up(context: MachineContext): Promise<void> {
       { cause },
     )
   }
+  if (failure) throw new Error(`The node agent cannot start: ${printable(reasonIn(failure))}`)
   // From here on the agent lives by itself; we only started it.
   daemons.release('node')
   print(
@@ -115,14 +117,49 @@ export async function up(context: MachineContext): Promise<void> {
   )
 }
 
+function reasonIn({ error }: LogLine): string {
+  const { error: text } = (error ?? {}) as { error?: unknown }
+  return typeof text === 'string' ? text : JSON.stringify(error)
+}
+
+/** One command at a time. A state directory that was made only for this, and is not needed after all, goes again. */
+async function alone<T>(context: MachineContext, what: string, work: () => Promise<T>): Promise<T> {
+  const { stateDir } = context.layout
+  const isNew = !existsSync(stateDir)
+  ensureDirectory(stateDir, { mode: 0o711 })
+  const lock = lockCommand(context.layout, what)
+  try {
+    return await work()
+  } catch (error) {
+    if (isNew) rmSync(stateDir, { recursive: true, force: true })
+    throw error
+  } finally {
+    lock.release()
+  }
+}
+
 /** Stops daemons and pods. What tenants wrote stays, and so do images; the next start picks it up. */
 export async function down(context: MachineContext): Promise<void> {
-  const { layout, print, progress } = context
-  if (!existsSync(join(layout.runDir, 'daemons'))) {
+  const { layout, print } = context
+  requireRoot('bulkhead down')
+  if (!existsSync(layout.runDir)) {
     print('The platform is not running')
     return
   }
+  await alone(context, 'down', () => takeDown(context))
+  print(`Stopped. Tenants, objects and images are kept in ${layout.stateDir}`)
+}
+
+/** Can be cut off anywhere and repeated: the run directory goes last. */
+async function takeDown(context: MachineContext): Promise<void> {
+  const { layout, progress } = context
+  if (!existsSync(layout.runDir)) return
   const daemons = daemonsOf(context, quiet)
+  const agent = daemons.pid('node')
+  if (agent !== undefined && isSystemds(agent))
+    throw new Error(
+      'The node agent is run by systemd, which would start it again; stop it with "systemctl stop bulkhead" first',
+    )
   progress('stopping the node agent')
   await daemons.stop('node')
   progress('stopping the other daemons')
@@ -141,34 +178,62 @@ export async function down(context: MachineContext): Promise<void> {
   for (const name of readdirSync(layout.runDir))
     rmSync(join(layout.runDir, name), { recursive: true, force: true })
   removeRunDir(layout)
-  print(`Stopped. Tenants, objects and images are kept in ${layout.stateDir}`)
 }
 
 /** Stops everything and removes every trace: state, keys, images, users. */
 export async function reset(context: MachineContext): Promise<void> {
   const { layout, print, progress } = context
-  await down(context)
-  progress(`removing ${layout.stateDir}`)
-  rmSync(layout.stateDir, { recursive: true, force: true })
+  requireRoot('bulkhead reset')
+  if (existsSync(layout.stateDir) || existsSync(layout.runDir)) {
+    requireOwnState(layout)
+    await alone(context, 'reset', async () => {
+      await takeDown(context)
+      progress(`removing ${layout.stateDir}`)
+      rmSync(layout.stateDir, { recursive: true, force: true })
+    })
+  }
   const others = readdirSync('/var/lib').filter((name) => name.startsWith('bulkhead'))
   if (others.length === 0) removeDaemonUsers()
   print('Removed everything that the platform made on this machine')
 }
 
-export async function status(
-  context: MachineContext,
-): Promise<{ daemons: { name: string; pid?: number; user: string }[] }> {
-  const dir = join(context.layout.runDir, 'daemons')
-  if (!existsSync(dir)) return { daemons: [] }
+export async function status(context: MachineContext): Promise<MachineStatus> {
+  requireRoot('bulkhead status')
+  const { layout } = context
   const daemons = daemonsOf(context, quiet)
-  const names = readdirSync(dir).flatMap((file) =>
-    file.endsWith('.json') ? [file.slice(0, -'.json'.length)] : [],
-  )
   return {
-    daemons: names.sort().map((name) => {
-      const pid = daemons.pid(name)
-      return { name, ...(pid === undefined ? {} : { pid }), user: pid === undefined ? '-' : userOf(pid) }
-    }),
+    server: serverUrl(layout),
+    stateDir: layout.stateDir,
+    ready: await isReady(layout, daemons),
+    daemons: daemons
+      .names()
+      .sort()
+      .map((name) => {
+        const pid = daemons.pid(name)
+        if (pid === undefined) return { name, user: '-' }
+        return { name, pid, user: userOf(pid), memoryBytes: memoryBytesOf(pid) }
+      }),
+  }
+}
+
+/** What the process has in memory now, shared pages counted by their share (proc(5), smaps_rollup). */
+function memoryBytesOf(pid: number): number {
+  try {
+    const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
+    return Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) * 1_024
+  } catch {
+    return 0
+  }
+}
+
+/** systemd gives every service that it starts this variable, and a command that starts an agent does not pass it on. */
+function isSystemds(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'utf8')
+      .split('\0')
+      .some((entry) => entry.startsWith('INVOCATION_ID='))
+  } catch {
+    return false
   }
 }
 

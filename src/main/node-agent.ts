@@ -21,7 +21,10 @@ import { requestHosting } from './control-channel.ts'
 import { daemonEnvironment, runProgram } from './environment.ts'
 import { servePlatformSocket } from './platform-socket.ts'
 import { ensurePki } from './pki.ts'
+import { claimState, requireMachine } from './preflight.ts'
 import { daemonOf, groupOf, SHARED_WORKER, TenantHosting, untilSocket } from './tenant-hosting.ts'
+
+const BOUND_LOGS_EVERY_MS = 5_000
 
 /**
  * The node agent: the one process of ours that is root. It has no network listener. It prepares the machine, starts
@@ -31,6 +34,8 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   if (process.getuid?.() !== 0)
     throw new Error('The node agent must run as root: it makes namespaces, mounts and rules')
   process.umask(0o022)
+  requireMachine()
+  claimState(layout)
   const clock = systemClock
   const users = ensureDaemonUsers()
   ensureRunDir(layout)
@@ -40,6 +45,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
 
   const placements = new Placements({ layout, platformUid: users.platform.uid, workerUid: users.worker.uid })
   const daemons = new Daemons({ layout, clock, log })
+  daemons.registerSelf('node')
   const daemon = (
     name: string,
     program: string,
@@ -161,7 +167,8 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       const again =
         name === PLATFORM_TENANT ? platformPlane().then(() => true, failed) : hosting.hostAll(name)
       // Forgetting the process makes the next look try again.
-      hosted.set(name, (await again) ? now : 0)
+      const succeeded = await again
+      if (hosted.has(name)) hosted.set(name, succeeded ? now : 0)
     }
   }
   const loop = async () => {
@@ -169,11 +176,19 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     if (!stopped) setTimeout(() => void loop(), 250)
   }
   void loop()
+  const bounding = setInterval(() => {
+    try {
+      daemons.boundLogs()
+    } catch (error) {
+      log.warn('cannot bound the logs', { error })
+    }
+  }, BOUND_LOGS_EVERY_MS)
 
   return {
     /** Leaves the daemons and the pods running: the next agent takes them over. */
     async stop() {
       stopped = true
+      clearInterval(bounding)
       await hosting.close()
       await engine.stop()
       platformSocket.close()

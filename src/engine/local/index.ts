@@ -6,6 +6,7 @@ export type { Images, PodNetwork, ContainerHost } from './parts.ts'
 export { createImages, type TenantImages } from './host/images/images.ts'
 export { Puller, servePuller } from './images/puller.ts'
 export { Daemons, type DaemonSpec } from './host/daemons.ts'
+export { type Lock, tryLock } from './host/lock.ts'
 export {
   assertIdsAreFree,
   ensureDaemonUsers,

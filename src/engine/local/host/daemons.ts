@@ -2,13 +2,15 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   closeSync,
+  copyFileSync,
+  existsSync,
   openSync,
   readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
   statSync,
-  ftruncateSync,
+  truncateSync,
   mkdirSync,
   renameSync,
 } from 'node:fs'
@@ -39,7 +41,8 @@ const RESTART_DELAY_MAX_MS = 10_000
 const STABLE_MS = 30_000
 const ADOPTED_CHECK_MS = 500
 const STOP_TIMEOUT_MS = 10_000
-const LOG_BYTES_MAX = 32 * MiB
+/** Of one daemon's log; as much again is kept of what was before. */
+const LOG_BYTES_MAX = 16 * MiB
 
 /**
  * Keeps daemons running. They are detached: when the agent dies they go on, and the next agent adopts them by process
@@ -90,7 +93,7 @@ export class Daemons {
       },
       { timeoutMs: STOP_TIMEOUT_MS, what: `The end of all processes of the daemon "${name}"` },
     )
-    rmSync(paths.daemonLog(this.layout, name), { force: true })
+    for (const log of [name, `${name}.old`]) rmSync(paths.daemonLog(this.layout, log), { force: true })
   }
 
   /** Stops caring for a daemon without stopping it. */
@@ -101,10 +104,39 @@ export class Daemons {
 
   /** Stops every daemon that was ever started for this layout and is still there. */
   async stopAll(): Promise<void> {
-    const names = readdirSync(join(this.layout.runDir, 'daemons'), { withFileTypes: true })
-      .filter((entry) => entry.isFile() && entry.name.endsWith('.json'))
-      .map((entry) => entry.name.slice(0, -'.json'.length))
-    await Promise.all(names.map((name) => this.stop(name)))
+    await Promise.all(this.names().map((name) => this.stop(name)))
+  }
+
+  /** Of every daemon that was started and not stopped, whether it runs or not. */
+  names(): string[] {
+    const directory = join(this.layout.runDir, 'daemons')
+    if (!existsSync(directory)) return []
+    return readdirSync(directory).flatMap((file) =>
+      file.endsWith('.json') ? [file.slice(0, -'.json'.length)] : [],
+    )
+  }
+
+  /** Lets the commands find this very process as a daemon, also when something else has started it. */
+  registerSelf(name: string): void {
+    if (this.record(name)?.pid !== process.pid)
+      this.write(name, {
+        pid: process.pid,
+        startTicks: startTicks(process.pid) ?? '',
+        fingerprint: 'started by another',
+      })
+  }
+
+  /** Keeps the last part of logs that have grown too large, as `NAME.old.log`. What is written meanwhile may be lost. */
+  boundLogs(bytesMax = LOG_BYTES_MAX): void {
+    const directory = dirname(paths.daemonLog(this.layout, 'any'))
+    for (const file of readdirSync(directory)) {
+      if (!file.endsWith('.log') || file.endsWith('.old.log')) continue
+      const path = join(directory, file)
+      if (statSync(path).size <= bytesMax) continue
+      copyFileSync(path, path.replace(/\.log$/, '.old.log'))
+      // Daemons append, so the next line comes at the new end.
+      truncateSync(path)
+    }
   }
 
   pid(name: string): number | undefined {
@@ -116,7 +148,6 @@ export class Daemons {
     const logPath = paths.daemonLog(this.layout, spec.name)
     mkdirSync(dirname(logPath), { recursive: true, mode: 0o700 })
     const log = openSync(logPath, 'a', 0o600)
-    if (statSync(logPath).size > LOG_BYTES_MAX) ftruncateSync(log)
     const drop = [
       'setpriv',
       `--reuid=${spec.uid}`,
@@ -146,10 +177,7 @@ export class Daemons {
       startTicks: startTicks(child.pid) ?? '',
       fingerprint: fingerprint(spec),
     }
-    const path = paths.daemonRecord(this.layout, spec.name)
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-    writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 })
-    renameSync(`${path}.new`, path)
+    this.write(spec.name, record)
     this.log.info('daemon started', { daemon: spec.name, pid: child.pid, uid: spec.uid })
   }
 
@@ -187,6 +215,13 @@ export class Daemons {
       signal(record.pid, 'SIGKILL')
       await until(gone, { timeoutMs: STOP_TIMEOUT_MS, what: `The end of the killed daemon "${name}"` })
     }
+  }
+
+  private write(name: string, record: DaemonRecord): void {
+    const path = paths.daemonRecord(this.layout, name)
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 })
+    renameSync(`${path}.new`, path)
   }
 
   private record(name: string): DaemonRecord | undefined {
