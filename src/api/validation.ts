@@ -498,6 +498,9 @@ class Walk {
     if (!match || Number.isNaN(ms))
       return this.unreadable(`parsing time ${JSON.stringify(value.slice(0, 64))}: not an RFC 3339 time`)
     const iso = new Date(ms).toISOString()
+    // An offset can lead out of the four-digit years, and what we write must be read again.
+    if (!/^\d{4}-/.test(iso))
+      return this.unreadable(`parsing time ${JSON.stringify(value.slice(0, 64))}: not of the years 0 to 9999`)
     if (format === 'date-time') return `${iso.slice(0, 19)}Z`
     const micros = (match[1] ?? '.').slice(1, 7).padEnd(6, '0')
     return `${iso.slice(0, 19)}.${micros}Z`

@@ -3,6 +3,7 @@ import {
   type KindDefinition,
   type KubeObject,
   type Status,
+  conflict,
   deleteOptionsSchema,
 } from '../api/index.ts'
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
@@ -10,7 +11,12 @@ import { refuseAdmission } from './admit.ts'
 import { type Context, inOrder, objectKey, renderTime } from './context.ts'
 import { decodePart, decodeRequestBody } from './decode.ts'
 import { cloneJson, equalJson } from './json.ts'
-import { DELETE_COLLECTION_BATCH, DELETE_COLLECTION_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
+import {
+  DELETE_COLLECTION_BATCH,
+  DELETE_COLLECTION_MAX,
+  GRACE_SECONDS_MAX,
+  WRITE_ATTEMPTS_MAX,
+} from './limits.ts'
 import { dryRunError, invalidOptions, parseBoolean, parseInteger, parseListOptions } from './options.ts'
 import { listObjects, readStored } from './read.ts'
 import type { ApiResult, ResourceRequest, Target } from './request.ts'
@@ -119,7 +125,8 @@ async function remove(
       if (equalJson(plan.object, stored.object)) return { object: stored.object, gone: false }
       return { object: (await writeStored(context, definition, plan.object, stored)).object, gone: false }
     } catch (error) {
-      if (!(error instanceof RevisionConflict) || attempt >= WRITE_ATTEMPTS_MAX) throw error
+      if (!(error instanceof RevisionConflict)) throw error
+      if (attempt >= WRITE_ATTEMPTS_MAX) throw conflict({ group, resource, name })
       await context.store.settled(objectKey(definition, namespace, name))
     }
   }
@@ -181,7 +188,7 @@ function graceOf(definition: KindDefinition, object: KubeObject, asked: number |
   const spec = object['spec'] as { nodeName?: string } | undefined
   const status = object['status'] as { phase?: string } | undefined
   if (!spec?.nodeName || status?.phase === 'Succeeded' || status?.phase === 'Failed') return 0
-  return Math.max(0, asked ?? definition.gracePeriodSeconds(object))
+  return Math.min(Math.max(0, asked ?? definition.gracePeriodSeconds(object)), GRACE_SECONDS_MAX)
 }
 
 function checkPreconditions(stored: StoredObject, definition: KindDefinition, options: DeleteOptions): void {

@@ -12,6 +12,7 @@ import {
   RENDERED_OBJECTS_MAX,
   REQUEST_BODY_BYTES_MAX,
   WARNING_CHARS_MAX,
+  WARNINGS_CHARS_MAX,
   WATCH_STALLED_MS_MAX,
 } from './limits.ts'
 import { type PlainAnswer, notAcceptable } from './plain-paths.ts'
@@ -334,13 +335,15 @@ function drained(response: ServerResponse, clock: Clock): Promise<void> {
 /** RFC 9111, 5.5: quoted, and nothing in it can end the header. */
 function setWarnings(response: ServerResponse, warnings: readonly string[]): void {
   if (warnings.length === 0 || response.headersSent) return
-  response.setHeader(
-    'warning',
-    warnings.map((warning) => {
+  // Clients take headers up to a size only; beyond it they would lose the whole answer.
+  let left = WARNINGS_CHARS_MAX
+  const values = warnings
+    .map((warning) => {
       const text = warning.slice(0, WARNING_CHARS_MAX).replace(/[^\x20-\x7e]/g, '?')
       return `299 - "${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`
-    }),
-  )
+    })
+    .filter((value) => (left -= value.length) >= 0)
+  response.setHeader('warning', values)
 }
 
 /**

@@ -9,6 +9,8 @@ export const PATH_CHARS_MAX = 4 * KiB
 export const QUERY_CHARS_MAX = 32 * KiB
 /** How many objects deletecollection removes in one request. */
 export const DELETE_COLLECTION_MAX = 10_000
+/** Objects that a list with a selector reads at a time, at least. */
+export const LIST_BATCH = 1_000
 /** Of these, how many share commits. */
 export const DELETE_COLLECTION_BATCH = 256
 /** Watches of one tenant at a time. */
@@ -30,6 +32,12 @@ export const GENERATE_NAME_ATTEMPTS_MAX = 8
 export const GZIP_BODY_BYTES_MIN = 128 * KiB
 export const WARNINGS_MAX = 50
 export const WARNING_CHARS_MAX = 1 * KiB
+/** Of all warnings of one answer as they are sent; as upstream. What has no room is left out. */
+export const WARNINGS_CHARS_MAX = 4 * KiB
+/** Longest time that a pod may take to end; what asks for more gets this. Later dates are none in RFC 3339. */
+export const GRACE_SECONDS_MAX = 2 ** 31 - 1
+/** Audiences that one TokenReview may name: each takes a check of the signature. */
+export const REVIEW_AUDIENCES_MAX = 16
 /** A followed log ends by then; kubectl asks again. */
 export const LOG_FOLLOW_MS_MAX = 4 * 60 * 60 * SECOND_MS
 export const TOKEN_SECONDS_DEFAULT = 3_600

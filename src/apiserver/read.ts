@@ -9,6 +9,7 @@ import {
 import { RevisionCompacted, type StoreKey, type StoredObject } from '../store/index.ts'
 import { type Context, keyPrefix, objectKey } from './context.ts'
 import { ContinueExpired } from './continue-token.ts'
+import { LIST_BATCH } from './limits.ts'
 import type { ListOptions } from './options.ts'
 import type { Target } from './request.ts'
 import { type Selection, parseSelection } from './selection.ts'
@@ -96,15 +97,23 @@ function listPage(context: Context, page: PageRequest): ListPage {
   let startAfter = page.startAfter
   // A selector can leave out much of what is read, so we read on until the page is full.
   for (;;) {
+    // Each read of an older revision goes through the history, so a small page must not mean many small reads.
+    const batchMax = selection.everything ? limit - items.length : Math.max(limit, LIST_BATCH)
     const batch = store.list(prefix, {
-      ...(limit > 0 ? { limit: limit - items.length } : {}),
+      ...(limit > 0 ? { limit: batchMax } : {}),
       ...(startAfter === '' ? {} : { startAfter: startAfter as StoreKey }),
       ...(revision === 0 ? {} : { atRevision: revision }),
     })
     revision = batch.revision
-    for (const { object } of batch.items) if (selection.matches(object)) items.push(object)
-    startAfter = batch.items.at(-1)?.key ?? startAfter
-    if (!batch.more) return { items, metadata: { resourceVersion: String(revision) } }
+    let read = 0
+    for (const { key, object } of batch.items) {
+      if (limit > 0 && items.length >= limit) break
+      if (selection.matches(object)) items.push(object)
+      startAfter = key
+      read++
+    }
+    if (read === batch.items.length && !batch.more)
+      return { items, metadata: { resourceVersion: String(revision) } }
     if (limit > 0 && items.length >= limit) break
   }
   const remaining = store.count(prefix, startAfter as StoreKey)

@@ -3,6 +3,7 @@ import {
   type FieldError,
   type KubeObject,
   type UserInfo,
+  badRequest,
   conflict,
   invalid,
   notFound,
@@ -10,7 +11,12 @@ import {
 import { IdentityRefused, issuerOf } from '../identity/index.ts'
 import { type Context, renderTime } from './context.ts'
 import { decodePart, decodeRequestBody } from './decode.ts'
-import { TOKEN_SECONDS_DEFAULT, TOKEN_SECONDS_MAX, TOKEN_SECONDS_MIN } from './limits.ts'
+import {
+  REVIEW_AUDIENCES_MAX,
+  TOKEN_SECONDS_DEFAULT,
+  TOKEN_SECONDS_MAX,
+  TOKEN_SECONDS_MIN,
+} from './limits.ts'
 import { parseWriteOptions } from './options.ts'
 import { readStored } from './read.ts'
 import { methodNotAllowed } from './refusals.ts'
@@ -156,6 +162,8 @@ export async function reviewToken(
   const { tokenIssuer, tenant, clock } = context
   if (!tokenIssuer) return { authenticated: false, error: 'this control plane does not issue tokens' }
   const own = issuerOf(tenant)
+  if (audiences.length > REVIEW_AUDIENCES_MAX)
+    throw badRequest(`a TokenReview names at most ${REVIEW_AUDIENCES_MAX} audiences, not ${audiences.length}`)
   const wanted = audiences.length > 0 ? audiences : [own]
   for (const audience of wanted) {
     try {

@@ -6,8 +6,17 @@ export const RULES_PER_ROLE_MAX = 1_000
 export const AGGREGATION_DEPTH_MAX = 8
 /** Cluster roles that one aggregation may collect. */
 export const AGGREGATED_ROLES_MAX = 1_000
+/**
+ * Comparisons of a selector with a cluster role between two changes of roles; what is not found by then adds nothing.
+ * Ordinary control planes need some hundreds.
+ */
+export const AGGREGATION_COMPARISONS_MAX = 50_000
+/** Verbs, groups, resources, names and paths in rules that one decision looks at; who has more is told no. */
+export const DECISION_ITEMS_MAX = 200_000
 /** Single permissions (verb × group × resource × name) that an escalation check looks at before it refuses. */
 export const ESCALATION_PERMISSIONS_MAX = 10_000
+/** These times what is in the rules that the user has; beyond it the check refuses as well. */
+export const ESCALATION_COMPARISONS_MAX = 10_000_000
 /** Rules that a SelfSubjectRulesReview answers with. */
 export const REVIEW_RULES_MAX = 5_000
 

@@ -258,3 +258,53 @@ test('a denial names who and what, and never whether it exists', () => {
     'User "system:anonymous" cannot list resource "namespaces" in API group "" at the cluster scope',
   )
 })
+
+test('a role that collects others by very many selectors costs little, adds nothing and cannot be bound unseen', () => {
+  const few = (i: number) => ({ verbs: ['get'], apiGroups: [''], resources: [`thing-${i}`] })
+  const made = authorizer(
+    ...Array.from({ length: 1_000 }, (_, i) => {
+      const role = clusterRole(`role-${i}`, [few(i)])
+      return { ...role, metadata: { ...role.metadata, labels: { collected: 'true' } } }
+    }),
+    {
+      ...clusterRole('greedy', []),
+      aggregationRule: {
+        clusterRoleSelectors: [
+          ...Array.from({ length: 4_000 }, (_, i) => ({ matchLabels: { [`label-${i}`]: 'x' } })),
+          { matchLabels: { collected: 'true' } },
+        ],
+      },
+    },
+    binding('a', 'greedy', ['ClusterRole', 'greedy'], { kind: 'User', name: 'eve' }),
+  )
+  assert.equal(made.authorize(user('eve'), on('get', 'thing-999')).allowed, false)
+  assert.match(
+    made.escalation(
+      user('eve'),
+      binding('a', 'more', ['ClusterRole', 'greedy'], { kind: 'User', name: 'eve' }),
+    ) ?? '',
+    /too many selectors/,
+  )
+})
+
+test('a decision looks at so many rules and no more, and those of the whole cluster first', () => {
+  const useless = {
+    verbs: Array.from({ length: 5_000 }, (_, i) => `v${i}`),
+    apiGroups: [''],
+    resources: ['pods'],
+  }
+  const made = authorizer(
+    role(
+      'a',
+      'long',
+      Array.from({ length: 50 }, () => useless),
+    ),
+    role('a', 'short', [{ verbs: ['get'], apiGroups: [''], resources: ['pods'] }]),
+    clusterRole('all', [{ verbs: ['*'], apiGroups: ['*'], resources: ['*'] }]),
+    ...['eve', 'ann'].map((name) => binding('a', `long-${name}`, ['Role', 'long'], { kind: 'User', name })),
+    binding('a', 'short', ['Role', 'short'], { kind: 'User', name: 'eve' }),
+    binding(undefined, 'all', ['ClusterRole', 'all'], { kind: 'User', name: 'ann' }),
+  )
+  assert.equal(made.authorize(user('eve'), on('get', 'pods')).allowed, false)
+  assert.equal(made.authorize(user('ann'), on('get', 'pods')).allowed, true)
+})

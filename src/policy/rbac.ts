@@ -8,7 +8,10 @@ import {
 } from '../api/index.ts'
 import {
   AGGREGATED_ROLES_MAX,
+  AGGREGATION_COMPARISONS_MAX,
   AGGREGATION_DEPTH_MAX,
+  DECISION_ITEMS_MAX,
+  ESCALATION_COMPARISONS_MAX,
   ESCALATION_PERMISSIONS_MAX,
   REVIEW_RULES_MAX,
 } from './limits.ts'
@@ -78,13 +81,18 @@ export class RbacAuthorizer implements Authorizer {
   /** `NAMESPACE/SUBJECT` (namespace "" for cluster role bindings) → binding keys. */
   private readonly bySubject = new Map<string, Set<string>>()
   private effective = new Map<string, readonly PolicyRule[]>()
+  private comparisonsLeft = AGGREGATION_COMPARISONS_MAX
 
   authorize(user: UserInfo, attributes: AccessAttributes): AccessDecision {
     if (user.kind === 'component') return { allowed: true, reason: 'a component of this control plane' }
+    // Bindings of the whole cluster come first, so nobody can use up the look at them with bindings in a namespace.
+    let left = DECISION_ITEMS_MAX
     for (const { binding, subject } of this.bindingsOf(user, namespaceOf(attributes)))
-      for (const rule of this.rulesOf(binding))
+      for (const rule of this.rulesOf(binding)) {
+        if ((left -= itemsOf(rule)) < 0) return { allowed: false, reason: '' }
         if (ruleAllows(rule, attributes, binding.namespace !== ''))
           return { allowed: true, reason: describeGrant(binding, subject) }
+      }
     return { allowed: false, reason: '' }
   }
 
@@ -134,7 +142,11 @@ export class RbacAuthorizer implements Authorizer {
         const key = roleKey(ref, namespace)
         if (!this.roles.has(key))
           return `the role ${ref.kind} "${ref.name}" does not exist, so it takes the verb "bind" to refer to it`
-        return this.missing(user, this.effectiveRules(key), namespace)
+        const rules = this.effectiveRules(key)
+        // What the role collects is not known whole, and after the next change of roles it could be more.
+        if (this.comparisonsLeft < 0)
+          return 'the cluster roles that aggregate others have too many selectors to be compared with all cluster roles'
+        return this.missing(user, rules, namespace)
       }
       default:
         return undefined
@@ -149,6 +161,7 @@ export class RbacAuthorizer implements Authorizer {
     if (object.kind === 'Role' || object.kind === 'ClusterRole') {
       if ((this.roles.get(key)?.revision ?? -1) > revision) return
       this.effective = new Map()
+      this.comparisonsLeft = AGGREGATION_COMPARISONS_MAX
       if (gone) this.roles.delete(key)
       else
         this.roles.set(key, {
@@ -205,9 +218,15 @@ export class RbacAuthorizer implements Authorizer {
       seen.add(key)
       rules.push(...role.rules)
       if (role.selectors.length === 0) return
-      for (const [other, { labels }] of this.roles)
-        if (other.startsWith('ClusterRole/') && role.selectors.some((s) => selects(s, labels)))
-          collect(other, depth + 1)
+      const selected = (labels: Role['labels']) =>
+        role.selectors.some(
+          (s) =>
+            this.comparisonsLeft >= 0 && (this.comparisonsLeft -= conditionsOf(s)) >= 0 && selects(s, labels),
+        )
+      for (const [other, { labels }] of this.roles) {
+        if (this.comparisonsLeft < 0) return
+        if (other.startsWith('ClusterRole/') && selected(labels)) collect(other, depth + 1)
+      }
     }
     collect(key, 0)
     this.effective.set(key, rules)
@@ -223,11 +242,14 @@ export class RbacAuthorizer implements Authorizer {
   private missing(user: UserInfo, rules: readonly PolicyRule[], namespace: string): string | undefined {
     const held = this.rulesFor(user, namespace).rules
     let permissionsLeft = ESCALATION_PERMISSIONS_MAX
+    const heldItems = held.reduce((sum, rule) => sum + itemsOf(rule), 0)
+    let comparisonsLeft = ESCALATION_COMPARISONS_MAX
     const missing: PolicyRule[] = []
     for (const rule of rules)
       for (const single of singlePermissions(rule)) {
-        if (permissionsLeft-- <= 0)
-          return `the role lists more than ${ESCALATION_PERMISSIONS_MAX} single permissions, too many to compare with your own`
+        comparisonsLeft -= heldItems
+        if (permissionsLeft-- <= 0 || comparisonsLeft < 0)
+          return 'the role lists too many single permissions to be compared with your own'
         if (!held.some((h) => covers(h, single))) missing.push(single)
       }
     if (missing.length === 0) return undefined
@@ -340,6 +362,24 @@ function rulesIn(role: KubeObject): readonly PolicyRule[] {
 function selectorsIn(role: KubeObject): readonly LabelSelector[] {
   const rule = role['aggregationRule'] as { clusterRoleSelectors?: LabelSelector[] } | undefined
   return rule?.clusterRoleSelectors ?? []
+}
+
+/** How much there is to compare in a selector: conditions, and the values of each. */
+function conditionsOf({ matchLabels, matchExpressions = [] }: LabelSelector): number {
+  const values = matchExpressions.reduce((sum, { values = [] }) => sum + 1 + values.length, 0)
+  return 1 + Object.keys(matchLabels ?? {}).length + values
+}
+
+/** How much there is to look at in a rule. */
+function itemsOf(rule: PolicyRule): number {
+  return (
+    1 +
+    rule.verbs.length +
+    (rule.apiGroups?.length ?? 0) +
+    (rule.resources?.length ?? 0) +
+    (rule.resourceNames?.length ?? 0) +
+    (rule.nonResourceURLs?.length ?? 0)
+  )
 }
 
 /** An empty selector selects nothing here: a role that aggregates everything by accident is too dangerous. */

@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type KubeObject, podKind, serviceAccountKind } from '../api/index.ts'
+import { ControlPlane, type Json } from '../../tests/conformance/control-plane.ts'
+import { LIST_BATCH } from './limits.ts'
+
+const NAMESPACE = '/api/v1/namespaces/default'
+const RBAC = '/apis/rbac.authorization.k8s.io/v1'
+
+test('a list of small pages with a selector reads an old revision in large steps, and shows each object once', async () => {
+  await using plane = await ControlPlane.start()
+  const put = (name: string, labels: Record<string, string>) =>
+    plane.store.put(
+      `configmaps./default/${name}`,
+      {
+        apiVersion: 'v1',
+        kind: 'ConfigMap',
+        metadata: { name, namespace: 'default', uid: name, labels },
+      } as unknown as KubeObject,
+      0,
+    )
+  const count = 2 * LIST_BATCH + 10
+  const name = (i: number) => `c${String(i).padStart(5, '0')}`
+  await Promise.all(
+    Array.from({ length: count }, (_, i) => put(name(i), i % 500 === 499 ? { odd: 'one' } : {})),
+  )
+  const { revision } = plane.store
+  await put('later', { odd: 'one' })
+  let reads = 0
+  const { list } = plane.store
+  plane.store.list = (...args) => {
+    reads++
+    return list.apply(plane.store, args)
+  }
+  const found: string[] = []
+  let next = `resourceVersion=${revision}&resourceVersionMatch=Exact`
+  for (;;) {
+    const { code, body } = await plane.ask(
+      'GET',
+      `${NAMESPACE}/configmaps?limit=1&labelSelector=odd%3Done&${next}`,
+    )
+    assert.equal(code, 200)
+    found.push(...body.items.map((item: Json) => item.metadata.name))
+    if (!body.metadata.continue) break
+    next = `continue=${body.metadata.continue}`
+  }
+  assert.deepEqual(found, [name(499), name(999), name(1499), name(1999)])
+  assert.ok(reads <= 5 * 3, `${reads} reads of the store`)
+})
+
+test('a pod whose grace would last for thousands of years can be deleted', async () => {
+  await using plane = await ControlPlane.start()
+  const client = plane.server.client('scheduler')
+  const forEver = Number.MAX_SAFE_INTEGER
+  for (const [name, spec, body] of [
+    ['asked', {}, { gracePeriodSeconds: forEver }],
+    ['told', { terminationGracePeriodSeconds: forEver }, {}],
+  ] as const) {
+    const pod = { metadata: { name }, spec: { containers: [{ name: 'c', image: 'x' }], ...spec } }
+    assert.equal((await plane.ask('POST', `${NAMESPACE}/pods`, { body: pod })).code, 201)
+    await client.patch(
+      podKind,
+      { namespace: 'default', name },
+      { spec: { nodeName: 'n' } },
+      { type: 'application/merge-patch+json' },
+    )
+    const answer = await plane.ask('DELETE', `${NAMESPACE}/pods/${name}`, { body })
+    assert.equal(answer.code, 200, answer.text)
+    assert.match(answer.body.metadata.deletionTimestamp, /^20\d\d-/)
+  }
+})
+
+test('names and times that could not be read again are refused', async () => {
+  await using plane = await ControlPlane.start()
+  const raw = '{"metadata":{"name":"a\\ud800"},"rules":[]}'
+  assert.equal((await plane.ask('POST', `${RBAC}/clusterroles`, { raw })).code, 422)
+  for (const renewTime of ['9999-12-31T23:59:59.000000-23:59', '0000-01-01T00:00:00.000000+23:00']) {
+    const lease = { metadata: { name: 'l' }, spec: { renewTime } }
+    const path = '/apis/coordination.k8s.io/v1/namespaces/default/leases'
+    assert.equal((await plane.ask('POST', path, { body: lease })).code, 400)
+  }
+})
+
+test('warnings about very many odd fields stay small enough for every reader of headers', async () => {
+  await using plane = await ControlPlane.start()
+  const odd = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [`${'"'.repeat(250)}${i}`, 1]))
+  const answer = await plane.ask('POST', `${NAMESPACE}/configmaps`, {
+    body: { metadata: { name: 'c' }, ...odd },
+  })
+  assert.equal(answer.code, 201)
+  const bytes = String(answer.headers['warning']).length
+  assert.ok(bytes > 0 && bytes <= 5_000, `${bytes}`)
+})
+
+test('a TokenReview cannot ask for thousands of checks of one signature', async () => {
+  await using plane = await ControlPlane.start()
+  await plane.server
+    .client('test')
+    .create(serviceAccountKind, { metadata: { name: 'builder', namespace: 'default' } })
+  const made = await plane.ask('POST', `${NAMESPACE}/serviceaccounts/builder/token`, { body: { spec: {} } })
+  const audiences = Array.from({ length: 5_000 }, (_, i) => `a${i}`)
+  const body = { spec: { token: made.body.status.token, audiences } }
+  assert.equal((await plane.ask('POST', '/apis/authentication.k8s.io/v1/tokenreviews', { body })).code, 400)
+})
