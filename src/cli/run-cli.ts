@@ -146,11 +146,13 @@ function options(argv: readonly string[], spec: NonNullable<OptionSpec>, positio
   try {
     const parsed = parseArgs({ args: [...argv], options: spec, allowPositionals: true, strict: true })
     if (parsed.positionals.length > positionalsMax)
-      throw new UsageError(`"${parsed.positionals[positionalsMax]}" is too much`)
+      throw new UsageError(`"${printable(parsed.positionals[positionalsMax] ?? '')}" is too much`)
     return parsed
   } catch (error) {
     if (error instanceof UsageError) throw error
-    throw new UsageError(error instanceof Error ? error.message : String(error))
+    // The first sentence says what is wrong; what follows is about how arguments are parsed.
+    const [wrong = ''] = (error instanceof Error ? error.message : String(error)).split('. ')
+    throw new UsageError(printable(wrong))
   }
 }
 
