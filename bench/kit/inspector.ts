@@ -1,6 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { Agent, request } from 'undici'
-import WebSocket from 'ws'
+import { WebSocket } from 'ws'
 import { until } from '../../src/stdx/index.ts'
 
 const INSPECTOR = 'http://127.0.0.1:9229'
