@@ -627,6 +627,25 @@ test('what a tenant may keep is bounded', async () => {
   expectStatus(await plane.ask('POST', CMS, { raw: `{"data":{"a":"${'x'.repeat(4 * 1024 * 1024)}"}}` }), 413)
 })
 
+test('a quota of memory holds for pods that are created at the same moment, and changes at once', async () => {
+  await using plane = await ControlPlane.start({ limits: { memoryBytesMax: 1_000 } })
+  const sized = (name: string, memory: string) => {
+    const { spec, ...rest } = pod(name)
+    const containers = spec.containers.map((c: Json) => ({ ...c, resources: { limits: { memory } } }))
+    return { ...rest, spec: { ...spec, containers } }
+  }
+  const create = (name: string, memory: string) => plane.ask('POST', PODS, { body: sized(name, memory) })
+  const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => create(`p${n}`, '300')))
+  assert.equal(answers.filter(({ code }) => code === 201).length, 3)
+  const refused = await create('more', '101')
+  expectStatus(refused, 403)
+  assert.match(refused.body.message, /used: limits\.memory=900, limited: limits\.memory=1000/)
+  plane.server.setLimits({ memoryBytesMax: 1_001 })
+  await created(plane, PODS, sized('more', '101'))
+  plane.server.setLimits({})
+  await created(plane, PODS, pod('unlimited'))
+})
+
 test('server-side apply creates, owns, conflicts and gives up fields', async () => {
   await using plane = await ControlPlane.start()
   const apply = (manager: string, data: Json, more = '') =>

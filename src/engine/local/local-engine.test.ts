@@ -847,6 +847,29 @@ test('removing a tenant kills its pods at once', async (t) => {
   assert.equal(machine.containers.pods.size, 0)
 })
 
+test('the next tenant of a name hears nothing of the one before, whose engine takes no more pods', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  const before = machine.red
+  await machine.engine.removeTenant(red)
+  await assert.rejects(before.ensure(sampleJail({ id: other })), /is being removed from this machine/)
+  const next = machine.engine.engineFor(samplePlacement())
+  assert.deepEqual(await next.list(), [])
+  for await (const event of next.watch(new AbortController().signal)) {
+    assert.deepEqual(event, { type: 'SYNCED' })
+    break
+  }
+})
+
+test('a tenant has room for no more pods than its quota, whatever its control plane lets in', async (t) => {
+  const machine = new FakeMachine(t)
+  const engine = machine.engine.engineFor({ ...samplePlacement(), quota: { pods: 1 } })
+  await engine.ensure(sampleJail())
+  await engine.ensure(sampleJail())
+  await assert.rejects(engine.ensure(sampleJail({ id: other })), /More than 1 pods of one tenant/)
+  await machine.settle()
+})
+
 // Recovery: the engine dies in each state and comes back.
 
 test('a running pod is taken over untouched', async (t) => {
