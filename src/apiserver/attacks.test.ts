@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
+import { connect } from 'node:net'
 import { test } from 'node:test'
 import { type KubeObject, podKind, serviceAccountKind } from '../api/index.ts'
 import { ControlPlane, type Json } from '../../tests/conformance/control-plane.ts'
+import { until } from '../stdx/index.ts'
 import { LIST_BATCH } from './limits.ts'
 
 const NAMESPACE = '/api/v1/namespaces/default'
@@ -101,4 +103,44 @@ test('a TokenReview cannot ask for thousands of checks of one signature', async 
   const audiences = Array.from({ length: 5_000 }, (_, i) => `a${i}`)
   const body = { spec: { token: made.body.status.token, audiences } }
   assert.equal((await plane.ask('POST', '/apis/authentication.k8s.io/v1/tokenreviews', { body })).code, 400)
+})
+
+test('a tenant cannot say that a pod has ended to make room in its quota', async () => {
+  await using plane = await ControlPlane.start()
+  const path = `${NAMESPACE}/pods`
+  const body = { metadata: { name: 'p' }, spec: { containers: [{ name: 'c', image: 'x' }] } }
+  await plane.ask('POST', path, { body })
+  const type = 'application/merge-patch+json'
+  for (const phase of ['Succeeded', 'Failed']) {
+    const answer = await plane.ask('PATCH', `${path}/p/status`, { type, body: { status: { phase } } })
+    assert.equal(answer.code, 422, answer.text)
+  }
+  const status = { reason: 'Told', message: 'x' }
+  assert.equal((await plane.ask('PATCH', `${path}/p/status`, { type, body: { status } })).code, 200)
+  const client = plane.server.client('pods')
+  const ended = { status: { phase: 'Succeeded' } }
+  await client.patch(podKind, { namespace: 'default', name: 'p' }, ended, { type, subresource: 'status' })
+  assert.equal((await plane.ask('PATCH', `${path}/p/status`, { type, body: { status } })).code, 200)
+})
+
+test('clients that ask for large lists and do not read them are told to wait', async () => {
+  await using plane = await ControlPlane.start()
+  const data = { text: 'x'.repeat(1_000_000) }
+  const body = (i: number) => ({ metadata: { name: `c${i}` }, data })
+  for (let i = 0; i < 20; i++)
+    assert.equal((await plane.ask('POST', `${NAMESPACE}/configmaps`, { body: body(i) })).code, 201)
+  const sockets = Array.from({ length: 4 }, () => {
+    const socket = connect(plane.port, '127.0.0.1')
+    socket.on('error', () => {})
+    socket.pause()
+    socket.write(`GET ${NAMESPACE}/configmaps HTTP/1.1\r\nhost: x\r\n\r\n`)
+    return socket
+  })
+  try {
+    await until(async () => (await plane.ask('GET', `${NAMESPACE}/configmaps?limit=1`)).code === 429)
+    assert.equal((await plane.ask('GET', `${NAMESPACE}/configmaps/c1`)).code, 200)
+  } finally {
+    for (const socket of sockets) socket.destroy()
+  }
+  await until(async () => (await plane.ask('GET', `${NAMESPACE}/configmaps?limit=1`)).code === 200)
 })

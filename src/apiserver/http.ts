@@ -7,6 +7,7 @@ import type { Clock, Logger } from '../stdx/index.ts'
 import { type Representation, acceptsGzip, negotiate } from './accept.ts'
 import { ContinueExpired } from './continue-token.ts'
 import {
+  ANSWER_BYTES_HELD_MAX,
   GZIP_BODY_BYTES_MIN,
   QUERY_CHARS_MAX,
   RENDERED_OBJECTS_MAX,
@@ -36,6 +37,8 @@ export class HttpAnswers {
   private readonly log: Logger
   /** Objects as JSON, because many watchers are told of the same one. */
   private readonly rendered = new Map<KubeObject, string>()
+  /** Of answers that are written and not taken yet. */
+  private heldBytes = 0
 
   constructor({ clock, log }: { clock: Clock; log: Logger }) {
     this.clock = clock
@@ -80,6 +83,11 @@ export class HttpAnswers {
         return this.sendValue(request, response, result.status.code ?? 200, result.status, wanted)
       case 'object':
       case 'list': {
+        // Before it is rendered. Only reading is refused: a write has been carried out already.
+        if (result.kind === 'list' && this.heldBytes >= ANSWER_BYTES_HELD_MAX)
+          throw new ApiError('TooManyRequests', 'Too many answers wait for clients that read slowly', {
+            details: { retryAfterSeconds: 1 },
+          })
         const value = this.transform(result, wanted, query)
         const code = result.kind === 'object' ? result.code : 200
         return this.sendValue(request, response, code, value, wanted)
@@ -163,6 +171,8 @@ export class HttpAnswers {
       ...(compressed ? { 'content-encoding': 'gzip', vary: 'Accept-Encoding' } : {}),
       'content-length': body.length,
     })
+    this.heldBytes += body.length
+    response.once('close', () => (this.heldBytes -= body.length))
     response.end(body)
   }
 
@@ -247,7 +257,7 @@ export class HttpAnswers {
         if (next.done || response.destroyed) break
         // While the client does not read, nothing is taken from the store either, so nothing piles up.
         if (!response.write(this.renderWatchItem(next.value, definition, wanted, includeObject)))
-          await drained(response, this.clock)
+          await this.drained(response)
       }
       response.end()
     } catch (error) {
@@ -259,6 +269,18 @@ export class HttpAnswers {
       response.end(`${JSON.stringify({ type: 'ERROR', object: error.toStatus() })}\n`)
     } finally {
       await iterator.return?.()
+    }
+  }
+
+  /** Waits until the connection takes more, and cuts it off when all such connections together hold too much. */
+  private async drained(response: ServerResponse): Promise<void> {
+    const bytes = response.writableLength
+    this.heldBytes += bytes
+    try {
+      if (this.heldBytes > ANSWER_BYTES_HELD_MAX) response.destroy()
+      await drained(response, this.clock)
+    } finally {
+      this.heldBytes -= bytes
     }
   }
 

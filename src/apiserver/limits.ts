@@ -28,6 +28,8 @@ export const REQUESTS_IN_FLIGHT_MAX = 400
 /** Tries of a write without resourceVersion against writers that come in between. */
 export const WRITE_ATTEMPTS_MAX = 10
 export const GENERATE_NAME_ATTEMPTS_MAX = 8
+/** Answers that clients have not taken yet, of one control plane together; then lists wait and slow watches end. */
+export const ANSWER_BYTES_HELD_MAX = 64 * MiB
 /** Bodies from this size on are compressed for who accepts it, as upstream does. */
 export const GZIP_BODY_BYTES_MIN = 128 * KiB
 export const WARNINGS_MAX = 50

@@ -5,7 +5,7 @@ import type { Clock } from '../stdx/index.ts'
 import type { ApiError } from '../api/index.ts'
 import { type Answer, breakOff, sendStatus, writeChunk, writeHead } from './answers.ts'
 import { type HeaderMap, headerPairs, planResponseHeaders } from './headers.ts'
-import { ANSWER_MS_MAX, UPSTREAM_HEAD_BYTES_MAX } from './limits.ts'
+import { ANSWER_MS_MAX, CLOSE_MS_MAX, UPSTREAM_HEAD_BYTES_MAX } from './limits.ts'
 import { bodyTooLarge, controlPlaneTooSlow, controlPlaneUnavailable } from './refusals.ts'
 
 /** A request that may pass, and where it goes. */
@@ -82,8 +82,10 @@ export function proxyRequest(
   cancels.push(
     clock.after(lastsMsMax, () => {
       upstream.destroy()
-      if (answer.headersSent) answer.end()
-      else refuse(controlPlaneTooSlow)
+      if (!answer.headersSent) return refuse(controlPlaneTooSlow)
+      answer.end()
+      // A client that reads nothing would keep its place for ever.
+      cancels.push(clock.after(CLOSE_MS_MAX, () => breakOff(answer)))
     }),
   )
   upstream.on('error', (error) => {

@@ -724,10 +724,21 @@ function podUpdateErrors(pod: Pod, old: Pod, { ours }: { ours: boolean }): Field
       invalidValue(
         'spec.activeDeadlineSeconds',
         deadline ?? null,
+  if (!ours && hasEnded(pod) && !hasEnded(old))
+    errors.push(
+      forbiddenField(
+        'status.phase',
+        'only the platform says that a pod has ended: what has ended does not count for the quota',
+      ),
+    )
         `must be less than or equal to previous value ${oldDeadline}`,
       ),
     )
   const missing = (old.spec.tolerations ?? []).filter(
+function hasEnded({ status }: Pod): boolean {
+  return status?.phase === 'Succeeded' || status?.phase === 'Failed'
+}
+
     (toleration) =>
       !pod.spec.tolerations?.some((kept) =>
         equalField({ ...kept, tolerationSeconds: 0 }, { ...toleration, tolerationSeconds: 0 }),
