@@ -2,12 +2,13 @@ import { type Status, badRequest } from '../api/index.ts'
 import type { Context } from './context.ts'
 import { decodePart, decodeRequestBody } from './decode.ts'
 import { deleteObject } from './delete.ts'
+import { takeDisruption } from './disruption-budget.ts'
 import { parseWriteOptions } from './options.ts'
 import { readStored } from './read.ts'
 import { methodNotAllowed } from './refusals.ts'
 import type { ApiResult, ResourceRequest, Target } from './request.ts'
 
-/** POST of policy/v1 Eviction: a delete of the pod with the options that came along. */
+/** POST of policy/v1 Eviction: a delete of the pod with the options that came along, if its budget allows it. */
 export async function evictPod(
   context: Context,
   request: ResourceRequest,
@@ -27,7 +28,8 @@ export async function evictPod(
   const named = eviction.metadata?.name
   if (named !== undefined && named !== target.name)
     throw badRequest(`name in URL does not match name in Eviction object: ${named} != ${target.name}`)
-  readStored(context, target)
+  const { object: pod } = readStored(context, target)
+  await takeDisruption(context, pod, { dryRun: options.dryRun })
   await deleteObject(
     context,
     {

@@ -54,6 +54,11 @@ export const DEFAULT_TENANT_LIMITS: TenantLimits = {
   namespacesMax: 200,
 }
 
+/** As upstream: evictions of one PodDisruptionBudget that nobody has confirmed. */
+export const DISRUPTED_PODS_MAX = 2_000
+/** As upstream: when to ask again while a budget is being counted. */
+export const EVICTION_RETRY_SECONDS = 10
+
 assert(OBJECT_BYTES_MAX <= REQUEST_BODY_BYTES_MAX)
 assert(WATCH_TIMEOUT_MS_MIN < WATCH_TIMEOUT_MS_MAX)
 assert(TOKEN_SECONDS_MIN <= TOKEN_SECONDS_DEFAULT && TOKEN_SECONDS_DEFAULT <= TOKEN_SECONDS_MAX)

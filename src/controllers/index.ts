@@ -14,6 +14,7 @@ import { TenantController, type TenantControllerOptions } from './tenancy/tenant
 import { CronJobController } from './workloads/cronjob/cronjob-controller.ts'
 import { DaemonSetController } from './workloads/daemonset/daemonset-controller.ts'
 import { DeploymentController } from './workloads/deployment/deployment-controller.ts'
+import { DisruptionController } from './workloads/disruption/disruption-controller.ts'
 import { EndpointSliceController } from './workloads/endpointslice/endpointslice-controller.ts'
 import { GarbageCollector } from './workloads/garbage-collector/garbage-collector.ts'
 import { JobController } from './workloads/job/job-controller.ts'
@@ -88,6 +89,7 @@ export function startTenantControllers({
       new DaemonSetController(context, { nodeName: VIRTUAL_NODE_NAME }),
       new JobController(context),
       new CronJobController(context),
+      new DisruptionController(context),
       new EndpointSliceController(context),
       new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME }),
       network,

@@ -19,12 +19,15 @@ export const MISSED_TIMES_TOLD = 100
 /** As upstream: a CronJob is looked at so long after its time, so that the time has surely come. */
 export const SCHEDULE_DELTA_MS = 100
 
+/** As upstream: an evicted pod that has not begun to end by then does not count as evicted any more. */
+export const DISRUPTED_POD_MS = 120 * SECOND_MS
+
 /** As upstream: how long a DaemonSet's pod that has ended stays before it is replaced, doubling every time. */
 export const DAEMON_BACKOFF_FIRST_MS = 1 * SECOND_MS
 export const DAEMON_BACKOFF_LAST_MS = 900 * SECOND_MS
 
-/** emptyDir without `sizeLimit`. */
-export const SCRATCH_BYTES_DEFAULT = 1 * GiB
+/** emptyDir without `sizeLimit`; an engine lets a pod occupy no more altogether, unless its containers have limits. */
+export const SCRATCH_BYTES_DEFAULT = 10 * GiB
 export const SCRATCH_MEMORY_BYTES_DEFAULT = 64 * MiB
 /** The files of one pod's volumes together, decoded; the same as an engine accepts. */
 export const POD_FILES_BYTES_MAX = 8 * MiB

@@ -89,7 +89,11 @@ export const secretDefinition = defineKind(secretKind, {
 export const serviceAccountSchema = object(`${CORE}.ServiceAccount`, 'Who a pod is towards the API server.', {
   ...objectFields,
   automountServiceAccountToken: optional(boolean, 'Whether its pods get a token without asking.'),
-  imagePullSecrets: optional(list(localObjectReferenceSchema), 'Registry credentials that its pods get.'),
+  imagePullSecrets: optional(
+    list(localObjectReferenceSchema),
+    'Registry credentials that its pods get. Without effect here.',
+    { warning: 'has no effect: registries are asked without credentials' },
+  ),
   secrets: optional(
     listByKey(objectReferenceSchema, ['name']),
     'Secrets that its pods may use. For information.',

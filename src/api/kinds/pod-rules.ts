@@ -164,6 +164,11 @@ function containerErrors(container: Container, path: string, pod: PodNames, erro
   else if (image !== image.trim())
     errors.push(invalidValue(`${path}.image`, image, 'must not have leading or trailing whitespace'))
 
+  if (container.workingDir) push(errors, `${path}.workingDir`, container.workingDir, absolutePathProblem)
+  if (container.terminationMessagePath)
+    push(errors, `${path}.terminationMessagePath`, container.terminationMessagePath, (file) =>
+      absolutePathProblem(file, MESSAGE_TREES_RESERVED),
+    )
   portErrors(container.ports ?? [], `${path}.ports`, errors)
   environmentErrors(container, path, errors)
   mountErrors(container, path, pod.volumes, errors)
@@ -293,6 +298,24 @@ function resourceFieldErrors(
     errors.push(unsupportedValue(`${path}.resource`, ref.resource, RESOURCE_FIELDS))
 }
 
+/** Where only the kernel and the runtime put things; a volume there would hide them. */
+const MOUNT_TREES_RESERVED = ['/', '/proc', '/sys', '/dev'] as const
+const MESSAGE_TREES_RESERVED = ['/', '/proc', '/sys'] as const
+/** The place below them where programs expect to find memory. */
+const SHARED_MEMORY = '/dev/shm'
+
+function absolutePathProblem(path: string, reserved: readonly string[] = []): string | undefined {
+  if (path.includes('\0')) return 'must not contain a zero byte'
+  if (!path.startsWith('/')) return 'must be an absolute path'
+  const segments = path.split('/').filter((segment) => segment !== '' && segment !== '.')
+  if (segments.includes('..')) return "must not contain '..'"
+  const clean = `/${segments.join('/')}`
+  const tree = reserved.find((r) => clean === r || (r !== '/' && clean.startsWith(`${r}/`)))
+  return tree === undefined || clean === SHARED_MEMORY
+    ? undefined
+    : `must not be in ${tree}, where only the system puts files`
+}
+
 function mountErrors(
   container: Container,
   path: string,
@@ -313,8 +336,7 @@ function mountErrors(
       paths.add(mountPath)
       if (mountPath.includes(':'))
         errors.push(invalidValue(`${at}.mountPath`, mountPath, "must not contain ':'"))
-      if (mountPath.includes('\0'))
-        errors.push(invalidValue(`${at}.mountPath`, mountPath, 'must not contain a zero byte'))
+      push(errors, `${at}.mountPath`, mountPath, (path) => absolutePathProblem(path, MOUNT_TREES_RESERVED))
     }
     if (subPath) push(errors, `${at}.subPath`, subPath, localPathProblem)
   })
@@ -702,8 +724,19 @@ export function validatePod(pod: Pod, context: WriteContext, old?: Pod): FieldEr
   const errors = validatePodSpec(pod.spec, 'spec')
   const ours = context.user.kind === 'component'
   if (!old) return ours ? errors : [...errors, ...nodeNameErrors(pod.spec, 'spec')]
+  if (!ours && hasEnded(pod) && !hasEnded(old))
+    errors.push(
+      forbiddenField(
+        'status.phase',
+        'only the platform says that a pod has ended: what has ended does not count for the quota',
+      ),
+    )
   // Without containers there is nothing to compare, and that is reported already.
   return pod.spec?.containers ? [...errors, ...podUpdateErrors(pod, old, { ours })] : errors
+}
+
+function hasEnded({ status }: Pod): boolean {
+  return status?.phase === 'Succeeded' || status?.phase === 'Failed'
 }
 
 const POD_UPDATE_PROBLEM =
@@ -724,21 +757,10 @@ function podUpdateErrors(pod: Pod, old: Pod, { ours }: { ours: boolean }): Field
       invalidValue(
         'spec.activeDeadlineSeconds',
         deadline ?? null,
-  if (!ours && hasEnded(pod) && !hasEnded(old))
-    errors.push(
-      forbiddenField(
-        'status.phase',
-        'only the platform says that a pod has ended: what has ended does not count for the quota',
-      ),
-    )
         `must be less than or equal to previous value ${oldDeadline}`,
       ),
     )
   const missing = (old.spec.tolerations ?? []).filter(
-function hasEnded({ status }: Pod): boolean {
-  return status?.phase === 'Succeeded' || status?.phase === 'Failed'
-}
-
     (toleration) =>
       !pod.spec.tolerations?.some((kept) =>
         equalField({ ...kept, tolerationSeconds: 0 }, { ...toleration, tolerationSeconds: 0 }),

@@ -27,6 +27,8 @@ const CORE = 'io.k8s.api.core.v1'
 
 const NO_EFFECT = 'has no effect: every pod of a tenant runs on the same virtual node'
 
+const NOT_RANKED = 'has no effect: pods of a tenant are not ranked'
+
 const protocol = oneOf('TCP', 'UDP', 'SCTP')
 const pullPolicy = oneOf('Always', 'IfNotPresent', 'Never')
 
@@ -198,7 +200,7 @@ export const securityContextSchema = object(
     capabilities: optional(
       object(`${CORE}.Capabilities`, 'Rights that root is divided into.', {
         add: optional(list(capability), 'Harmless ones that are there anyway unless dropped.'),
-        drop: optional(list(string), 'Rights to take away; ALL takes every one.'),
+        drop: optional(list(string), 'Rights to take away; ALL takes every one that is not added.'),
       }),
       'Rights to add or drop.',
     ),
@@ -355,7 +357,10 @@ export const volumeSchema = object(
           oneOf('', 'Memory'),
           'Memory keeps it in memory, counted into the containers’ limits.',
         ),
-        sizeLimit: optional(quantity, 'At most this much.'),
+        sizeLimit: optional(
+          quantity,
+          'At most this much, or the pod is evicted; when absent, 10Gi on disk and the memory limits in memory.',
+        ),
       }),
       'An empty directory that lives as long as the pod.',
     ),
@@ -506,7 +511,8 @@ export const podSpecSchema = object(`${CORE}.PodSpec`, 'What a pod runs.', {
   hostname: optional(string, 'The pod’s hostname; its name when absent.'),
   imagePullSecrets: optional(
     listByKey(localObjectReferenceSchema, ['name']),
-    'Secrets with credentials for registries.',
+    'Secrets with credentials for registries. Without effect here.',
+    { warning: 'has no effect: registries are asked without credentials' },
   ),
   initContainers: optional(
     listByKey(containerSchema, ['name']),
@@ -516,10 +522,12 @@ export const podSpecSchema = object(`${CORE}.PodSpec`, 'What a pod runs.', {
   nodeSelector: optional(map(string, { atomic: true }), 'Labels of the node. Without effect here.', {
     warning: NO_EFFECT,
   }),
-  preemptionPolicy: optional(oneOf('PreemptLowerPriority', 'Never'), 'Without effect here.'),
-  priority: optional(int32, 'Without effect here.'),
+  preemptionPolicy: optional(oneOf('PreemptLowerPriority', 'Never'), 'Without effect here.', {
+    warning: NOT_RANKED,
+  }),
+  priority: optional(int32, 'Without effect here.', { warning: NOT_RANKED }),
   priorityClassName: optional(string, 'Without effect here.', {
-    warning: 'has no effect: pods of a tenant are not ranked',
+    warning: NOT_RANKED,
   }),
   restartPolicy: optional(oneOf('Always', 'OnFailure', 'Never'), 'What to do when a container ends.', {
     default: 'Always',

@@ -8,6 +8,7 @@ import { eventDefinition } from './event.ts'
 import { leaseDefinition } from './lease.ts'
 import { namespaceDefinition } from './namespace.ts'
 import { podDefinition } from './pod.ts'
+import { podDisruptionBudgetDefinition } from './pod-disruption-budget.ts'
 import {
   clusterRoleBindingDefinition,
   clusterRoleDefinition,
@@ -58,6 +59,7 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     controllerRevisionDefinition,
     jobDefinition,
     cronJobDefinition,
+    podDisruptionBudgetDefinition,
     endpointSliceDefinition,
     ...rbac,
     leaseDefinition,
