@@ -338,6 +338,29 @@ test('pods: names, mounts, ports, probes and variables must fit together', () =>
   ])
 })
 
+test('pods: paths that no container could be given are refused at once', () => {
+  const at = (field: string, value: string) => {
+    const mount = { name: 'v', mountPath: '/v', ...(field === 'mountPath' ? { mountPath: value } : {}) }
+    const container = {
+      name: 'web',
+      image: 'x',
+      volumeMounts: [mount],
+      ...(field === 'mountPath' ? {} : { [field]: value }),
+    }
+    return write(podDefinition, pod({ containers: [container], volumes: [{ name: 'v' }] })).problems.length
+  }
+  for (const path of ['relative', '/a/../b', '/..', '/a\0'])
+    for (const field of ['mountPath', 'workingDir', 'terminationMessagePath'])
+      assert.equal(at(field, path), 1, `${field} ${path}`)
+  for (const path of ['/', '//', '/proc', '/proc/', '/./sys/fs', '/dev', '/dev//null'])
+    assert.equal(at('mountPath', path), 1, path)
+  for (const path of ['/data/', '/dev/shm', '/dev/shm/', '/process', '/device/x'])
+    assert.equal(at('mountPath', path), 0, path)
+  assert.equal(at('workingDir', '/'), 0)
+  assert.equal(at('terminationMessagePath', '/proc/1/fd/1'), 1)
+  assert.equal(at('terminationMessagePath', '/dev/termination-log'), 0)
+})
+
 test('a tenant cannot choose a node, and the control plane can', () => {
   assert.deepEqual(fields(write(podDefinition, pod({ nodeName: 'n' })).problems), ['spec.nodeName Forbidden'])
   assert.deepEqual(

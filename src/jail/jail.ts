@@ -31,7 +31,13 @@ export type Jail = {
   containers: readonly JailContainer[]
   volumes: readonly JailVolume[]
   /** resolv.conf of the pod; an engine puts its own resolver in when `nameservers` is absent. */
-  dns: { searches: readonly string[]; nameservers?: readonly string[]; options: readonly string[] }
+  dns: {
+    searches: readonly string[]
+    nameservers?: readonly string[]
+    /** The engine's own resolver goes before `nameservers`. */
+    resolverFirst?: boolean
+    options: readonly string[]
+  }
   hostAliases: readonly { ip: string; hostnames: readonly string[] }[]
 }
 

@@ -389,6 +389,7 @@ const jailShape = object<Jail>({
         ),
       ),
       nameservers: optional(list(ipAddress, { max: limits.DNS_NAMESERVERS_MAX })),
+      resolverFirst: optional(boolean),
       options: required(
         list(
           text({

@@ -195,7 +195,8 @@ function dnsOf({ spec, metadata }: Pod, clusterDomain: string): Jail['dns'] {
     : []
   return {
     searches: [...new Set([...own, ...searches])],
-    ...(policy === 'None' && nameservers.length > 0 ? { nameservers } : {}),
+    ...(nameservers.length > 0 ? { nameservers } : {}),
+    ...(nameservers.length > 0 && policy !== 'None' ? { resolverFirst: true } : {}),
     options: [...merged].map(([name, value]) => (value === '' ? name : `${name}:${value}`)),
   }
 }
@@ -223,7 +224,7 @@ function jailContainer(
     imagePullPolicy: container.imagePullPolicy ?? 'IfNotPresent',
     ...(container.command?.length ? { command: container.command.map(expand) } : {}),
     ...(container.args?.length ? { args: container.args.map(expand) } : {}),
-    ...(container.workingDir ? { workingDir: container.workingDir } : {}),
+    ...(container.workingDir ? { workingDir: cleanPath(container.workingDir) } : {}),
     env,
     ...(runAsUser === undefined ? {} : { runAsUser }),
     ...(runAsGroup === undefined ? {} : { runAsGroup }),
@@ -251,7 +252,7 @@ function jailContainer(
         : {}),
       ...(container.lifecycle?.preStop ? { preStop: jailHandler(container.lifecycle.preStop, port) } : {}),
     },
-    terminationMessagePath: container.terminationMessagePath || '/dev/termination-log',
+    terminationMessagePath: cleanPath(container.terminationMessagePath || '/dev/termination-log'),
     terminationMessagePolicy: container.terminationMessagePolicy ?? 'File',
     stdin: container.stdin ?? false,
     stdinOnce: container.stdinOnce ?? false,
@@ -386,9 +387,9 @@ function mountsOf(container: Container, accountVolume: string | undefined): Jail
   const mounts: JailMount[] = (container.volumeMounts ?? []).map(
     ({ name, mountPath, readOnly, subPath }) => ({
       volume: name,
-      mountPath: trimSlashes(mountPath),
+      mountPath: cleanPath(mountPath),
       readOnly: readOnly ?? false,
-      ...(subPath ? { subPath } : {}),
+      ...(subPath && cleanPath(subPath) !== '/' ? { subPath: cleanPath(subPath).slice(1) } : {}),
     }),
   )
   if (accountVolume !== undefined && !mounts.some((mount) => mount.mountPath === ACCOUNT_MOUNT_PATH))
@@ -396,11 +397,12 @@ function mountsOf(container: Container, accountVolume: string | undefined): Jail
   return mounts
 }
 
-/** `/data/` and `/data` are the same place. */
-function trimSlashes(path: string): string {
-  let end = path.length
-  while (end > 1 && path[end - 1] === '/') end -= 1
-  return path.slice(0, end)
+/** `/data/`, `//data` and `/./data` are the same place as `/data`. */
+function cleanPath(path: string): string {
+  return `/${path
+    .split('/')
+    .filter((segment) => segment !== '' && segment !== '.')
+    .join('/')}`
 }
 
 function resourcesOf({ resources }: Container): JailResources {

@@ -25,6 +25,14 @@ test('resolv.conf names the tenant’s resolver unless the pod brought its own',
   )
   const own = { ...jail, dns: { ...jail.dns, nameservers: ['9.9.9.9', '1.1.1.1'] } }
   assert.match(renderResolvConf(own, '169.254.1.1'), /nameserver 9\.9\.9\.9\nnameserver 1\.1\.1\.1/)
+  assert.doesNotMatch(renderResolvConf(own, '169.254.1.1'), /169/)
+  const nameservers = ['9.9.9.9', '1.1.1.1', '8.8.8.8']
+  const both = { ...jail, dns: { ...jail.dns, nameservers, resolverFirst: true } }
+  assert.deepEqual(renderResolvConf(both, '169.254.1.1').match(/(?<=nameserver ).*/g), [
+    '169.254.1.1',
+    '9.9.9.9',
+    '1.1.1.1',
+  ])
 })
 
 test('a line break in a name cannot forge an entry', () => {

@@ -17,9 +17,14 @@ export function renderHosts(jail: Jail, podIP: string): string {
   return oneEntryPerLine(lines)
 }
 
-/** resolv.conf(5): the tenant's resolver unless the pod brought servers of its own. */
+/** resolv.conf(5) reads this many servers and no more. */
+const NAMESERVERS_MAX = 3
+
+/** resolv.conf(5): the tenant's resolver unless the pod brought servers of its own that replace it. */
 export function renderResolvConf(jail: Jail, resolver: string): string {
-  const servers = jail.dns.nameservers ?? [resolver]
+  const { nameservers = [], resolverFirst } = jail.dns
+  const first = resolverFirst || nameservers.length === 0 ? [resolver] : []
+  const servers = [...first, ...nameservers].slice(0, NAMESERVERS_MAX)
   const lines = [
     ...(jail.dns.searches.length > 0 ? [`search ${jail.dns.searches.join(' ')}`] : []),
     ...servers.map((server) => `nameserver ${server}`),
