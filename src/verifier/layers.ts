@@ -214,7 +214,7 @@ export function noPathToMachineLayer(attacker: TenantPosture, machine: MachinePo
   for (const link of router.links) {
     if (link.kind === 'loopback' || podLinks.has(link.name)) continue
     // A veth whose other end waits for its pod carries no route yet.
-    if (link.kind === 'veth' && link.addresses.length === 0) continue
+    if (link.kind === 'veth' && link.addresses.length === 0 && !link.toMachine) continue
     problems.push(`the router has a link "${link.name}" (${link.kind}) that is no pod's`)
   }
   for (const route of router.otherRoutes) problems.push(`the router knows a way to ${route}`)

@@ -146,6 +146,8 @@ test('it names the way that somebody laid from the router to the machine', { ski
     assert.ok(resolver)
     // The resolver lives in the router's namespace, which has no name that `ip` would know.
     execFileSync('ip', ['link', 'set', inside, 'netns', String(resolver.pid)])
+    // The link alone is enough: whoever laid it needs one more command to use it.
+    assert.deepEqual(missingLayers(await verify()), ['no path to the machine'])
     execFileSync('nsenter', [netns, 'ip', 'address', 'add', '192.0.2.1/30', 'dev', inside])
     execFileSync('nsenter', [netns, 'ip', 'link', 'set', inside, 'up'])
     const report = await verify()

@@ -17,14 +17,23 @@ export type PodLink = {
 export type RouterPosture = {
   /** Inode of the network namespace, to be compared with the machine's. */
   inode: string
-  links: readonly { name: string; kind: string; addresses: readonly string[]; peerOutside: boolean }[]
+  /** `toMachine`: the other end is a link of the machine's own namespace. */
+  links: readonly { name: string; kind: string; addresses: readonly string[]; toMachine: boolean }[]
   pods: readonly PodLink[]
   ruleset: Ruleset
   /** Networks that the router knows a way to, besides single pods. */
   otherRoutes: readonly string[]
 }
 
-type IpLink = { ifname: string; address?: string; link_netnsid?: number; linkinfo?: { info_kind?: string } }
+type IpLink = {
+  ifindex: number
+  /** Index of the other end, in its own namespace; only then is `link_netnsid` there too. */
+  link_index?: number
+  link_netnsid?: number
+  ifname: string
+  address?: string
+  linkinfo?: { info_kind?: string }
+}
 type IpAddress = { ifname: string; addr_info?: { local?: string }[] }
 type IpRoute = { dst: string; dev?: string; type?: string }
 type IpNeighbour = { dst: string; dev: string; lladdr?: string }
@@ -44,6 +53,9 @@ export function observeRouter(netns: string): RouterPosture {
     /^\d+\.\d+\.\d+\.\d+(?:\/32)?$/.test(route.dst) &&
     links.some((link) => link.ifname === route.dev && link.linkinfo?.info_kind === 'veth')
   const podRoutes = routes.filter(isPodRoute)
+  const machineLinks = JSON.parse(
+    execFileSync('ip', ['-j', '-d', 'link', 'show'], { encoding: 'utf8' }),
+  ) as IpLink[] // ip's own JSON
   const filters = observeFilters(netns, [...new Set(podRoutes.map((route) => route.dev ?? ''))])
   return {
     inode: inodeOf(netns),
@@ -53,7 +65,7 @@ export function observeRouter(netns: string): RouterPosture {
       addresses: addresses
         .filter((a) => a.ifname === link.ifname)
         .flatMap((a) => (a.addr_info ?? []).flatMap((info) => info.local ?? [])),
-      peerOutside: link.link_netnsid !== undefined,
+      toMachine: machineLinks.some((other) => areEnds(link, other)),
     })),
     pods: podRoutes.map((route) => {
       const address = route.dst.replace('/32', '')
@@ -66,6 +78,16 @@ export function observeRouter(netns: string): RouterPosture {
       .filter((route) => !isPodRoute(route) && route.type !== 'unreachable' && route.type !== 'blackhole')
       .map((route) => route.dst),
   }
+}
+
+/** Whether two links of different namespaces name each other as their other end. */
+function areEnds(a: IpLink, b: IpLink): boolean {
+  return (
+    a.link_netnsid !== undefined &&
+    b.link_netnsid !== undefined &&
+    a.link_index === b.ifindex &&
+    b.link_index === a.ifindex
+  )
 }
 
 /** The links of the network namespace that a process is in. */
