@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
-import { until } from '../stdx/index.ts'
-import { Harbour } from './testdata/harbour.ts'
+import { MiB, until } from '../stdx/index.ts'
+import { AUDIT_REFUSALS_BURST, CLOSE_MS_MAX, REQUEST_MS_MAX } from './limits.ts'
+import { askHttp2, type Credentials, Harbour } from './testdata/harbour.ts'
 
 test('requests that are reset while their token is verified take no place from the tenant', async () => {
   await using harbour = await Harbour.start({
@@ -50,4 +51,47 @@ test('an upgrade whose client leaves while its token is verified takes no place 
   const answer = await harbour.rawAnswer(request)
   assert.match(answer, /^HTTP\/1.1 403 /)
   assert.equal(upgrades, 1)
+})
+
+test('a flood of refusals cannot push the records of others out of the audit log', async () => {
+  await using harbour = await Harbour.start({ tenant: { requestsPerSecond: 1, requestsBurst: 3 } })
+  const bob = await harbour.certificate(harbour.blue.tenant, { user: 'bob' })
+  const alice = await harbour.certificate(harbour.red.tenant)
+  const flood = async (path: string, credentials: Credentials) => {
+    const session = harbour.session(credentials)
+    for (let i = 0; i < 10; i++) await Promise.all(Array.from({ length: 50 }, () => askHttp2(session, path)))
+    session.destroy()
+  }
+  await flood('/tenants/red/api', {})
+  await flood('/tenants/blue/api', bob)
+  assert.ok(harbour.audit.lines.length < 2 * AUDIT_REFUSALS_BURST + 20, `${harbour.audit.lines.length}`)
+  harbour.audit.lines.length = 0
+  await harbour.h1('/tenants/red/api', alice)
+  harbour.clock.advance(1_000)
+  await harbour.h1('/tenants/red/api')
+  assert.deepEqual(
+    harbour.audit.events.map(({ tenant, code, unrecorded }) => ({ tenant, code, unrecorded })),
+    [
+      { tenant: 'red', code: 200, unrecorded: undefined },
+      { tenant: null, code: 401, unrecorded: 300 },
+    ],
+  )
+})
+
+test('a client that reads nothing loses its place when its time is over', async () => {
+  await using harbour = await Harbour.start()
+  const alice = await harbour.certificate(harbour.red.tenant)
+  harbour.red.handler = (_request, response) => {
+    response.write(Buffer.alloc(32 * MiB))
+  }
+  const socket = await harbour.raw(alice)
+  socket.pause()
+  socket.write('GET /tenants/red/api HTTP/1.1\r\nhost: x\r\n\r\n')
+  await until(() => harbour.red.seen.length === 1)
+  harbour.clock.advance(REQUEST_MS_MAX)
+  await until(() => {
+    harbour.clock.advance(CLOSE_MS_MAX)
+    return harbour.audit.lines.length === 1
+  })
+  socket.destroy()
 })

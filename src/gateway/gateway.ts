@@ -10,12 +10,12 @@ import {
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
-import { ApiError, PLATFORM_TENANT, type TenantName, type UserInfo } from '../api/index.ts'
+import { ApiError, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
 import { IdentityRefused, type OutsideUser, renderIdentity } from '../identity/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
 import { type Answer, breakOff, sendStatus, writeHead } from './answers.ts'
 import { authenticate, type Authenticated, judgeCertificate, type PeerCertificate } from './authenticate.ts'
-import { type AuditSink, auditRequest } from './events.ts'
+import { type AuditSink, auditRequest, FreeRefusals } from './events.ts'
 import { type Admission, FairShare } from './fair-share.ts'
 import { headerPairs, OWN_HEADERS, planRequestHeaders } from './headers.ts'
 import {
@@ -91,7 +91,7 @@ class Exchange {
   readonly url: string
   readonly method: string
   readonly connection: Connection | undefined
-  user: UserInfo | undefined
+  user: OutsideUser | undefined
   reason: string | undefined
   /** The client has left, and all that it held has been given back. */
   over = false
@@ -113,6 +113,7 @@ class TlsGateway implements Gateway {
   private readonly server: Http2SecureServer
   private readonly keys: TokenKeys
   private readonly share: FairShare
+  private readonly freeRefusals: FreeRefusals
   private readonly sockets = new Set<Socket>()
   private readonly sessions = new Set<ServerHttp2Session>()
   private readonly connectionsOf = new Map<string, number>()
@@ -129,6 +130,7 @@ class TlsGateway implements Gateway {
     assertFair(this.limits)
     this.keys = new TokenKeys(options)
     this.share = new FairShare(this.limits, options.clock)
+    this.freeRefusals = new FreeRefusals(options.clock)
     this.server = this.createServer()
   }
 
@@ -464,6 +466,9 @@ class TlsGateway implements Gateway {
 
   private audit(exchange: Exchange, stage: 'ResponseStarted' | 'ResponseComplete', code: number): void {
     const { requestId, startedMs, user, method, url, connection, request, reason } = exchange
+    const free = code === 401 || code === 429
+    const unrecorded = free ? this.freeRefusals.record(user ? homeOf(user) : '') : 0
+    if (unrecorded === undefined) return
     auditRequest(this.options.audit, {
       stage,
       requestId,
@@ -476,6 +481,7 @@ class TlsGateway implements Gateway {
       sourceAddress: connection?.address ?? '',
       protocol: request instanceof Http2ServerRequest ? 'HTTP/2' : 'HTTP/1.1',
       reason,
+      unrecorded,
     })
   }
 

@@ -88,7 +88,11 @@ export const JWKS_RETRY_MS = 5 * SECOND_MS
 
 export const AUDIT_LINES_WAITING_MAX = 10_000
 export const AUDIT_LINES_PER_WRITE_MAX = 256
-export const AUDIT_PATH_CHARS_MAX = 2_048
+/** No path that means something is longer. */
+export const AUDIT_PATH_CHARS_MAX = 512
+/** Of refusals that cost a client nothing (401, 429): so many are recorded a second for each tenant, and of strangers. */
+export const AUDIT_REFUSALS_PER_SECOND = 10
+export const AUDIT_REFUSALS_BURST = 200
 export const AUDIT_REASON_CHARS_MAX = 256
 export const AUDIT_FILE_BYTES_MAX = 64 * MiB
 export const AUDIT_FILES_KEPT = 8
