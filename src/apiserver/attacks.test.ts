@@ -144,3 +144,26 @@ test('clients that ask for large lists and do not read them are told to wait', a
   }
   await until(async () => (await plane.ask('GET', `${NAMESPACE}/configmaps?limit=1`)).code === 200)
 })
+
+test('clients that leave while their list is compressed do not count as slow readers afterwards', async () => {
+  await using plane = await ControlPlane.start()
+  const data = {
+    text: Array.from({ length: 40_000 }, () => Math.random().toString(36))
+      .join('')
+      .slice(0, 900_000),
+  }
+  for (let i = 0; i < 10; i++)
+    await plane.ask('POST', `${NAMESPACE}/configmaps`, { body: { metadata: { name: `c${i}` }, data } })
+  for (let i = 0; i < 12; i++) {
+    const socket = connect(plane.port, '127.0.0.1')
+    socket.on('error', () => {})
+    await new Promise<void>((resolve) =>
+      socket.write(`GET ${NAMESPACE}/configmaps HTTP/1.1\r\nhost: x\r\naccept-encoding: gzip\r\n\r\n`, () =>
+        resolve(),
+      ),
+    )
+    await new Promise((resolve) => setImmediate(resolve))
+    socket.destroy()
+  }
+  await until(async () => (await plane.ask('GET', `${NAMESPACE}/configmaps?limit=1`)).code === 200)
+})

@@ -166,6 +166,8 @@ export class HttpAnswers {
   ): Promise<void> {
     const compressed = bytes.length >= GZIP_BODY_BYTES_MIN && acceptsGzip(request.headers['accept-encoding'])
     const body = compressed ? await compress(bytes, { level: 1 }) : bytes
+    // Who has left holds nothing, and nothing would tell us again that they left.
+    if (response.destroyed) return
     response.writeHead(code, {
       ...headers,
       ...(compressed ? { 'content-encoding': 'gzip', vary: 'Accept-Encoding' } : {}),
