@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -20,6 +22,7 @@ import { type Registry, startBusyboxRegistry } from '../testkit/registry.ts'
 /** A tenant's life as its operator sees it: a quota, a move to another class, its end, and the next of its name. */
 
 const skip = platformMissing
+const CLI = new URL('../../src/main/cli.ts', import.meta.url).pathname
 const red = parseTenantName('red')
 
 type Spec = { trust?: string; code?: string; quota?: Record<string, string | number> }
@@ -213,6 +216,133 @@ describe('a tenant whose class changes', { skip: gvisorMissing }, () => {
       [after.metadata.uid, after.status.placement],
       [before.tenant.metadata.uid, before.tenant.status.placement],
     )
+  })
+})
+
+describe('a node agent that is killed in the middle', { skip: gvisorMissing }, () => {
+  const killAgent = () => {
+    const agent = platform.daemons().get('node')
+    assert.ok(agent)
+    process.kill(agent.pid, 'SIGKILL')
+  }
+  /** Starts a change, kills the agent as soon as it has begun, and starts the agent anew. */
+  const cutOff = async (begun: () => boolean, args: string[]) => {
+    await operator(...args)
+    await until(begun, { timeoutMs: 30_000, everyMs: 1 })
+    killAgent()
+    await platform.mustCli('up')
+  }
+  const placements = () =>
+    JSON.parse(readFileSync(join(platform.layout.stateDir, 'placements.json'), 'utf8')) as {
+      tenants: Record<string, { isolationClass: string; movingFrom?: string }>
+    }
+
+  test('of a move ends it: the tenant is in one place, with its objects and pods', async () => {
+    await applyTenant('torn')
+    await giveKubeconfig('torn')
+    const web = deployment({ name: 'web', image: `${registry.host}/busybox:1`, script: 'sleep 3600' })
+    await platform.apply('torn', [configMap('kept', { key: 'value' }), web])
+    await platform.mustKubectl('torn', 'rollout', 'status', 'deployment/web', '--timeout=90s')
+    const patch = JSON.stringify({ spec: { trust: 'untrusted', code: 'thirdParty' } })
+    await cutOff(
+      () => placements().tenants['torn']?.movingFrom !== undefined,
+      ['patch', 'tenant', 'torn', '--type=merge', '-p', patch],
+    )
+    await operator(
+      'wait',
+      'tenant',
+      'torn',
+      '--for=jsonpath={.status.isolationClass}=sandboxed',
+      '--timeout=60s',
+    )
+    await until(() => placements().tenants['torn']?.movingFrom === undefined, { timeoutMs: 60_000 })
+    await until(async () => (await platform.kubectl('torn', 'get', 'ns')).code === 0, { timeoutMs: 60_000 })
+    assert.ok(platform.daemons().has('worker-torn'))
+    assert.equal(
+      await platform.mustKubectl('torn', 'get', 'configmap', 'kept', '-o', 'jsonpath={.data.key}'),
+      'value',
+    )
+    await platform.mustKubectl('torn', 'rollout', 'status', 'deployment/web', '--timeout=90s')
+    const output = await until(
+      async () => (await platform.kubectl('torn', 'exec', 'deployment/web', '--', 'dmesg')).stdout,
+      { timeoutMs: 60_000 },
+    )
+    assert.match(output, /gVisor/i)
+  })
+
+  test('of a removal ends it: nothing is left', async () => {
+    await cutOff(
+      () => !existsSync(paths.tenantUid(platform.layout, parseTenantName('torn'))),
+      ['delete', 'tenant', 'torn', '--wait=false'],
+    )
+    await until(async () => (await platform.cli('tenant', 'describe', 'torn')).code === 1, {
+      timeoutMs: 60_000,
+    })
+    assert.equal(placements().tenants['torn'], undefined)
+    assert.deepEqual(filesWith(platform.layout.stateDir, '/torn'), [])
+    assert.deepEqual(filesWith(platform.layout.runDir, '/torn'), [])
+    assert.equal(platform.daemons().has('worker-torn'), false)
+  })
+})
+
+describe('the commands', { skip }, () => {
+  test('refuse in one sentence, and leave nothing half-started', async () => {
+    const { layout } = platform
+    const other = (env: Record<string, string>) => {
+      const PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+      return run(
+        process.execPath,
+        [CLI, 'up'],
+        { PATH, BULKHEAD_INSTANCE: 'tlig', BULKHEAD_SLOT: '13', ...env },
+        {},
+      )
+    }
+    const taken = await other({ BULKHEAD_PORT: String(layout.gatewayPort) })
+    assert.equal(taken.code, 1)
+    assert.match(taken.stderr, /^bulkhead: Port \d+ of 127\.0\.0\.1 is taken by another program; [^\n]*\n$/)
+    const held = await other({ BULKHEAD_STATE_DIR: layout.stateDir })
+    assert.equal(held.code, 1)
+    assert.match(
+      held.stderr,
+      /^bulkhead: "[^"]+" holds another platform [^\n]*; set BULKHEAD_STATE_DIR [^\n]*\n$/,
+    )
+    for (const path of ['/run/bulkhead-tlig', '/var/lib/bulkhead-tlig']) assert.equal(existsSync(path), false)
+    assert.equal((await platform.cli('status')).code, 0)
+  })
+
+  test('can be cut off anywhere and said again, and keep what tenants have', async () => {
+    await applyTenant('kept')
+    await giveKubeconfig('kept')
+    await platform.apply('kept', [configMap('kept', { key: 'value' })])
+    const { layout } = platform
+    const env = {
+      PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+      BULKHEAD_INSTANCE: layout.instance,
+      BULKHEAD_SLOT: '9',
+      BULKHEAD_STATE_DIR: layout.stateDir,
+    }
+    /** Kills the command as soon as it says that it has come so far. */
+    const interrupted = async (command: string, at: RegExp) => {
+      const child = spawn(process.execPath, [CLI, command], { env, stdio: ['ignore', 'ignore', 'pipe'] })
+      let text = ''
+      child.stderr.on('data', (chunk: Buffer) => {
+        text += chunk.toString()
+        if (at.test(text)) child.kill('SIGKILL')
+      })
+      await once(child, 'close')
+    }
+    await interrupted('down', /stopping the other daemons/)
+    await interrupted('down', /stopping pods/)
+    await platform.mustCli('down')
+    assert.match(await platform.mustCli('down'), /is not running/)
+    assert.equal(existsSync(platform.layout.runDir), false)
+    await interrupted('up', /starting the node agent/)
+    await interrupted('up', /daemon started/)
+    await platform.mustCli('up')
+    assert.match(await platform.mustCli('up'), /is running/)
+    await until(async () => (await platform.kubectl('kept', 'get', 'configmap', 'kept')).code === 0, {
+      timeoutMs: 60_000,
+    })
   })
 })
 

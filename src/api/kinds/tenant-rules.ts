@@ -16,6 +16,8 @@ export function tenantNameProblem(name: string): string | undefined {
   }
 }
 
+/** A fresh control plane has about 25 objects, and a few for each namespace. */
+const QUOTA_OBJECTS_MIN = 100
 const REGISTRY_CHARS_MAX = 255
 const REGISTRY_HOST = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:\d{1,5})?$/
 const REGISTRY_PATH_PART = /^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$/
@@ -44,6 +46,14 @@ export function validateTenant({ spec }: Tenant, _context: WriteContext, _old?: 
     ...nonNegative('spec.quota.pods', quota?.pods),
     ...nonNegative('spec.quota.objects', quota?.objects),
   )
+  if (quota?.objects !== undefined && quota.objects >= 0 && quota.objects < QUOTA_OBJECTS_MIN)
+    errors.push(
+      invalidValue(
+        'spec.quota.objects',
+        quota.objects,
+        `must be at least ${QUOTA_OBJECTS_MIN}: the namespaces, roles and accounts that every tenant has count too`,
+      ),
+    )
   for (const field of ['memoryBytes', 'cpu'] as const) {
     const amount = quota?.[field]
     if (amount !== undefined && parseQuantity(amount).nanos < 0n)

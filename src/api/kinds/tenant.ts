@@ -54,9 +54,15 @@ const tenantSpec = object(
     quota: optional(
       object(`${TENANCY}.TenantQuota`, 'At most this much for the whole tenant.', {
         pods: optional(int32, 'Pods.'),
-        memoryBytes: optional(quantity, 'Memory of all pods.'),
-        cpu: optional(quantity, 'Cores of all pods.'),
-        objects: optional(int32, 'Objects in its store.'),
+        memoryBytes: optional(
+          quantity,
+          'Memory of all pods that have not ended, counted by their limits. Every container must state one then.',
+        ),
+        cpu: optional(
+          quantity,
+          'Cores of all pods that have not ended, counted by their limits. Every container must state one then.',
+        ),
+        objects: optional(int32, 'Objects in its store, at least 100.'),
       }),
       'At most this much; the platform’s own limits when absent.',
     ),
