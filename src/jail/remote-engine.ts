@@ -24,7 +24,7 @@ const EVENT_TYPES: readonly unknown[] = [
 class RequestFailed extends Error {
   readonly onReusedSocket: boolean
   constructor(onReusedSocket: boolean, cause: Error) {
-    super('A request to the engine failed', { cause })
+    super('The machine that runs the pods does not answer', { cause })
     this.onReusedSocket = onReusedSocket
   }
 }

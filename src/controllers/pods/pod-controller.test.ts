@@ -196,6 +196,20 @@ test('a jail that the engine refuses shows why, and is not offered again unchang
   assert.ok(events(plane).some(([, reason]) => reason === 'FailedCreatePodSandBox'))
 })
 
+test('a pod for which there is no room is told why it waits, and is offered again', async () => {
+  await using plane = await TestControlPlane.start()
+  const message = 'More than 250 pods of one tenant on this machine'
+  plane.engine.refuse = () => {
+    throw new ApiError('TooManyRequests', message)
+  }
+  await createPod(plane, 'one')
+  await plane.until('It is told', () => events(plane).some((event) => event.includes(message)))
+  plane.engine.refuse = undefined
+  await plane.settle()
+  plane.clock.advance(60_000)
+  await plane.until('It runs', () => find(plane, 'one')?.status?.phase === 'Running')
+})
+
 test('while the engine is away no status is invented, and everything goes on when it is back', async () => {
   await using plane = await TestControlPlane.start()
   await createPod(plane, 'before')

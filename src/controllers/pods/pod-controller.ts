@@ -53,6 +53,9 @@ export type PodControllerOptions = {
   onEngineSynced?: () => void
 }
 
+/** No room on the machine, or none left of what the tenant may have. */
+const TOO_MANY_REQUESTS = 429
+
 /** What this process has told the engine about a pod. */
 type Ensured = {
   digest: string
@@ -209,7 +212,16 @@ export class PodController extends QueueController {
       // The watch may have told us something newer while we waited; a status without an event changes nothing.
       if (!this.jails.has(uid)) this.jails.set(uid, status)
     } catch (error) {
-      if (!isRefusal(error)) throw error
+      if (!isRefusal(error)) {
+        // It is tried again, and whoever waits for the pod shall know what for.
+        if (error instanceof ApiError && error.code === TOO_MANY_REQUESTS && !this.jails.has(uid))
+          this.events.record(pod, {
+            type: 'Warning',
+            reason: 'FailedCreatePodSandBox',
+            message: error.message,
+          })
+        throw error
+      }
       const message = tellOfRefusal(error)
       this.ensured.set(uid, { digest, refusal: message })
       if (this.jails.has(uid)) {

@@ -228,7 +228,7 @@ class Tenant {
     if (total > limits.JAILS_BYTES_PER_TENANT_MAX)
       throw new ApiError(
         'TooManyRequests',
-        `More than ${limits.JAILS_BYTES_PER_TENANT_MAX} bytes of jails`,
+        `More than ${limits.JAILS_BYTES_PER_TENANT_MAX} bytes of pods with their ConfigMaps and Secrets on this machine`,
         wait,
       )
     if (this.workers.has(id)) return
@@ -347,7 +347,7 @@ class TenantEngine implements Engine {
       records.saveMemory(jail.id, memory)
     } catch (cause) {
       records.remove(jail.id)
-      throw new ApiError('ServiceUnavailable', 'The machine cannot keep another jail now', { cause })
+      throw new ApiError('ServiceUnavailable', 'The machine cannot keep another pod now', { cause })
     }
     const added = this.tenant.add(jail, this.placement, bytes, memory)
     added.sync()

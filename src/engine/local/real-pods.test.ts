@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
-import { parseLayout, paths } from '../../api/index.ts'
+import { type HarmlessCapability, parseLayout, paths } from '../../api/index.ts'
 import {
   CHANNEL,
   FrameParser,
@@ -61,6 +61,14 @@ class RealMachine implements AsyncDisposable {
 
   async hasGvisor(): Promise<boolean> {
     return (await this.remote.node()).runtimes.gvisor !== undefined
+  }
+
+  /** The first process of a container as the machine sees it. */
+  async processStatus(id: JailId, name: string): Promise<string> {
+    const pod = (await this.containers.observe()).find((o) => o.jail === id)
+    const state = pod?.containers.find((c) => c.name === name)?.state
+    assert(state?.kind === 'running')
+    return readFileSync(`/proc/${state.pid}/status`, 'utf8')
   }
 
   /** As after `kill -9` and a new start: everything that a process held in memory is gone. */
@@ -159,9 +167,10 @@ async function exec(
   id: JailId,
   command: string[],
   input = '',
+  container = 'app',
 ): Promise<{ out: string; status: unknown }> {
   const options = { command, stdin: input !== '', stdout: true, stderr: true, tty: false }
-  const stream = await machine.remote.exec(id, 'app', options)
+  const stream = await machine.remote.exec(id, container, options)
   if (input !== '') {
     stream.write(renderFrame(CHANNEL.stdin, Buffer.from(input)))
     stream.write(renderFrame(CHANNEL.close, Buffer.from([CHANNEL.stdin])))
@@ -227,6 +236,48 @@ test('real pods live, are probed, reached, taken over and removed', { skip: skip
       assert.equal(again.podIP, ready.podIP)
 
       await machine.remote.remove(JAIL_ID, {})
+      await until(async () => (await machine.remote.list()).length === 0, { timeoutMs: 20_000 })
+    })
+
+  for (const runtime of runtimes)
+    await t.test(`capabilities and addresses in texts, ${runtime}`, async () => {
+      const sleeps = (name: string, capabilities?: readonly HarmlessCapability[]) =>
+        sampleContainer({
+          name,
+          command: ['/bin/sh', '-c', 'echo "$1 $URL"; exec sleep 1000', 'sh', '$(podIP) $$(podIP)'],
+          env: [{ name: 'URL', value: 'http://$(podIP)/$$x' }],
+          ...(capabilities ? { capabilities } : {}),
+        })
+      await machine.remote.ensure(
+        sampleJail({
+          runtime,
+          containers: [sleeps('none', []), sleeps('one', ['NET_BIND_SERVICE']), sleeps('all')],
+        }),
+      )
+      const { podIP } = await machine.pod(JAIL_ID, (status) => status.containers.every((c) => c.ready))
+      for (const [name, expected] of [
+        ['none', '0000000000000000'],
+        ['one', '0000000000000400'],
+        ['all', '00000000800405fb'],
+      ] as const) {
+        // gVisor's own processes are what the machine sees of it; the container's are known inside only.
+        const inside = await exec(machine, JAIL_ID, ['cat', '/proc/self/status'], '', name)
+        for (const status of [
+          inside.out,
+          ...(runtime === 'runc' ? [await machine.processStatus(JAIL_ID, name)] : []),
+        ])
+          for (const set of ['CapPrm', 'CapEff', 'CapBnd'])
+            assert.equal(
+              new RegExp(`^${set}:\\s*(\\w+)$`, 'm').exec(status)?.[1],
+              expected,
+              `${set} of ${name}`,
+            )
+        assert.equal(
+          await text(await machine.remote.logs(JAIL_ID, name, {})),
+          `${podIP} $(podIP) http://${podIP}/$x\n`,
+        )
+      }
+      await machine.remote.remove(JAIL_ID, { gracePeriodSeconds: 0 })
       await until(async () => (await machine.remote.list()).length === 0, { timeoutMs: 20_000 })
     })
 

@@ -446,5 +446,5 @@ function tooLarge(bytesMax: number): ApiError {
 
 /** The refusal for a jail that is not here. */
 export function jailNotFound(id: JailId): ApiError {
-  return notFound({ group: '', resource: 'jails', name: id })
+  return notFound({ group: '', resource: 'pods', name: id })
 }
