@@ -48,12 +48,8 @@ export const REPLICAS_MAX = 10_000
 export const SCHEDULE_CHARS_MAX = 1_024
 /** Time zones that are kept ready for schedules. */
 export const TIME_ZONES_CACHED_MAX = 64
-/** As upstream: rules of a Job's podFailurePolicy, and what one of them lists. */
-export const POD_FAILURE_RULES_MAX = 20
-export const POD_FAILURE_EXIT_CODES_MAX = 255
-export const POD_FAILURE_CONDITIONS_MAX = 20
-/** As upstream: pods of an Indexed Job at a time. */
-export const INDEXED_PARALLELISM_MAX = 100_000
+/** Completions of an Indexed Job, whose status lists the indexes that are complete. */
+export const INDEXED_COMPLETIONS_MAX = 100_000
 /** As upstream: a token lives at least this long, and at most so long. */
 export const TOKEN_SECONDS_MIN = 600
 export const TOKEN_SECONDS_MAX = 2 ** 32

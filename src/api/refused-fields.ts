@@ -344,15 +344,15 @@ export const refusedFields: RefusedFields = {
     ),
   },
   [`${BATCH}.JobSpec`]: {
-    backoffLimitPerIndex: unsupported('jobs have no indexes here', 'use backoffLimit'),
+    backoffLimitPerIndex: unsupported('failures are counted for the whole job', 'use backoffLimit'),
     managedBy: unsupported('the platform carries out every job', 'leave it out', {
       harmless: ['kubernetes.io/job-controller', ''],
     }),
-    maxFailedIndexes: unsupported('jobs have no indexes here', 'use backoffLimit'),
+    maxFailedIndexes: unsupported('failures are counted for the whole job', 'use backoffLimit'),
     podFailurePolicy: unsupported('exit codes do not decide about a job', 'use backoffLimit'),
     successPolicy: unsupported('a job is done when its completions are', 'use completions'),
   },
-  [`${BATCH}.JobStatus`]: { completedIndexes: NOT_REPORTED, failedIndexes: NOT_REPORTED },
+  [`${BATCH}.JobStatus`]: { failedIndexes: NOT_REPORTED },
   'io.k8s.api.discovery.v1.Endpoint': {
     deprecatedTopology: unsupported('it is out of use', 'use zone and nodeName', EMPTY_OBJECT),
     hints: unsupported('there is one zone', 'leave it out', EMPTY_OBJECT),
@@ -473,7 +473,6 @@ export const refusedValues: {
     },
   },
   [`${BATCH}.JobSpec`]: {
-    completionMode: { Indexed: unsupported('jobs have no indexes here', 'write NonIndexed') },
     podReplacementPolicy: {
       Failed: unsupported('a pod is replaced as soon as it is being deleted', 'leave it out'),
     },

@@ -503,8 +503,11 @@ test('a job gets a selector of its own, and cannot name another', () => {
   assert.deepEqual(fields(write(kind, job({ template: template({}, {}) })).problems), [
     'spec.template.spec.restartPolicy Required',
   ])
-  assert.deepEqual(fields(write(kind, job({ completionMode: 'Indexed' })).problems), [
-    'spec.completionMode Forbidden',
+  assert.deepEqual(fields(write(kind, job({ completionMode: 'Indexed', parallelism: 2 })).problems), [
+    'spec.completions Required',
+  ])
+  assert.deepEqual(fields(write(kind, job({ podFailurePolicy: { rules: [] } })).problems), [
+    'spec.podFailurePolicy Forbidden',
   ])
 })
 

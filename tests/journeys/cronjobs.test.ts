@@ -92,5 +92,40 @@ describe(
       await deletion
       assert.equal(await ok(['get', 'jobs,pods', '-o', 'name']), '')
     })
+
+    test('each index of an Indexed Job is done once, by a pod that knows which it is', async () => {
+      const spec = '{restartPolicy: Never, containers: [{name: c, image: "c:1"}]}'
+      await ok(
+        ['apply', '-f', '-'],
+        `apiVersion: batch/v1\nkind: Job\nmetadata: {name: parts}\nspec: {completionMode: Indexed, completions: 3, parallelism: 3, template: {spec: ${spec}}}`,
+      )
+      await until(() => tenant.engine.jails.size === 3)
+      const parts = [...tenant.engine.jails.values()].map(({ jail }) => jail)
+      assert.deepEqual(
+        parts.map(({ hostname, containers }) => [
+          hostname,
+          containers[0]?.env.find(({ name }) => name === 'JOB_COMPLETION_INDEX'),
+        ]),
+        [0, 1, 2].map((index) => [`parts-${index}`, { name: 'JOB_COMPLETION_INDEX', value: String(index) }]),
+      )
+      const ended = (index: number, exitCode: number) => {
+        const found = [...tenant.engine.jails.values()].find(
+          ({ jail, status }) => jail.hostname === `parts-${index}` && status.phase === 'Running',
+        )
+        if (found) tenant.engine.exit(found.jail.id, exitCode)
+        return found
+      }
+      assert.ok(ended(0, 0) && ended(1, 1) && ended(2, 0))
+      const status = () =>
+        ok(['get', 'job', 'parts', '-o', 'jsonpath={.status.completedIndexes} {.status.failed}'])
+      await until(async () => (await status()) === '0,2 1')
+      // The failed one comes again, after the usual wait.
+      await until(() => {
+        clock.advance(1_000)
+        return ended(1, 0)
+      })
+      await ok(['wait', 'job/parts', '--for=condition=complete', '--timeout=20s'])
+      assert.equal(await status(), '0-2 1')
+    })
   },
 )

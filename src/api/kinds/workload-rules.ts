@@ -1,9 +1,10 @@
 import type { WriteContext } from '../kind.ts'
-import { REPLICAS_MAX } from '../limits.ts'
+import { INDEXED_COMPLETIONS_MAX, REPLICAS_MAX } from '../limits.ts'
 import type { LabelSelector } from '../meta.ts'
 import { matchesLabelSelector } from '../selectors.ts'
 import type { FieldError } from '../status.ts'
 import { forbiddenField, invalidValue, requiredValue, tooMany, unsupportedValue } from './field-errors.ts'
+import { dnsLabelProblem } from './names.ts'
 import { applyPodSpecDefaults } from './pod-defaults.ts'
 import { nodeNameErrors, validatePodSpec } from './pod-rules.ts'
 import type { PodTemplateSpec } from './pod-schema.ts'
@@ -227,9 +228,10 @@ export function validateJob(job: Job, _context: WriteContext, old?: Job): FieldE
         '`selector` does not match template `labels`',
       ),
     )
+  errors.push(...indexedNameErrors(job))
   if (old) {
     errors.push(
-      ...immutableError('spec.completions', spec.completions ?? null, old.spec.completions ?? null),
+      ...completionsErrors(spec, old.spec),
       ...immutableError('spec.selector', spec.selector, old.spec.selector),
       ...immutableError('spec.template', spec.template, old.spec.template),
       ...immutableError('spec.completionMode', spec.completionMode, old.spec.completionMode),
@@ -241,6 +243,27 @@ export function validateJob(job: Job, _context: WriteContext, old?: Job): FieldE
     )
   }
   return errors
+}
+
+/** The hostnames of an Indexed Job's pods end in their index. */
+function indexedNameErrors({
+  metadata: { name },
+  spec: { completionMode, completions = 0 },
+}: Job): FieldError[] {
+  if (completionMode !== 'Indexed' || completions === 0) return []
+  const hostname = `${name}-${completions - 1}`
+  return dnsLabelProblem(hostname)
+    ? [invalidValue('metadata.name', name, `will not able to create pod with invalid DNS label: ${hostname}`)]
+    : []
+}
+
+function completionsErrors(spec: Job['spec'], old: Job['spec']): FieldError[] {
+  const at = 'spec.completions'
+  if (spec.completionMode !== 'Indexed')
+    return immutableError(at, spec.completions ?? null, old.completions ?? null)
+  return spec.completions === old.completions || spec.completions === spec.parallelism
+    ? []
+    : [invalidValue(at, spec.completions, 'can only be modified in tandem with spec.parallelism')]
 }
 
 /** What is wrong with a job's spec, wherever it is written. */
@@ -255,6 +278,12 @@ export function jobSpecErrors(spec: Job['spec'], path: string): FieldError[] {
   ]
   if (spec.parallelism !== undefined && spec.parallelism > REPLICAS_MAX)
     errors.push(tooMany(`${path}.parallelism`, spec.parallelism, REPLICAS_MAX))
+  if (spec.completionMode === 'Indexed') {
+    if (spec.completions === undefined)
+      errors.push(requiredValue(`${path}.completions`, 'when completion mode is Indexed'))
+    else if (spec.completions > INDEXED_COMPLETIONS_MAX)
+      errors.push(tooMany(`${path}.completions`, spec.completions, INDEXED_COMPLETIONS_MAX))
+  }
   const policy = spec.template?.spec?.restartPolicy
   if (policy !== undefined && policy !== 'OnFailure' && policy !== 'Never')
     errors.push(requiredValue(`${path}.template.spec.restartPolicy`, 'valid values: "OnFailure", "Never"'))

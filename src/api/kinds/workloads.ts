@@ -297,7 +297,10 @@ export const jobSpecSchema = object(
   {
     activeDeadlineSeconds: optional(int64, 'The job fails when it runs longer.'),
     backoffLimit: optional(int32, 'So many failures, then the job has failed.'),
-    completionMode: optional(oneOf('NonIndexed'), 'All pods are alike.'),
+    completionMode: optional(
+      oneOf('NonIndexed', 'Indexed'),
+      'Whether all pods are alike, or each index from 0 to completions - 1 must succeed once.',
+    ),
     completions: optional(int32, 'How many pods must succeed; any one when absent.'),
     manualSelector: optional(boolean, 'Trust the selector as written, instead of making one.'),
     parallelism: optional(int32, 'How many pods at a time.'),
@@ -313,6 +316,7 @@ export const jobSpecSchema = object(
 )
 const jobStatusSchema = object(`${BATCH}.JobStatus`, 'How a Job is.', {
   active: optional(int32, 'Pods that have not ended.'),
+  completedIndexes: optional(string, 'Indexes that have succeeded, such as 0,2-4.'),
   completionTime: optional(time, 'When it was done.'),
   conditions: optional(
     {

@@ -13,6 +13,7 @@ import { SLOW_START_PODS } from '../../limits.ts'
 import { mergePatch, messageOf, writeStatus } from '../../writes.ts'
 import { createInBatches, ensureClaims, podCandidates, podOf } from '../pods.ts'
 import { sameStatus } from '../replicaset/plan.ts'
+import { INDEX_LABEL } from './indexes.ts'
 import { isTracked, planJob, TRACKING_FINALIZER } from './plan.ts'
 
 const LABELS = {
@@ -72,13 +73,13 @@ export class JobController extends QueueController {
         message: `Deleted pod: ${pod.metadata.name}`,
       })
     }
-    await this.create(current, plan.create)
+    await this.create(current, plan.create, plan.indexes)
     // Counting goes on with the events of the pods; what has none of its own is asked for here.
     if (plan.unfinalize.length > 0) this.queue.add(key)
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs }
   }
 
-  private async create(job: Job, count: number): Promise<void> {
+  private async create(job: Job, count: number, indexes: readonly number[] = []): Promise<void> {
     const { template } = job.spec
     const own = Object.fromEntries([
       ...LABELS.uid.map((label) => [label, job.metadata.uid]),
@@ -89,8 +90,14 @@ export class JobController extends QueueController {
       : { ...template.metadata?.labels, ...own }
     const finalizers = [...(template.metadata?.finalizers ?? []), TRACKING_FINALIZER]
     const metadata = { ...template.metadata, ...(labels ? { labels } : {}), finalizers }
+    const next = indexes.values()
     const { error } = await createInBatches(count, SLOW_START_PODS, async () => {
-      const pod = await this.context.client.create<Pod>(podKind, podOf({ ...template, metadata }, job))
+      const { value: index } = next.next()
+      const wanted = podOf({ ...template, metadata }, job)
+      const pod = await this.context.client.create<Pod>(
+        podKind,
+        index === undefined ? wanted : withIndex(wanted, job, index),
+      )
       this.events.record(job, {
         type: 'Normal',
         reason: 'SuccessfulCreate',
@@ -141,6 +148,37 @@ export class JobController extends QueueController {
       if (key !== undefined) keys.add(key)
     }
     return keys
+  }
+}
+
+/** The pod of an index: its name, hostname, label, annotation and environment say which. */
+function withIndex(pod: Record<string, unknown>, job: Job, index: number): Record<string, unknown> {
+  const { labels, annotations, ...metadata } = pod['metadata'] as Partial<Pod['metadata']>
+  const spec = pod['spec'] as Pod['spec']
+  const variable = {
+    name: 'JOB_COMPLETION_INDEX',
+    valueFrom: { fieldRef: { fieldPath: `metadata.labels['${INDEX_LABEL}']` } },
+  }
+  const told = <C extends { env?: { name: string }[] }>(containers: readonly C[]) =>
+    containers.map((container) =>
+      container.env?.some(({ name }) => name === variable.name)
+        ? container
+        : { ...container, env: [...(container.env ?? []), variable] },
+    )
+  return {
+    ...pod,
+    metadata: {
+      ...metadata,
+      generateName: `${job.metadata.name.slice(0, 46)}-${index}-`,
+      labels: { ...labels, [INDEX_LABEL]: String(index) },
+      annotations: { ...annotations, [INDEX_LABEL]: String(index) },
+    },
+    spec: {
+      ...spec,
+      hostname: `${job.metadata.name}-${index}`,
+      containers: told(spec.containers),
+      ...(spec.initContainers ? { initContainers: told(spec.initContainers) } : {}),
+    },
   }
 }
 

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { job, NOW, object, podSpec } from '../../controllers.testkit.ts'
 import type { Job, Pod } from '../../kinds.ts'
+import { INDEX_LABEL, parseIndexes, renderIndexes } from './indexes.ts'
 import { backoffMs, isTracked, planJob, TRACKING_FINALIZER } from './plan.ts'
 
 const NOW_MS = Date.parse(NOW)
@@ -205,5 +206,52 @@ test('pods are counted exactly once, whatever ends, is deleted or crashes in bet
       },
     ),
     { numRuns: 300 },
+  )
+})
+
+const indexed = (spec: Partial<Job['spec']> = {}) =>
+  job('i', { completionMode: 'Indexed', completions: 5, parallelism: 3, ...spec })
+const indexPod = (index: number, phase: 'Running' | 'Succeeded' | 'Failed', name = `p${index}`): Pod => {
+  const pod = podOf(name, phase, '2025-12-31T00:00:00Z')
+  return { ...pod, metadata: { ...pod.metadata, annotations: { [INDEX_LABEL]: String(index) } } }
+}
+
+test('an Indexed Job has one pod for each index, the smallest first', () => {
+  const plan = (given: Job, pods: Pod[]) => planJob(given, pods, { nowMs: NOW_MS, isGoing })
+  assert.deepEqual(plan(indexed(), []).indexes, [0, 1, 2])
+  const second = plan(indexed(), [indexPod(0, 'Succeeded'), indexPod(2, 'Running')])
+  assert.deepEqual(
+    [second.indexes, second.status.succeeded, second.status.completedIndexes],
+    [[1, 3], 1, '0'],
+  )
+  const twice = plan(indexed(), [
+    indexPod(1, 'Running', 'a'),
+    indexPod(1, 'Running', 'b'),
+    indexPod(9, 'Running'),
+  ])
+  assert.equal(twice.remove.length, 2, 'a second pod of an index and one of an index that is not asked for')
+  const done = plan({ ...indexed(), status: { completedIndexes: '0-3' } }, [indexPod(4, 'Succeeded')])
+  assert.deepEqual([done.status.succeeded, done.status.completedIndexes], [5, '0-4'])
+  assert.equal(done.status.conditions?.[0]?.type, 'SuccessCriteriaMet')
+})
+
+test('indexes are written short and read back', () => {
+  assert.equal(renderIndexes(new Set([7, 0, 2, 3, 4])), '0,2-4,7')
+  fc.assert(
+    fc.property(fc.uniqueArray(fc.nat(200)), (list) => {
+      assert.deepEqual(
+        [...parseIndexes(renderIndexes(new Set(list)), 201)],
+        list.toSorted((a, b) => a - b),
+      )
+    }),
+  )
+  fc.assert(
+    fc.property(
+      fc.oneof(fc.string(), fc.stringMatching(/^[0-9,-]{0,20}$/)),
+      fc.nat(1_000),
+      (text, completions) => {
+        for (const index of parseIndexes(text, completions)) assert.ok(index >= 0 && index < completions)
+      },
+    ),
   )
 })

@@ -2,6 +2,7 @@ import { findCondition, timestamp, withCondition } from '../../conditions.ts'
 import { JOB_BACKOFF_FIRST_MS, JOB_BACKOFF_LAST_MS, PODS_PER_RECONCILE_MAX } from '../../limits.ts'
 import type { Job, JobStatus, Pod } from '../../kinds.ts'
 import { compareForDeletion, isReady } from '../pods.ts'
+import { indexOf, parseIndexes, pendingIndexes, renderIndexes } from './indexes.ts'
 
 /**
  * Keeps a pod from vanishing before it is counted. A pod is counted in three durable steps: its uid goes into
@@ -21,6 +22,8 @@ export type JobPlan = {
   /** Pods to delete. */
   remove: Pod[]
   create: number
+  /** Of an Indexed Job: which indexes to create pods for, as many as `create`. */
+  indexes?: number[]
   /** The job is over: what to say about it, once. */
   told?: { type: 'Normal' | 'Warning'; reason: string; message: string }
   /** Delete the job itself. */
@@ -39,12 +42,18 @@ export function planJob(job: Job, pods: readonly Pod[], { nowMs, isGoing }: Cont
     failed: new Set(status.uncountedTerminatedPods?.failed),
   }
   count(status, uncounted, pods)
+  const completions = job.spec.completions ?? 0
+  const completed = job.spec.completionMode === 'Indexed' ? completedOf(status, pods, completions) : undefined
+  if (completed) {
+    status.succeeded = completed.size
+    if (completed.size > 0) status.completedIndexes = renderIndexes(completed)
+  }
 
   const over = isTrue(conditions, 'Complete') || isTrue(conditions, 'Failed')
   // A job that is over keeps its conditions; all that is left is to count and to expire.
   const outcome = over
     ? undefined
-    : (targetOf(conditions) ?? outcomeOf(job, status, uncounted, pods, nowMs, isGoing))
+    : (targetOf(conditions) ?? outcomeOf(job, status, uncounted, pods, nowMs, isGoing, completed))
   const stopping = over || outcome !== undefined || (job.spec.suspend ?? false)
 
   const unfinalize: Pod[] = []
@@ -53,7 +62,8 @@ export function planJob(job: Job, pods: readonly Pod[], { nowMs, isGoing }: Cont
     const { uid } = pod.metadata
     if (uncounted.succeeded.has(uid) || uncounted.failed.has(uid)) unfinalize.push(pod)
     else if (pod.status?.phase === 'Succeeded') {
-      uncounted.succeeded.add(uid)
+      // An index succeeds once, however often it is looked at, so it needs no uid to be counted right.
+      if (!completed) uncounted.succeeded.add(uid)
       unfinalize.push(pod)
     } else if (pod.status?.phase === 'Failed' || pod.metadata.deletionTimestamp) {
       uncounted.failed.add(uid)
@@ -65,6 +75,7 @@ export function planJob(job: Job, pods: readonly Pod[], { nowMs, isGoing }: Cont
   const terminating = pods.filter((pod) => !hasEnded(pod) && isGoing(pod))
   const plan: JobPlan = { status, unfinalize, remove: [], create: 0, expired: false }
   if (stopping) plan.remove = running
+  else if (completed) planIndexed(plan, job, { completed, running, pods, nowMs })
   else planPods(plan, job, { status, uncounted, running, pods, nowMs })
 
   const now = timestamp(nowMs)
@@ -138,6 +149,7 @@ function outcomeOf(
   pods: readonly Pod[],
   nowMs: number,
   isGoing: (pod: Pod) => boolean,
+  completed: ReadonlySet<number> | undefined,
 ): Outcome | undefined {
   const fresh = (result: 'Succeeded' | 'Failed') =>
     pods.filter((pod) => {
@@ -148,7 +160,7 @@ function outcomeOf(
         ? pod.status?.phase === 'Succeeded'
         : pod.status?.phase === 'Failed' || lost
     }).length
-  const succeeded = (status.succeeded ?? 0) + uncounted.succeeded.size + fresh('Succeeded')
+  const succeeded = completed?.size ?? (status.succeeded ?? 0) + uncounted.succeeded.size + fresh('Succeeded')
   const failed = (status.failed ?? 0) + uncounted.failed.size + fresh('Failed')
   const limit = job.spec.backoffLimit ?? 6
   const restarts =
@@ -221,6 +233,49 @@ function planPods(
   const waitMs = backoffMs(pods, nowMs)
   if (waitMs > 0) plan.requeueAfterMs = waitMs
   else plan.create = missing
+}
+
+/** Indexes that have succeeded, those of pods that nobody has counted yet included. */
+function completedOf(status: JobStatus, pods: readonly Pod[], completions: number): Set<number> {
+  const completed = parseIndexes(status.completedIndexes ?? '', completions)
+  for (const pod of pods) {
+    const index = isTracked(pod) && pod.status?.phase === 'Succeeded' ? indexOf(pod, completions) : undefined
+    if (index !== undefined) completed.add(index)
+  }
+  return completed
+}
+
+/** As `planPods`, with at most one pod for each index. */
+function planIndexed(
+  plan: JobPlan,
+  job: Job,
+  {
+    completed,
+    running,
+    pods,
+    nowMs,
+  }: { completed: ReadonlySet<number>; running: readonly Pod[]; pods: readonly Pod[]; nowMs: number },
+): void {
+  const { completions = 0, parallelism = 1 } = job.spec
+  const byIndex = new Map<number, Pod>()
+  // The one that is furthest stays.
+  for (const pod of running.toSorted((a, b) => compareForDeletion(b, a, nowMs))) {
+    const index = indexOf(pod, completions)
+    if (index === undefined || completed.has(index) || byIndex.has(index)) plan.remove.push(pod)
+    else byIndex.set(index, pod)
+  }
+  const wanted = Math.max(0, Math.min(completions - completed.size, parallelism))
+  const surplus = [...byIndex.values()].toSorted((a, b) => compareForDeletion(a, b, nowMs))
+  plan.remove.push(...surplus.slice(0, Math.max(0, surplus.length - wanted)))
+  const missing = Math.min(wanted - byIndex.size, PODS_PER_RECONCILE_MAX)
+  if (missing <= 0) return
+  const waitMs = backoffMs(pods, nowMs)
+  if (waitMs > 0) {
+    plan.requeueAfterMs = waitMs
+    return
+  }
+  plan.indexes = pendingIndexes(missing, completions, (index) => completed.has(index) || byIndex.has(index))
+  plan.create = plan.indexes.length
 }
 
 /** How long to wait before the next pod: doubles with every failure since the last success. */
