@@ -17,3 +17,9 @@ export const REGISTRY_ANSWER_TIMEOUT_MS = 30_000
 export const REGISTRY_SILENCE_TIMEOUT_MS = 60_000
 export const PULL_REQUEST_BYTES_MAX = 64 * KiB
 export const STORE_BYTES_MAX = 100 * GiB
+/** What the puller says about one image: its config of at most IMAGE_CONFIG_BYTES_MAX, and layers. */
+export const PULLED_ANSWER_BYTES_MAX = 8 * MiB
+/** A layer of LAYER_UNPACKED_BYTES_MAX on a slow disk. */
+export const UNPACK_TIMEOUT_MS = 20 * 60_000
+/** Of the disk's blocks and inodes, one part of so many stays free of images. */
+export const STATE_FREE_PARTS_MIN = 20

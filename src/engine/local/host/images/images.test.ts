@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises'
+import { createServer, type Server } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -175,4 +177,149 @@ describe('images', { skip: missing }, () => {
     })
     await refused('broken:1', /failed to unpack/)
   })
+
+  test('directories that an image nests too deep for a path are removed when it is refused, and at a start', async () => {
+    const segments = 'd/'.repeat(1_100)
+    const entries: TarEntry[] = [0, 1].flatMap((hop): TarEntry[] => {
+      const below = `${hop === 0 ? '' : `hop${hop}/`}${segments}end`
+      return [
+        { header: { name: below, size: 0, type: 'directory' } },
+        { header: { name: `hop${hop + 1}`, size: 0, type: 'symlink', linkname: `/${below}` } },
+      ]
+    })
+    await push('deep', [...entries, { header: { name: '../out', size: 0, type: 'file' } }])
+    await refused('deep:1', /climbs out/)
+    const scratch = join(work, 'images/layers', `.${'0'.repeat(64)}`)
+    // What an agent that was killed in the middle leaves behind.
+    execFileSync('python3', ['-c', DEEP_DIRECTORY, scratch])
+    await createImages({ layout, log: silentLogger }).start()
+    const left = await readdir(join(work, 'images/layers'))
+    assert.deepEqual(
+      left.filter((name) => name.startsWith('.')),
+      [],
+    )
+  })
+
+  test('no thread of the unpacker has a capability that the unpacker does not need', async () => {
+    await push('slow', [{ header: { name: 'a', size: 1, type: 'file' }, body: 'x' }])
+    const seen = new Set<string>()
+    const done = ensure('slow:1')
+    const state = { over: false }
+    void done.finally(() => (state.over = true))
+    while (!state.over) {
+      for (const pid of children(process.pid))
+        if (commandOf(pid).includes('unpack-main.ts')) for (const set of capabilitySets(pid)) seen.add(set)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await done
+    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SYS_CHROOT, SYS_ADMIN, MKNOD.
+    const needed = [0, 1, 3, 4, 18, 21, 27].reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n)
+    assert.ok(seen.size > 0)
+    for (const set of seen) assert.equal(BigInt(`0x${set}`) & ~needed, 0n, set)
+  })
+
+  describe('a puller that was taken over', () => {
+    const digest = 'a'.repeat(64)
+    const image = {
+      digest: `sha256:${digest}`,
+      config: { entrypoint: [], cmd: [], env: [], volumes: [], user: '', workingDir: '' },
+      layers: [{ digest: `sha256:${digest}`, diffId: `sha256:${digest}`, mediaType: 'x', size: 1 }],
+    }
+    let directory: string
+    let hostile: Server
+    let answer: (write: (text: string) => boolean) => boolean
+    const pull = () =>
+      createImages({
+        layout: { ...layout, stateDir: directory, runDir: directory },
+        log: silentLogger,
+      }).ensure(placement('red', ['r.example']), 'r.example/x:1', 'Always', signal)
+
+    before(async () => {
+      directory = await mkdtemp(join(tmpdir(), 'bh-img-'))
+      await mkdir(join(directory, 'images/blobs'), { recursive: true })
+      await mkdir(join(directory, 'images/layers'))
+      await mkdir(join(directory, 'images/pins'))
+      hostile = createServer((_request, response) => {
+        const more = () => {
+          while (answer((text) => response.write(text))) continue
+        }
+        response.on('drain', more).on('error', () => {})
+        more()
+        response.end()
+      })
+      const listening = Promise.withResolvers<void>()
+      hostile.listen(join(directory, 'images/images.sock'), listening.resolve)
+      await listening.promise
+    })
+    after(async () => {
+      hostile.close()
+      hostile.closeAllConnections()
+      await rm(directory, { recursive: true, force: true })
+    })
+    const say = (text: string) => {
+      let said = false
+      answer = (write) => !said && (said = true) && write(text) && false
+    }
+
+    for (const [what, make] of [
+      ['a directory', ['mkdir']],
+      ['a FIFO', ['mkfifo']],
+      ['a link to a file of the machine', ['ln', '-s', '/etc/passwd']],
+    ] as const)
+      test(`is refused when a blob is ${what}, and the agent lives on`, async () => {
+        const blob = join(directory, 'images/blobs', digest)
+        execFileSync(make[0], [...make.slice(1), blob])
+        say(JSON.stringify(image))
+        await assert.rejects(pull())
+        await rm(blob, { recursive: true })
+      })
+
+    test('cannot fill the memory with its answer', async () => {
+      const megabyte = 'x'.repeat(1024 * 1024)
+      let megabytes = 0
+      answer = (write) => megabytes++ < 64 && (write(megabyte), true)
+      await assert.rejects(pull(), (error) => error instanceof ImageError)
+    })
+
+    test('cannot name more layers than there can be', async () => {
+      say(JSON.stringify({ ...image, layers: Array.from({ length: 200 }, () => image.layers[0]) }))
+      await assert.rejects(pull(), /something else than an image/)
+    })
+  })
 })
+
+/** Makes directories whose path is longer than PATH_MAX. */
+const DEEP_DIRECTORY = `
+import os, sys
+os.mkdir(sys.argv[1])
+os.chdir(sys.argv[1])
+for _ in range(3000):
+    os.mkdir('d')
+    os.chdir('d')
+`
+
+function children(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
+}
+
+function commandOf(pid: number): string {
+  try {
+    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+    // Before it is the unpacker, it is the program that takes its capabilities away.
+    return command.startsWith('setpriv') ? '' : command
+  } catch {
+    return ''
+  }
+}
+
+/** Of every thread that is there when one looks. */
+function capabilitySets(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).map(
+      (thread) =>
+        /^CapPrm:\s*(\S+)$/m.exec(readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8'))?.[1] ?? '',
+    )
+  } catch {
+    return []
+  }
+}

@@ -1,12 +1,18 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { constants, existsSync } from 'node:fs'
-import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Layout, paths } from '../../../../api/index.ts'
 import type { Logger } from '../../../../stdx/index.ts'
+import {
+  LAYERS_MAX,
+  PULLED_ANSWER_BYTES_MAX,
+  STATE_FREE_PARTS_MIN,
+  UNPACK_TIMEOUT_MS,
+} from '../../images/limits.ts'
 import type { PulledImage } from '../../images/puller.ts'
 import {
   type ImageReference,
@@ -15,8 +21,11 @@ import {
   renderReference,
 } from '../../images/reference.ts'
 import { ImageError, type Images, type TenantPlacement, type UnpackedImage } from '../../parts.ts'
+import { runTool } from '../tool.ts'
 
 const PINS_PER_TENANT_MAX = 2_000
+/** CHOWN to SYS_ADMIN are those that it keeps (see there); SYS_CHROOT it gives up once it has entered the layer. */
+const UNPACKER_CAPABILITIES = '+chown,+dac_override,+fowner,+fsetid,+sys_admin,+mknod,+sys_chroot'
 const UNPACK_PROGRAM = fileURLToPath(new URL('unpack-main.ts', import.meta.url))
 
 /** What a tenant's reference was pinned to, kept so that `IfNotPresent` means the same image after a restart. */
@@ -66,7 +75,8 @@ export function createImages({ layout, log }: { layout: Layout; log: Logger }): 
 
   const unpackLayer = async (layer: PulledImage['layers'][number], target: string): Promise<void> => {
     const scratch = join(layersDir, `.${hex(layer.diffId)}`)
-    await rm(scratch, { recursive: true, force: true })
+    await removeTree(scratch)
+    await requireRoom(layersDir)
     await mkdir(scratch, { mode: 0o755 })
     try {
       const { digest, output } = await runUnpacker(
@@ -94,7 +104,7 @@ export function createImages({ layout, log }: { layout: Layout; log: Logger }): 
       })
       await rename(scratch, target)
     } finally {
-      await rm(scratch, { recursive: true, force: true })
+      await removeTree(scratch)
     }
   }
 
@@ -107,7 +117,11 @@ export function createImages({ layout, log }: { layout: Layout; log: Logger }): 
     async start() {
       await Promise.all([layersDir, pinsDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })))
       for (const name of await readdir(layersDir))
-        if (name.startsWith('.')) await rm(join(layersDir, name), { recursive: true, force: true })
+        if (name.startsWith('.'))
+          // What an image has left must not keep the whole machine from starting.
+          await removeTree(join(layersDir, name)).catch((error: unknown) =>
+            log.error('cannot remove what is left of a layer', { name, error }),
+          )
     },
 
     async ensure(placement: TenantPlacement, text, policy, signal) {
@@ -201,17 +215,44 @@ async function runUnpacker(
   compression: string,
 ): Promise<{ digest: string; output: UnpackerOutput }> {
   const hash = createHash('sha256')
-  const file = await open(blob, constants.O_RDONLY | constants.O_NOFOLLOW)
-  const child = spawn(process.execPath, [UNPACK_PROGRAM, target, compression], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-    env: {},
-  })
+  // The blob's directory is the puller's: a FIFO must not hold one of our few threads for ever.
+  const file = await open(blob, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  const stat = await file.stat()
+  if (!stat.isFile() || stat.size === 0) {
+    await file.close()
+    throw new ImageError('ErrImagePull', 'The puller has left no file where the layer should be')
+  }
+  // Before the program begins, so that every thread of it is born with no more than this.
+  const bounded = [
+    'setpriv',
+    '--no-new-privs',
+    '--inh-caps=-all',
+    `--bounding-set=-all,${UNPACKER_CAPABILITIES}`,
+  ]
+  const child = spawn(
+    bounded[0]!,
+    [...bounded.slice(1), '--', process.execPath, UNPACK_PROGRAM, target, compression],
+    {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+      timeout: UNPACK_TIMEOUT_MS,
+      killSignal: 'SIGKILL',
+    },
+  )
   let stdout = ''
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout = (stdout + text).slice(-64_000)))
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr = (stderr + text).slice(-4_000)))
-  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()))
-  const stream = file.createReadStream({ highWaterMark: 1024 * 1024 })
+  const ended = new Promise<void>((resolve) => {
+    child.on('close', () => resolve())
+    child.on('error', () => resolve())
+  })
+  // No further than its size now: a puller could go on writing for ever.
+  const stream = file.createReadStream({ highWaterMark: 1024 * 1024, end: stat.size - 1 })
+  stream.on('error', (error) => {
+    stderr = error.message
+    child.stdin.destroy()
+  })
   // The unpacker stops reading at the first problem; then the rest need not be fed.
   child.stdin.on('error', () => stream.destroy())
   stream.on('data', (chunk) => hash.update(chunk))
@@ -231,8 +272,15 @@ function askPuller(socketPath: string, reference: string, signal: AbortSignal): 
     { socketPath, method: 'POST', path: '/v1/pull', signal, headers: { 'content-type': 'application/json' } },
     (res) => {
       let text = ''
-      res.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
-      res.on('error', reject)
+      res.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk
+        if (text.length > PULLED_ANSWER_BYTES_MAX) res.destroy(new Error('The puller answers without end'))
+      })
+      res.on('error', (cause) =>
+        reject(
+          new ImageError('ErrImagePull', `failed to pull image "${reference}": ${cause.message}`, { cause }),
+        ),
+      )
       res.on('end', () => {
         try {
           const body = JSON.parse(text) as { message?: string; kind?: string }
@@ -272,11 +320,27 @@ function parsePulled(value: unknown): PulledImage {
   const ok =
     isDigest(image?.digest) &&
     Array.isArray(image.layers) &&
-    image.layers.every((l) => isDigest(l.digest) && isDigest(l.diffId) && typeof l.mediaType === 'string') &&
+    image.layers.length <= LAYERS_MAX &&
+    image.layers.every((l) => isDigest(l?.digest) && isDigest(l.diffId) && typeof l.mediaType === 'string') &&
     typeof image.config === 'object' &&
+    image.config !== null &&
     [image.config.entrypoint, image.config.cmd, image.config.env, image.config.volumes].every(isStrings) &&
     typeof image.config.user === 'string' &&
-    typeof image.config.workingDir === 'string'
+    typeof image.config.workingDir === 'string' &&
+    ['string', 'undefined'].includes(typeof image.config.stopSignal)
   if (!ok) throw new ImageError('ErrImagePull', 'The puller answered with something else than an image')
   return image
+}
+
+/** Images of tenants may not take the last of the disk that the tenants' stores are on. */
+async function requireRoom(directory: string): Promise<void> {
+  const { blocks, bavail, files, ffree } = await statfs(directory)
+  if (bavail * STATE_FREE_PARTS_MIN < blocks || (files > 0 && ffree * STATE_FREE_PARTS_MIN < files))
+    throw new ImageError('ErrImagePull', 'the machine has no room for another image')
+}
+
+/** `rm` walks with descriptors, so that an image cannot nest directories deeper than we can delete. */
+async function removeTree(path: string): Promise<void> {
+  if (existsSync(path))
+    await runTool(['rm', '-rf', '--one-file-system', '--', path], { timeoutMs: UNPACK_TIMEOUT_MS })
 }

@@ -8,8 +8,9 @@ import {
   mkdirSync,
   openSync,
   closeSync,
-  readdirSync,
   rmSync,
+  statfsSync,
+  statSync,
   symlinkSync,
   writeSync,
   fchmodSync,
@@ -18,7 +19,12 @@ import {
 import { dirname, join } from 'node:path'
 import { Readable, Transform, type Duplex } from 'node:stream'
 import type { createTarDecoder, ParsedTarEntry } from 'modern-tar'
-import { ENTRY_PATH_BYTES_MAX, LAYER_ENTRIES_MAX, LAYER_UNPACKED_BYTES_MAX } from '../../images/limits.ts'
+import {
+  ENTRY_PATH_BYTES_MAX,
+  LAYER_ENTRIES_MAX,
+  LAYER_UNPACKED_BYTES_MAX,
+  STATE_FREE_PARTS_MIN,
+} from '../../images/limits.ts'
 
 export type UnpackResult = { diffId: string; entries: number; bytes: number; skippedDevices: number }
 
@@ -30,6 +36,7 @@ export type LayerCalls = {
 }
 
 const ID_MAX = 65_535
+const ROOM_CHECK_BYTES = 64 * 1024 * 1024
 
 /**
  * Makes the path of an entry absolute below the root that the process has entered.
@@ -60,11 +67,17 @@ export async function unpackLayer(
 ): Promise<UnpackResult> {
   const hash = createHash('sha256')
   const result = { entries: 0, bytes: 0, skippedDevices: 0 }
+  let lookAt = ROOM_CHECK_BYTES
   const measure = new Transform({
     transform(chunk: Buffer, _encoding, done) {
       result.bytes += chunk.length
       if (result.bytes > LAYER_UNPACKED_BYTES_MAX)
         return done(new Error(`The layer is larger than ${LAYER_UNPACKED_BYTES_MAX} bytes`))
+      if (result.bytes >= lookAt) {
+        lookAt = result.bytes + ROOM_CHECK_BYTES
+        const { blocks, bavail } = statfsSync('/')
+        if (bavail * STATE_FREE_PARTS_MIN < blocks) return done(new Error('the machine has no room for it'))
+      }
       hash.update(chunk)
       done(null, chunk)
     },
@@ -201,10 +214,10 @@ function ensureDirectory(path: string): void {
   mkdirSync(path, { mode: 0o755 })
 }
 
+/** In constant time: a layer can come back to a large directory a million times. */
 function isDirectory(path: string): boolean {
   try {
-    readdirSync(path)
-    return true
+    return statSync(path).isDirectory()
   } catch {
     return false
   }
