@@ -46,7 +46,8 @@ function words(...instructions: number[]): Buffer {
   return buffer
 }
 
-function renderElf(architecture: Architecture, code: Buffer): Buffer {
+/** A program of these instructions alone. */
+export function renderElf(architecture: Architecture, code: Buffer): Buffer {
   const file = Buffer.alloc(HEADERS_BYTES + code.length)
   file.write('\x7fELF', 'latin1')
   file.set([2, 1, 1], 4) // 64 bits, little-endian, version 1

@@ -7,7 +7,10 @@ export type ProcessIdentity = {
   startTicks: string
 }
 
-/** Reads who has this pid now; undefined when nobody, or only a zombie that nobody has reaped yet. */
+/**
+ * Reads who has this pid now; undefined when nobody, or only a zombie that nobody has reaped yet. A process whose first
+ * thread has ended is called a zombie too, but the others run on: that one is alive.
+ */
 export function observeProcess(pid: number): ProcessIdentity | undefined {
   if (!Number.isSafeInteger(pid) || pid <= 0) return undefined
   let stat: string
@@ -20,7 +23,9 @@ export function observeProcess(pid: number): ProcessIdentity | undefined {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   const state = fields[0]
   const startTicks = fields[19]
-  if (state === undefined || startTicks === undefined || state === 'Z' || state === 'X') return undefined
+  const threads = Number(fields[17])
+  if (state === undefined || startTicks === undefined || state === 'X') return undefined
+  if (state === 'Z' && threads <= 1) return undefined
   return { pid, startTicks }
 }
 
