@@ -1,5 +1,16 @@
 import assert from 'node:assert/strict'
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -47,3 +58,39 @@ test('a daemon that is removed leaves no record and no log', async () => {
     assert.equal(existsSync(paths.daemonLog(layout, log)), false)
   await assert.rejects(daemons.remove('worker-red', 0), /Root is not a user/)
 })
+
+test('of a log that a daemon has blown up, only the end is ever copied', () => {
+  const log = paths.daemonLog(layout, 'worker-evil')
+  appendFileSync(log, 'x')
+  // As large as the disk would let it be; sparse, so that the test is not.
+  truncateSync(log, 2 ** 40)
+  appendFileSync(log, 'end\n')
+  daemons.boundLogs(10)
+  assert.equal(statSync(log).size, 0)
+  assert.match(readFileSync(paths.daemonLog(layout, 'worker-evil.old'), 'utf8'), /^\0*end\n$/)
+})
+
+test(
+  'a user whose processes go on forking is gone when its daemon is removed',
+  { skip: process.getuid?.() !== 0 && 'needs root' },
+  async () => {
+    const uid = 4_294_000_001
+    const child = spawn(
+      'prlimit',
+      [
+        ...['--nproc=40', '--', 'setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--'],
+        // Each lives for a moment only, so that a list of them is out of date when it is read.
+        ...[
+          'sh',
+          '-c',
+          'echo on; f() { (sleep 0.01; f) & (sleep 0.01; f) & }; f; while :; do f; sleep 0.01; done',
+        ],
+      ],
+      { stdio: ['ignore', 'pipe', 'ignore'] },
+    )
+    await once(child.stdout, 'data')
+    const ended = once(child, 'exit')
+    await daemons.remove('worker-evil', uid)
+    await ended
+  },
+)

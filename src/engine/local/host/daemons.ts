@@ -1,11 +1,11 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   closeSync,
-  copyFileSync,
   existsSync,
   openSync,
   readdirSync,
+  readSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -87,9 +87,9 @@ export class Daemons {
     await this.stop(name)
     await until(
       () => {
-        const left = processesOf(uid)
-        for (const pid of left) signal(pid, 'SIGKILL')
-        return left.length === 0
+        if (processesOf(uid).length === 0) return true
+        killAllOf(uid)
+        return false
       },
       { timeoutMs: STOP_TIMEOUT_MS, what: `The end of all processes of the daemon "${name}"` },
     )
@@ -133,7 +133,7 @@ export class Daemons {
       if (!file.endsWith('.log') || file.endsWith('.old.log')) continue
       const path = join(directory, file)
       if (statSync(path).size <= bytesMax) continue
-      copyFileSync(path, path.replace(/\.log$/, '.old.log'))
+      keepEnd(path, path.replace(/\.log$/, '.old.log'), 2 * bytesMax)
       // Daemons append, so the next line comes at the new end.
       truncateSync(path)
     }
@@ -242,6 +242,19 @@ function signal(pid: number, name: 'SIGTERM' | 'SIGKILL'): void {
 }
 
 /** Zombies do not count: they hold nothing. */
+/**
+ * Everything that may be signalled by this user and by no other is what runs as it. The kernel kills all of it in one
+ * step, so that a process that forks faster than we look cannot get away, and no pid can have become somebody else's.
+ */
+function killAllOf(uid: number): void {
+  const as = ['--reuid', String(uid), '--regid', String(uid), '--clear-groups', '--inh-caps=-all']
+  // It ends itself too, or complains that nobody is left.
+  spawnSync('setpriv', [...as, '--', '/bin/sh', '-c', 'kill -KILL -1'], {
+    stdio: 'ignore',
+    timeout: STOP_TIMEOUT_MS,
+  })
+}
+
 function processesOf(uid: number): number[] {
   return readdirSync('/proc').flatMap((name) => {
     if (!/^\d+$/.test(name)) return []
@@ -268,8 +281,22 @@ export function startTicks(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
     const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return state === 'Z' || state === 'X' ? undefined : fields[18]
+    // A process whose first thread has ended is called a zombie too, but the others run on.
+    const isGone = state === 'X' || (state === 'Z' && Number(fields[16]) <= 1)
+    return isGone ? undefined : fields[18]
   } catch {
     return undefined
+  }
+}
+
+/** Of a file that somebody else writes and that may be of any length, no more than this much is ever read. */
+function keepEnd(from: string, to: string, bytesMax: number): void {
+  const fd = openSync(from, 'r')
+  try {
+    const bytes = Buffer.alloc(bytesMax)
+    const length = readSync(fd, bytes, 0, bytesMax, Math.max(0, statSync(from).size - bytesMax))
+    writeFileSync(to, bytes.subarray(0, length), { mode: 0o600 })
+  } finally {
+    closeSync(fd)
   }
 }

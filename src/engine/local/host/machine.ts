@@ -1,9 +1,13 @@
 import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
+  openSync,
+  fstatSync,
+  fchownSync,
+  constants,
+  closeSync,
   chownSync,
   existsSync,
-  lchownSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -102,10 +106,30 @@ export function ensureDirectory(
   chmodSync(path, mode)
 }
 
-/** Gives the files in a directory to its new owner. Links stay as they are, so that nothing outside can be given away. */
+/**
+ * Gives the files in a directory to its new owner. Links stay as they are, symbolic ones and files with a second name,
+ * so that nothing outside can be given away, also while the old owner still changes the directory.
+ */
 export function giveFilesTo(directory: string, { uid, gid }: { uid: number; gid: number }): void {
   for (const entry of readdirSync(directory, { withFileTypes: true }))
-    if (entry.isFile()) lchownSync(join(directory, entry.name), uid, gid)
+    if (entry.isFile()) giveFileTo(join(directory, entry.name), { uid, gid })
+}
+
+function giveFileTo(path: string, { uid, gid }: { uid: number; gid: number }): void {
+  let fd: number
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  } catch (error) {
+    // Removed since we looked, or a link now.
+    if (['ENOENT', 'ELOOP', 'ENXIO'].includes((error as NodeJS.ErrnoException).code ?? '')) return
+    throw error
+  }
+  try {
+    const stat = fstatSync(fd)
+    if (stat.isFile() && stat.nlink === 1) fchownSync(fd, uid, gid)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** A range of uids that no user, group or subordinate id range of this machine uses. */
