@@ -21,6 +21,7 @@ export type ControlPlaneHost = {
 }
 
 const REQUEST_BYTES_MAX = 16 * 1024
+const ANSWER_CHARS_MAX = 16 * 1024
 
 export async function serveControl(socketPath: string, hosts: ControlPlaneHost, log: Logger) {
   const server = createServer((req, res) => {
@@ -99,7 +100,12 @@ function call(
     },
     (res) => {
       let text = ''
-      res.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
+      // A worker that was taken over could talk until we are out of memory.
+      res.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk
+        if (text.length > ANSWER_CHARS_MAX)
+          res.destroy(new Error(`The control planes' host answers about "${tenant}" without end`))
+      })
       res.on('error', reject)
       res.on('end', () =>
         res.statusCode === 200

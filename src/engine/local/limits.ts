@@ -35,6 +35,8 @@ export const EVENTS_PER_POD_BURST = 50
 export const EVENTS_PER_POD_REFILL_MS = 60 * SECOND_MS
 /** Events that wait for one slow watcher; older ones are dropped first. */
 export const WATCHER_EVENTS_MAX = 1_000
+/** Pods whose news wait for one slow watcher. */
+export const WATCHER_PODS_MAX = 4 * PODS_PER_TENANT_MAX
 
 // Work at once.
 export const STARTS_CONCURRENT_MAX = 8

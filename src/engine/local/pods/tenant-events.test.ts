@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { test } from 'node:test'
 import type { EngineEvent, JailId, JailStatus } from '../../../jail/index.ts'
 import { FakeClock } from '../../../stdx/index.ts'
 import { JAIL_ID } from '../fakes/sample-jail.ts'
+import { WATCHER_PODS_MAX } from '../limits.ts'
 import { TenantEvents } from './tenant-events.ts'
 
 function status(message: string, id: JailId = JAIL_ID): JailStatus {
@@ -83,4 +85,12 @@ test('watches are bounded, and one that ends makes room', async () => {
   })
   await watches[0]?.return?.()
   assert.equal((await take(tenant.watch(new AbortController().signal)[Symbol.asyncIterator](), 1)).length, 1)
+})
+
+test('a watcher that does not read cannot fill the memory with ids that never were', async () => {
+  const tenant = new TenantEvents(new FakeClock())
+  const watch = tenant.watch(new AbortController().signal)[Symbol.asyncIterator]()
+  assert.deepEqual(await take(watch, 1), [{ type: 'SYNCED' }])
+  for (let i = 0; i <= WATCHER_PODS_MAX; i++) tenant.removed(randomUUID() as JailId)
+  assert.deepEqual(await take(watch, 1), [])
 })

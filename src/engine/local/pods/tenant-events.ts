@@ -7,6 +7,7 @@ import {
   EVENTS_PER_POD_BURST,
   EVENTS_PER_POD_REFILL_MS,
   WATCHER_EVENTS_MAX,
+  WATCHER_PODS_MAX,
   WATCHERS_MAX,
 } from '../limits.ts'
 
@@ -118,6 +119,8 @@ class Watcher {
   }
 
   removed(id: JailId): void {
+    // Ids that never were can be removed too, without end. Who reads so slowly begins anew, as with a watch that broke.
+    if (this.statuses.size >= WATCHER_PODS_MAX && !this.statuses.has(id)) return this.close()
     this.statuses.set(id, undefined)
     this.wake()
   }
@@ -135,6 +138,7 @@ class Watcher {
 
   close(): void {
     this.closed = true
+    this.statuses.clear()
     this.wake()
   }
 
