@@ -238,7 +238,8 @@ export async function readDeleteOptions(request: ResourceRequest): Promise<Delet
     ...checked,
     uid: checked.preconditions?.uid,
     resourceVersion: checked.preconditions?.resourceVersion,
-    dryRun: checked.dryRun ?? query.getAll('dryRun').filter((v) => v !== ''),
+    // Either place is enough: a body must not turn a rehearsal into the real thing.
+    dryRun: [...(checked.dryRun ?? []), ...query.getAll('dryRun').filter((v) => v !== '')],
   })
 }
 

@@ -148,6 +148,8 @@ async function listen({
     response.end(UNAUTHORIZED)
   })
   http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // Nobody else listens yet, and an error that nobody listens to ends the process.
+    socket.on('error', () => socket.destroy())
     const user = userOf(request)
     if (user) return void server.handleUpgrade(request, socket, head, user)
     socket.end(

@@ -33,7 +33,7 @@ runProgram('bulkhead-platform', async ({ layout, log }) => {
   const serverOf = (tenant: string) => `${serverUrl(layout)}/tenants/${tenant}`
 
   /** Signs a key for somebody of a tenant. Who may ask is RBAC's to say; for whom is the tenant object's name. */
-  const credentials: SubresourceHandler = async ({ object, body }) => {
+  const credentials: SubresourceHandler = async ({ object, body, dryRun }) => {
     const tenant = parseTenantName(object.metadata.name)
     const {
       csr,
@@ -52,6 +52,8 @@ runProgram('bulkhead-platform', async ({ layout, log }) => {
         nowMs: clock.nowMs(),
         ...(expirationSeconds === undefined ? {} : { ttlSeconds: expirationSeconds }),
       })
+      // Checked like a real one, but nobody gets a certificate from a rehearsal.
+      if (dryRun) return body
       return {
         ...body,
         status: {
