@@ -5,6 +5,8 @@ export const JAIL_BYTES_MAX = 16 * MiB
 /** Decoded content of all `files` volumes of a jail together. Several Secrets and ConfigMaps of 1 MiB fit in. */
 export const FILES_BYTES_MAX = 8 * MiB
 export const FILES_PER_VOLUME_MAX = 4_096
+/** Of all volumes of a jail together: an engine writes them in one go, and each takes an inode in memory. */
+export const FILES_MAX = 4_096
 export const FILE_PATH_BYTES_MAX = 1_024
 export const PATH_SEGMENT_BYTES_MAX = 255
 /** PATH_MAX of Linux. */

@@ -457,3 +457,10 @@ test('a list that is too long is refused before it is read', () => {
   const many = Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`x${i}`, 1]))
   assert.equal(refusedFields({ ...jail(), ...many }).length, 64)
 })
+
+test('many files in many volumes, with which one jail could hold an engine up for long, are refused', () => {
+  const files = Array.from({ length: 3_000 }, (_, i) => ({ path: `f${i}`, mode: 0, contentBase64: '' }))
+  const volumes = ['a', 'b'].map((name) => ({ name, kind: 'files' as const, files }))
+  assert.deepEqual(refusedFields(jail({ volumes: volumes.slice(1) })), [])
+  assert.deepEqual(refusedFields(jail({ volumes })), ['volumes'])
+})

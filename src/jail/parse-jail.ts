@@ -421,11 +421,16 @@ function isSearchDomain(value: string): boolean {
 function checkReferences(jail: Jail, problems: Problems): void {
   noDuplicates(jail.volumes, 'volumes', problems, (v) => v.name, 'name')
   let filesBytes = 0
+  let filesCount = 0
   for (const [index, each] of jail.volumes.entries()) {
     if (each.kind !== 'files') continue
+    filesCount += each.files.length
+    if (filesCount > limits.FILES_MAX) break
     checkFiles(each.files, `volumes[${index}].files`, problems)
     for (const file of each.files) filesBytes += Buffer.byteLength(file.contentBase64, 'base64')
   }
+  if (filesCount > limits.FILES_MAX)
+    problems.add('FieldValueTooMany', 'volumes', `files must be at most ${limits.FILES_MAX} together`)
   if (filesBytes > limits.FILES_BYTES_MAX)
     problems.add(
       'FieldValueTooLong',

@@ -19,6 +19,7 @@ import { after, before, beforeEach, describe, test } from 'node:test'
 import type { JailContainer, JailVolume } from '../../../jail/index.ts'
 import { until } from '../../../stdx/index.ts'
 import type { ContainerHost, ObservedContainer } from '../parts.ts'
+import { FIRST_THREAD_ENDS } from '../observe/processes.testkit.ts'
 import {
   collect,
   makeContainer,
@@ -28,6 +29,7 @@ import {
   type TestPod,
   whyNoContainers,
 } from './container-host.testkit.ts'
+import { renderElf } from './tiny-program.ts'
 
 let signal: AbortSignal
 beforeEach(() => {
@@ -319,6 +321,50 @@ for (const tool of ['crun', 'runc'] as const)
         })
       }
     })
+
+    test('sub-paths take none of the machine’s mounts once the container runs, and still are what they were', async () => {
+      const mounts = Array.from({ length: 20 }, (_, i) => ({
+        volume: 'v',
+        mountPath: `/v${i}`,
+        subPath: `s${i}`,
+        readOnly: false,
+      }))
+      const container = makeContainer('main', `echo x > /v7/file; ${LOOP}`, { mounts })
+      const volumes: JailVolume[] = [{ name: 'v', kind: 'scratch', medium: 'disk', sizeBytesMax: 2 ** 20 }]
+      const pod = await machine.pod([container], { volumes })
+      const { containerID } = await host.start(pod.spec(container), signal)
+      const left = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
+      assert.deepEqual(
+        left.filter((line) => line.includes(pod.jail.id) && line.includes('sub-path')),
+        [],
+      )
+      const { exitCode, output } = await host.run(pod.jail.id, containerID, ['cat', '/v7/file'], 10_000)
+      assert.deepEqual([exitCode, output], [0, 'x\n'])
+    })
+
+    test(
+      'a container whose first thread has ended runs on, and is killed like any other',
+      { skip: process.arch !== 'x64' && 'the program is for x86-64' },
+      async () => {
+        const volumes: JailVolume[] = [{ name: 'v', kind: 'scratch', medium: 'disk', sizeBytesMax: 2 ** 20 }]
+        const container = makeContainer('main', 'exec /v/program', {
+          mounts: [{ volume: 'v', mountPath: '/v', readOnly: true }],
+        })
+        const pod = await machine.pod([container], { volumes })
+        const program = join(machine.layout.stateDir, 'containers', pod.jail.id, 'volumes/v/program')
+        writeFileSync(program, renderElf('x64', FIRST_THREAD_ENDS), { mode: 0o755 })
+        const started = await host.start(pod.spec(container), signal)
+        assert.ok(started.state.kind === 'running')
+        const { pid } = started.state
+        const isZombie = () => readFileSync(`/proc/${pid}/stat`, 'latin1').includes(') Z ')
+        await until(isZombie, { timeoutMs: 10_000, what: 'The end of the first thread' })
+        await host.signal(pod.jail.id, started.containerID, 'SIGKILL')
+        const { state } = await host.waitForExit(pod.jail.id, started.containerID, signal)
+        assert.equal(state.kind === 'exited' && state.exitCode, 137)
+        await host.removePod(pod.jail.id)
+        assert.equal(existsSync(`/proc/${pid}`), false)
+      },
+    )
 
     test('links and fifos in an image cannot make us read or write the machine’s files', async () => {
       const layer = join(machine.directory, `hostile-${tool}`)

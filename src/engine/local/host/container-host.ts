@@ -15,7 +15,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { Duplex, Readable } from 'node:stream'
 import { ApiError, badRequest, type Layout, type TenantName } from '../../../api/index.ts'
 import {
@@ -60,7 +60,7 @@ import * as limits from './limits.ts'
 import { LogFiles } from './log-files.ts'
 import { type Found, type Machine, setUpMachine } from './machine-setup.ts'
 import { isMountPoint } from './machine.ts'
-import { mountMemory, mountRootfs, unmountBelow } from './mounts.ts'
+import { mountMemory, mountRootfs, mountsBelow, unmountBelow } from './mounts.ts'
 import { ALL_TOOLS, checkName, containerIdOf, parseContainerID, Places, type Tool } from './places.ts'
 import { signalNumber, signalProcess } from './processes.ts'
 import { RemoteStream, renderExitStatus, renderFailureStatus } from './remote-stream.ts'
@@ -68,10 +68,12 @@ import type { Runtime, SandboxRuntime } from './runtime.ts'
 import { ensureDirectoryInside, readFileInside } from './safe-path.ts'
 import { renderPauseProgram } from './tiny-program.ts'
 import { runTool } from './tool.ts'
-import { mountTree } from './syscalls.ts'
+import { mountTree, umount } from './syscalls.ts'
 import { Volumes } from './volumes.ts'
 
 const SIGKILL = 9
+/** Mounts in a bundle that hold sub-paths while the container is made. */
+const SUB_PATH = 'sub-path-'
 /** Exit code of runsc when it could not do what it was told. */
 const RUNSC_FAILED = 128
 const KILL_POLL_MS_MAX = 32
@@ -383,13 +385,18 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
       const program = place.role === 'member' ? available(machine.gvisor).memberProgram : runtime.program
       await this.monitor(runtime, { id, bundle, log, program, container }, signal)
     }
+    // Where the first process still waits to begin: afterwards it can end, and its pid become a stranger's.
+    const first = runtime.tool === 'runsc' ? undefined : readPidFile(join(bundle, 'pid'))
     await runtime.begin(id, signal)
-    const { started } = this.recordStart(bundle, record)
+    const { started } = this.recordStart(bundle, record, first)
     if (started && runtime.tool !== 'runsc') {
       const soon = AbortSignal.any([signal, AbortSignal.timeout(limits.BEGIN_TIMEOUT_MS)])
       await confined(started.process, soon)
     }
     if (role === 'member') await this.checkMember(machine, spec, id, signal)
+    // The container has mounts of its own by now. The machine has only so many for all tenants together.
+    if (container.mounts.some((mount) => mount.subPath !== undefined))
+      for (const point of mountsBelow(bundle)) if (basename(point).startsWith(SUB_PATH)) umount(point)
     const observed = this.observeOne(machine, jail.id, id)
     if (!observed || observed.state.kind === 'lost')
       throw new ContainerError('RunContainerError', 'the container was lost while it was being started')
@@ -417,12 +424,16 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
   }
 
   /** From here on the container counts as started; whatever was cut off before is found to be lost, and removed. */
-  private recordStart(bundle: string, record: ContainerRecord): ContainerRecord {
+  private recordStart(
+    bundle: string,
+    record: ContainerRecord,
+    first = readPidFile(join(bundle, 'pid')),
+  ): ContainerRecord {
     const gone: ProcessIdentity = { pid: 0, startTicks: '' }
     const started: ContainerRecord = {
       ...record,
       started: {
-        process: readPidFile(join(bundle, 'pid')) ?? gone,
+        process: first ?? gone,
         monitor: readPidFile(join(bundle, 'conmon.pid')) ?? gone,
         startedAt: new Date(this.clock.nowMs()).toISOString(),
       },
@@ -503,7 +514,7 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
           terminationLog: this.terminationLog(jail.id, id, podUidBase),
           shm: this.places.shm(jail.id),
           volumes: container.mounts.map((mount, index) =>
-            this.volumes.source(jail, mount, podUidBase, join(bundle, `sub-path-${index}`)),
+            this.volumes.source(jail, mount, podUidBase, join(bundle, `${SUB_PATH}${index}`)),
           ),
         },
         rootfs,

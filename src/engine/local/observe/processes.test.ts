@@ -9,6 +9,7 @@ import { until } from '../../../stdx/index.ts'
 import { signalProcess } from '../host/processes.ts'
 import { renderElf } from '../host/tiny-program.ts'
 import { isAlive, observeProcess } from './processes.ts'
+import { FIRST_THREAD_ENDS } from './processes.testkit.ts'
 
 test('a process is alive until it ends, and a pid alone does not make it the same one', async () => {
   const child = spawn('sleep', ['60'])
@@ -50,15 +51,3 @@ test(
     }
   },
 )
-
-const FIRST_THREAD_ENDS = Buffer.from([
-  // clone(VM | FS | FILES | SIGHAND | THREAD | SYSVSEM, 0, 0, 0, 0)
-  ...[
-    0xbf, 0, 0x0f, 5, 0, 0x31, 0xf6, 0x31, 0xd2, 0x4d, 0x31, 0xd2, 0x4d, 0x31, 0xc0, 0xb8, 56, 0, 0, 0, 0x0f,
-    5,
-  ],
-  // The new thread gets 0 and goes on at the end; the first one does exit(0), which ends a thread only.
-  ...[0x85, 0xc0, 0x74, 9, 0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 5],
-  // again: pause(); jmp again
-  ...[0xb8, 34, 0, 0, 0, 0x0f, 5, 0xeb, 0xf7],
-])
