@@ -50,7 +50,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     name: string,
     program: string,
     { uid, gid }: LinuxUser,
-    options: { args?: string[]; env?: Record<string, string>; netns?: string } = {},
+    options: { args?: string[]; env?: Record<string, string>; netns?: string; offline?: true } = {},
   ) =>
     daemons.ensure({
       name,
@@ -60,6 +60,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       cwd: '/',
       env: { ...daemonEnvironment(process.env), GATEWAY_UID: String(users.gateway.uid), ...options.env },
       ...(options.netns === undefined ? {} : { netns: options.netns }),
+      ...(options.offline ? { offline: true } : {}),
     })
 
   const network = createPodNetwork({ layout, log })
@@ -94,7 +95,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       if (running === undefined) rmSync(join(directory, 'control.sock'), { force: true })
       const gid = groupOf(users, uid)
       ensureDirectory(directory, { uid, gid, mode: 0o700 })
-      await daemon(daemonOf(name), 'worker.ts', { name, uid, gid }, { args: [name] })
+      await daemon(daemonOf(name), 'worker.ts', { name, uid, gid }, { args: [name], offline: true })
       await untilSocket(paths.workerControlSocket(layout, name), `The control planes' process "${name}"`)
       const pid = daemons.pid(daemonOf(name))
       if (pid !== undefined) hosted.set(name, pid)
@@ -126,7 +127,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       gid: users.gateway.gid,
       mode: 0o2750,
     })
-    await daemon('platform', 'platform.ts', users.platform)
+    await daemon('platform', 'platform.ts', users.platform, { offline: true })
     await untilSocket(control, "The platform's control plane")
     const pid = daemons.pid('platform')
     await requestHosting(

@@ -185,9 +185,19 @@ test(
     const elsewhere = [...platform.daemons()].filter(([, { pid }]) => namespaceOf(pid, 'net') !== machine)
     assert.deepEqual(
       elsewhere.map(([name]) => name),
-      ['dns'],
+      ['dns', 'platform', 'worker-blue', 'worker-shared'],
     )
-    const dns = elsewhere[0]?.[1]
+    const [[, dns] = [], ...offline] = elsewhere
+    // Control planes speak on unix sockets only: whoever takes one over reaches nothing else, nor another's namespace.
+    assert.equal(new Set(elsewhere.map(([, { pid }]) => namespaceOf(pid, 'net'))).size, elsewhere.length)
+    for (const [name, { pid }] of offline) {
+      const links = readFileSync(`/proc/${pid}/net/dev`, 'utf8').split('\n').slice(2).filter(Boolean)
+      assert.deepEqual(
+        links.map((line) => line.trim().split(':')[0]),
+        ['lo'],
+        name,
+      )
+    }
     assert.equal(
       namespaceOf(dns?.pid ?? 0, 'net'),
       `net:[${statSync(paths.routerNetns(layout)).ino}]`,

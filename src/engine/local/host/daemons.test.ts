@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { type Layout, parseLayout, paths } from '../../../api/index.ts'
-import { FakeClock, silentLogger } from '../../../stdx/index.ts'
+import { FakeClock, silentLogger, until } from '../../../stdx/index.ts'
 import { Daemons } from './daemons.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'bulkhead-daemons-'))
@@ -92,5 +92,31 @@ test(
     const ended = once(child, 'exit')
     await daemons.remove('worker-evil', uid)
     await ended
+  },
+)
+
+test(
+  'a daemon that needs no network has none, cannot fork without end and leaves no core with keys in it',
+  { skip: process.getuid?.() !== 0 && 'needs root' },
+  async () => {
+    const uid = 4_294_000_002
+    const command = [
+      '/bin/sh',
+      '-c',
+      'cat /proc/self/net/dev; grep -E "core|processes" /proc/self/limits; grep CapBnd /proc/self/status; echo end',
+    ]
+    const spec = { name: 'worker-curious', command, uid, gid: uid, env: { PATH: '/usr/bin:/bin' }, cwd: '/' }
+    await daemons.ensure({ ...spec, offline: true })
+    const log = paths.daemonLog(layout, 'worker-curious')
+    const text = () => readFileSync(log, 'utf8')
+    await until(() => text().includes('end\n'), { timeoutMs: 10_000, what: 'What the daemon sees' })
+    assert.deepEqual(
+      [...text().matchAll(/^\s*(\w+):\s+\d+\s+\d+\s/gm)].map(([, link]) => link),
+      ['lo'],
+    )
+    assert.match(text(), /^Max core file size +1 +1 /m)
+    assert.match(text(), /^Max processes +1024 +1024 /m)
+    assert.match(text(), /^CapBnd:\s+0+$/m)
+    await daemons.remove('worker-curious', uid)
   },
 )

@@ -29,6 +29,8 @@ export type DaemonSpec = {
   cwd: string
   /** Path of a network namespace to start it in. */
   netns?: string
+  /** It speaks on unix sockets only, so it gets a network namespace with nothing in it. */
+  offline?: true
   /** Only for the node agent itself. */
   privileged?: true
 }
@@ -42,6 +44,8 @@ const STABLE_MS = 30_000
 const ADOPTED_CHECK_MS = 500
 const STOP_TIMEOUT_MS = 10_000
 /** Of one daemon's log; as much again is kept of what was before. */
+/** A program of ours has about 15 threads; instances of the platform side by side have users in common. */
+const TASKS_PER_USER_MAX = 1_024
 const LOG_BYTES_MAX = 16 * MiB
 
 /**
@@ -158,8 +162,21 @@ export class Daemons {
       '--bounding-set=-all',
       '--',
     ]
-    const enter = spec.netns === undefined ? [] : ['nsenter', `--net=${spec.netns}`, '--']
-    const [program = 'false', ...args] = [...enter, ...(spec.privileged ? [] : drop), ...spec.command]
+    const enter =
+      spec.netns !== undefined
+        ? ['nsenter', `--net=${spec.netns}`, '--']
+        : spec.offline
+          ? ['unshare', '--net', '--ipc', '--']
+          : []
+    // The keys of tenants are in its memory, so it leaves none behind when it crashes: 1 and not 0, because only 1 also
+    // keeps the machine's handler from starting (core(5)). And it cannot fill the machine with processes.
+    const limit = ['prlimit', '--core=1', ...(spec.privileged ? [] : [`--nproc=${TASKS_PER_USER_MAX}`]), '--']
+    const [program = 'false', ...args] = [
+      ...enter,
+      ...limit,
+      ...(spec.privileged ? [] : drop),
+      ...spec.command,
+    ]
     const child = spawn(program, args, {
       detached: true,
       stdio: ['ignore', log, log],
