@@ -372,6 +372,16 @@ export const refusedFields: RefusedFields = {
   [`${META}.ListMeta`]: { shardInfo: unsupported('lists are not divided') },
 }
 
+/** Scopes of a quota that nothing here falls into. */
+const QUOTA_SCOPES = {
+  CrossNamespacePodAffinity: unsupported(
+    'every pod runs on one node, so affinity means nothing',
+    'leave it out',
+  ),
+  PriorityClass: unsupported('pods of a tenant are not ranked', 'leave it out'),
+  VolumeAttributesClass: unsupported('volumes that are claimed do not exist here yet', 'leave it out'),
+}
+
 /**
  * Values of fields that we have, which upstream accepts and we do not. `*` stands for every value that the schema does
  * not list.
@@ -471,6 +481,19 @@ export const refusedValues: {
         'write ClusterIP; use kubectl port-forward to reach it from outside',
       ),
     },
+  },
+  [`${CORE}.ResourceQuotaSpec`]: { scopes: QUOTA_SCOPES },
+  [`${CORE}.ScopedResourceSelectorRequirement`]: {
+    operator: Object.fromEntries(
+      ['In', 'NotIn', 'DoesNotExist'].map((operator) => [
+        operator,
+        unsupported('it is for priority classes, and pods of a tenant are not ranked', 'write Exists'),
+      ]),
+    ),
+    scopeName: QUOTA_SCOPES,
+  },
+  [`${CORE}.LimitRangeItem`]: {
+    type: { '*': unsupported('volumes that are claimed do not exist here yet', 'write Container or Pod') },
   },
   [`${BATCH}.JobSpec`]: {
     podReplacementPolicy: {

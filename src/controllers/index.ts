@@ -20,6 +20,7 @@ import { GarbageCollector } from './workloads/garbage-collector/garbage-collecto
 import { JobController } from './workloads/job/job-controller.ts'
 import { NamespaceController } from './workloads/namespace/namespace-controller.ts'
 import { ReplicaSetController } from './workloads/replicaset/replicaset-controller.ts'
+import { ResourceQuotaController } from './workloads/resourcequota/resourcequota-controller.ts'
 import { Scheduler } from './workloads/scheduler/scheduler.ts'
 import { ServiceAccountController } from './workloads/serviceaccount/serviceaccount-controller.ts'
 import { StatefulSetController } from './workloads/statefulset/statefulset-controller.ts'
@@ -82,6 +83,7 @@ export function startTenantControllers({
     return [
       new NamespaceController(context, { kinds }),
       new GarbageCollector(context, { kinds }),
+      new ResourceQuotaController(context, { kinds }),
       new ServiceAccountController(context, { caPem: options.caPem }),
       new DeploymentController(context),
       new ReplicaSetController(context),

@@ -50,6 +50,8 @@ export {
   replicaSetKind,
   type ReplicaSetStatus,
   type ResourceFieldSelector,
+  type ResourceQuota,
+  resourceQuotaKind,
   type Secret,
   secretKind,
   type Service,

@@ -19,6 +19,7 @@ export {
   decideIsolation,
   decidePlacement,
 } from './isolation-class.ts'
+export { quotaUsage } from './resource-quota.ts'
 export { podResourcesExceeded, type TenantLimits, type TenantUsage, tenantQuotaExceeded } from './quota.ts'
 export { type PodLimits, podLimitsOf } from './pod-limits.ts'
 export type { AdmissionPlugin, AdmissionRequest, ClusterView, ResourceName } from './admission/admission.ts'

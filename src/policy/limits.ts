@@ -1,5 +1,7 @@
 import { assert } from '../stdx/index.ts'
 
+/** ResourceQuotas of one namespace, and LimitRanges: each is looked at for every pod. */
+export const QUOTAS_PER_NAMESPACE_MAX = 32
 /** Rules of one role. */
 export const RULES_PER_ROLE_MAX = 1_000
 /** How deep aggregated cluster roles may aggregate others; deeper ones add nothing. */

@@ -6,6 +6,7 @@ import { daemonSetDefinition } from './daemon-set.ts'
 import { endpointsDefinition, endpointSliceDefinition } from './endpoints.ts'
 import { eventDefinition } from './event.ts'
 import { leaseDefinition } from './lease.ts'
+import { limitRangeDefinition } from './limit-range.ts'
 import { namespaceDefinition } from './namespace.ts'
 import { podDefinition } from './pod.ts'
 import { podDisruptionBudgetDefinition } from './pod-disruption-budget.ts'
@@ -15,6 +16,7 @@ import {
   roleBindingDefinition,
   roleDefinition,
 } from './rbac.ts'
+import { resourceQuotaDefinition } from './resource-quota.ts'
 import { reviewKinds } from './reviews.ts'
 import { serviceAccountDefinition } from './service-account.ts'
 import { serviceDefinition } from './service.ts'
@@ -51,6 +53,8 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     configMapDefinition,
     secretDefinition,
     serviceAccountDefinition,
+    resourceQuotaDefinition,
+    limitRangeDefinition,
     eventDefinition,
     deploymentDefinition,
     replicaSetDefinition,

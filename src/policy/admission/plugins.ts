@@ -1,8 +1,10 @@
 import type { TenantLimits } from '../quota.ts'
 import type { Authorizer } from '../rbac.ts'
 import type { AdmissionPlugin } from './admission.ts'
+import { limitRanger } from './limit-ranger.ts'
 import { namespaceLifecycle } from './namespace-lifecycle.ts'
 import { rbacEscalation } from './rbac-escalation.ts'
+import { resourceQuota } from './resource-quota.ts'
 import { serviceAccount } from './service-account.ts'
 import { tenantQuota } from './tenant-quota.ts'
 
@@ -15,5 +17,13 @@ export function admissionPlugins({
   /** Asked at each request: a quota can change. */
   limits: () => TenantLimits
 }): AdmissionPlugin[] {
-  return [namespaceLifecycle, serviceAccount, rbacEscalation(authorizer), tenantQuota(limits)]
+  return [
+    namespaceLifecycle,
+    limitRanger,
+    serviceAccount,
+    rbacEscalation(authorizer),
+    tenantQuota(limits),
+    // Last, as upstream: it counts only what everybody else let in.
+    resourceQuota,
+  ]
 }

@@ -1,0 +1,108 @@
+import {
+  type KubeObject,
+  parseQuantity,
+  type Pod,
+  qosClass,
+  QUOTA_COMPUTE_RESOURCES,
+  QUOTA_OBJECT_RESOURCES,
+  renderQuantity,
+  type ResourceQuota,
+} from '../api/index.ts'
+import type { ResourceName } from './admission/admission.ts'
+import { podAmount, type Side } from './pod-amounts.ts'
+
+const UNIT = 1_000_000_000n
+const PODS: ResourceName = { group: '', resource: 'pods' }
+
+/** Which objects a bound of a quota counts; undefined for amounts of pods and for what does not exist here. */
+function countedBy(key: string): ResourceName | undefined {
+  if (QUOTA_OBJECT_RESOURCES.includes(key)) return { group: '', resource: key }
+  if (!key.startsWith('count/')) return undefined
+  const name = key.slice('count/'.length)
+  const dot = name.indexOf('.')
+  return dot < 0
+    ? { group: '', resource: name }
+    : { group: name.slice(dot + 1), resource: name.slice(0, dot) }
+}
+
+/** The resource and side of a pod that a bound is about: `cpu` is short for `requests.cpu`. */
+export function amountBy(key: string): { side: Side; resource: string } | undefined {
+  if (!QUOTA_COMPUTE_RESOURCES.includes(key)) return undefined
+  const dot = key.indexOf('.')
+  return dot < 0
+    ? { side: 'requests', resource: key }
+    : { side: key.slice(0, dot) as Side, resource: key.slice(dot + 1) } // the list has no others
+}
+
+/** True when all scopes of the quota are those of the pod. */
+export function inScope({ spec }: ResourceQuota, pod: Pod): boolean {
+  const scopes = [
+    ...(spec.scopes ?? []),
+    ...(spec.scopeSelector?.matchExpressions ?? []).map(({ scopeName }) => scopeName),
+  ]
+  return scopes.every((scope) => {
+    switch (scope) {
+      case 'BestEffort':
+        return qosClass(pod.spec) === 'BestEffort'
+      case 'NotBestEffort':
+        return qosClass(pod.spec) !== 'BestEffort'
+      case 'Terminating':
+        return pod.spec.activeDeadlineSeconds !== undefined
+      case 'NotTerminating':
+        return pod.spec.activeDeadlineSeconds === undefined
+      default:
+        scope satisfies never
+        return false
+    }
+  })
+}
+
+/** A pod that has ended uses nothing any more, but it is still an object. */
+function hasEnded({ status }: Pod): boolean {
+  return status?.phase === 'Succeeded' || status?.phase === 'Failed'
+}
+
+/** What one object adds to each bound of a quota, in billionths. Bounds that it does not touch are left out. */
+export function quotaDelta(quota: ResourceQuota, of: ResourceName, object: KubeObject): Map<string, bigint> {
+  const delta = new Map<string, bigint>()
+  const isPod = of.group === PODS.group && of.resource === PODS.resource
+  const pod = object as Pod // read as one only where it is
+  const counts = !isPod || (inScope(quota, pod) && !hasEnded(pod))
+  for (const key of Object.keys(quota.spec.hard ?? {})) {
+    const amount = isPod && counts ? amountBy(key) : undefined
+    if (amount) delta.set(key, podAmount(pod, amount.side, amount.resource))
+    const counted = countedBy(key)
+    if (counted?.group === of.group && counted.resource === of.resource && (counts || key === 'count/pods'))
+      delta.set(key, UNIT)
+  }
+  return delta
+}
+
+type ListObjects = (of: ResourceName) => readonly KubeObject[]
+
+/** How much of each bound is used, in billionths. `list` gives the objects of the quota's namespace. Pure. */
+export function quotaUsageNanos(quota: ResourceQuota, list: ListObjects): Map<string, bigint> {
+  const used = new Map<string, bigint>()
+  const kinds = new Map<string, ResourceName>()
+  for (const key of Object.keys(quota.spec.hard ?? {})) {
+    used.set(key, 0n)
+    const of = amountBy(key) ? PODS : countedBy(key)
+    if (of) kinds.set(`${of.resource}.${of.group}`, of)
+  }
+  for (const of of kinds.values())
+    for (const object of list(of))
+      for (const [key, amount] of quotaDelta(quota, of, object)) used.set(key, (used.get(key) ?? 0n) + amount)
+  return used
+}
+
+/** The same as a status shows it. */
+export function quotaUsage(quota: ResourceQuota, list: ListObjects): Record<string, string> {
+  const used = quotaUsageNanos(quota, list)
+  return Object.fromEntries([...used].map(([key, nanos]) => [key, renderLike(quota, key, nanos)]))
+}
+
+/** An amount in the notation of its bound. */
+export function renderLike(quota: ResourceQuota, key: string, nanos: bigint): string {
+  const { notation } = parseQuantity(quota.spec.hard?.[key] ?? '0')
+  return renderQuantity({ nanos, notation })
+}
