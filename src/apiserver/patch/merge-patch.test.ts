@@ -33,9 +33,12 @@ test('a key that every object inherits is an ordinary key', () => {
   })
 })
 
+/** Documents as the wire lets them in: it refuses the key `__proto__` wherever it stands. */
+const document = fc.jsonValue().filter((value) => !JSON.stringify(value).includes('__proto__'))
+
 test('merging twice is merging once, and the document stays as it was', () => {
   fc.assert(
-    fc.property(fc.jsonValue(), fc.jsonValue(), (document, patch) => {
+    fc.property(document, document, (document, patch) => {
       const before = JSON.stringify(document)
       const once = applyMergePatch(document as JsonValue, patch as JsonValue)
       assert.deepEqual(applyMergePatch(once, patch as JsonValue), once)
