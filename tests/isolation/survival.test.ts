@@ -119,7 +119,8 @@ class Writer {
         })
         .catch(() => undefined)
       if (answer?.code === 201) this.acknowledged.push(name)
-      else this.refused++
+      // Its fair share is used up: it writes as fast as it can, and that is nobody's death.
+      else if (answer?.code !== 429) this.refused++
       // Lets everything else run, also when a dead gateway refuses at once.
       await new Promise((resolve) => setImmediate(resolve))
     }
@@ -271,7 +272,8 @@ test(
     // The agent first, or it would start the others again while we kill them.
     kill(['node', ...ALONE.filter((name) => name !== 'node')])
     await Promise.all(writers.map((writer) => writer.stop()))
-    assert.equal(platform.daemons().size, 0)
+    // The kernel takes a moment to end a process, but none of them may come back.
+    await until(() => platform.daemons().size === 0, { what: 'The end of every daemon' })
     const exits = join(platform.layout.runDir, 'containers/.exits')
     await until(
       () =>
