@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import {
@@ -60,8 +61,11 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     limits = {},
     ...apiOptions
   } = options
+  // A new tenant needs new keys: they are made while its partition is.
+  const fresh = existsSync(path) ? undefined : createTokenKey()
   const store = await openStore({ path, tenant, dataKey, clock, log })
-  const tokenIssuer = await TokenIssuer.open({ tenant, keys: await tokenKeys(store) })
+  const { keys, durable } = await tokenKeys(store, fresh)
+  const tokenIssuer = await TokenIssuer.open({ tenant, keys })
   const server = createApiServer({
     ...apiOptions,
     tenant,
@@ -78,7 +82,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       buildDate: '2026-11-01T00:00:00Z',
     },
   })
-  await server.bootstrap()
+  await Promise.all([durable, server.bootstrap()])
   // Only now: what the platform itself puts into a control plane must fit, however small a tenant's quota is.
   server.setLimits(limits)
   const http = await listen({ tenant, socketPath: paths.apiSocket(layout, tenant), server, gatewayUid, log })
@@ -95,18 +99,22 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   }
 }
 
-async function tokenKeys(store: Store): Promise<TokenKey[]> {
+/** The keys that sign service accounts' tokens, and when they are durable: nothing may be signed before. */
+async function tokenKeys(
+  store: Store,
+  fresh: Promise<TokenKey> | undefined,
+): Promise<{ keys: TokenKey[]; durable: Promise<unknown> }> {
   const known = store.get(TOKEN_KEYS)
-  if (known) return (known.object as unknown as { keys: TokenKey[] }).keys // only this function writes it
-  const keys = [await createTokenKey()]
+  if (known)
+    return { keys: (known.object as unknown as { keys: TokenKey[] }).keys, durable: Promise.resolve() } // only this function writes it
+  const keys = [await (fresh ?? createTokenKey())]
   const object = {
     apiVersion: 'internal',
     kind: 'TokenKeys',
     metadata: { name: 'token-keys' },
     keys,
   } as unknown as KubeObject
-  await store.put(TOKEN_KEYS, object, 0)
-  return keys
+  return { keys, durable: store.put(TOKEN_KEYS, object, 0) }
 }
 
 async function listen({

@@ -192,8 +192,10 @@ export async function reset(context: MachineContext): Promise<void> {
       rmSync(layout.stateDir, { recursive: true, force: true })
     })
   }
-  const others = readdirSync('/var/lib').filter((name) => name.startsWith('bulkhead'))
-  if (others.length === 0) removeDaemonUsers()
+  // Platforms on one machine share the users, so only the main one takes them away, and only when it is the last.
+  const isOurs = (name: string) => name.startsWith('bulkhead')
+  const others = ['/var/lib', '/run'].flatMap((dir) => readdirSync(dir).filter(isOurs))
+  if (layout.instance === 'main' && others.length === 0) removeDaemonUsers()
   print('Removed everything that the platform made on this machine')
 }
 

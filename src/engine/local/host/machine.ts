@@ -24,20 +24,16 @@ const RUN_DIR_BYTES_MAX = '4g'
 export type LinuxUser = { name: string; uid: number; gid: number }
 export type DaemonUsers = Record<keyof typeof DAEMON_USERS, LinuxUser>
 
+/** Two platforms that start at the same moment must not both write /etc/passwd: useradd(8) gives up, it does not wait. */
+const USERS_LOCK = '/run/lock/bulkhead-users'
+const ADD_USER =
+  'getent passwd "$1" >/dev/null || useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$1"'
+const REMOVE_USER = 'if getent passwd "$1" >/dev/null; then userdel "$1"; fi'
+
 /** The Linux users of the daemons: system users without home, shell or password. Made when absent. */
 export function ensureDaemonUsers(): DaemonUsers {
   const users = Object.entries(DAEMON_USERS).map(([role, name]) => {
-    if (!findUser(name))
-      execFileSync('useradd', [
-        '--system',
-        '--user-group',
-        '--no-create-home',
-        '--home-dir',
-        '/nonexistent',
-        '--shell',
-        '/usr/sbin/nologin',
-        name,
-      ])
+    if (!findUser(name)) underUsersLock(ADD_USER, name)
     const user = findUser(name)
     if (!user) throw new Error(`Cannot make the Linux user "${name}"`)
     return [role, user]
@@ -47,8 +43,13 @@ export function ensureDaemonUsers(): DaemonUsers {
 
 /** Requires: no process of theirs runs and no file of theirs matters any more. */
 export function removeDaemonUsers(): void {
-  for (const name of Object.values(DAEMON_USERS))
-    if (findUser(name)) execFileSync('userdel', [name], { stdio: 'ignore' })
+  for (const name of Object.values(DAEMON_USERS)) underUsersLock(REMOVE_USER, name)
+}
+
+/** Runs one of our own two scripts with one of our own names as its argument. */
+function underUsersLock(script: string, name: string): void {
+  mkdirSync(dirname(USERS_LOCK), { recursive: true })
+  execFileSync('flock', [USERS_LOCK, 'sh', '-c', script, 'sh', name], { stdio: ['ignore', 'ignore', 'pipe'] })
 }
 
 function findUser(name: string): LinuxUser | undefined {
