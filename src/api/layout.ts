@@ -1,3 +1,4 @@
+import { assert } from '../stdx/index.ts'
 import { PLATFORM_TENANT, type TenantName } from './names.ts'
 
 /**
@@ -35,11 +36,21 @@ export const DAEMON_USERS = {
   dns: 'bulkhead-dns',
 } as const
 
+// Above any ordinary user, and below 2^32 - 2 for the last slot.
+const FIRST_POD_UID = 0x1000_0000
+const UIDS_OF_MAIN = 4_096 * IDS_PER_TENANT
+const UIDS_OF_SLOT = 256 * IDS_PER_TENANT
+const SLOTS_MAX = 200
+assert(
+  FIRST_POD_UID + UIDS_OF_MAIN + SLOTS_MAX * UIDS_OF_SLOT < 2 ** 32 - 2,
+  'the pods of every slot have uids',
+)
+
 const INSTANCE = /^[a-z][a-z0-9]{0,3}$/
 
 /**
  * The layout of `BULKHEAD_INSTANCE` (default `main`). Other instances get uid ranges of their own: `BULKHEAD_SLOT`
- * 1 to 13 shifts them apart.
+ * 1 to 200 shifts them apart, with room for fewer tenants.
  * @throws {TypeError} when the environment says something that cannot be.
  */
 export function parseLayout(env: Readonly<Record<string, string | undefined>>): Layout {
@@ -48,7 +59,12 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
     throw new TypeError(
       `BULKHEAD_INSTANCE "${instance}" must be a letter and up to 3 more letters or digits, all lower-case`,
     )
-  const slot = integer(env['BULKHEAD_SLOT'] ?? (instance === 'main' ? '0' : '1'), 'BULKHEAD_SLOT', 0, 13)
+  const slot = integer(
+    env['BULKHEAD_SLOT'] ?? (instance === 'main' ? '0' : '1'),
+    'BULKHEAD_SLOT',
+    0,
+    SLOTS_MAX,
+  )
   const main = instance === 'main'
   return {
     instance,
@@ -56,9 +72,8 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
     runDir: main ? '/run/bulkhead' : `/run/bulkhead-${instance}`,
     cgroup: main ? 'bulkhead' : `bulkhead-${instance}`,
     interfacePrefix: main ? 'bh' : `b${instance}`.slice(0, 5),
-    // A slot has 0x1000_0000 uids: above any ordinary user, and below 2^32 - 2 for the last slot.
-    podUidBase: 0x1000_0000 * (slot + 1),
-    tenantsMax: 0x1000_0000 / IDS_PER_TENANT,
+    podUidBase: FIRST_POD_UID + (slot === 0 ? 0 : UIDS_OF_MAIN + (slot - 1) * UIDS_OF_SLOT),
+    tenantsMax: (slot === 0 ? UIDS_OF_MAIN : UIDS_OF_SLOT) / IDS_PER_TENANT,
     controlPlaneUidBase: 600_000 + slot * 4_096,
     gatewayAddress: env['BULKHEAD_ADDRESS'] ?? '127.0.0.1',
     gatewayPort: integer(env['BULKHEAD_PORT'] ?? String(7443 + slot), 'BULKHEAD_PORT', 1, 65_535),
