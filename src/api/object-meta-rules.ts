@@ -13,6 +13,8 @@ import { ANNOTATIONS_BYTES_MAX, FINALIZERS_MAX, LABELS_MAX, OWNER_REFERENCES_MAX
 import type { KubeObject } from './meta.ts'
 import type { FieldError } from './status.ts'
 
+export const NAME_MISSING = requiredValue('metadata.name', 'name or generateName is required')
+
 /** What is wrong with an object's metadata. */
 export function metadataErrors(
   kind: Pick<KindDefinition, 'namespaced' | 'nameProblem'>,
@@ -23,7 +25,7 @@ export function metadataErrors(
   const errors: FieldError[] = []
   if (!metadata?.name) {
     // `generateName` was turned into a name before; what is left has neither.
-    return [requiredValue('metadata.name', 'name or generateName is required')]
+    return [NAME_MISSING]
   }
   const nameProblem = (kind.nameProblem ?? dnsSubdomainProblem)(metadata.name)
   if (nameProblem) errors.push(invalidValue('metadata.name', metadata.name, nameProblem))

@@ -104,6 +104,8 @@ const runs = { numRuns: 60 }
 for (const kind of kinds) {
   const values = valuesOf(kind.schema)
 
+  const filled = (sent: unknown) => checkObject(kind, sent, { fillGaps: true }).object
+
   test(`no ${kind.kind} makes checking, defaults or rules throw`, () => {
     fc.assert(
       fc.property(
@@ -111,9 +113,12 @@ for (const kind of kinds) {
         fc.array(fc.nat(), { maxLength: 7 }),
         fc.oneof(fc.constant('keep'), fc.jsonValue({ maxDepth: 2 })),
         (value, where, what) => {
-          const checked = checkObject(kind, what === 'keep' ? value : broken(value, where, what))
+          const sent = what === 'keep' ? value : broken(value, where, what)
+          const checked = checkObject(kind, sent)
           decodingError(kind, checked)
-          collectProblems(kind, checked, context)
+          collectProblems(kind, { ...checked, filled: filled(sent) }, context)
+          const old = filled(value)
+          collectProblems(kind, { ...checked, filled: filled(sent) }, context, applyDefaults(kind, old))
           if (checked.errors.length > 0 || checked.refused.length > 0) return
           const object = applyDefaults(kind, checked.object)
           object.metadata = { ...object.metadata, name: object.metadata.name ?? 'x', uid: 'u' }

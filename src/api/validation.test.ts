@@ -40,13 +40,20 @@ const deployment = (spec: object = {}) => ({
 })
 const pod = (spec: object = {}) => ({ metadata: { name: 'web' }, spec: template(spec).spec })
 
+/** As it is judged when it is refused anyway. */
+function inNamespace(kind: KindDefinition, value: unknown): KubeObject {
+  const { object } = checkObject(kind, value, { fillGaps: true })
+  if (kind.namespaced) object.metadata.namespace = 'default'
+  return object
+}
+
 /** As the API server does it: the stored object, or every problem. */
 function write(kind: KindDefinition, value: unknown, context = tenantUser, old?: KubeObject) {
   const checked = checkObject(kind, value)
   if (checked.errors.length > 0 || checked.refused.length > 0)
     return {
       object: checked.object,
-      problems: collectProblems(kind, checked, context),
+      problems: collectProblems(kind, { ...checked, filled: inNamespace(kind, value) }, context, old),
       warnings: checked.warnings,
     }
   const filled = applyDefaults(kind, checked.object)

@@ -11,7 +11,7 @@ import { objectMetaSchema } from './kinds/meta.ts'
 import type { KindDefinition, WriteContext } from './kind.ts'
 import { ANY_DEPTH_MAX, ITEMS_MAX, PROBLEMS_MAX } from './limits.ts'
 import type { JsonValue, KubeObject } from './meta.ts'
-import { metadataErrors } from './object-meta-rules.ts'
+import { metadataErrors, NAME_MISSING } from './object-meta-rules.ts'
 import { parseQuantity, renderQuantity } from './quantity.ts'
 import { refusedFields, refusedValues, renderRefusal } from './refused-fields.ts'
 import { type Field, type ObjectSchema, type Refusal, type Schema, schemaOf } from './schema.ts'
@@ -36,6 +36,8 @@ export type CheckResult = {
 export type CheckOptions = {
   /** The sub-resource that is written. Unless it is `status`, a kind's status is read but not judged. */
   subresource?: string
+  /** Puts an empty value where a value is missing or unreadable, so that rules can still read what is around it. */
+  fillGaps?: boolean
 }
 
 /**
@@ -49,8 +51,9 @@ export function checkObject(
 ): CheckResult {
   const schema = 'schema' in kind ? kind.schema : kind
   const hasStatus = 'schema' in kind && kind.hasStatus === true
-  const walk = new Walk(hasStatus && options.subresource !== 'status')
-  const checked = walk.object(nodeOf(schema) as ObjectNode, value)
+  const walk = new Walk(hasStatus && options.subresource !== 'status', options.fillGaps === true)
+  const node = nodeOf(schema) as ObjectNode
+  const checked = walk.object(node, value) ?? (options.fillGaps ? walk.gap(node) : undefined)
   // Every rule reads the metadata, so that it is there even when the user wrote none.
   const meta = schema.fields['metadata']
   if (checked && checked['metadata'] === undefined && meta && schemaOf(meta) === objectMetaSchema)
@@ -66,32 +69,51 @@ export function checkObject(
 }
 
 /**
- * Everything that is wrong with an object that `checkObject` found fault with: what it found, and, where enough is left
- * to judge, what the kind's own rules say about the rest. So that nobody has to mend one problem to be told the next.
+ * Everything that is wrong with an object that `checkObject` found fault with: what it found, and what the kind's own
+ * rules say about the rest. So that nobody has to mend one problem to be told the next. `filled` is the same object,
+ * read with `fillGaps`.
  */
 export function collectProblems(
   kind: KindDefinition,
-  { errors, refused, object }: Pick<CheckResult, 'errors' | 'refused' | 'object'>,
+  { errors, refused, filled }: Pick<CheckResult, 'errors' | 'refused'> & { filled: KubeObject },
   context: WriteContext,
+  old?: KubeObject,
 ): FieldError[] {
-  let problems = [...refused, ...errors]
-  const incomplete = errors.some(
-    ({ reason }) => reason === 'FieldValueTypeInvalid' || reason === 'FieldValueRequired',
+  const found = [...refused, ...errors]
+  const gaps = [
+    ...refused,
+    ...errors.filter(({ reason }) => reason === 'FieldValueTypeInvalid' || reason === 'FieldValueRequired'),
+  ]
+  const { metadata } = filled
+  const object = applyDefaults(kind, {
+    ...structuredClone(filled),
+    metadata: { ...structuredClone(metadata), name: metadata.name || GENERATED, uid: metadata.uid ?? '' },
+  })
+  const prepared = old
+    ? (kind.prepareForUpdate?.(object, old, context) ?? object)
+    : (kind.prepareForCreate?.(object, context) ?? object)
+  // A gap is no value of the user: what a rule says about it, or about what surrounds it, is not meant for them.
+  const rules = validateObject(kind, prepared, context, old).filter(
+    ({ field }) => !gaps.some((known) => isWithin(field, known.field) || isWithin(known.field, field)),
   )
-  if (!incomplete && kind.validate) {
-    const filled = applyDefaults(kind, structuredClone(object))
-    // The server gives these later; a rule that reads them finds them empty.
-    filled.metadata = { ...filled.metadata, name: filled.metadata.name ?? '', uid: filled.metadata.uid ?? '' }
-    const prepared = kind.prepareForCreate?.(filled, context) ?? filled
-    problems = problems.concat(kind.validate(prepared, context))
-  }
-  const known = new Set<string>()
-  return problems
+  if (!metadata.name && !metadata.generateName && !old) rules.unshift(NAME_MISSING)
+  const told = new Set<string>()
+  return [...found, ...rules]
     .filter(({ field, reason }) => {
       const key = `${reason} ${field}`
-      return !known.has(key) && known.add(key)
+      return !told.has(key) && told.add(key)
     })
     .slice(0, PROBLEMS_MAX)
+}
+
+/** Stands for a name that the server will make. */
+const GENERATED = 'generated'
+
+function isWithin(field: string, around: string): boolean {
+  return (
+    field === around ||
+    (field.startsWith(around) && (field[around.length] === '.' || field[around.length] === '['))
+  )
 }
 
 /** The 400 for JSON that could not be read, in upstream's words; undefined when everything could. */
@@ -241,10 +263,12 @@ class Walk {
   /** The schema of the object around, for messages. */
   private struct = ''
   private readonly ignoresStatus: boolean
+  private readonly fillsGaps: boolean
   private insideStatus = false
 
-  constructor(ignoresStatus: boolean) {
+  constructor(ignoresStatus: boolean, fillsGaps: boolean) {
     this.ignoresStatus = ignoresStatus
+    this.fillsGaps = fillsGaps
   }
 
   object(node: ObjectNode, value: unknown): { [key: string]: JsonValue } | undefined {
@@ -270,7 +294,9 @@ class Walk {
       this.path.pop()
     }
     for (const field of node.required) {
-      if (copy[field.name] === undefined) this.missing(copy, field)
+      if (copy[field.name] !== undefined) continue
+      this.missing(copy, field)
+      if (this.fillsGaps && copy[field.name] === undefined) copy[field.name] = this.gapOf(field.node)
     }
     this.struct = outer
     return copy
@@ -318,6 +344,8 @@ class Walk {
       // Upstream reads null in a list as an empty item.
       const checked = this.value(node.items, item ?? zeroOf(node.items), refusals)
       if (checked !== undefined) copy.push(checked)
+      // So that the items after it keep the places that the user sees.
+      else if (this.fillsGaps) copy.push(this.gapOf(node.items))
       this.path.pop()
     }
     const { schema } = node
@@ -546,6 +574,15 @@ class Walk {
       if (!reported) this.note(this.errors, () => requiredValue(at))
       this.path.pop()
     }
+  }
+
+  /** An empty value of the right shape. No required field of a schema leads back to the schema, so this ends. */
+  gap(node: ObjectNode): { [key: string]: JsonValue } {
+    return Object.fromEntries(node.required.map((field) => [field.name, this.gapOf(field.node)]))
+  }
+
+  private gapOf(node: Node): JsonValue {
+    return node.type === 'object' ? this.gap(node) : zeroOf(node)
   }
 
   private judgesNot(): boolean {

@@ -1,3 +1,4 @@
+import type { FieldError } from '../api/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
 import type { Context } from './context.ts'
 
@@ -12,4 +13,9 @@ export function refuseAdmission({ plugins, cluster }: Context, request: Admissio
     const refusal = plugin.refuse?.(request, cluster)
     if (refusal) throw refusal
   }
+}
+
+/** What the plugins would say about the fields of an object that is refused anyway. */
+export function furtherRefusals({ plugins, cluster }: Context, request: AdmissionRequest): FieldError[] {
+  return plugins.flatMap((plugin) => plugin.problems?.(request, cluster) ?? [])
 }

@@ -1,5 +1,6 @@
 import {
   type CheckResult,
+  type FieldError,
   type JsonValue,
   type KindDefinition,
   type KubeObject,
@@ -12,13 +13,17 @@ import {
   strictDecodingError,
 } from '../api/index.ts'
 import { isRecord } from './json.ts'
-import { WARNINGS_MAX } from './limits.ts'
+import { PROBLEMS_MAX, WARNINGS_MAX } from './limits.ts'
 import type { WriteOptions } from './options.ts'
 import { type PatchType, parsePatchType } from './patch/index.ts'
 import type { RequestBody, ResourceRequest, Target } from './request.ts'
 import { type DecodedBody, decodeBody, decodePatchBody, mediaType } from './wire/index.ts'
 
 type FieldValidation = WriteOptions['fieldValidation']
+
+export type FurtherProblems = (
+  check: Pick<CheckResult, 'errors' | 'refused'> & { filled: KubeObject },
+) => FieldError[]
 
 /** @throws {ApiError} BadRequest, UnsupportedMediaType or RequestEntityTooLarge. */
 export function decodeRequestBody(body: RequestBody | undefined, expectedKind: string): DecodedBody {
@@ -52,6 +57,7 @@ export function decodeObject({
   target,
   warnings,
   partial = false,
+  also,
 }: {
   definition: KindDefinition
   decoded: DecodedBody
@@ -60,12 +66,29 @@ export function decodeObject({
   warnings: string[]
   /** An applied configuration names only some fields, so nothing is missing from it. */
   partial?: boolean
+  /** What else is wrong with an object that is refused anyway. */
+  also: FurtherProblems
 }): KubeObject {
   requireKind(definition, decoded.value)
   const subresource = target.subresource?.name
-  const check = checkObject(definition, decoded.value, subresource === undefined ? {} : { subresource })
+  const options = subresource === undefined ? {} : { subresource }
+  const check = checkObject(definition, decoded.value, options)
   const errors = partial ? check.errors.filter((e) => e.reason !== 'FieldValueRequired') : check.errors
-  const object = judged({ ...definition, check: { ...check, errors }, decoded, fieldValidation, warnings })
+  const further = (): FieldError[] =>
+    partial
+      ? []
+      : also({
+          ...check,
+          filled: checkObject(definition, decoded.value, { ...options, fillGaps: true }).object,
+        })
+  const object = judged({
+    ...definition,
+    check: { ...check, errors },
+    decoded,
+    fieldValidation,
+    warnings,
+    further,
+  })
   object.kind = definition.kind
   object.apiVersion = groupVersion(definition)
   // The schema lets metadata be absent.
@@ -114,7 +137,10 @@ export function decodePart({
   return judged({ group: '', version, kind, check, decoded, fieldValidation, warnings })
 }
 
-/** @throws {ApiError} for everything that was found. */
+/**
+ * What is only unreadable or unknown gets upstream's 400. As soon as anything else is wrong too, one 422 tells all of it.
+ * @throws {ApiError} for everything that was found.
+ */
 function judged({
   group,
   version,
@@ -123,6 +149,7 @@ function judged({
   decoded,
   fieldValidation,
   warnings,
+  further = () => [],
 }: {
   group: string
   version: string
@@ -131,29 +158,46 @@ function judged({
   decoded: DecodedBody
   fieldValidation: FieldValidation
   warnings: string[]
+  further?: () => FieldError[]
 }): KubeObject {
   const gvk = { group, version, kind }
-  const unreadable = decodingError(gvk, check)
-  if (unreadable) throw unreadable
-  if (fieldValidation !== 'Ignore') {
-    const problems = [
-      ...new Set([
-        ...[...check.unknownFields, ...decoded.unknownFields].map(
-          (f) => `unknown field ${JSON.stringify(f)}`,
-        ),
-        ...decoded.duplicateFields.map((f) => `duplicate field ${JSON.stringify(f)}`),
-      ]),
-    ]
-    if (problems.length > 0 && fieldValidation === 'Strict') throw strictDecodingError(gvk, problems)
-    addWarnings(warnings, problems)
-  }
   const { object } = check
-  const errors = [...check.errors, ...check.refused]
+  const unknown = [...new Set([...check.unknownFields, ...decoded.unknownFields])]
+  const duplicates = [...new Set(decoded.duplicateFields)]
+  const odd = [
+    ...unknown.map((f) => `unknown field ${JSON.stringify(f)}`),
+    ...duplicates.map((f) => `duplicate field ${JSON.stringify(f)}`),
+  ]
+  const strict = fieldValidation === 'Strict' && odd.length > 0
+  if (fieldValidation === 'Warn') addWarnings(warnings, odd)
+  const found = [...check.errors, ...check.refused]
+  if (found.length === 0 && !strict) {
+    addWarnings(warnings, check.warnings)
+    return object
+  }
+  const problems = new Map(
+    [...found, ...further()].map((problem) => [`${problem.reason} ${problem.field}`, problem]),
+  )
+  const all = [...problems.values()]
+  if (all.every(({ reason }) => reason === 'FieldValueTypeInvalid')) {
+    const unreadable = decodingError(gvk, check)
+    if (unreadable && !strict) throw unreadable
+    if (!unreadable) throw strictDecodingError(gvk, odd)
+  }
+  if (strict) all.push(...unknown.map(unknownField), ...duplicates.map(duplicateField))
   // `metadata` may be anything but wrong in shape here.
-  if (errors.length > 0)
-    throw invalid({ group, kind, name: object.metadata?.name ?? object.metadata?.generateName ?? '' }, errors)
-  addWarnings(warnings, check.warnings)
-  return object
+  throw invalid(
+    { group, kind, name: object.metadata?.name ?? object.metadata?.generateName ?? '' },
+    all.slice(0, PROBLEMS_MAX),
+  )
+}
+
+function unknownField(field: string): FieldError {
+  return { reason: 'FieldValueInvalid', field, message: 'Unknown field: check its spelling and its place' }
+}
+
+function duplicateField(field: string): FieldError {
+  return { reason: 'FieldValueDuplicate', field, message: 'Duplicate field: it is written twice' }
 }
 
 export function addWarnings(warnings: string[], more: readonly string[]): void {

@@ -2,7 +2,7 @@ import { ApiError, type KindDefinition, type KubeObject, badRequest, forbidden }
 import { type AccessAttributes, describeDenial } from '../policy/index.ts'
 import { StoreUnavailable } from '../store/index.ts'
 import { decodeObject, decodePart, decodeRequestBody } from './decode.ts'
-import type { Context } from './context.ts'
+import { type Context, objectKey } from './context.ts'
 import { deleteCollection, deleteObject } from './delete.ts'
 import { evictPod } from './eviction.ts'
 import { cloneJson } from './json.ts'
@@ -17,7 +17,7 @@ import { getScale, updateScale } from './scaling.ts'
 import { nameInFieldSelector } from './selection.ts'
 import { requestToken } from './token-request.ts'
 import { WatchCount, watchObjects } from './watch.ts'
-import { createObject, updateObject, writerOf } from './write.ts'
+import { createObject, furtherProblems, updateObject, writerOf } from './write.ts'
 
 /** Sub-resources that carry streams. They take `create`, even when a WebSocket asks with GET. */
 export const STREAM_SUBRESOURCES: readonly string[] = ['exec', 'attach', 'portforward']
@@ -242,7 +242,10 @@ export class Dispatcher {
     const body = await request.readBody()
     const { definition } = target
     const decoded = decodeRequestBody(body, definition.kind)
-    return decodeObject({ definition, decoded, fieldValidation, target, warnings: request.warnings })
+    const { store } = this.context
+    const old = target.name && store.get(objectKey(definition, target.namespace, target.name))?.object
+    const also = furtherProblems(this.context, request, target, old || undefined)
+    return decodeObject({ definition, decoded, fieldValidation, target, warnings: request.warnings, also })
   }
 }
 

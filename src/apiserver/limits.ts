@@ -7,6 +7,8 @@ export const REQUEST_BODY_BYTES_MAX = 3 * MiB
 export const OBJECT_BYTES_MAX = 1.5 * MiB
 export const PATH_CHARS_MAX = 4 * KiB
 export const QUERY_CHARS_MAX = 32 * KiB
+/** Problems that one refusal tells. */
+export const PROBLEMS_MAX = 100
 /** How many objects deletecollection removes in one request. */
 export const DELETE_COLLECTION_MAX = 10_000
 /** Objects that a list with a selector reads at a time, at least. */

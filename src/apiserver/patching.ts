@@ -10,12 +10,12 @@ import {
 } from '../api/index.ts'
 import { describeDenial } from '../policy/index.ts'
 import { type Context, objectKey } from './context.ts'
-import { decodeObject, readPatch } from './decode.ts'
+import { decodeObject, type FurtherProblems, readPatch } from './decode.ts'
 import { isRecord } from './json.ts'
 import { parseWriteOptions } from './options.ts'
 import { applyPatch, serverSideApply } from './patch/index.ts'
 import type { ApiResult, ResourceRequest, Target } from './request.ts'
-import { type Writer, createObject, updateObject, writerOf } from './write.ts'
+import { type Writer, createObject, furtherProblems, updateObject, writerOf } from './write.ts'
 
 /** PATCH of an object or its status. The result goes through everything that an update goes through. */
 export async function patchObject(
@@ -31,19 +31,23 @@ export async function patchObject(
   if (type !== 'apply') {
     const object = await updateObject(context, request, target, options, (old) => {
       const value = applyPatch(type, { live: old, patch, schema: definition.schema })
-      const object = decodePatched(request, target, value, duplicateFields, fieldValidation)
+      const also = furtherProblems(context, request, target, old)
+      const object = decodePatched(request, target, { value, duplicateFields, fieldValidation, also })
       return { object, writer }
     })
     return { kind: 'object', code: 200, object, definition }
   }
   const configuration = readConfiguration(definition, target, patch)
+  const exists = () => context.store.get(objectKey(definition, target.namespace, target.name)) !== undefined
   const applied = decodeObject({
     definition,
     decoded: { value: configuration, duplicateFields, unknownFields: [] },
     fieldValidation,
     target,
     warnings: request.warnings,
-    partial: true,
+    // What is not there yet is made of the configuration alone, which must then be whole.
+    partial: exists(),
+    also: furtherProblems(context, request, target),
   })
   const applier: Writer = { ...writer, operation: 'Apply' }
   const apply = (live: KubeObject | undefined) => {
@@ -58,9 +62,10 @@ export async function patchObject(
       apiVersion: groupVersion(definition),
       nowMs: context.clock.nowMs(),
     })
-    return decodePatched(request, target, merged as unknown as JsonValue, [], 'Ignore') // objects are JSON
+    const also = furtherProblems(context, request, target, live)
+    const value = merged as unknown as JsonValue // objects are JSON
+    return decodePatched(request, target, { value, duplicateFields: [], fieldValidation: 'Ignore', also })
   }
-  const exists = () => context.store.get(objectKey(definition, target.namespace, target.name)) !== undefined
   if (!exists() && !target.subresource) {
     if (applied.metadata.uid)
       throw conflict(
@@ -88,13 +93,22 @@ export async function patchObject(
 function decodePatched(
   request: ResourceRequest,
   target: Target,
-  value: JsonValue,
-  duplicateFields: string[],
-  fieldValidation: 'Strict' | 'Warn' | 'Ignore',
+  {
+    value,
+    duplicateFields,
+    fieldValidation,
+    also,
+  }: {
+    value: JsonValue
+    duplicateFields: string[]
+    fieldValidation: 'Strict' | 'Warn' | 'Ignore'
+    also: FurtherProblems
+  },
 ): KubeObject {
   const { definition, name } = target
   const decoded = { value, duplicateFields, unknownFields: [] }
-  const object = decodeObject({ definition, decoded, fieldValidation, target, warnings: request.warnings })
+  const { warnings } = request
+  const object = decodeObject({ definition, decoded, fieldValidation, target, warnings, also })
   if (object.metadata.name !== name)
     throw badRequest(
       `the name of the object (${object.metadata.name}) does not match the name on the URL (${name})`,

@@ -7,6 +7,7 @@ import {
   alreadyExists,
   applyDefaults,
   badRequest,
+  collectProblems,
   conflict,
   groupVersion,
   invalid,
@@ -15,11 +16,11 @@ import {
 } from '../api/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
-import { mutateAdmission, refuseAdmission } from './admit.ts'
+import { furtherRefusals, mutateAdmission, refuseAdmission } from './admit.ts'
 import { type Context, inOrder, objectKey, renderTime } from './context.ts'
 import { cloneJson, equalJson } from './json.ts'
-import { GENERATE_NAME_ATTEMPTS_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
-import { addWarnings } from './decode.ts'
+import { GENERATE_NAME_ATTEMPTS_MAX, PROBLEMS_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
+import { addWarnings, type FurtherProblems } from './decode.ts'
 import type { WriteOptions } from './options.ts'
 import { trackUpdate } from './patch/index.ts'
 import { readStored } from './read.ts'
@@ -155,7 +156,7 @@ function prepareNew(
     dryRun: options.dryRun,
   }
   mutateAdmission(context, admission)
-  refuseInvalid(definition, object, validateObject(definition, object, writeContext))
+  refuseInvalid(context, definition, admission, validateObject(definition, object, writeContext))
   refuseAdmission(context, admission)
   warn(request, definition, object)
   object = inOrder(object)
@@ -262,7 +263,7 @@ function prepareUpdate(
     dryRun: options.dryRun,
   }
   mutateAdmission(context, admission)
-  refuseInvalid(definition, object, validateObject(definition, object, writeContext, old))
+  refuseInvalid(context, definition, admission, validateObject(definition, object, writeContext, old))
   refuseAdmission(context, admission)
   if (!subresource) warn(request, definition, object)
   if (definition.hasGeneration && specChanged(object, old))
@@ -369,11 +370,54 @@ function refuseContent({ registry, cluster }: Context, namespace: KubeObject): v
 }
 
 function refuseInvalid(
+  context: Context,
   { group, kind }: KindDefinition,
-  { metadata: { name } }: KubeObject,
+  admission: AdmissionRequest,
   errors: readonly FieldError[],
 ): void {
-  if (errors.length > 0) throw invalid({ group, kind, name }, errors)
+  if (errors.length === 0) return
+  const { name } = admission.object.metadata
+  const all = [...errors, ...furtherRefusals(context, admission)]
+  throw invalid({ group, kind, name }, all.slice(0, PROBLEMS_MAX))
+}
+
+/** What else is wrong with an object that cannot be accepted as it was sent: rules and policies judge the rest of it. */
+export function furtherProblems(
+  context: Context,
+  { user }: ResourceRequest,
+  { definition, namespace, name, subresource }: Target,
+  old?: KubeObject,
+): FurtherProblems {
+  return ({ errors, refused, filled }) => {
+    const writeContext: WriteContext = {
+      user,
+      nowMs: context.clock.nowMs(),
+      ...(subresource ? { subresource: subresource.name } : {}),
+    }
+    const { namespace: _sent, ...metadata } = filled.metadata
+    const object = old
+      ? withServerMetadata(scopeToSubresource(definition, subresource?.name, filled, old), old)
+      : { ...filled, metadata: { ...metadata, ...(namespace === undefined ? {} : { namespace }) } }
+    if (definition.hasStatus && !old) delete object['status']
+    const admission: AdmissionRequest = {
+      operation: old ? 'UPDATE' : 'CREATE',
+      user,
+      group: definition.group,
+      version: definition.version,
+      kind: definition.kind,
+      resource: definition.plural,
+      subresource: subresource?.name,
+      namespace,
+      name,
+      object,
+      old,
+      dryRun: true,
+    }
+    return [
+      ...collectProblems(definition, { errors, refused, filled: object }, writeContext, old),
+      ...furtherRefusals(context, admission),
+    ]
+  }
 }
 
 /** Who set which field. An apply has decided about it already: what defaults add belongs to nobody. */

@@ -1,4 +1,4 @@
-import type { ApiError, KubeObject, UserInfo } from '../../api/index.ts'
+import type { ApiError, FieldError, KubeObject, UserInfo } from '../../api/index.ts'
 
 /** One write, after decoding, merging and defaults, as the plugins see it. */
 export type AdmissionRequest = {
@@ -38,4 +38,8 @@ export type AdmissionPlugin = {
   mutate?(request: AdmissionRequest, cluster: ClusterView): void
   /** The reason why not, or undefined. */
   refuse?(request: AdmissionRequest, cluster: ClusterView): ApiError | undefined
+  /** The same for an object that is refused anyway, so that people are told everything at once. */
+  problems?(request: AdmissionRequest, cluster: ClusterView): FieldError[]
+  /** Advice about what is let in, for `Warning:` headers. */
+  warnings?(request: AdmissionRequest, cluster: ClusterView): string[]
 }

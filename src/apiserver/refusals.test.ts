@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Answer, ControlPlane, type Json } from '../../tests/conformance/control-plane.ts'
+
+/** What people are told when something is wrong: everything, once, in the words of what they wrote. */
+
+const causes = ({ body }: Answer): string[] =>
+  body.details.causes.map(({ field, message }: Json) => `${field}: ${message.slice(0, 40)}`)
+
+const BAD_POD = {
+  hostNetwork: true,
+  replicas: 1,
+  initContainers: [{ name: 'i', image: 'x', securityContext: { capabilities: { add: ['SYS_ADMIN'] } } }],
+  containers: [
+    { name: 'a', image: 'x', ports: [{ containerPort: '80' }] },
+    { name: 'B_', image: 'x', securityContext: { privileged: true }, workingDir: 'relative' },
+  ],
+  volumes: [
+    { name: 'ok', emptyDir: {} },
+    { name: 'host', hostPath: { path: '/' } },
+  ],
+}
+const expected = (path: string) =>
+  [
+    `${path}.containers[0].ports[0].containerPort: json: cannot unmarshal string into Go st`,
+    `${path}.containers[1].name: Invalid value: "B_": a lowercase RFC 112`,
+    `${path}.containers[1].securityContext.privileged: Forbidden: a privileged container has th`,
+    `${path}.containers[1].workingDir: Invalid value: "relative": must be an ab`,
+    `${path}.hostNetwork: Forbidden: the pod would be on the machi`,
+    `${path}.initContainers[0].securityContext.capabilities.add[0]: Forbidden: it opens the largest part of `,
+    `${path}.replicas: Unknown field: check its spelling and it`,
+    `${path}.volumes[1].hostPath: Forbidden: files of the machine belong t`,
+  ].sort()
+
+const selector = { matchLabels: { app: 'web' } }
+const template = { metadata: { labels: { app: 'web' } }, spec: BAD_POD }
+const KINDS: [path: string, spec: Json, at: string][] = [
+  ['/api/v1/namespaces/default/pods', BAD_POD, 'spec'],
+  ...['deployments', 'replicasets', 'daemonsets', 'statefulsets'].map((plural): [string, Json, string] => [
+    `/apis/apps/v1/namespaces/default/${plural}`,
+    { selector, template, ...(plural === 'statefulsets' ? { serviceName: 's' } : {}) },
+    'spec.template.spec',
+  ]),
+  [
+    '/apis/batch/v1/namespaces/default/jobs',
+    { template: { spec: { ...BAD_POD, restartPolicy: 'Never' } } },
+    'spec.template.spec',
+  ],
+  [
+    '/apis/batch/v1/namespaces/default/cronjobs',
+    {
+      schedule: '* * * * *',
+      jobTemplate: { spec: { template: { spec: { ...BAD_POD, restartPolicy: 'Never' } } } },
+    },
+    'spec.jobTemplate.spec.template.spec',
+  ],
+]
+
+for (const [path, spec, at] of KINDS) {
+  test(`whatever writes to ${path} is told every problem at once, whichever verb is used`, async () => {
+    await using plane = await ControlPlane.start()
+    const body = { metadata: { name: 'web' }, spec }
+    const posted = await plane.ask('POST', `${path}?fieldValidation=Strict`, { body })
+    assert.equal(posted.code, 422, posted.text)
+    assert.deepEqual(causes(posted).sort(), expected(at))
+
+    const kind = posted.body.details.kind as string
+    const group = path.startsWith('/apis/') ? path.split('/')[2] : ''
+    const applied = await plane.ask('PATCH', `${path}/web?fieldManager=m&fieldValidation=Strict`, {
+      type: 'application/apply-patch+yaml',
+      body: { apiVersion: group ? `${group}/v1` : 'v1', kind, ...body },
+    })
+    assert.equal(applied.code, 422, applied.text)
+    assert.deepEqual(causes(applied).sort(), expected(at))
+    assert.equal((await plane.ask('GET', `${path}/web`)).code, 404)
+  })
+}
+
+test('a change of what is there is told every problem at once as well', async () => {
+  await using plane = await ControlPlane.start()
+  const path = '/apis/apps/v1/namespaces/default/deployments'
+  const good = { ...template, spec: { containers: [{ name: 'a', image: 'x' }] } }
+  const made = await plane.ask('POST', path, {
+    body: { metadata: { name: 'web' }, spec: { selector, template: good } },
+  })
+  assert.equal(made.code, 201, made.text)
+  const bad = { selector: { matchLabels: { app: 'other' } }, template }
+  const wanted = [
+    ...expected('spec.template.spec'),
+    'spec.selector: Invalid value: {"matchLabels":{"app":"ot',
+    'spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector`',
+  ].sort()
+  const put = await plane.ask('PUT', `${path}/web?fieldValidation=Strict`, {
+    body: { metadata: { name: 'web' }, spec: bad },
+  })
+  assert.deepEqual(causes(put).sort(), wanted)
+  const merged = await plane.ask('PATCH', `${path}/web?fieldValidation=Strict`, {
+    type: 'application/merge-patch+json',
+    body: { spec: bad },
+  })
+  assert.deepEqual(causes(merged).sort(), wanted)
+  const replaced = await plane.ask('PATCH', `${path}/web?fieldValidation=Strict`, {
+    type: 'application/json-patch+json',
+    body: [{ op: 'replace', path: '/spec', value: bad }],
+  })
+  assert.deepEqual(causes(replaced).sort(), wanted)
+})
+
+test('what is only unreadable, or only unknown, is a bad request in upstream’s words', async () => {
+  await using plane = await ControlPlane.start()
+  const ask = (spec: Json) =>
+    plane.ask('POST', '/api/v1/namespaces/default/pods?fieldValidation=Strict', {
+      body: { metadata: { name: 'web' }, spec },
+    })
+  const unknown = await ask({ containers: [{ name: 'a', image: 'x', imagee: 'y' }] })
+  assert.equal(unknown.code, 400)
+  assert.match(unknown.body.message, /strict decoding error: unknown field "spec\.containers\[0\]\.imagee"$/)
+  const unreadable = await ask({ containers: [{ name: 'a', image: 5 }] })
+  assert.equal(unreadable.code, 400)
+  assert.match(unreadable.body.message, /cannot unmarshal number into Go struct field/)
+})
