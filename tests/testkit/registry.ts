@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { request } from 'undici'
 import { buildSampleImages, busyboxImage } from '../../samples/images/build.ts'
 import { pushImage } from '../../samples/images/push.ts'
+import { buildStockImages } from './stock-images.ts'
 import { until } from '../../src/stdx/index.ts'
 
 const SAMPLES = new URL('../../samples/images/', import.meta.url)
@@ -47,31 +48,57 @@ export async function startRegistry({ contents }: { contents?: string } = {}): P
 /** A registry with `busybox:1` only; cheap. Returns its digest too. */
 export async function startBusyboxRegistry(): Promise<Registry & { digest: string }> {
   const registry = await startRegistry()
-  const root = await mkdtemp(join(tmpdir(), 'bulkhead-busybox-'))
   try {
-    const digest = await pushImage(registry.host, 'busybox', '1', await busyboxImage(root))
-    return { ...registry, digest }
+    return { ...registry, digest: await pushBusybox(registry.host) }
   } catch (error) {
     await registry[Symbol.asyncDispose]()
     throw error
-  } finally {
-    await rm(root, { recursive: true, force: true })
   }
 }
 
 /** A registry with all sample images. They are built once and kept in `.cache`, under a name made of their sources. */
-export async function startSampleRegistry(): Promise<Registry> {
+export function startSampleRegistry(): Promise<Registry> {
+  return startBuiltRegistry(
+    'sample-images',
+    [new URL('build.ts', SAMPLES), new URL('push.ts', SAMPLES), '/bin/busybox'],
+    async (host) => {
+      await buildSampleImages(host, () => {})
+    },
+  )
+}
+
+/** A registry with servers as their makers publish them, and `busybox:1`; kept in the same way. */
+export function startStockRegistry(): Promise<Registry> {
+  return startBuiltRegistry(
+    'stock-images',
+    [
+      new URL('stock-images.ts', import.meta.url),
+      new URL('build.ts', SAMPLES),
+      new URL('push.ts', SAMPLES),
+      '/bin/busybox',
+    ],
+    async (host) => {
+      await buildStockImages(host)
+      await pushBusybox(host)
+    },
+  )
+}
+
+async function startBuiltRegistry(
+  name: string,
+  sources: readonly (URL | string)[],
+  build: (host: string) => Promise<void>,
+): Promise<Registry> {
   const hash = createHash('sha256')
-  for (const source of [new URL('build.ts', SAMPLES), new URL('push.ts', SAMPLES), '/bin/busybox'])
-    hash.update(readFileSync(source))
-  const cached = join(CACHE, `sample-images-${hash.digest('hex').slice(0, 16)}`)
+  for (const source of sources) hash.update(readFileSync(source))
+  const cached = join(CACHE, `${name}-${hash.digest('hex').slice(0, 16)}`)
   if (!existsSync(cached)) {
     await mkdir(CACHE, { recursive: true })
     const work = await mkdtemp(join(CACHE, 'building-'))
     try {
       {
         await using registry = await serve(work)
-        await buildSampleImages(registry.host, () => {})
+        await build(registry.host)
       }
       // Whoever comes second at the same time finds the place taken, by the same images.
       await rename(join(work, 'data'), cached).catch((error: unknown) => {
@@ -82,6 +109,15 @@ export async function startSampleRegistry(): Promise<Registry> {
     }
   }
   return startRegistry({ contents: cached })
+}
+
+async function pushBusybox(host: string): Promise<string> {
+  const root = await mkdtemp(join(tmpdir(), 'bulkhead-busybox-'))
+  try {
+    return await pushImage(host, 'busybox', '1', await busyboxImage(root))
+  } finally {
+    await rm(root, { recursive: true, force: true })
+  }
 }
 
 async function serve(dir: string): Promise<Registry> {
