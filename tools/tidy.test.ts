@@ -8,6 +8,7 @@ const ROWS: readonly (readonly string[])[] = [
   ['main'],
   ['gateway', 'apiserver', 'controllers', 'engine/local', 'verifier', 'cli'],
   ['policy', 'store', 'client', 'jail', 'identity'],
+  ['cel'],
   ['api'],
   ['stdx'],
 ]
