@@ -3,6 +3,8 @@ import type { Duplex, Readable } from 'node:stream'
 import { ApiError, type KubeObject, type TenantName } from '../api/index.ts'
 import { FakeApiClient } from '../client/index.ts'
 import {
+  type ClaimedVolume,
+  type ClaimId,
   type Engine,
   type EngineEvent,
   type Jail,
@@ -11,6 +13,7 @@ import {
   type JailId,
   type JailStatus,
   type NodeFacts,
+  parseClaimedVolume,
   parseJail,
   parseTenantNetwork,
   type TenantNetwork,
@@ -88,6 +91,9 @@ export class FakeEngine implements Engine {
   readonly ensured: Jail[] = []
   readonly removed: { id: string; gracePeriodSeconds?: number }[] = []
   readonly networks: TenantNetwork[] = []
+  readonly claimed = new Map<ClaimId, ClaimedVolume>()
+  /** What it throws is the answer to `ensureVolume`. */
+  refuseVolume: ((volume: ClaimedVolume) => void) | undefined
   /** What it throws is the answer to `ensure`. */
   refuse: ((jail: Jail) => void) | undefined
   /** True: containers run as soon as their jail is there. */
@@ -102,6 +108,23 @@ export class FakeEngine implements Engine {
 
   constructor(clock: Clock) {
     this.clock = clock
+  }
+
+  async volumes(): Promise<ClaimedVolume[]> {
+    return [...this.claimed.values()]
+  }
+
+  async ensureVolume(wanted: ClaimedVolume): Promise<ClaimedVolume> {
+    this.mustBeUp()
+    const volume = parseClaimedVolume(JSON.parse(JSON.stringify(wanted)))
+    this.refuseVolume?.(volume)
+    this.claimed.set(volume.id, volume)
+    return volume
+  }
+
+  async removeVolume(id: ClaimId): Promise<void> {
+    this.mustBeUp()
+    this.claimed.delete(id)
   }
 
   async list(): Promise<JailStatus[]> {

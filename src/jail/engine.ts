@@ -1,7 +1,9 @@
 import type { Duplex, Readable } from 'node:stream'
-import type { Jail, JailId } from './jail.ts'
+import type { ClaimedVolume } from './claimed-volume.ts'
+import type { Jail } from './jail.ts'
 import type { EngineEvent, JailStatus } from './jail-status.ts'
 import type { TenantNetwork } from './tenant-network.ts'
+import type { ClaimId, JailId } from './uid.ts'
 
 /**
  * What a control plane can ask of the machines below it, for one tenant: the channel decides which. Implemented over
@@ -36,6 +38,19 @@ export interface Engine {
   portForward(id: JailId, port: number, signal?: AbortSignal): Promise<Duplex>
   /** Replaces the tenant's whole network. */
   setNetwork(network: TenantNetwork, signal?: AbortSignal): Promise<void>
+  /** The tenant's volumes that outlive pods. */
+  volumes(signal?: AbortSignal): Promise<ClaimedVolume[]>
+  /**
+   * Makes a volume of at least this size exist, empty at first, or grow to it; safe to repeat. Never makes one smaller.
+   * Answers with the size that it has: a volume that pods use grows when the next one starts after them.
+   * @throws {ApiError} Forbidden when the tenant may not have so much, TooManyRequests when the machine has no room now.
+   */
+  ensureVolume(volume: ClaimedVolume, signal?: AbortSignal): Promise<ClaimedVolume>
+  /**
+   * Removes a volume with everything in it, for good; safe to repeat.
+   * @throws {ApiError} Conflict while a pod uses it.
+   */
+  removeVolume(id: ClaimId, signal?: AbortSignal): Promise<void>
   node(signal?: AbortSignal): Promise<NodeFacts>
 }
 

@@ -5,11 +5,14 @@ export * from './engine.ts'
 export * from './tenant-network.ts'
 export * from './stream-frames.ts'
 export * from './jail-text.ts'
-export { isJailId, parseJail } from './parse-jail.ts'
+export * from './uid.ts'
+export { type ClaimedVolume, parseClaimedVolume } from './claimed-volume.ts'
+export { parseJail } from './parse-jail.ts'
 export { isServiceAddress, parseTenantNetwork } from './parse-tenant-network.ts'
 export {
   ARGUMENT_BYTES_MAX,
   ARGUMENTS_MAX,
+  CLAIMED_VOLUME_BYTES_MAX,
   JAIL_BYTES_MAX,
   TENANT_NETWORK_BYTES_MAX,
   WATCH_LINE_BYTES_MAX,

@@ -1,4 +1,4 @@
-import type { JailId } from './jail.ts'
+import type { JailId } from './uid.ts'
 
 /** What an engine sees of a jail. The shapes follow v1.PodStatus so that the control plane only copies. */
 export type JailStatus = {

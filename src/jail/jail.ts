@@ -1,7 +1,5 @@
 import type { HarmlessCapability, TenantName } from '../api/index.ts'
-
-/** A pod's uid: lower-case RFC 9562 text. The only part of a jail that becomes part of a path or a name on a machine. */
-export type JailId = string & { readonly __brand: 'JailId' }
+import type { ClaimId, JailId } from './uid.ts'
 
 /**
  * One pod, with nothing in it that could be unsafe: there is no field for privileged mode, host paths, host
@@ -101,6 +99,11 @@ export type JailVolume =
   | { name: string; kind: 'files'; files: readonly JailFile[] }
   /** emptyDir. */
   | { name: string; kind: 'scratch'; medium: 'disk' | 'memory'; sizeBytesMax: number }
+  /**
+   * A volume that the tenant has had made on the machine and that outlives the pod. The id finds nothing but the
+   * tenant's own.
+   */
+  | { name: string; kind: 'claim'; claim: ClaimId; readOnly: boolean }
 
 export type JailFile = {
   /** Relative, normalized, never climbing. */

@@ -12,6 +12,9 @@ export const PATH_SEGMENT_BYTES_MAX = 255
 /** PATH_MAX of Linux. */
 export const PATH_BYTES_MAX = 4_095
 
+/** What a control plane says of a volume: an id and a size. */
+export const CLAIMED_VOLUME_BYTES_MAX = 1 * KiB
+
 export const INIT_CONTAINERS_MAX = 32
 export const CONTAINERS_MAX = 32
 export const VOLUMES_MAX = 128

@@ -13,6 +13,8 @@ export type TenantQuota = {
   /** Thousandths of a core. */
   cpuMillis?: number
   memoryBytes?: number
+  /** Sizes of the volumes that outlive pods, added up. */
+  storageBytes?: number
 }
 
 export type TenantPlacementRequest = {

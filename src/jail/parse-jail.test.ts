@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { ApiError, HARMLESS_CAPABILITIES, parseTenantName } from '../api/index.ts'
-import type { Jail, JailContainer, JailEnv, JailHandler, JailId, JailProbe } from './jail.ts'
+import type { Jail, JailContainer, JailEnv, JailHandler, JailProbe } from './jail.ts'
 import { parseJail } from './parse-jail.ts'
+import type { ClaimId, JailId } from './uid.ts'
 
 const red = parseTenantName('red')
 const ID = '0b5b7c1e-6d0f-4c39-9d1e-2f8f6f3c9a10' as JailId
@@ -192,6 +193,7 @@ const jails: fc.Arbitrary<Jail> = fc
           files: [{ path: 'a/b', mode: 0o644, contentBase64: Buffer.from(content).toString('base64') }],
         },
         { name: 'scratch', kind: 'scratch', medium: 'memory', sizeBytesMax: 1_024 },
+        { name: 'kept', kind: 'claim', claim: ID as string as ClaimId, readOnly: false },
       ],
     }),
   )

@@ -6,12 +6,12 @@ import type {
   JailEnv,
   JailFile,
   JailHandler,
-  JailId,
   JailMount,
   JailProbe,
   JailResources,
   JailVolume,
 } from './jail.ts'
+import { claimId } from './claimed-volume.ts'
 import * as limits from './limits.ts'
 import {
   boolean,
@@ -29,8 +29,8 @@ import {
   text,
   type Shape,
 } from './shape.ts'
+import { isJailId, type JailId } from './uid.ts'
 
-const JAIL_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 const ENV_NAME = /^[ -<>-~]+$/
 const IMAGE_REFERENCE = /^[!-~]+$/
 const PORT_NAME = /^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$/
@@ -41,11 +41,6 @@ const RESOLVER_OPTION = /^[a-z0-9-]{1,32}(:[0-9]{1,5})?$/
 const FORBIDDEN_MOUNT_TREES = ['/proc', '/sys', '/dev'] as const
 /** The one place below them where programs expect to find a tmpfs. */
 const SHARED_MEMORY = '/dev/shm'
-
-/** True for lower-case RFC 9562 text, the only form that may become part of a path. */
-export function isJailId(value: string): value is JailId {
-  return JAIL_ID.test(value)
-}
 
 /**
  * Reads a jail as hostile input: only known fields, every string, list and number bounded, every path normalized.
@@ -354,6 +349,12 @@ const volume = kinds<JailVolume>({
     kind: required(oneOf('scratch')),
     medium: required(oneOf('disk', 'memory')),
     sizeBytesMax: required(bytes),
+  }),
+  claim: object<Extract<JailVolume, { kind: 'claim' }>>({
+    name: required(dnsLabel),
+    kind: required(oneOf('claim')),
+    claim: required(claimId),
+    readOnly: required(boolean),
   }),
 })
 

@@ -1,7 +1,6 @@
 import { isIPv4 } from 'node:net'
 import { invalid, isDnsLabel, isDnsSubdomain } from '../api/index.ts'
 import * as limits from './limits.ts'
-import { isJailId } from './parse-jail.ts'
 import {
   boolean,
   integer,
@@ -15,6 +14,7 @@ import {
   text,
 } from './shape.ts'
 import type { NetworkService, NetworkServicePort, TenantNetwork } from './tenant-network.ts'
+import { isJailId } from './uid.ts'
 
 /** Every tenant's own virtual range of service addresses, 10.96.0.0/16; no packet leaves a tenant with one. */
 export const SERVICE_RANGE_PREFIX = '10.96.'

@@ -4,7 +4,8 @@ import type { Duplex, Readable } from 'node:stream'
 import { ApiError, STATUS_CODES, type StatusDetails, type StatusReason } from '../api/index.ts'
 import type { Engine, ExecOptions, LogOptions, NodeFacts } from './engine.ts'
 import type { EngineEvent, JailStatus } from './jail-status.ts'
-import type { Jail, JailId } from './jail.ts'
+import type { ClaimedVolume } from './claimed-volume.ts'
+import type { Jail } from './jail.ts'
 import {
   ANSWER_BYTES_MAX,
   ENGINE_REQUEST_TIMEOUT_MS,
@@ -12,6 +13,7 @@ import {
   WATCH_LINE_BYTES_MAX,
 } from './limits.ts'
 import type { TenantNetwork } from './tenant-network.ts'
+import type { ClaimId, JailId } from './uid.ts'
 
 const ERROR_BYTES_MAX = 64 * 1024
 const EVENT_TYPES: readonly unknown[] = [
@@ -109,6 +111,18 @@ export class RemoteEngine implements Engine {
 
   async setNetwork(network: TenantNetwork, signal?: AbortSignal): Promise<void> {
     await this.json('PUT', '/v1/network', { signal, body: network })
+  }
+
+  async volumes(signal?: AbortSignal): Promise<ClaimedVolume[]> {
+    return ((await this.json('GET', '/v1/volumes', { signal })) as { items: ClaimedVolume[] }).items
+  }
+
+  async ensureVolume(volume: ClaimedVolume, signal?: AbortSignal): Promise<ClaimedVolume> {
+    return (await this.json('PUT', volumePath(volume.id), { signal, body: volume })) as ClaimedVolume
+  }
+
+  async removeVolume(id: ClaimId, signal?: AbortSignal): Promise<void> {
+    await this.json('DELETE', volumePath(id), { signal })
   }
 
   async node(signal?: AbortSignal): Promise<NodeFacts> {
@@ -216,6 +230,10 @@ export class RemoteEngine implements Engine {
 
 function jailPath(id: JailId): string {
   return `/v1/jails/${encodeURIComponent(id)}`
+}
+
+function volumePath(id: ClaimId): string {
+  return `/v1/volumes/${encodeURIComponent(id)}`
 }
 
 function containerPath(id: JailId, container: string): string {

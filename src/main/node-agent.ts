@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { paths, PLATFORM_TENANT } from '../api/index.ts'
 import {
   assertIdsAreFree,
+  createClaims,
   createContainerHost,
   createImages,
   createLocalEngine,
@@ -75,6 +76,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   })
   await Promise.all([network.ensureNode(), images.start(), daemon('images', 'images.ts', users.images)])
   await daemon('dns', 'dns.ts', users.dns, { netns: paths.routerNetns(layout) })
+  const claims = createClaims({ layout, clock, log, dataKey: (tenant) => placements.dataKey(tenant) })
   const runtimes = await containers.runtimes()
   log.info('runtimes', { runtimes })
   const engine = createLocalEngine({
@@ -84,6 +86,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     images,
     network,
     containers,
+    claims,
     placement: (tenant) => placements.get(tenant),
   })
 
@@ -112,6 +115,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     placements,
     network,
     images,
+    claims,
     engine,
     daemons,
     programs,

@@ -30,6 +30,7 @@ export function missingOnThisMachine(binaries: readonly string[] = BINARIES): st
     ['conmon', 'conmon'],
     ['nft', 'nftables'],
     ['ip', 'iproute2'],
+    ['mkfs.ext4', 'e2fsprogs'],
     ['setpriv', 'util-linux'],
     ['nsenter', 'util-linux'],
     ['useradd', 'passwd'],

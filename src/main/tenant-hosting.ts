@@ -3,6 +3,7 @@ import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { type Layout, paths, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
 import {
+  type Claims,
   type DaemonUsers,
   type Daemons,
   type EngineServer,
@@ -40,6 +41,7 @@ export class TenantHosting {
   private readonly placements: Placements
   private readonly network: PodNetwork
   private readonly images: TenantImages
+  private readonly claims: Claims
   private readonly engine: LocalEngine
   private readonly daemons: Daemons
   private readonly programs: DaemonPrograms
@@ -53,6 +55,7 @@ export class TenantHosting {
     placements: Placements
     network: PodNetwork
     images: TenantImages
+    claims: Claims
     engine: LocalEngine
     daemons: Daemons
     programs: DaemonPrograms
@@ -63,6 +66,7 @@ export class TenantHosting {
     this.placements = parts.placements
     this.network = parts.network
     this.images = parts.images
+    this.claims = parts.claims
     this.engine = parts.engine
     this.daemons = parts.daemons
     this.programs = parts.programs
@@ -93,6 +97,7 @@ export class TenantHosting {
       await this.leave(tenant)
       await this.network.removeTenant(tenant)
       await this.images.removeTenant(tenant)
+      await this.claims.removeTenant(tenant)
       rmSync(dirname(paths.apiSocket(this.layout, tenant)), { recursive: true, force: true })
       this.placements.destroyKey(tenant)
       rmSync(dirname(paths.partition(this.layout, tenant)), { recursive: true, force: true })

@@ -16,7 +16,14 @@ import type {
   JailStatus,
 } from '../../jail/index.ts'
 import { FakeClock, silentLogger } from '../../stdx/index.ts'
-import { FakeContainers, FakeDisk, FakeImages, FakeNetwork, FakeProber } from './fakes/fake-parts.ts'
+import {
+  FakeClaims,
+  FakeContainers,
+  FakeDisk,
+  FakeImages,
+  FakeNetwork,
+  FakeProber,
+} from './fakes/fake-parts.ts'
 import {
   JAIL_ID,
   red,
@@ -40,6 +47,7 @@ class FakeMachine {
   readonly images = new FakeImages()
   readonly prober = new FakeProber()
   readonly disk = new FakeDisk()
+  readonly claims = new FakeClaims()
   readonly runDir: string
   placement: TenantPlacement | undefined = samplePlacement()
   engine: LocalEngine
@@ -65,6 +73,7 @@ class FakeMachine {
       containers: this.containers,
       prober: this.prober,
       disk: this.disk,
+      claims: this.claims,
       placement: () => this.placement,
     })
   }

@@ -3,6 +3,8 @@ import { availableParallelism, totalmem } from 'node:os'
 import type { Duplex, Readable } from 'node:stream'
 import { ApiError, type Layout, type TenantName } from '../../api/index.ts'
 import type {
+  ClaimedVolume,
+  ClaimId,
   Engine,
   EngineEvent,
   ExecOptions,
@@ -16,7 +18,7 @@ import type {
 import { assert, type Clock, type Logger } from '../../stdx/index.ts'
 import { createPodDisk, type PodDisk } from './host/pod-disk.ts'
 import * as limits from './limits.ts'
-import type { ContainerHost, Images, PodNetwork, Prober, TenantPlacement } from './parts.ts'
+import type { Claims, ContainerHost, Images, PodNetwork, Prober, TenantPlacement } from './parts.ts'
 import { Gate } from './pods/gate.ts'
 import { DiskWatch } from './pods/disk-watch.ts'
 import { emptyMemory, type PodMemory } from './pods/pod-memory.ts'
@@ -34,6 +36,7 @@ export type LocalEngineOptions = {
   images: Images
   network: PodNetwork
   containers: ContainerHost
+  claims: Claims
   /** Made from `containers` and `network` unless a test brings its own. */
   prober?: Prober
   /** Made from `layout` unless a test brings its own. */
@@ -99,6 +102,7 @@ class Machine implements LocalEngine {
       recoveries.push(worker.recover(observed.get(record.jail.id) ?? [], networks.get(record.jail.id)))
     }
     await Promise.all(recoveries)
+    await this.options.claims.start()
     const leftovers = new Set<JailId>([
       ...observed.keys(),
       ...networks.keys(),
@@ -148,11 +152,12 @@ class Machine implements LocalEngine {
   private tenant(placement: TenantPlacement): Tenant {
     const existing = this.tenants.get(placement.tenant)
     if (existing) return existing
-    const { images, network, containers, clock, log } = this.options
+    const { images, network, containers, claims, clock, log } = this.options
     const tenant = new Tenant(this, this.closing.signal, this.options, {
       images,
       network,
       containers,
+      claims,
       clock,
       log,
       prober: this.prober,
@@ -403,6 +408,18 @@ class TenantEngine implements Engine {
 
   async setNetwork(network: TenantNetwork): Promise<void> {
     await this.tenant.parts.network.setTenantNetwork(this.placement, network)
+  }
+
+  async volumes(): Promise<ClaimedVolume[]> {
+    return this.tenant.parts.claims.list(this.placement.tenant)
+  }
+
+  async ensureVolume(volume: ClaimedVolume): Promise<ClaimedVolume> {
+    return await this.tenant.parts.claims.ensure(this.placement, volume)
+  }
+
+  async removeVolume(id: ClaimId): Promise<void> {
+    await this.tenant.parts.claims.remove(this.placement.tenant, id)
   }
 
   async node(): Promise<NodeFacts> {

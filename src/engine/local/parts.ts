@@ -1,6 +1,8 @@
 import type { Duplex, Readable } from 'node:stream'
 import type { TenantName } from '../../api/index.ts'
 import type {
+  ClaimedVolume,
+  ClaimId,
   ExecOptions,
   Jail,
   JailContainer,
@@ -171,6 +173,23 @@ export interface ContainerHost {
   removePod(jail: JailId): Promise<void>
   observe(): Promise<{ jail: JailId; containers: ObservedContainer[] }[]>
   reset(): Promise<void>
+}
+
+/** Volumes that outlive pods, each of one tenant and with a hard end. The tenant is always that of a placement. */
+export interface Claims {
+  /** Removes what was cut off while it was made or destroyed, and unmounts what no pod holds. Comes after every `hold`. */
+  start(): Promise<void>
+  list(tenant: TenantName): ClaimedVolume[]
+  /** @throws {ApiError} as `Engine.ensureVolume`. */
+  ensure(placement: TenantPlacement, volume: ClaimedVolume): Promise<ClaimedVolume>
+  /** @throws {ApiError} as `Engine.removeVolume`. */
+  remove(tenant: TenantName, id: ClaimId): Promise<void>
+  /** Requires: no pod of the tenant is left. */
+  removeTenant(tenant: TenantName): Promise<void>
+  /** Makes the volumes of a pod be mounted, and stay so until it lets go; safe to repeat. @throws {ContainerError} */
+  hold(placement: TenantPlacement, jail: Jail): Promise<void>
+  /** Requires: none of the pod's containers runs. Safe to repeat. */
+  letGo(placement: TenantPlacement, jail: Jail): Promise<void>
 }
 
 export type ProbeTarget = {

@@ -18,6 +18,7 @@ import {
 } from '../../jail/index.ts'
 import { silentLogger, systemClock, until } from '../../stdx/index.ts'
 import { JAIL_ID, sampleContainer, sampleJail, samplePlacement, sampleProbe } from './fakes/sample-jail.ts'
+import { createClaims } from './host/claims.ts'
 import { createContainerHost } from './host/container-host.ts'
 import { whyNoContainers } from './host/container-host.testkit.ts'
 import { ensureRunDir, removeRunDir } from './host/machine.ts'
@@ -114,6 +115,12 @@ class RealMachine implements AsyncDisposable {
       images,
       network: this.network,
       containers: this.containers,
+      claims: createClaims({
+        layout: this.layout,
+        clock: systemClock,
+        log: silentLogger,
+        dataKey: () => new Uint8Array(32),
+      }),
       placement: () => this.placement,
     })
     await this.engine.start()

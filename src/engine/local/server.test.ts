@@ -12,6 +12,8 @@ import * as fc from 'fast-check'
 import { ApiError } from '../../api/index.ts'
 import {
   RemoteEngine,
+  type ClaimedVolume,
+  type ClaimId,
   type Engine,
   type EngineEvent,
   type ExecOptions,
@@ -85,6 +87,16 @@ class RecordingEngine implements Engine {
   }
   async setNetwork(network: TenantNetwork): Promise<void> {
     this.calls.push(['setNetwork', network])
+  }
+  async volumes(): Promise<ClaimedVolume[]> {
+    return [{ id: '0b5b7c1e-6d0f-4c39-9d1e-2f8f6f3c9a11' as ClaimId, sizeBytes: 16 }]
+  }
+  async ensureVolume(volume: ClaimedVolume): Promise<ClaimedVolume> {
+    this.calls.push(['ensureVolume', volume])
+    return volume
+  }
+  async removeVolume(id: ClaimId): Promise<void> {
+    this.calls.push(['removeVolume', id])
   }
   async node(): Promise<NodeFacts> {
     throw new Error('A secret of ours: /var/lib/bulkhead')

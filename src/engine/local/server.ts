@@ -7,6 +7,10 @@ import {
   ARGUMENT_BYTES_MAX,
   isJailId,
   JAIL_BYTES_MAX,
+  CLAIMED_VOLUME_BYTES_MAX,
+  type ClaimId,
+  isClaimId,
+  parseClaimedVolume,
   parseJail,
   parseTenantNetwork,
   TENANT_NETWORK_BYTES_MAX,
@@ -100,7 +104,8 @@ export async function serveEngine({
 }
 
 type Route =
-  | { kind: 'jails' | 'network' | 'node' }
+  | { kind: 'jails' | 'network' | 'node' | 'volumes' }
+  | { kind: 'volume'; claim: ClaimId }
   | { kind: 'jail' | 'portforward'; id: JailId }
   | { kind: 'log' | 'exec' | 'attach'; id: JailId; container: string }
 
@@ -186,6 +191,25 @@ class TenantSession {
               parseTenantNetwork(await this.body(request, TENANT_NETWORK_BYTES_MAX)),
               signal,
             )
+            return undefined
+          },
+          204,
+        )
+      case 'volumes':
+        requireMethod(method, ['GET'])
+        return await this.plain(response, async () => ({ items: await this.engine.volumes(signal) }))
+      case 'volume':
+        requireMethod(method, ['PUT', 'DELETE'])
+        if (method === 'PUT')
+          return await this.plain(response, async () => {
+            const volume = parseClaimedVolume(await this.body(request, CLAIMED_VOLUME_BYTES_MAX))
+            if (volume.id !== route.claim) throw badRequest('The id of the volume is not that of the path')
+            return await this.engine.ensureVolume(volume, signal)
+          })
+        return await this.plain(
+          response,
+          async () => {
+            await this.engine.removeVolume(route.claim, signal)
             return undefined
           },
           204,
@@ -369,6 +393,9 @@ function parseRoute(path: string): Route | undefined {
   if (path === '/v1/jails') return { kind: 'jails' }
   if (path === '/v1/network') return { kind: 'network' }
   if (path === '/v1/node') return { kind: 'node' }
+  if (path === '/v1/volumes') return { kind: 'volumes' }
+  const claim = path.startsWith('/v1/volumes/') ? path.slice('/v1/volumes/'.length) : undefined
+  if (claim !== undefined) return isClaimId(claim) ? { kind: 'volume', claim } : undefined
   const [empty, version, jails, id, second, container, verb, ...rest] = path.split('/', 9)
   if (empty !== '' || version !== 'v1' || jails !== 'jails' || rest.length > 0) return undefined
   if (id === undefined || !isJailId(id)) return undefined

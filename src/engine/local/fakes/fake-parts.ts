@@ -1,6 +1,8 @@
 import { Duplex, Readable } from 'node:stream'
 import type { TenantName } from '../../../api/index.ts'
 import type {
+  ClaimedVolume,
+  ClaimId,
   ExecOptions,
   Jail,
   JailContainer,
@@ -15,6 +17,7 @@ import type { Clock } from '../../../stdx/index.ts'
 import type { PodDisk } from '../host/pod-disk.ts'
 import type { DiskUsage } from '../plan/disk.ts'
 import type {
+  Claims,
   ContainerHost,
   ContainerSpec,
   Images,
@@ -296,5 +299,36 @@ export class FakeDisk implements PodDisk {
   }
   async release(id: JailId): Promise<void> {
     this.released.push(id)
+  }
+}
+
+/** Volumes by name only, and who holds them. */
+export class FakeClaims implements Claims {
+  readonly volumes = new Map<string, ClaimedVolume>()
+  readonly calls: string[] = []
+  failWith: Error | undefined
+
+  async start(): Promise<void> {
+    this.calls.push('start')
+  }
+  list(tenant: TenantName): ClaimedVolume[] {
+    return [...this.volumes].flatMap(([key, volume]) => (key.startsWith(`${tenant}/`) ? [volume] : []))
+  }
+  async ensure({ tenant }: TenantPlacement, volume: ClaimedVolume): Promise<ClaimedVolume> {
+    this.volumes.set(`${tenant}/${volume.id}`, volume)
+    return volume
+  }
+  async remove(tenant: TenantName, id: ClaimId): Promise<void> {
+    this.volumes.delete(`${tenant}/${id}`)
+  }
+  async removeTenant(tenant: TenantName): Promise<void> {
+    for (const { id } of this.list(tenant)) await this.remove(tenant, id)
+  }
+  async hold(_placement: TenantPlacement, jail: Jail): Promise<void> {
+    this.calls.push(`hold ${jail.id}`)
+    if (this.failWith) throw this.failWith
+  }
+  async letGo(_placement: TenantPlacement, jail: Jail): Promise<void> {
+    this.calls.push(`letGo ${jail.id}`)
   }
 }

@@ -72,7 +72,7 @@ import { mountTree, umount } from './syscalls.ts'
 import { Volumes } from './volumes.ts'
 
 const SIGKILL = 9
-/** Mounts in a bundle that hold sub-paths while the container is made. */
+/** Mounts in a bundle that hold sub-paths and claimed volumes while the container is made. */
 const SUB_PATH = 'sub-path-'
 /** Exit code of runsc when it could not do what it was told. */
 const RUNSC_FAILED = 128
@@ -395,7 +395,7 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
     }
     if (role === 'member') await this.checkMember(machine, spec, id, signal)
     // The container has mounts of its own by now. The machine has only so many for all tenants together.
-    if (container.mounts.some((mount) => mount.subPath !== undefined))
+    if (container.mounts.length > 0)
       for (const point of mountsBelow(bundle)) if (basename(point).startsWith(SUB_PATH)) umount(point)
     const observed = this.observeOne(machine, jail.id, id)
     if (!observed || observed.state.kind === 'lost')
@@ -514,7 +514,11 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
           terminationLog: this.terminationLog(jail.id, id, podUidBase),
           shm: this.places.shm(jail.id),
           volumes: container.mounts.map((mount, index) =>
-            this.volumes.source(jail, mount, podUidBase, join(bundle, `${SUB_PATH}${index}`)),
+            this.volumes.source(jail, mount, {
+              podUidBase,
+              usernsPath: namespaces.user,
+              pin: join(bundle, `${SUB_PATH}${index}`),
+            }),
           ),
         },
         rootfs,

@@ -1,4 +1,4 @@
-import { KiB, MiB } from '../../../stdx/index.ts'
+import { GiB, KiB, MiB } from '../../../stdx/index.ts'
 
 /** conmon throws the whole log away beyond this, so that a log is bounded even while we are dead. */
 export const LOG_BYTES_HARD_MAX = 16 * MiB
@@ -23,6 +23,26 @@ export const USER_FILE_BYTES_MAX = 1 * MiB
 export const CONTAINERS_TMPFS_BYTES_MAX = '2g'
 export const SHM_BYTES_MAX = 64 * MiB
 export const MEMORY_VOLUME_INODES_MAX = 65_536
+
+// Volumes that outlive pods.
+/** A journal and the inodes take most of anything smaller. */
+export const CLAIM_BYTES_MIN = 16 * MiB
+/** Volumes are made in whole ones of these. */
+export const CLAIM_BYTES_STEP = 1 * MiB
+export const CLAIMS_PER_TENANT_MAX = 256
+/** Of the disk's size a tenant without a quota of its own may have no more than one part in so many. */
+export const CLAIM_SHARE_OF_DISK = 4
+/** So much of the disk stays free for everything else, or one part in `CLAIM_RESERVE_PART` if that is more. */
+export const CLAIM_RESERVE_BYTES_MIN = 1 * GiB
+export const CLAIM_RESERVE_PART = 20
+/** Reserving and formatting does not depend on the size; checking and growing may read all of it. */
+export const CLAIM_TOOL_TIMEOUT_MS = 10 * 60_000
+export const CLAIM_RELEASE_TIMEOUT_MS = 10_000
+/** Files whose group is changed when a pod with another `fsGroup` comes; more stay as they are. */
+export const FS_GROUP_FILES_MAX = 1_000_000
+export const FS_GROUP_DEPTH_MAX = 256
+/** Between two looks at whatever else there is to do. */
+export const FS_GROUP_FILES_AT_ONCE = 256
 
 export const LAYERS_MAX = 127
 export const OVERLAY_OPTIONS_BYTES_MAX = 4_095

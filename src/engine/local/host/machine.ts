@@ -161,7 +161,7 @@ export function stateDirectories(layout: Layout, users: DaemonUsers): void {
   ensureDirectory(layout.stateDir, { mode: 0o711 })
   for (const dir of ['tenants', 'images', 'pki', 'audit'])
     ensureDirectory(join(layout.stateDir, dir), { mode: 0o711 })
-  for (const dir of ['keys', 'logs']) ensureDirectory(join(layout.stateDir, dir), { mode: 0o700 })
+  for (const dir of ['keys', 'logs', 'volumes']) ensureDirectory(join(layout.stateDir, dir), { mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'images/blobs'), { ...users.images, mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'audit/gateway'), { ...users.gateway, mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'platform'), { ...users.platform, mode: 0o700 })

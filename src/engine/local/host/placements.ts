@@ -1,15 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import {
-  existsSync,
-  openSync,
-  closeSync,
-  fsyncSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   IDS_PER_TENANT,
@@ -21,12 +11,19 @@ import {
 import { createDataKey, unwrapKey, wrapKey } from '../../../store/index.ts'
 import type { TenantQuota } from '../../../jail/index.ts'
 import type { TenantPlacement } from '../parts.ts'
+import { destroyFile, writeDurably } from './durable-files.ts'
 
 const KEK_BYTES = 32
 const REGISTRIES_MAX = 50
 const CLASSES: readonly TenantPlacement['isolationClass'][] = ['shared', 'affinity', 'sandboxed', 'dedicated']
 
-const QUOTAS = ['pods', 'objects', 'cpuMillis', 'memoryBytes'] as const satisfies (keyof TenantQuota)[]
+const QUOTAS = [
+  'pods',
+  'objects',
+  'cpuMillis',
+  'memoryBytes',
+  'storageBytes',
+] as const satisfies (keyof TenantQuota)[]
 const UID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 export type PlacementRequest = Pick<TenantPlacement, 'isolationClass' | 'registries' | 'quota'> & {
@@ -250,36 +247,4 @@ function loadOrCreateKek(path: string): Uint8Array {
   if (kek.length !== KEK_BYTES)
     throw new Error(`The platform's key "${path}" has ${kek.length} bytes instead of ${KEK_BYTES}`)
   return new Uint8Array(kek)
-}
-
-function writeDurably(path: string, bytes: Uint8Array): void {
-  const temporary = `${path}.new`
-  rmSync(temporary, { force: true })
-  const fd = openSync(temporary, 'wx', 0o600)
-  try {
-    writeSync(fd, bytes)
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
-  renameSync(temporary, path)
-  const directory = openSync(join(path, '..'), 'r')
-  fsyncSync(directory)
-  closeSync(directory)
-}
-
-/** Overwrites before unlinking; the key's bytes matter more than a disk that may keep copies, for they are wrapped too. */
-function destroyFile(path: string): void {
-  if (!existsSync(path)) return
-  const fd = openSync(path, 'r+')
-  try {
-    writeSync(fd, Buffer.alloc(statSync(path).size))
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
-  rmSync(path)
-  const directory = openSync(join(path, '..'), 'r')
-  fsyncSync(directory)
-  closeSync(directory)
 }

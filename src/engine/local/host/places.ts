@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { Layout, TenantName } from '../../../api/index.ts'
-import { isJailId, type JailId } from '../../../jail/index.ts'
+import { type ClaimId, isClaimId, isJailId, type JailId } from '../../../jail/index.ts'
 import { assert } from '../../../stdx/index.ts'
 
 /** All in hexadecimal and equally long, because runsc takes the beginning of an id for the id. */
@@ -20,6 +20,8 @@ export class Places {
   /** On disk: writable layers, volumes, logs. */
   readonly disk: string
   readonly cgroup: string
+  /** On disk: the file systems of volumes that outlive pods. Root only. */
+  readonly claims: string
 
   constructor(layout: Layout) {
     assert(
@@ -29,6 +31,7 @@ export class Places {
     this.run = join(layout.runDir, 'containers')
     this.disk = join(layout.stateDir, 'containers')
     this.cgroup = layout.cgroup
+    this.claims = join(layout.stateDir, 'volumes')
   }
 
   /** Where conmon reports the ends of containers. */
@@ -81,6 +84,24 @@ export class Places {
   diskVolume(jail: JailId, volume: string): string {
     return join(this.podDiskMount(jail), 'volumes', checkName(volume))
   }
+  /** What is kept of one claimed volume: its file system in one file, and its key. */
+  claim(tenant: TenantName, claim: ClaimId): string {
+    return join(this.claimsOf(tenant), checkClaim(claim))
+  }
+  claimsOf(tenant: TenantName): string {
+    return join(this.claims, checkName(tenant))
+  }
+  /** Where the file systems of claimed volumes are mounted, with ids as in a pod. No pod may pass through here. */
+  get claimMounts(): string {
+    return join(this.run, '.claims')
+  }
+  claimMount(tenant: TenantName, claim: ClaimId): string {
+    return join(this.claimMounts, checkName(tenant), checkClaim(claim))
+  }
+  /** The part of it that pods see. */
+  claimData(tenant: TenantName, claim: ClaimId): string {
+    return join(this.claimMount(tenant, claim), 'data')
+  }
   bundles(jail: JailId): string {
     return join(this.pod(jail), 'c')
   }
@@ -130,6 +151,10 @@ export function parseContainerID(containerID: string): string {
 function checkJail(jail: JailId): JailId {
   assert(isJailId(jail), `${JSON.stringify(jail)} is not a jail's id`)
   return jail
+}
+function checkClaim(claim: ClaimId): ClaimId {
+  assert(isClaimId(claim), `${JSON.stringify(claim)} is not a claim's id`)
+  return claim
 }
 function checkId(id: string): string {
   assert(CONTAINER_ID.test(id), `${JSON.stringify(id)} is not a container's id`)

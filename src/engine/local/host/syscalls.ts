@@ -273,6 +273,11 @@ export function pipe(): { read: number; write: number } {
   return { read: ends[0] ?? -1, write: ends[1] ?? -1 }
 }
 
+/** ioctl(2) with a structure that the kernel reads and answers in. */
+export function ioctl(fd: number, request: number, argument: Buffer, what: string): void {
+  check(raw.ioctlBuffer(fd, request, argument), () => what)
+}
+
 const TIOCSPTLCK = 0x4004_5431
 const TIOCGPTPEER = 0x5441
 const TIOCSWINSZ = 0x5414

@@ -33,12 +33,15 @@ export class Volumes {
 
   /** Where a volume is on this machine. */
   path(jail: Jail, volume: JailVolume): string {
+    if (volume.kind === 'claim') return this.places.claimData(jail.tenant, volume.claim)
     return volume.kind === 'scratch' && volume.medium === 'disk'
       ? this.places.diskVolume(jail.id, volume.name)
       : this.places.memoryVolume(jail.id, volume.name)
   }
 
   ensure(jail: Jail, volume: JailVolume, podUidBase: number): void {
+    // Its owner is made with it, and every container gets a mount of its own.
+    if (volume.kind === 'claim') return
     const path = this.path(jail, volume)
     const group = podUidBase + (jail.fsGroup ?? 0)
     if (volume.kind === 'files') {
@@ -91,9 +94,14 @@ export class Volumes {
 
   /**
    * The source of one mount: the volume, or with a sub-path a mount of its own that nobody inside can redirect any
-   * more. `pin` is a path for it that does not exist yet.
+   * more. So is a claimed volume, whose ids on disk are those in a pod: they are shifted by the pod's user namespace.
+   * `pin` is a path for it that does not exist yet.
    */
-  source(jail: Jail, mount: JailMount, podUidBase: number, pin: string): string {
+  source(
+    jail: Jail,
+    mount: JailMount,
+    { podUidBase, usernsPath, pin }: { podUidBase: number; usernsPath: string; pin: string },
+  ): string {
     const volume = jail.volumes.find((v) => v.name === mount.volume)
     if (!volume)
       throw new ContainerError(
@@ -101,28 +109,37 @@ export class Volumes {
         `volume ${JSON.stringify(mount.volume)} does not exist`,
       )
     const path = this.path(jail, volume)
-    if (mount.subPath === undefined || mount.subPath === '') return path
+    const claimed = volume.kind === 'claim'
+    const { subPath = '' } = mount
+    if (subPath === '' && !claimed) return path
     const root = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
+    const userns = claimed ? openSync(usernsPath, 'r') : undefined
+    const base = claimed ? 0 : podUidBase
     let fd: number | undefined
     try {
-      fd = openSubPath(root, mount.subPath, volume, {
-        uid: podUidBase,
-        gid: podUidBase + (jail.fsGroup ?? 0),
-      })
+      // "." for the whole volume.
+      fd = openSubPath(root, subPath || '.', volume, { uid: base, gid: base + (jail.fsGroup ?? 0) })
       const directory = existsSync(`/proc/self/fd/${fd}/.`)
       if (directory) mkdirSync(pin)
       else writeFileSync(pin, '', { flag: 'wx' })
-      mountTree({ source: fd, target: pin })
+      mountTree({
+        source: fd,
+        target: pin,
+        ...(userns === undefined ? {} : { usernsFd: userns, harmless: true }),
+      })
       return pin
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error
       throw new ContainerError(
         'CreateContainerConfigError',
-        `failed to prepare subPath ${JSON.stringify(mount.subPath)} of volume "${mount.volume}"`,
+        subPath === ''
+          ? `failed to mount volume "${mount.volume}"`
+          : `failed to prepare subPath ${JSON.stringify(subPath)} of volume "${mount.volume}"`,
         { cause: error },
       )
     } finally {
       if (fd !== undefined) closeSync(fd)
+      if (userns !== undefined) closeSync(userns)
       closeSync(root)
     }
   }

@@ -61,6 +61,7 @@ function requireSamePod(before: Jail, wanted: Jail): void {
 }
 
 function mediumOf(volume: JailVolume): string {
+  if (volume.kind === 'claim') return `claim ${volume.claim}`
   return volume.kind === 'files' ? 'files' : volume.medium
 }
 

@@ -4,6 +4,7 @@ import type { Jail, JailContainer, JailEvent, JailId, JailProbe, JailStatus } fr
 import { SECOND_MS, type Clock, type Logger } from '../../../stdx/index.ts'
 import * as limits from '../limits.ts'
 import {
+  type Claims,
   ImageError,
   type ContainerHost,
   type ContainerSpec,
@@ -41,6 +42,7 @@ export type PodParts = {
   images: Images
   network: PodNetwork
   containers: ContainerHost
+  claims: Claims
   prober: Prober
   disk: PodDisk
   records: PodRecords
@@ -236,6 +238,7 @@ export class PodWorker {
     if (namespaces && observed.length > 0) {
       this.namespaces = namespaces
       this.sandbox = 'ready'
+      await this.holdAgain()
     }
     await Promise.all(allContainers(this.jail).map((container) => this.recoverContainer(container, observed)))
     this.save()
@@ -243,6 +246,16 @@ export class PodWorker {
     // It may have been cut off.
     if (this.memory.finished && !this.memory.terminating) this.releasing = this.release()
     this.sync()
+  }
+
+  /** Its containers have their mounts whatever happens here; only the next one's start depends on it. */
+  private async holdAgain(): Promise<void> {
+    if (this.memory.finished) return
+    try {
+      await this.parts.claims.hold(this.placement, this.jail)
+    } catch (error) {
+      this.log.error('cannot take over the volumes of a pod', { error })
+    }
   }
 
   private async recoverContainer(
@@ -360,7 +373,7 @@ export class PodWorker {
 
   private async ensureSandbox(): Promise<void> {
     this.sandbox = 'creating'
-    const { network, containers } = this.parts
+    const { network, containers, claims } = this.parts
     const { hostname, subdomain, namespace } = this.jail
     try {
       await network.ensureTenant(this.placement)
@@ -371,6 +384,7 @@ export class PodWorker {
           subdomain === undefined ? [] : [`${hostname}.${subdomain}.${namespace}.svc.cluster.local`],
       })
       this.memory.podIP = this.namespaces.podIP
+      await claims.hold(this.placement, this.jail)
       await containers.ensurePod(this.placement, this.jail)
       this.sandbox = 'ready'
       this.sandboxDelayMs = undefined
@@ -858,6 +872,7 @@ export class PodWorker {
       for (const { exit } of this.memory.containers)
         if (exit && exit.containerID !== '')
           await this.parts.containers.removeContainer(this.id, exit.containerID)
+      await this.parts.claims.letGo(this.placement, this.jail)
       await this.parts.disk.release(this.id)
     } catch (error) {
       this.log.error('cannot remove the data of a finished pod; it goes with its pod', { error })
@@ -872,6 +887,7 @@ export class PodWorker {
     for (;;) {
       try {
         await this.parts.containers.removePod(this.id)
+        await this.parts.claims.letGo(this.placement, this.jail)
         await this.parts.network.removePod(this.id)
         this.parts.records.remove(this.id)
         break

@@ -74,8 +74,9 @@ export function renderMounts(
         `volume ${JSON.stringify(mount.volume)} does not exist`,
       )
     const destination = checkedDestination(mount.mountPath)
+    const readOnly = mount.readOnly || volume.kind === 'files' || (volume.kind === 'claim' && volume.readOnly)
     // The kubelet mounts ConfigMaps and Secrets read-only too; the swap of `..data` depends on being the only writer.
-    return bind(source, destination, mount.readOnly || volume.kind === 'files')
+    return bind(source, destination, readOnly)
   })
   const taken = new Set(volumes.map((mount) => mount.destination))
   if (taken.size !== volumes.length)
