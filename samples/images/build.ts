@@ -48,19 +48,7 @@ export async function busyboxImage(root: string): Promise<ImageSource> {
 }
 
 async function webImage(root: string): Promise<ImageSource> {
-  const packages = join(root, '..', 'packages')
-  await mkdir(packages, { recursive: true })
-  await mkdir(root, { recursive: true })
-  await run('apt-get', ['download', '-q', ...WEB_PACKAGES], { cwd: packages })
-  for (const file of await readdir(packages)) await run('dpkg-deb', ['-x', join(packages, file), root])
-  await Promise.all(
-    ['usr/share/doc', 'usr/share/man', 'usr/share/locale'].map((dir) =>
-      rm(join(root, dir), { recursive: true, force: true }),
-    ),
-  )
-  await skeleton(root)
-  await addBusybox(join(root, 'usr/local/bin'))
-  await symlink('/usr/local/bin/sh', join(root, 'bin/sh')).catch(() => {})
+  await unpackPackages(root, WEB_PACKAGES)
   await writeFile(join(root, 'etc/nginx/sites-enabled/default'), NGINX_SITE)
   for (const [name, target] of [
     ['access.log', '/dev/stdout'],
@@ -81,6 +69,23 @@ async function webImage(root: string): Promise<ImageSource> {
       ExposedPorts: { '80/tcp': {} },
     },
   }
+}
+
+/** Debian's packages as they are, without documentation, and busybox for everything that they would need beside. */
+export async function unpackPackages(root: string, names: readonly string[]): Promise<void> {
+  const packages = join(root, '..', 'packages')
+  await mkdir(packages, { recursive: true })
+  await mkdir(root, { recursive: true })
+  await run('apt-get', ['download', '-q', ...names], { cwd: packages })
+  for (const file of await readdir(packages)) await run('dpkg-deb', ['-x', join(packages, file), root])
+  await Promise.all(
+    ['usr/share/doc', 'usr/share/man', 'usr/share/locale'].map((dir) =>
+      rm(join(root, dir), { recursive: true, force: true }),
+    ),
+  )
+  await skeleton(root)
+  await addBusybox(join(root, 'usr/local/bin'))
+  await symlink('/usr/local/bin/sh', join(root, 'bin/sh')).catch(() => {})
 }
 
 const NGINX_SITE = `server {

@@ -30,6 +30,7 @@ export const IDS_PER_TENANT = 65_536
 /** Linux users of the daemons; made by the set-up as system users without shell or home. */
 export const DAEMON_USERS = {
   gateway: 'bulkhead-gateway',
+  podGateway: 'bulkhead-pod-gateway',
   platform: 'bulkhead-platform',
   worker: 'bulkhead-worker',
   images: 'bulkhead-images',
@@ -98,7 +99,9 @@ export const paths = {
    * tenant of the same name carries another. Absent when there is no such tenant.
    */
   tenantUid: (l: Layout, tenant: TenantName) => `${l.runDir}/node/${tenant}.uid`,
-  /** A control plane's API, for the gateway. */
+  /** The name of the tenant whose pods have the addresses of this index, for the pods' gateway. */
+  tenantOfIndex: (l: Layout, index: number) => `${l.runDir}/node/${index}.tenant`,
+  /** A control plane's API, for the gateways. */
   apiSocket: (l: Layout, tenant: TenantName) => `${l.runDir}/cp/${tenant}/api.sock`,
   /** Where the node agent tells a worker which tenants to host; `worker` is `shared` or a tenant's name. */
   workerControlSocket: (l: Layout, worker: string) => `${l.runDir}/worker/${worker}/control.sock`,

@@ -83,3 +83,18 @@ test('no address makes it throw anything but a refusal', () => {
     }),
   )
 })
+
+test("the API server's address is its own service's, and of no other", () => {
+  const all = addresses('10.96.0.0/16')
+  const own = service()
+  own.metadata = { ...own.metadata, namespace: 'default', name: 'kubernetes' }
+  for (const spec of [{ clusterIP: 'None' }, { clusterIP: '10.96.0.2' }, { type: 'ExternalName' }])
+    assert.throws(() => all.take({ ...own, spec }), /give yours another name/)
+  all.take(own)
+  assert.equal(addressOf(own), '10.96.0.1')
+  for (const name of ['kubernetes', 's']) {
+    const other = service({ clusterIP: '10.96.0.1' })
+    other.metadata = { ...other.metadata, namespace: 'a', name }
+    assert.throws(() => all.take(other), /provided IP is already allocated/)
+  }
+})

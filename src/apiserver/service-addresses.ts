@@ -1,4 +1,4 @@
-import { type KubeObject, invalid } from '../api/index.ts'
+import { API_SERVICE, type KubeObject, invalid } from '../api/index.ts'
 import { assert } from '../stdx/index.ts'
 
 /** The part of a Service that addresses are about. */
@@ -56,13 +56,15 @@ export class ServiceAddresses {
    */
   take(service: KubeObject, old?: KubeObject): () => void {
     const spec = service['spec'] as ServiceSpec
+    const own = isApiService(service)
+    if (own) refuseOtherApiAddress(service, spec)
     if (spec.type === 'ExternalName') {
       delete spec.clusterIP
       delete spec.clusterIPs
       return () => {}
     }
     const before = (old?.['spec'] as ServiceSpec | undefined)?.clusterIP
-    const wanted = spec.clusterIP || spec.clusterIPs?.[0] || ''
+    const wanted = spec.clusterIP || spec.clusterIPs?.[0] || (own ? API_SERVICE.clusterIP : '')
     if (wanted === 'None') {
       spec.clusterIP = 'None'
       spec.clusterIPs = ['None']
@@ -88,7 +90,8 @@ export class ServiceAddresses {
           ? `the range ${this.range} is full`
           : `the provided IP (${wanted}) is not in the valid range. The range of valid IPs is ${this.range}`,
       )
-    if (RESERVED_OFFSETS.includes(offset) || offset === this.size - 1 || this.taken.has(offset))
+    const reserved = RESERVED_OFFSETS.includes(offset) && !(own && wanted === API_SERVICE.clusterIP)
+    if (reserved || offset === this.size - 1 || this.taken.has(offset))
       throw refuse('provided IP is already allocated')
     this.taken.set(offset, service.metadata.uid)
     const address = renderAddress(this.base + offset)
@@ -122,6 +125,23 @@ export class ServiceAddresses {
     if (value === undefined || value < this.base || value >= this.base + this.size) return undefined
     return value - this.base
   }
+}
+
+/** The one service that has the API server's address, which leads there whoever writes the service. */
+function isApiService({ metadata }: KubeObject): boolean {
+  return metadata.namespace === API_SERVICE.namespace && metadata.name === API_SERVICE.name
+}
+
+function refuseOtherApiAddress({ metadata }: KubeObject, { type, clusterIP, clusterIPs }: ServiceSpec): void {
+  const asked = type === 'ExternalName' ? type : clusterIP || clusterIPs?.[0] || API_SERVICE.clusterIP
+  if (asked === API_SERVICE.clusterIP) return
+  throw invalid({ group: '', kind: 'Service', name: metadata.name }, [
+    {
+      reason: 'FieldValueInvalid',
+      field: type === 'ExternalName' ? 'spec.type' : 'spec.clusterIP',
+      message: `Invalid value: ${JSON.stringify(asked)}: the service "${metadata.namespace}/${metadata.name}" is the API server's and has the address ${API_SERVICE.clusterIP}; give yours another name`,
+    },
+  ])
 }
 
 function parseAddress(text: string): number | undefined {

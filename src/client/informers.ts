@@ -81,6 +81,15 @@ export class Informers {
   }
 }
 
+/** Creates, and is content when somebody else just has. */
+export async function ensureCreated(create: () => Promise<unknown>): Promise<void> {
+  try {
+    await create()
+  } catch (error) {
+    if (!isAlreadyExists(error)) throw error
+  }
+}
+
 /** Deletes, and is content when it is gone or has been replaced by another of its name. */
 export async function ensureDeleted(
   client: ApiClient,

@@ -15,6 +15,7 @@ import { CronJobController } from './workloads/cronjob/cronjob-controller.ts'
 import { DaemonSetController } from './workloads/daemonset/daemonset-controller.ts'
 import { DeploymentController } from './workloads/deployment/deployment-controller.ts'
 import { DisruptionController } from './workloads/disruption/disruption-controller.ts'
+import { ApiServiceController } from './workloads/apiservice/apiservice-controller.ts'
 import { EndpointSliceController } from './workloads/endpointslice/endpointslice-controller.ts'
 import { GarbageCollector } from './workloads/garbage-collector/garbage-collector.ts'
 import { JobController } from './workloads/job/job-controller.ts'
@@ -93,6 +94,7 @@ export function startTenantControllers({
       new CronJobController(context),
       new DisruptionController(context),
       new EndpointSliceController(context),
+      ...(options.apiServer ? [new ApiServiceController(context)] : []),
       new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME }),
       network,
       new PodController(context, {

@@ -1,5 +1,6 @@
 import type { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
+import type { TenantName } from '../api/index.ts'
 import {
   IdentityRefused,
   issuerOf,
@@ -60,11 +61,14 @@ export async function authenticate({
   rawHeaders,
   keys,
   clock,
+  home,
 }: {
   peer: PeerCertificate
   rawHeaders: readonly string[]
   keys: TokenKeys
   clock: Clock
+  /** Where the client's address says that it belongs: a token of anybody else is not even looked at. */
+  home?: TenantName | undefined
 }): Promise<Authenticated> {
   const credentials = headerPairs(rawHeaders).filter(([name]) => name === 'authorization')
   const [credential] = credentials
@@ -83,6 +87,8 @@ export async function authenticate({
   const [, token] = (value.length <= BEARER_CHARS_MAX && BEARER.exec(value)) || []
   if (token === undefined) throw new IdentityRefused('The Authorization header is not a bearer token')
   const { tenant, keyId } = parseUnverifiedToken(token)
+  if (home !== undefined && tenant !== home)
+    throw new IdentityRefused(`A token of tenant "${tenant}" comes from a pod of tenant "${home}"`)
   const verifier = await keys.verifierFor(tenant, keyId)
   if (!verifier)
     throw new IdentityRefused(`The keys of tenant "${tenant}", which the token claims, are not to be had`)

@@ -1,4 +1,4 @@
-import { type UserInfo, userNames } from '../api/index.ts'
+import { type TenantName, type UserInfo, userNames } from '../api/index.ts'
 import type { Clock } from '../stdx/index.ts'
 import {
   AUDIT_PATH_CHARS_MAX,
@@ -23,6 +23,8 @@ export type RequestEvent = {
   nowMs: number
   /** Absent when nobody was authenticated; then the path's tenant is merely a claim. */
   user?: UserInfo | undefined
+  /** The tenant whose pod asked, which its address tells even then. */
+  home?: TenantName | undefined
   method: string
   url: string
   /** 0 when the client left before there was one. */
@@ -78,6 +80,7 @@ export function auditRequest(sink: AuditSink, event: RequestEvent): void {
     startedMs,
     nowMs,
     user,
+    home,
     method,
     url,
     code,
@@ -92,7 +95,7 @@ export function auditRequest(sink: AuditSink, event: RequestEvent): void {
     time: new Date(nowMs).toISOString(),
     stage,
     requestId,
-    tenant: user && 'tenant' in user ? user.tenant : null,
+    tenant: (user && 'tenant' in user ? user.tenant : home) ?? null,
     user: user ? { kind: user.kind, name: userNames(user).name, groups: userNames(user).groups } : null,
     method,
     path: path.slice(0, AUDIT_PATH_CHARS_MAX),

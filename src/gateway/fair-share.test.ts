@@ -11,7 +11,15 @@ const limits = {
   ...DEFAULT_GATEWAY_LIMITS,
   requestsMax: 5,
   streamsMax: 5,
-  tenant: { connectionsMax: 2, requestsMax: 2, streamsMax: 2, requestsPerSecond: 1, requestsBurst: 4 },
+  tenant: {
+    connectionsMax: 2,
+    requestsMax: 2,
+    streamsMax: 2,
+    requestsPerSecond: 1,
+    requestsBurst: 4,
+    connectionsPerSecond: 1,
+    connectionsBurst: 4,
+  },
 }
 
 test('nobody gets more than a share, whatever is asked and given back in whatever order', () => {

@@ -9,8 +9,9 @@ type Kind = 'connections' | 'requests' | 'streams'
 export type Admission = { release: () => void } | { refused: ApiError }
 
 type Usage = Record<Kind, number> & {
-  /** Requests that may come right now. */
+  /** Requests, and connections, that may begin right now. */
   tokens: number
+  connectionTokens: number
   countedAtMs: number
 }
 
@@ -35,6 +36,8 @@ export class FairShare {
     const usage = this.usageOf(tenant)
     if (usage.connections >= this.limits.tenant.connectionsMax)
       return { refused: tooMany('Your tenant has too many connections open', 1) }
+    if (usage.connectionTokens < 1) return { refused: tooMany('Your tenant opens too many connections', 1) }
+    usage.connectionTokens -= 1
     return this.take(tenant, usage, 'connections')
   }
 
@@ -71,26 +74,41 @@ export class FairShare {
   }
 
   private usageOf(tenant: TenantName): Usage {
-    const { requestsPerSecond, requestsBurst } = this.limits.tenant
+    const { requestsPerSecond, requestsBurst, connectionsPerSecond, connectionsBurst } = this.limits.tenant
     const nowMs = this.clock.nowMs()
     let usage = this.tenants.get(tenant)
     if (!usage) {
-      usage = { connections: 0, requests: 0, streams: 0, tokens: requestsBurst, countedAtMs: nowMs }
+      usage = {
+        connections: 0,
+        requests: 0,
+        streams: 0,
+        tokens: requestsBurst,
+        connectionTokens: connectionsBurst,
+        countedAtMs: nowMs,
+      }
       this.tenants.set(tenant, usage)
     }
-    const earned = (Math.max(0, nowMs - usage.countedAtMs) / 1_000) * requestsPerSecond
-    usage.tokens = Math.min(requestsBurst, usage.tokens + earned)
+    const seconds = Math.max(0, nowMs - usage.countedAtMs) / 1_000
+    usage.tokens = Math.min(requestsBurst, usage.tokens + seconds * requestsPerSecond)
+    usage.connectionTokens = Math.min(
+      connectionsBurst,
+      usage.connectionTokens + seconds * connectionsPerSecond,
+    )
     usage.countedAtMs = nowMs
     return usage
   }
 
   /** Forgetting sooner would give a tenant its whole burst again. */
   private forgetIfRested(tenant: TenantName, usage: Usage): void {
-    const { requestsPerSecond, requestsBurst } = this.limits.tenant
-    const restMs = ((requestsBurst - usage.tokens) / requestsPerSecond) * 1_000
-    this.clock.after(restMs + 1, () => {
+    const { requestsPerSecond, requestsBurst, connectionsPerSecond, connectionsBurst } = this.limits.tenant
+    const restSeconds = Math.max(
+      (requestsBurst - usage.tokens) / requestsPerSecond,
+      (connectionsBurst - usage.connectionTokens) / connectionsPerSecond,
+    )
+    this.clock.after(restSeconds * 1_000 + 1, () => {
       if (this.tenants.get(tenant) !== usage || usage.connections + usage.requests + usage.streams > 0) return
-      if (this.usageOf(tenant).tokens >= requestsBurst) this.tenants.delete(tenant)
+      const { tokens, connectionTokens } = this.usageOf(tenant)
+      if (tokens >= requestsBurst && connectionTokens >= connectionsBurst) this.tenants.delete(tenant)
     })
   }
 }

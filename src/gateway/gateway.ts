@@ -34,7 +34,7 @@ import {
 } from './limits.ts'
 import { proxyRequest, proxyUpgrade } from './proxy.ts'
 import * as refusals from './refusals.ts'
-import { isStream, parseTarget, pathProblem } from './target.ts'
+import { isStream, parseTarget, pathProblem, targetOfPod } from './target.ts'
 import { TokenKeys } from './token-keys.ts'
 
 export type GatewayOptions = {
@@ -42,9 +42,14 @@ export type GatewayOptions = {
     /** PEM. */
     key: string
     cert: string
-    /** The authority of client certificates, and of nothing else. */
-    clientCa: string
+    /** The authority of client certificates, and of nothing else. Absent: nobody is asked for one. */
+    clientCa?: string
   }
+  /**
+   * Makes this a door for pods: the tenant is the one whose pod has the client's address, and no path or credential can
+   * name another. Undefined for an address that is nobody's, who is not let in.
+   */
+  tenantOfAddress?: (address: string) => TenantName | undefined
   /** The socket of a tenant's control plane; also asked for PLATFORM_TENANT and for tenants that do not exist. */
   socketPathOf: (tenant: TenantName) => string
   /**
@@ -92,6 +97,8 @@ class Exchange {
   readonly method: string
   readonly connection: Connection | undefined
   user: OutsideUser | undefined
+  /** The tenant whose pod asks, at the door for pods: known whoever the pod says it is. */
+  home: TenantName | undefined
   reason: string | undefined
   /** The client has left, and all that it held has been given back. */
   over = false
@@ -139,10 +146,10 @@ class TlsGateway implements Gateway {
     const server = createSecureServer({
       key,
       cert,
-      ca: clientCa,
+      ...(clientCa === undefined ? {} : { ca: clientCa }),
       allowHTTP1: true,
       minVersion: 'TLSv1.3',
-      requestCert: true,
+      requestCert: clientCa !== undefined,
       // We judge the certificate ourselves, because the answer to a bad one has to be a Status.
       rejectUnauthorized: false,
       // No resumption: a resumed session would bring back a certificate without looking at it again.
@@ -225,6 +232,7 @@ class TlsGateway implements Gateway {
     const address = socket.remoteAddress ?? ''
     const open = this.connectionsOf.get(address) ?? 0
     if (open >= this.limits.connectionsPerAddressMax) return void socket.destroy()
+    if (!this.occupyFor(socket, address)) return void socket.destroy()
     this.connectionsOf.set(address, open + 1)
     // Unlike Node's other servers, one that speaks HTTP/2 does not do this: the body of an answer would wait 40 ms for
     // the client's word that it has the head.
@@ -236,6 +244,18 @@ class TlsGateway implements Gateway {
       if (left > 0) this.connectionsOf.set(address, left)
       else this.connectionsOf.delete(address)
     })
+  }
+
+  /** A pod's tenant is known before its first byte, so that is when its connection begins to count. */
+  private occupyFor(socket: Socket, address: string): boolean {
+    const { tenantOfAddress } = this.options
+    if (!tenantOfAddress) return true
+    const tenant = tenantOfAddress(address)
+    if (tenant === undefined) return false
+    const admission = this.share.admitConnection(tenant)
+    if ('refused' in admission) return false
+    socket.once('close', admission.release)
+    return true
   }
 
   private onSecureConnection(socket: TLSSocket): void {
@@ -381,11 +401,17 @@ class TlsGateway implements Gateway {
       throw refusals.headersTooLarge
     if (this.closing) throw refusals.closing
 
-    const identity = await this.identify(connection, rawHeaders)
+    const { tenantOfAddress } = this.options
+    if (tenantOfAddress) {
+      // Asked again, because the tenant may have gone since the connection began.
+      exchange.home = tenantOfAddress(connection.address)
+      if (exchange.home === undefined) throw refusals.noAccess
+    }
+    const identity = await this.identify(connection, rawHeaders, exchange.home)
     exchange.user = identity.user
     // Whoever left while we looked at the token must take no place: nothing would ever give it back.
     if (exchange.over) throw refusals.clientLeft
-    const target = parseTarget(url)
+    const target = exchange.home === undefined ? parseTarget(url) : targetOfPod(exchange.home, url)
     if (target.kind !== 'controlPlane' || target.tenant !== homeOf(identity.user)) throw refusals.noAccess
     if (!this.isPresent(target.tenant, identity)) throw refusals.noAccess
 
@@ -409,13 +435,18 @@ class TlsGateway implements Gateway {
     return { identity, target, body, hasBody: hasBody(body) }
   }
 
-  private async identify(connection: Connection, rawHeaders: readonly string[]): Promise<Authenticated> {
+  private async identify(
+    connection: Connection,
+    rawHeaders: readonly string[],
+    home: TenantName | undefined,
+  ): Promise<Authenticated> {
     try {
       return await authenticate({
         peer: connection.peer,
         rawHeaders,
         keys: this.keys,
         clock: this.options.clock,
+        home,
       })
     } catch (cause) {
       if (cause instanceof IdentityRefused)
@@ -435,6 +466,7 @@ class TlsGateway implements Gateway {
 
   /** A connection counts for each tenant that was let in on it. */
   private occupy(connection: Connection, tenant: TenantName): void {
+    if (this.options.tenantOfAddress) return
     if (!connection.places.has(tenant))
       connection.places.set(tenant, accept(this.share.admitConnection(tenant)))
   }
@@ -465,9 +497,9 @@ class TlsGateway implements Gateway {
   }
 
   private audit(exchange: Exchange, stage: 'ResponseStarted' | 'ResponseComplete', code: number): void {
-    const { requestId, startedMs, user, method, url, connection, request, reason } = exchange
+    const { requestId, startedMs, user, home, method, url, connection, request, reason } = exchange
     const free = code === 401 || code === 429
-    const unrecorded = free ? this.freeRefusals.record(user ? homeOf(user) : '') : 0
+    const unrecorded = free ? this.freeRefusals.record(user ? homeOf(user) : (home ?? '')) : 0
     if (unrecorded === undefined) return
     auditRequest(this.options.audit, {
       stage,
@@ -475,6 +507,7 @@ class TlsGateway implements Gateway {
       startedMs,
       nowMs: this.options.clock.nowMs(),
       user,
+      home,
       method,
       url,
       code,

@@ -11,6 +11,9 @@ export type TenantShare = {
   requestsPerSecond: number
   /** Requests that may come at once after a pause. */
   requestsBurst: number
+  /** Connections, which cost a handshake each, that may begin in a second, and at once after a pause. */
+  connectionsPerSecond: number
+  connectionsBurst: number
 }
 
 export type GatewayLimits = {
@@ -41,6 +44,25 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
     streamsMax: 1_024,
     requestsPerSecond: 100,
     requestsBurst: 400,
+    connectionsPerSecond: 200,
+    connectionsBurst: 512,
+  },
+}
+
+/** Of the door for pods, apart from the one for people: a tenant's pods cannot use up what its people have. */
+export const POD_GATEWAY_LIMITS: GatewayLimits = {
+  ...DEFAULT_GATEWAY_LIMITS,
+  connectionsPerAddressMax: 128,
+  requestsMax: 1_024,
+  streamsMax: 16_384,
+  tenant: {
+    connectionsMax: 256,
+    requestsMax: 64,
+    streamsMax: 512,
+    requestsPerSecond: 50,
+    requestsBurst: 200,
+    connectionsPerSecond: 50,
+    connectionsBurst: 200,
   },
 }
 
@@ -51,6 +73,7 @@ export function assertFair({ tenant, ...all }: GatewayLimits): void {
   assert(tenant.streamsMax * 2 <= all.streamsMax, 'One tenant could take half of all streams')
 }
 assertFair(DEFAULT_GATEWAY_LIMITS)
+assertFair(POD_GATEWAY_LIMITS)
 
 /** Request line and headers of a client together, on HTTP/1.1 and on HTTP/2. */
 export const HEAD_BYTES_MAX = 16 * KiB

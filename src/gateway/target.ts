@@ -28,6 +28,11 @@ export function parseTarget(url: string): Target {
   }
 }
 
+/** What a request of a pod is for: its own control plane, whatever it asks there. */
+export function targetOfPod(tenant: TenantName, url: string): Target {
+  return url.startsWith('/') ? { kind: 'controlPlane', tenant, rest: url } : { kind: 'nowhere' }
+}
+
 function rooted(rest: string): string {
   return rest.startsWith('/') ? rest : `/${rest}`
 }

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { createServer, type IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import {
   type KindRegistry,
@@ -18,8 +19,17 @@ import {
   type TokenKey,
   TokenIssuer,
 } from '../identity/index.ts'
+import { DEFAULT_GATEWAY_LIMITS, POD_GATEWAY_LIMITS } from '../gateway/index.ts'
 import { RbacAuthorizer } from '../policy/index.ts'
-import { type Clock, KiB, listenUnix, type Logger, peerCredentials, SECOND_MS } from '../stdx/index.ts'
+import {
+  assert,
+  type Clock,
+  KiB,
+  listenUnix,
+  type Logger,
+  peerCredentials,
+  SECOND_MS,
+} from '../stdx/index.ts'
 import { openStore, type Store, type StoreKey } from '../store/index.ts'
 
 /** Not under any resource, so no request can name it. */
@@ -43,11 +53,13 @@ export type ControlPlaneOptions = {
   dataKey: Uint8Array
   registry: KindRegistry
   gatewayUid: number
+  /** The door for pods, which may bring service accounts only. Absent: this control plane has no pods. */
+  podGatewayUid?: number
   clock: Clock
   log: Logger
 } & Pick<ApiServerOptions, 'engine' | 'streams' | 'subresources' | 'limits' | 'adminGroup' | 'serverAddress'>
 
-/** Opens one tenant's store and answers its API on the socket that only the gateway may connect to. */
+/** Opens one tenant's store and answers its API on the socket that only the gateways may connect to. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
   const {
     layout,
@@ -56,6 +68,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     dataKey,
     registry,
     gatewayUid,
+    podGatewayUid,
     clock,
     log,
     limits = {},
@@ -85,7 +98,14 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   await Promise.all([durable, server.bootstrap()])
   // Only now: what the platform itself puts into a control plane must fit, however small a tenant's quota is.
   server.setLimits(limits)
-  const http = await listen({ tenant, socketPath: paths.apiSocket(layout, tenant), server, gatewayUid, log })
+  const http = await listen({
+    tenant,
+    socketPath: paths.apiSocket(layout, tenant),
+    server,
+    gatewayUid,
+    podGatewayUid,
+    log,
+  })
   return {
     store,
     server,
@@ -98,6 +118,14 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     },
   }
 }
+
+assert(
+  [DEFAULT_GATEWAY_LIMITS, POD_GATEWAY_LIMITS].reduce(
+    (sum, { tenant }) => sum + tenant.requestsMax + tenant.streamsMax,
+    0,
+  ) <= CONNECTIONS_MAX,
+  'What both gateways let through for a tenant fits into its control plane',
+)
 
 /** The keys that sign service accounts' tokens, and when they are durable: nothing may be signed before. */
 async function tokenKeys(
@@ -122,12 +150,14 @@ async function listen({
   socketPath,
   server,
   gatewayUid,
+  podGatewayUid,
   log,
 }: {
   tenant: TenantName
   socketPath: string
   server: ApiServer
   gatewayUid: number
+  podGatewayUid: number | undefined
   log: Logger
 }) {
   const http = createServer({
@@ -137,12 +167,19 @@ async function listen({
     requestTimeout: 0,
   })
   http.maxConnections = CONNECTIONS_MAX
+  const fromPods = new WeakSet<Socket>()
   http.prependListener('connection', (socket) => {
-    if (peerCredentials(socket).uid !== gatewayUid) socket.destroy()
+    const { uid } = peerCredentials(socket)
+    if (podGatewayUid !== undefined && uid === podGatewayUid) fromPods.add(socket)
+    else if (uid !== gatewayUid) socket.destroy()
   })
   const userOf = (request: IncomingMessage): UserInfo | undefined => {
     try {
-      return parseRequestIdentity(request, tenant)
+      const user = parseRequestIdentity(request, tenant)
+      // Whoever takes over the door for pods must not become an administrator.
+      if (fromPods.has(request.socket) && user.kind !== 'serviceAccount' && user.kind !== 'component')
+        throw new IdentityRefused(`The door for pods brought a ${user.kind}`)
+      return user
     } catch (error) {
       if (!(error instanceof IdentityRefused)) throw error
       log.warn('an identity was refused', { tenant, error: error.message })

@@ -1,14 +1,13 @@
 import { paths } from '../api/index.ts'
-import { createResolver } from '../engine/local/index.ts'
+import { createResolver, ROUTER_ADDRESS } from '../engine/local/index.ts'
 import { runProgram } from './environment.ts'
 
-const ADDRESS = '169.254.1.1'
 const PORT = 53
 
 runProgram('bulkhead-dns', async ({ layout, log }) => {
   const resolver = createResolver({
     socketPath: paths.dnsSocket(layout),
-    listenAddress: ADDRESS,
+    listenAddress: ROUTER_ADDRESS,
     port: PORT,
     log,
   })

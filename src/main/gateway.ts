@@ -5,6 +5,7 @@ import { AuditFile, createGateway } from '../gateway/index.ts'
 import { systemClock } from '../stdx/index.ts'
 import { runProgram } from './environment.ts'
 import { PKI_FILES } from './pki-files.ts'
+import { tenantUidOf } from './tenant-uid.ts'
 
 runProgram('bulkhead-gateway', async ({ layout, log }) => {
   const pki = (file: keyof typeof PKI_FILES) => readFileSync(join(paths.pki(layout), PKI_FILES[file]), 'utf8')
@@ -16,13 +17,7 @@ runProgram('bulkhead-gateway', async ({ layout, log }) => {
   const gateway = createGateway({
     tls: { key: pki('gatewayKey'), cert: pki('gateway'), clientCa: pki('clientCa') },
     socketPathOf: (tenant) => paths.apiSocket(layout, tenant),
-    tenantUidOf: (tenant) => {
-      try {
-        return readFileSync(paths.tenantUid(layout, tenant), 'utf8')
-      } catch {
-        return undefined
-      }
-    },
+    tenantUidOf: tenantUidOf(layout),
     audit,
     clock: systemClock,
     log,

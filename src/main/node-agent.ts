@@ -59,7 +59,12 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       uid,
       gid,
       cwd: '/',
-      env: { ...daemonEnvironment(process.env), GATEWAY_UID: String(users.gateway.uid), ...options.env },
+      env: {
+        ...daemonEnvironment(process.env),
+        GATEWAY_UID: String(users.gateway.uid),
+        POD_GATEWAY_UID: String(users.podGateway.uid),
+        ...options.env,
+      },
       ...(options.netns === undefined ? {} : { netns: options.netns }),
       ...(options.offline ? { offline: true } : {}),
     })
@@ -153,7 +158,16 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   })
   await programs.worker(SHARED_WORKER, users.worker.uid)
   await Promise.all([hosting.hostAll(), platformPlane()])
-  await daemon('gateway', 'gateway.ts', users.gateway)
+  await Promise.all([
+    daemon('gateway', 'gateway.ts', users.gateway),
+    // The sockets of control planes are the gateways' group's to connect to.
+    daemon(
+      'pod-gateway',
+      'pod-gateway.ts',
+      { ...users.podGateway, gid: users.gateway.gid },
+      { netns: paths.routerNetns(layout) },
+    ),
+  ])
 
   writeFileSync(paths.agentReady(layout), String(process.pid), { mode: 0o600 })
 

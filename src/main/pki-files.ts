@@ -6,4 +6,6 @@ export const PKI_FILES = {
   serverCaKey: 'server-ca.key',
   gateway: 'gateway.pem',
   gatewayKey: 'gateway.key',
+  podGateway: 'pod-gateway.pem',
+  podGatewayKey: 'pod-gateway.key',
 } as const

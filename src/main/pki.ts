@@ -3,7 +3,7 @@ import { chmodSync, chownSync, existsSync, readFileSync, renameSync, rmSync, wri
 import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { isDnsSubdomain, type Layout, paths } from '../api/index.ts'
+import { API_SERVICE, API_SERVICE_DNS_NAMES, isDnsSubdomain, type Layout, paths } from '../api/index.ts'
 import { renderKubeconfig } from '../cli/index.ts'
 import type { DaemonUsers } from '../engine/local/index.ts'
 import {
@@ -23,7 +23,7 @@ const OPERATOR_TTL_SECONDS = 365 * 24 * 3600
 export const OPERATORS_GROUP = 'bulkhead:operators'
 
 /**
- * The authorities, the gateway's certificate and the operator's kubeconfig: made at the first start, renewed at a start
+ * The authorities, the gateways' certificates and the operator's kubeconfig: made at the first start, renewed at a start
  * that finds them near their end. Only the platform's control plane can read the key that signs clients.
  */
 export async function ensurePki(layout: Layout, users: DaemonUsers): Promise<void> {
@@ -59,22 +59,35 @@ export async function ensurePki(layout: Layout, users: DaemonUsers): Promise<voi
     hostname().toLowerCase(),
     ...(isIP(layout.gatewayAddress) === 0 ? [layout.gatewayAddress] : []),
   ].filter(isDnsSubdomain)
-  if (!isCurrent(file('gateway'), nowMs) || !covers(file('gateway'), addresses)) {
+  const server = async (
+    [certificate, key]: [string, string],
+    dnsNames: readonly string[],
+    ipAddresses: readonly string[],
+    owner: { uid: number; gid: number },
+  ) => {
+    if (isCurrent(certificate, nowMs) && covers(certificate, ipAddresses)) return
     const issued = await issueServerCertificate({
       authority: servers,
-      dnsNames: [...new Set(names)],
-      ipAddresses: addresses,
+      dnsNames: [...new Set(dnsNames)],
+      ipAddresses: [...ipAddresses],
       nowMs,
     })
-    write(file('gatewayKey'), issued.privateKeyPem, 0o600, users.gateway)
-    write(file('gateway'), issued.certificatePem, 0o644)
+    write(key, issued.privateKeyPem, 0o600, owner)
+    write(certificate, issued.certificatePem, 0o644)
   }
+  await server([file('gateway'), file('gatewayKey')], names, addresses, users.gateway)
+  await server(
+    [file('podGateway'), file('podGatewayKey')],
+    API_SERVICE_DNS_NAMES,
+    [API_SERVICE.clusterIP],
+    users.podGateway,
+  )
 
   const kubeconfig = paths.operatorKubeconfig(layout)
-  const server = `${serverUrl(layout)}/platform`
+  const platformUrl = `${serverUrl(layout)}/platform`
   if (
     !existsSync(kubeconfig) ||
-    !readFileSync(kubeconfig, 'utf8').includes(`server: ${server}\n`) ||
+    !readFileSync(kubeconfig, 'utf8').includes(`server: ${platformUrl}\n`) ||
     !isCurrent(join(dir, 'operator.pem'), nowMs)
   ) {
     const keys = await createKeyPair()
@@ -92,7 +105,7 @@ export async function ensurePki(layout: Layout, users: DaemonUsers): Promise<voi
       kubeconfig,
       renderKubeconfig({
         name: 'platform',
-        server,
+        server: platformUrl,
         ca: servers.certificatePem,
         certificate: certificatePem,
         key: await renderPrivateKey(keys),

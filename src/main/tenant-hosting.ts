@@ -92,8 +92,9 @@ export class TenantHosting {
     return this.inTurn(tenant, async () => {
       const placement = this.placements.get(tenant)
       if (!placement) return
-      // First, so that from here on the gateway knows of no such tenant.
+      // First, so that from here on the gateways know of no such tenant.
       rmSync(paths.tenantUid(this.layout, tenant), { force: true })
+      rmSync(paths.tenantOfIndex(this.layout, placement.index), { force: true })
       await this.leave(tenant)
       await this.network.removeTenant(tenant)
       await this.images.removeTenant(tenant)
@@ -176,17 +177,19 @@ export class TenantHosting {
       },
       AbortSignal.timeout(CONTROL_TIMEOUT_MS),
     )
-    this.tellGateway(placement)
+    this.tellGateways(placement)
   }
 
-  /** Lets the gateway know that the tenant is there, and which of all that had the name. */
-  private tellGateway({ tenant, tenantUid }: TenantPlacement): void {
-    if (tenantUid === undefined) return
-    const file = paths.tenantUid(this.layout, tenant)
-    writeFileSync(`${file}.new`, tenantUid, { mode: 0o600 })
-    chownSync(`${file}.new`, 0, this.users.gateway.gid)
-    chmodSync(`${file}.new`, 0o640)
-    renameSync(`${file}.new`, file)
+  /** Lets the gateways know that the tenant is there, which of all that had the name, and which addresses are its pods'. */
+  private tellGateways({ tenant, tenantUid, index }: TenantPlacement): void {
+    const tell = (file: string, text: string) => {
+      writeFileSync(`${file}.new`, text, { mode: 0o600 })
+      chownSync(`${file}.new`, 0, this.users.gateway.gid)
+      chmodSync(`${file}.new`, 0o640)
+      renameSync(`${file}.new`, file)
+    }
+    tell(paths.tenantOfIndex(this.layout, index), tenant)
+    if (tenantUid !== undefined) tell(paths.tenantUid(this.layout, tenant), tenantUid)
   }
 
   /** The tenant's socket of the engine. It stays as it is when nothing about the placement has changed. */

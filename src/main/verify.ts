@@ -51,7 +51,12 @@ function apiProbes({
     credentials.set(tenant, known)
     return known
   }
-  const users = { gateway: userOf(DAEMON_USERS.gateway), stranger: userOf(DAEMON_USERS.images) }
+  const gateway = userOf(DAEMON_USERS.gateway)
+  const users = {
+    gateway,
+    podGateway: { uid: userOf(DAEMON_USERS.podGateway).uid, gid: gateway.gid },
+    stranger: userOf(DAEMON_USERS.images),
+  }
   return {
     gatewayBinding: async (attacker, victim) =>
       probeGateway(serverUrl(layout), await credentialOf(attacker), { attacker, victim }),

@@ -1,6 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { paths, PLATFORM_TENANT, serviceAccountKind, type TenantName, tenantRegistry } from '../api/index.ts'
+import {
+  API_SERVICE,
+  paths,
+  PLATFORM_TENANT,
+  serviceAccountKind,
+  type TenantName,
+  tenantRegistry,
+} from '../api/index.ts'
 import { createStreamHandler } from '../apiserver/index.ts'
 import { type IssueToken, startTenantControllers } from '../controllers/index.ts'
 import { RemoteEngine } from '../jail/index.ts'
@@ -44,6 +51,7 @@ function tokensOf({ server, tokenIssuer }: ControlPlane): IssueToken {
 runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
   const clock = systemClock
   const gatewayUid = Number(requiredEnvironment('GATEWAY_UID'))
+  const podGatewayUid = Number(requiredEnvironment('POD_GATEWAY_UID'))
   const serverCa = readFileSync(join(paths.pki(layout), PKI_FILES.serverCa), 'utf8')
   const running = new Map<TenantName, Hosted>()
   const turns = new Map<TenantName, Promise<unknown>>()
@@ -57,6 +65,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
       dataKey,
       registry: tenantRegistry,
       gatewayUid,
+      podGatewayUid,
       clock,
       log,
       engine,
@@ -79,6 +88,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
           ephemeralStorageBytes: EPHEMERAL_STORAGE_BYTES,
         },
         issueToken: tokensOf(plane),
+        apiServer: { host: API_SERVICE.clusterIP, port: API_SERVICE.port },
       },
     })
     log.info('tenant hosted', { tenant })

@@ -1,5 +1,5 @@
 import type { Layout } from '../api/index.ts'
-import { paths } from '../api/index.ts'
+import { DAEMON_USERS, paths } from '../api/index.ts'
 import {
   applicationKernelLayer,
   type LayerResult,
@@ -17,7 +17,9 @@ import {
   observeLinksOf,
   observeMachineAddresses,
   observeMachineUsers,
+  observeOpenSockets,
   observeRouter,
+  type OpenSocket,
   type RouterPosture,
 } from './posture/network.ts'
 import { observeProcess, observeProcesses, type ProcessPosture } from './posture/processes.ts'
@@ -90,6 +92,7 @@ export async function verify({
         vectors.push(await lookAt(vector, attacker, victim, machine, probes))
     }
   }
+  findings.push(...foreignListeners(layout, machine))
   for (const posture of postures) findings.push(...brokenPromises(posture))
   return {
     observedAt: new Date(nowMs).toISOString(),
@@ -242,6 +245,31 @@ function strays(
   return findings
 }
 
+/** What pods can reach at the router itself, and which of our users holds it. All else there is somebody else's. */
+const ROUTER_SOCKETS: Readonly<Record<string, string>> = {
+  'tcp 169.254.1.1:53': DAEMON_USERS.dns,
+  'udp 169.254.1.1:53': DAEMON_USERS.dns,
+  'tcp 169.254.1.1:6443': DAEMON_USERS.podGateway,
+}
+
+function foreignListeners(layout: Layout, { users }: MachinePosture): string[] {
+  let open: OpenSocket[]
+  try {
+    open = observeOpenSockets(paths.routerNetns(layout))
+  } catch (error) {
+    return [
+      `the sockets in the router's namespace cannot be seen: ${error instanceof Error ? error.message : String(error)}`,
+    ]
+  }
+  return open.flatMap(({ protocol, local, uid }) => {
+    const owner = ROUTER_SOCKETS[`${protocol} ${local}`]
+    if (owner !== undefined && users.some((user) => user.name === owner && user.uid === uid)) return []
+    return [
+      `a process of uid ${uid} has ${protocol} ${local} open in the router's namespace, where pods can reach it`,
+    ]
+  })
+}
+
 /** Directories below the platform's own belong to the tenant in whose pod's mounts they are supposed to be. */
 function pathOwners(layout: Layout, processes: readonly ProcessPosture[]): MachinePosture['ownerOfPath'] {
   const podOwners = new Map<string, string>()
@@ -270,6 +298,7 @@ function pathOwners(layout: Layout, processes: readonly ProcessPosture[]): Machi
 function sharedComponents(postures: readonly TenantPosture[]): string[] {
   const shared = [
     'gateway',
+    "the pods' gateway to their APIs",
     'node agent',
     'resolver',
     'image puller',

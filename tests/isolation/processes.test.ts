@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
-import { parseTenantName, paths } from '../../src/api/index.ts'
+import { parseTenantName, paths, PLATFORM_TENANT } from '../../src/api/index.ts'
 import {
   gvisorMissing,
   internetSocketsSeenBy,
@@ -115,6 +115,14 @@ test(
         { name: 'gateway', title: 'bulkhead-gateway', ...userOf('bulkhead-gateway'), ...powerless },
         { name: 'images', title: 'bulkhead-images', ...userOf('bulkhead-images'), ...powerless },
         { name: 'platform', title: 'bulkhead-platform', ...userOf('bulkhead-platform'), ...powerless },
+        {
+          name: 'pod-gateway',
+          title: 'bulkhead-pod-gateway',
+          uid: userOf('bulkhead-pod-gateway').uid,
+          // The sockets of control planes are this group's to connect to.
+          gid: userOf('bulkhead-gateway').gid,
+          ...powerless,
+        },
         { name: 'worker-blue', title: 'bulkhead-worker blue', uid: blue.uid, gid: blue.uid, ...powerless },
         {
           name: 'worker-shared',
@@ -161,7 +169,7 @@ test('the node agent has no IP socket at all, in any state', { skip }, () => {
 })
 
 test(
-  'the gateway has the only listener in the namespace of the machine, and the resolver none there',
+  'the gateway has the only listener in the namespace of the machine, and what pods reach is in that of the router',
   { skip },
   async () => {
     const { layout } = platform
@@ -180,16 +188,18 @@ test(
     assert.deepEqual(listening, {
       gateway: [`tcp ${layout.gatewayAddress}:${layout.gatewayPort}`],
       dns: ['tcp 169.254.1.1:53', 'udp 169.254.1.1:53'],
+      'pod-gateway': ['tcp 169.254.1.1:6443'],
     })
     const machine = namespaceOf(process.pid, 'net')
     const elsewhere = [...platform.daemons()].filter(([, { pid }]) => namespaceOf(pid, 'net') !== machine)
     assert.deepEqual(
       elsewhere.map(([name]) => name),
-      ['dns', 'platform', 'worker-blue', 'worker-shared'],
+      ['dns', 'platform', 'pod-gateway', 'worker-blue', 'worker-shared'],
     )
-    const [[, dns] = [], ...offline] = elsewhere
+    const inRouter = elsewhere.filter(([name]) => ['dns', 'pod-gateway'].includes(name))
+    const offline = elsewhere.filter(([name]) => !['dns', 'pod-gateway'].includes(name))
     // Control planes speak on unix sockets only: whoever takes one over reaches nothing else, nor another's namespace.
-    assert.equal(new Set(elsewhere.map(([, { pid }]) => namespaceOf(pid, 'net'))).size, elsewhere.length)
+    assert.equal(new Set(offline.map(([, { pid }]) => namespaceOf(pid, 'net'))).size, offline.length)
     for (const [name, { pid }] of offline) {
       const links = readFileSync(`/proc/${pid}/net/dev`, 'utf8').split('\n').slice(2).filter(Boolean)
       assert.deepEqual(
@@ -198,11 +208,12 @@ test(
         name,
       )
     }
-    assert.equal(
-      namespaceOf(dns?.pid ?? 0, 'net'),
-      `net:[${statSync(paths.routerNetns(layout)).ino}]`,
-      'the resolver is in the namespace of the router',
-    )
+    for (const [name, { pid }] of inRouter)
+      assert.equal(
+        namespaceOf(pid, 'net'),
+        `net:[${statSync(paths.routerNetns(layout)).ino}]`,
+        `${name} is in the namespace of the router`,
+      )
     const { stdout } = await execute('ss', ['-Hltnup'])
     const ours = new Map([...platform.daemons()].map(([name, { pid }]) => [pid, name]))
     const shown = stdout.split('\n').flatMap((line) => {
@@ -294,6 +305,7 @@ test(
     const { layout } = platform
     const worker = userOf('bulkhead-worker')
     const gateway = userOf('bulkhead-gateway')
+    const podGateway = { uid: userOf('bulkhead-pod-gateway').uid, gid: gateway.gid }
     const blue = platform.daemons().get('worker-blue')?.uid ?? 0
     const podRoot = layout.podUidBase
     const sockets = [
@@ -308,8 +320,17 @@ test(
         ask: '/v1/tenants',
         allowed: [userOf('bulkhead-platform').uid],
       },
-      { path: paths.apiSocket(layout, parseTenantName('red')), ask: '/api', allowed: [gateway.uid] },
-      { path: paths.apiSocket(layout, parseTenantName('blue')), ask: '/api', allowed: [gateway.uid] },
+      {
+        path: paths.apiSocket(layout, parseTenantName('red')),
+        ask: '/api',
+        allowed: [gateway.uid, podGateway.uid],
+      },
+      {
+        path: paths.apiSocket(layout, parseTenantName('blue')),
+        ask: '/api',
+        allowed: [gateway.uid, podGateway.uid],
+      },
+      { path: paths.apiSocket(layout, PLATFORM_TENANT), ask: '/api', allowed: [gateway.uid] },
       { path: paths.workerControlSocket(layout, 'shared'), ask: '/v1/tenants/red', allowed: [0] },
       { path: paths.workerControlSocket(layout, 'blue'), ask: '/v1/tenants/blue', allowed: [0] },
       { path: paths.imagesSocket(layout), ask: '/', allowed: [0] },
@@ -319,6 +340,7 @@ test(
       worker,
       { uid: blue },
       gateway,
+      podGateway,
       userOf('bulkhead-platform'),
       userOf('bulkhead-images'),
       { uid: podRoot },
@@ -358,6 +380,7 @@ test(
       join(layout.stateDir, 'kek'),
       join(layout.stateDir, 'operator.kubeconfig'),
       join(layout.stateDir, 'audit/gateway/audit.log'),
+      join(layout.stateDir, 'audit/pod-gateway/audit.log'),
       ...readdirSync(join(layout.stateDir, 'keys')).map((file) => join(layout.stateDir, 'keys', file)),
       ...readdirSync(paths.pki(layout))
         .filter((file) => file.endsWith('.key') || file.includes('key'))
@@ -389,8 +412,10 @@ test(
     }
     assert.deepEqual(readers, {
       'audit/gateway/audit.log': ['gateway'],
+      'audit/pod-gateway/audit.log': ['pod-gateway'],
       'pki/client-ca.key': ['platform'],
       'pki/gateway.key': ['gateway'],
+      'pki/pod-gateway.key': ['pod-gateway'],
       'platform/store.sqlite': ['platform'],
       'tenants/blue/store.sqlite': ['worker-blue'],
       'tenants/red/store.sqlite': ['worker-shared'],
@@ -427,7 +452,9 @@ test(
       const names = environment.map((entry) => entry.split('=')[0] ?? '').sort()
       assert.deepEqual(
         names.filter(
-          (variable) => !['PATH', 'GATEWAY_UID'].includes(variable) && !variable.startsWith('BULKHEAD_'),
+          (variable) =>
+            !['PATH', 'GATEWAY_UID', 'POD_GATEWAY_UID'].includes(variable) &&
+            !variable.startsWith('BULKHEAD_'),
         ),
         [],
         `${name} has only the layout in its environment`,

@@ -10,6 +10,7 @@ import { buildSampleImages, busyboxImage } from '../../samples/images/build.ts'
 import { pushImage } from '../../samples/images/push.ts'
 import { buildStockImages } from './stock-images.ts'
 import { until } from '../../src/stdx/index.ts'
+import { pythonImage } from './python-image.ts'
 
 const SAMPLES = new URL('../../samples/images/', import.meta.url)
 const CACHE = new URL('../../.cache/', import.meta.url).pathname
@@ -80,6 +81,27 @@ export function startStockRegistry(): Promise<Registry> {
     async (host) => {
       await buildStockImages(host)
       await pushBusybox(host)
+    },
+  )
+}
+
+/** A registry with `python:1`: Python with Debian's Kubernetes client, and a shell. */
+export function startPythonRegistry(): Promise<Registry> {
+  return startBuiltRegistry(
+    'python-image',
+    [
+      new URL('python-image.ts', import.meta.url),
+      new URL('build.ts', SAMPLES),
+      new URL('push.ts', SAMPLES),
+      '/bin/busybox',
+    ],
+    async (host) => {
+      const work = await mkdtemp(join(tmpdir(), 'bulkhead-python-'))
+      try {
+        await pushImage(host, 'python', '1', await pythonImage(join(work, 'root')))
+      } finally {
+        await rm(work, { recursive: true, force: true })
+      }
     },
   )
 }

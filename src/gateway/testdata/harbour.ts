@@ -135,6 +135,7 @@ export class Harbour implements AsyncDisposable {
     server: KeyedCertificate
     limits: GatewayOptions['limits']
     tenantUidOf: GatewayOptions['tenantUidOf']
+    tenantOfAddress: GatewayOptions['tenantOfAddress']
   }) {
     this.clock = options.clock
     this.clientCa = options.clientCa
@@ -144,7 +145,8 @@ export class Harbour implements AsyncDisposable {
       tls: {
         key: options.server.privateKeyPem,
         cert: options.server.certificatePem,
-        clientCa: options.clientCa.certificatePem,
+        // Pods have no certificates, so their door does not ask for any.
+        ...(options.tenantOfAddress ? {} : { clientCa: options.clientCa.certificatePem }),
       },
       socketPathOf: (tenant) => join(options.directory, `${tenant}.sock`),
       audit: this.audit,
@@ -152,10 +154,15 @@ export class Harbour implements AsyncDisposable {
       log: silentLogger,
       ...(options.limits ? { limits: options.limits } : {}),
       ...(options.tenantUidOf ? { tenantUidOf: options.tenantUidOf } : {}),
+      ...(options.tenantOfAddress ? { tenantOfAddress: options.tenantOfAddress } : {}),
     })
   }
 
-  static async start(limits?: GatewayOptions['limits'], tenantUidOf?: GatewayOptions['tenantUidOf']): Promise<Harbour> {
+  static async start(
+    limits?: GatewayOptions['limits'],
+    tenantUidOf?: GatewayOptions['tenantUidOf'],
+    tenantOfAddress?: GatewayOptions['tenantOfAddress'],
+  ): Promise<Harbour> {
     const nowMs = Date.now()
     const serverCa = await createAuthority({ name: 'servers', nowMs })
     const clientCa = await createAuthority({ name: 'clients', nowMs })
@@ -163,7 +170,7 @@ export class Harbour implements AsyncDisposable {
     const directory = mkdtempSync(join(tmpdir(), 'bh-gw-'))
     let harbour: Harbour
     try {
-      harbour = new Harbour({ clock: new FakeClock(nowMs), clientCa, serverCa, directory, server, limits, tenantUidOf })
+      harbour = new Harbour({ clock: new FakeClock(nowMs), clientCa, serverCa, directory, server, limits, tenantUidOf, tenantOfAddress })
     } catch (error) {
       rmSync(directory, { recursive: true, force: true })
       throw error

@@ -90,6 +90,49 @@ function areEnds(a: IpLink, b: IpLink): boolean {
   )
 }
 
+/** A socket that takes what anybody sends to it: one that listens, or one for datagrams without a fixed partner. */
+export type OpenSocket = { protocol: string; local: string; uid: number }
+
+/** Every open socket in a network namespace (proc_pid_net(5)). */
+export function observeOpenSockets(netns: string): OpenSocket[] {
+  return SOCKET_TABLES.flatMap((protocol) => {
+    const file = `/proc/thread-self/net/${protocol}`
+    const text = runIn(netns, 'sh', ['-c', `if [ -e ${file} ]; then cat ${file}; fi`])
+    return parseSocketTable(protocol, text)
+  })
+}
+
+const SOCKET_TABLES = ['tcp', 'tcp6', 'udp', 'udp6', 'udplite', 'udplite6', 'raw', 'raw6', 'packet'] as const
+const TCP_LISTEN = '0A'
+const NOBODY_PORT = '0000'
+
+export function parseSocketTable(protocol: string, text: string): OpenSocket[] {
+  return text
+    .split('\n')
+    .slice(1)
+    .flatMap((line) => {
+      const fields = line.trim().split(/\s+/)
+      if (fields.length < 8) return []
+      // Packet sockets see whole frames and have no address.
+      if (protocol === 'packet') return [{ protocol, local: '*', uid: Number(fields[7]) }]
+      const [, local = '', remote = '', state, , , , uid] = fields
+      const open = protocol.startsWith('tcp') ? state === TCP_LISTEN : remote.endsWith(`:${NOBODY_PORT}`)
+      return open ? [{ protocol, local: socketAddress(local), uid: Number(uid) }] : []
+    })
+}
+
+/** `0101FEA9:0035`, the address in the byte order of the machine, as `169.254.1.1:53`. */
+function socketAddress(text: string): string {
+  const [address = '', port = ''] = text.split(':')
+  if (address.length !== 8) return `[${address}]:${Number.parseInt(port, 16)}`
+  const bytes =
+    address
+      .match(/../g)
+      ?.toReversed()
+      .map((byte) => Number.parseInt(byte, 16)) ?? []
+  return `${bytes.join('.')}:${Number.parseInt(port, 16)}`
+}
+
 /** The links of the network namespace that a process is in. */
 export function observeLinksOf(pid: number): { name: string; mac: string }[] {
   const links = JSON.parse(runIn(`/proc/${pid}/ns/net`, 'ip', ['-j', 'link', 'show']) || '[]') as IpLink[] // ip's own JSON

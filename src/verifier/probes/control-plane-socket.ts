@@ -47,12 +47,14 @@ export async function probeControlPlane({
   victim,
   socketPath,
   gateway,
+  podGateway,
   stranger,
 }: {
   attacker: string
   victim: string
   socketPath: string
   gateway: { uid: number; gid: number }
+  podGateway: { uid: number; gid: number }
   stranger: { uid: number; gid: number }
 }): Promise<LayerResult> {
   const of = (tenant: string) => ({ kind: 'tenantUser', tenant, name: 'bulkhead:verifier', groups: [] })
@@ -68,6 +70,12 @@ export async function probeControlPlane({
       gateway.gid,
       socketPath,
       of(attacker),
+    ),
+    [`the pods' gateway, as a user of ${victim}`]: await askSocketAs(
+      podGateway.uid,
+      podGateway.gid,
+      socketPath,
+      of(victim),
     ),
     'the gateway, as nobody': await askSocketAs(gateway.uid, gateway.gid, socketPath, undefined),
   }

@@ -1,4 +1,4 @@
-import { type Informer, isAlreadyExists, type ReconcileResult } from '../../../client/index.ts'
+import { ensureCreated, type Informer, type ReconcileResult } from '../../../client/index.ts'
 import { type ControllerContext, QueueController } from '../../controller.ts'
 import {
   type ConfigMap,
@@ -69,13 +69,5 @@ export class ServiceAccountController extends QueueController {
     else if (current.data?.['ca.crt'] !== this.caPem || Object.keys(current.data).length !== 1)
       await client.update(configMapKind, { ...current, data })
     return undefined
-  }
-}
-
-async function ensureCreated(create: () => Promise<unknown>): Promise<void> {
-  try {
-    await create()
-  } catch (error) {
-    if (!isAlreadyExists(error)) throw error
   }
 }

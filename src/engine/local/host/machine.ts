@@ -164,6 +164,7 @@ export function stateDirectories(layout: Layout, users: DaemonUsers): void {
   for (const dir of ['keys', 'logs', 'volumes']) ensureDirectory(join(layout.stateDir, dir), { mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'images/blobs'), { ...users.images, mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'audit/gateway'), { ...users.gateway, mode: 0o700 })
+  ensureDirectory(join(layout.stateDir, 'audit/pod-gateway'), { ...users.podGateway, mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'platform'), { ...users.platform, mode: 0o700 })
   for (const dir of ['node', 'cp', 'worker', 'pods'])
     ensureDirectory(join(layout.runDir, dir), { mode: 0o711 })

@@ -13,6 +13,8 @@ export type Ipv4 = number
 
 /** The pods' gateway and resolver; the same in every pod, and the only address of the router. */
 export const GATEWAY = '169.254.1.1'
+/** Where the pods' gateway to their APIs listens, at the router's address. */
+export const POD_GATEWAY_PORT = 6443
 /** All host ends of all pods have the same hardware address, so that pods need no ARP to find it. */
 export const GATEWAY_MAC = 'ee:ee:ee:ee:ee:ee'
 
@@ -61,6 +63,12 @@ export function tenantIndexOf(address: Ipv4): number | undefined {
   const index = offset >>> TENANT_BITS
   const within = offset - index * 2 ** TENANT_BITS
   return within >= 1 && within <= TENANT_PODS_MAX ? index : undefined
+}
+
+/** Whose pod an address in text is; undefined for every address that is no pod's. */
+export function podOwnerIndex(text: string): number | undefined {
+  const address = ipv4FromText(text)
+  return address === undefined ? undefined : tenantIndexOf(address)
 }
 
 export function isServiceAddress(address: Ipv4): boolean {

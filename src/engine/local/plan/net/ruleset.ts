@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { GATEWAY, type Ipv4, ipv4Text, podMac, tenantMark } from './addresses.ts'
+import { API_SERVICE } from '../../../../api/index.ts'
+import { GATEWAY, type Ipv4, ipv4Text, podMac, POD_GATEWAY_PORT, tenantMark } from './addresses.ts'
 import {
   POD_RANGE,
   SERVICE_RANGE,
@@ -56,6 +57,8 @@ const RULES = `
   # The virtual addresses are the same for all tenants; the mark decides whose service answers.
   chain services {
     type nat hook prerouting priority dstnat; policy accept;
+    # First, so that no service of a tenant can take the place of its API.
+    ip daddr ${API_SERVICE.clusterIP} tcp dport ${API_SERVICE.port} dnat ip to ${GATEWAY}:${POD_GATEWAY_PORT}
     meta mark . ip daddr . meta l4proto . th dport vmap @services4
   }
 
@@ -96,17 +99,24 @@ const RULES = `
     oifname . ip saddr @link4 snat ip to ${GATEWAY}
   }
 
-  # The machine's addresses are not in this namespace. Of the router itself only the resolver answers, and only pods.
+  # The machine's addresses are not in this namespace. Of the router itself only the resolver and the pods' gateway to their
+  # APIs answer, and only pods.
   chain input {
     type filter hook input priority filter; policy drop;
     iifname "lo" accept
     ct state established,related accept
     ip daddr ${GATEWAY} meta mark != 0 meta l4proto { tcp, udp } th dport 53 accept
+    ip daddr ${GATEWAY} meta mark != 0 tcp dport ${POD_GATEWAY_PORT} goto admit_api
     counter name meta mark map @denied
     counter name input_denied
   }
 
-  # The resolver reads what pods send; should it be taken over, it can answer but not call. Only root may, for probes.
+  chain admit_api {
+    add @connections { meta mark ct count over ${TENANT_CONNECTIONS_MAX} } goto deny
+    accept
+  }
+
+  # Resolver and gateway read what pods send; should one be taken over, it can answer but not call. Only root may, for probes.
   chain output {
     type filter hook output priority filter; policy drop;
     oifname "lo" accept
