@@ -4,6 +4,8 @@ import { assert, KiB, MiB } from '../stdx/index.ts'
 
 /** Problems reported for one object; the rest is counted, not listed. */
 export const PROBLEMS_MAX = 100
+/** A jail accepts as long a one. */
+export const IMAGE_REFERENCE_CHARS_MAX = 512
 /** Items of any list and keys of any map; every kind's own bounds are lower where it matters. */
 export const ITEMS_MAX = 5_000
 /** Characters of a tenant's value that a message repeats. */

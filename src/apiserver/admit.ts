@@ -1,4 +1,4 @@
-import type { FieldError } from '../api/index.ts'
+import { type FieldError, invalid } from '../api/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
 import type { Context } from './context.ts'
 
@@ -11,11 +11,24 @@ export function mutateAdmission({ plugins, cluster }: Context, request: Admissio
 export function refuseAdmission({ plugins, cluster }: Context, request: AdmissionRequest): void {
   for (const plugin of plugins) {
     const refusal = plugin.refuse?.(request, cluster)
-    if (refusal) throw refusal
+    if (!refusal) continue
+    // Others may find fault with other fields; who mends one of them shall not be told the next only then.
+    const problems = refusal.reason === 'Invalid' ? furtherRefusals({ plugins, cluster }, request) : []
+    if (problems.length === 0) throw refusal
+    const { group, kind, object } = request
+    throw invalid({ group, kind, name: object.metadata.name }, problems)
   }
 }
 
 /** What the plugins would say about the fields of an object that is refused anyway. */
-export function furtherRefusals({ plugins, cluster }: Context, request: AdmissionRequest): FieldError[] {
+export function furtherRefusals(
+  { plugins, cluster }: Pick<Context, 'plugins' | 'cluster'>,
+  request: AdmissionRequest,
+): FieldError[] {
   return plugins.flatMap((plugin) => plugin.problems?.(request, cluster) ?? [])
+}
+
+/** What the plugins say about what they let in. */
+export function admissionWarnings({ plugins, cluster }: Context, request: AdmissionRequest): string[] {
+  return plugins.flatMap((plugin) => plugin.warnings?.(request, cluster) ?? [])
 }

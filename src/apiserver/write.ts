@@ -16,7 +16,7 @@ import {
 } from '../api/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
-import { furtherRefusals, mutateAdmission, refuseAdmission } from './admit.ts'
+import { admissionWarnings, furtherRefusals, mutateAdmission, refuseAdmission } from './admit.ts'
 import { type Context, inOrder, objectKey, renderTime } from './context.ts'
 import { cloneJson, equalJson } from './json.ts'
 import { GENERATE_NAME_ATTEMPTS_MAX, PROBLEMS_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
@@ -158,7 +158,7 @@ function prepareNew(
   mutateAdmission(context, admission)
   refuseInvalid(context, definition, admission, validateObject(definition, object, writeContext))
   refuseAdmission(context, admission)
-  warn(request, definition, object)
+  warn(context, request, definition, admission)
   object = inOrder(object)
   checkSize(object)
   if (options.dryRun) {
@@ -265,7 +265,7 @@ function prepareUpdate(
   mutateAdmission(context, admission)
   refuseInvalid(context, definition, admission, validateObject(definition, object, writeContext, old))
   refuseAdmission(context, admission)
-  if (!subresource) warn(request, definition, object)
+  if (!subresource) warn(context, request, definition, admission)
   if (definition.hasGeneration && specChanged(object, old))
     object.metadata.generation = (old.metadata.generation ?? 0) + 1
   object = inOrder(object)
@@ -443,6 +443,12 @@ function recordFields(
   return { ...object, metadata: { ...metadata, ...(managedFields ? { managedFields } : {}) } }
 }
 
-function warn(request: ResourceRequest, definition: KindDefinition, object: KubeObject): void {
-  addWarnings(request.warnings, definition.warnings?.(object) ?? [])
+function warn(
+  context: Context,
+  { warnings }: ResourceRequest,
+  definition: KindDefinition,
+  admission: AdmissionRequest,
+): void {
+  addWarnings(warnings, definition.warnings?.(admission.object) ?? [])
+  addWarnings(warnings, admissionWarnings(context, admission))
 }

@@ -16,6 +16,7 @@ export function renderTenant({ metadata, spec, status = {} }: TenantView): strin
     ['Sensitivity', spec.sensitivity],
     ['Noisy', spec.noisy === true ? 'true' : undefined],
     ['Registries', spec.registries?.length ? spec.registries : 'none, so it can run no image'],
+    ['Pod security', spec.podSecurity && `${spec.podSecurity.enforce} in every namespace, or stricter`],
     ['Quota', quota.length > 0 ? quota : "the platform's own limits"],
     ['Phase', metadata.deletionTimestamp === undefined ? (status.phase ?? 'Pending') : 'Terminating'],
     ['Class', status.isolationClass],

@@ -19,6 +19,7 @@ export type TenantView = {
     deletionTimestamp?: string
   }
   spec: {
+    podSecurity?: { enforce: string }
     trust?: string
     code?: string
     sensitivity?: string

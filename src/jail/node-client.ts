@@ -23,6 +23,8 @@ export type TenantPlacementRequest = {
   /** Of the Tenant object: the next tenant of the same name has another one. */
   uid: string
   quota?: TenantQuota
+  /** The least level of the Pod Security Standards in all of its namespaces. */
+  podSecurity?: 'privileged' | 'baseline' | 'restricted'
 }
 
 /** What a machine gave a tenant. */

@@ -1,6 +1,7 @@
 import { createServer, request } from 'node:http'
 import { parseTenantName, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
 import type { TenantQuota } from '../jail/index.ts'
+import type { PodSecurityLevel } from '../policy/index.ts'
 import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
 
 /**
@@ -12,10 +13,12 @@ export type HostRequest = {
   dataKey: Uint8Array
   isolationClass: string
   quota?: TenantQuota
+  registries?: readonly string[]
+  podSecurity?: PodSecurityLevel
 }
 
 export type ControlPlaneHost = {
-  /** Also changes the quota of a tenant that is hosted already. */
+  /** Also changes what the operator decided about a tenant that is hosted already. */
   host(request: HostRequest): Promise<void>
   unhost(tenant: TenantName): Promise<void>
 }

@@ -173,7 +173,9 @@ export class TenantHosting {
         tenant,
         dataKey: this.placements.dataKey(tenant),
         isolationClass,
+        registries: placement.registries,
         ...(placement.quota === undefined ? {} : { quota: placement.quota }),
+        ...(placement.podSecurity === undefined ? {} : { podSecurity: placement.podSecurity }),
       },
       AbortSignal.timeout(CONTROL_TIMEOUT_MS),
     )

@@ -20,7 +20,7 @@ import { PKI_FILES } from './pki-files.ts'
 
 const [name = ''] = process.argv.slice(2)
 
-type Hosted = { setQuota(quota: HostRequest['quota']): void; close(): Promise<void> }
+type Hosted = { setLimits(changed: HostRequest): void; close(): Promise<void> }
 
 /** What a container without a limit is told by the downward API. */
 const EPHEMERAL_STORAGE_BYTES = 10 * GiB
@@ -56,7 +56,8 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
   const running = new Map<TenantName, Hosted>()
   const turns = new Map<TenantName, Promise<unknown>>()
 
-  const start = async ({ tenant, dataKey, isolationClass, quota }: HostRequest): Promise<Hosted> => {
+  const start = async (request: HostRequest): Promise<Hosted> => {
+    const { tenant, dataKey, isolationClass } = request
     const engine = new RemoteEngine({ socketPath: paths.nodeTenantSocket(layout, tenant) })
     const plane = await startControlPlane({
       layout,
@@ -70,7 +71,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
       log,
       engine,
       streams: createStreamHandler({ log }),
-      limits: tenantLimitsOf(quota),
+      limits: tenantLimitsOf(request),
     })
     const { allocatable } = await engine.node()
     const controllers = startTenantControllers({
@@ -93,7 +94,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
     })
     log.info('tenant hosted', { tenant })
     return {
-      setQuota: (changed) => plane.server.setLimits(tenantLimitsOf(changed)),
+      setLimits: (changed) => plane.server.setLimits(tenantLimitsOf(changed)),
       async close() {
         await controllers.stop()
         await plane.close()
@@ -107,7 +108,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
       inTurn(request.tenant, async () => {
         if (request.tenant === PLATFORM_TENANT) throw new Error('A worker does not host the platform')
         const hosted = running.get(request.tenant)
-        if (hosted) hosted.setQuota(request.quota)
+        if (hosted) hosted.setLimits(request)
         else running.set(request.tenant, await start(request))
       }),
     unhost: (tenant) =>

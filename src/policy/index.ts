@@ -21,6 +21,7 @@ export {
 } from './isolation-class.ts'
 export { quotaUsage } from './resource-quota.ts'
 export { podResourcesExceeded, type TenantLimits, type TenantUsage, tenantQuotaExceeded } from './quota.ts'
+export { POD_SECURITY_LEVELS, type PodSecurityLevel } from './pod-security/checks.ts'
 export { type PodLimits, podLimitsOf } from './pod-limits.ts'
 export type { AdmissionPlugin, AdmissionRequest, ClusterView, ResourceName } from './admission/admission.ts'
 export { admissionPlugins } from './admission/plugins.ts'

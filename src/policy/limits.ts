@@ -2,6 +2,8 @@ import { assert } from '../stdx/index.ts'
 
 /** ResourceQuotas of one namespace, and LimitRanges: each is looked at for every pod. */
 export const QUOTAS_PER_NAMESPACE_MAX = 32
+/** Pods of a namespace that a change of its Pod Security labels looks at, as upstream. */
+export const PODS_CHECKED_MAX = 3_000
 /** Rules of one role. */
 export const RULES_PER_ROLE_MAX = 1_000
 /** How deep aggregated cluster roles may aggregate others; deeper ones add nothing. */

@@ -1,4 +1,5 @@
 import type { PodLimits } from './pod-limits.ts'
+import type { PodSecurityLevel } from './pod-security/checks.ts'
 
 /** What one tenant may keep in its control plane; the platform's limits, which no object of the tenant can lift. */
 export type TenantLimits = {
@@ -11,6 +12,10 @@ export type TenantLimits = {
   memoryBytesMax?: number
   /** Thousandths of a core; otherwise as `memoryBytesMax`. */
   cpuMillisMax?: number
+  /** Where images may come from, as `host[:port]` or `host[:port]/path`. Absent: the control plane does not ask. */
+  registries?: readonly string[]
+  /** The least that the Pod Security Standards must give in every namespace; `privileged` when absent. */
+  podSecurity?: PodSecurityLevel
 }
 
 export type TenantUsage = { objects: number; bytes: number; pods: number; namespaces: number }

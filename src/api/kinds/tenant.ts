@@ -51,6 +51,19 @@ const tenantSpec = object(
       setOf(string),
       'Registries it may pull from: host[:port] or host[:port]/path. None: no images.',
     ),
+    podSecurity: optional(
+      object(
+        `${TENANCY}.TenantPodSecurity`,
+        'What the Pod Security Standards must give in every namespace.',
+        {
+          enforce: required(
+            oneOf('privileged', 'baseline', 'restricted'),
+            'The least level; a namespace can ask for more with its labels, and not for less.',
+          ),
+        },
+      ),
+      'The Pod Security Standard of every namespace, which the tenant cannot lower; privileged when absent.',
+    ),
     quota: optional(
       object(`${TENANCY}.TenantQuota`, 'At most this much for the whole tenant.', {
         pods: optional(int32, 'Pods.'),

@@ -107,6 +107,7 @@ export class TenantController extends QueueController {
           registries: tenant.spec.registries,
           uid: tenant.metadata.uid,
           quota: planQuota(tenant.spec.quota),
+          ...(tenant.spec.podSecurity === undefined ? {} : { podSecurity: tenant.spec.podSecurity.enforce }),
         },
         signal,
       )

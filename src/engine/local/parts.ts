@@ -36,6 +36,8 @@ export type TenantPlacement = {
   tenantUid?: string
   /** Of all its pods together; the kernel enforces it whatever its control plane lets in. */
   quota?: TenantQuota
+  /** The least level of the Pod Security Standards in its namespaces; its control plane enforces it. */
+  podSecurity?: 'privileged' | 'baseline' | 'restricted'
 }
 
 /** An image that is on this machine, unpacked, immutable. */

@@ -1,8 +1,10 @@
 import type { TenantLimits } from '../quota.ts'
 import type { Authorizer } from '../rbac.ts'
 import type { AdmissionPlugin } from './admission.ts'
+import { imageRegistries } from './image-registries.ts'
 import { limitRanger } from './limit-ranger.ts'
 import { namespaceLifecycle } from './namespace-lifecycle.ts'
+import { podSecurity } from './pod-security.ts'
 import { rbacEscalation } from './rbac-escalation.ts'
 import { resourceQuota } from './resource-quota.ts'
 import { serviceAccount } from './service-account.ts'
@@ -21,6 +23,8 @@ export function admissionPlugins({
     namespaceLifecycle,
     limitRanger,
     serviceAccount,
+    imageRegistries(() => limits().registries),
+    podSecurity(() => limits().podSecurity ?? 'privileged'),
     rbacEscalation(authorizer),
     tenantQuota(limits),
     // Last, as upstream: it counts only what everybody else let in.

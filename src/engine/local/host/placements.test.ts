@@ -114,6 +114,7 @@ test('a placement request is read as it was meant or refused', () => {
     tenantUid: UID_A,
     quota: { pods: 0, cpuMillis: 500 },
   })
+  assert.equal(parsePlacementRequest({ ...good, podSecurity: 'baseline' }).podSecurity, 'baseline')
   const bad: [object, RegExp][] = [
     [{ class: 'none' }, /isolation class "none"/],
     [{ registries: 'r' }, /"registries"/],
@@ -126,6 +127,8 @@ test('a placement request is read as it was meant or refused', () => {
     [{ quota: { pods: 1.5 } }, /"quota\.pods" 1\.5/],
     [{ quota: { memoryBytes: '1Gi' } }, /"quota\.memoryBytes" "1Gi"/],
     [{ quota: { gpus: 1 } }, /no field "gpus"/],
+    [{ podSecurity: 'none' }, /"podSecurity" "none" is none of privileged, baseline, restricted/],
+    [{ podSecurity: null }, /"podSecurity"/],
     [{ surprise: 1 }, /no field "surprise"/],
   ]
   for (const [change, message] of bad)

@@ -17,6 +17,7 @@ const KEK_BYTES = 32
 const REGISTRIES_MAX = 50
 const CLASSES: readonly TenantPlacement['isolationClass'][] = ['shared', 'affinity', 'sandboxed', 'dedicated']
 
+const POD_SECURITY_LEVELS = ['privileged', 'baseline', 'restricted'] as const
 const QUOTAS = [
   'pods',
   'objects',
@@ -26,7 +27,10 @@ const QUOTAS = [
 ] as const satisfies (keyof TenantQuota)[]
 const UID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
-export type PlacementRequest = Pick<TenantPlacement, 'isolationClass' | 'registries' | 'quota'> & {
+export type PlacementRequest = Pick<
+  TenantPlacement,
+  'isolationClass' | 'registries' | 'quota' | 'podSecurity'
+> & {
   tenantUid: string
 }
 
@@ -45,6 +49,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     registries = [],
     uid,
     quota = {},
+    podSecurity,
     ...rest
   } = (value ?? {}) as Record<string, unknown>
   const unknown = Object.keys(rest)
@@ -62,7 +67,13 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     throw new TypeError(`"registries" must be at most ${REGISTRIES_MAX} strings of HOST[:PORT][/PATH]`)
   if (typeof uid !== 'string' || !UID.test(uid))
     throw new TypeError(`"uid" ${JSON.stringify(uid)} is not that of a Tenant`)
+  const level = POD_SECURITY_LEVELS.find((name) => name === podSecurity)
+  if (podSecurity !== undefined && !level)
+    throw new TypeError(
+      `"podSecurity" ${JSON.stringify(podSecurity)} is none of ${POD_SECURITY_LEVELS.join(', ')}`,
+    )
   return {
+    ...(level === undefined ? {} : { podSecurity: level }),
     isolationClass: known,
     registries: registries as string[], // every one was looked at above
     tenantUid: uid,
@@ -204,7 +215,7 @@ export class Placements {
 
   private placement(
     tenant: TenantName,
-    { index, isolationClass, registries, tenantUid, quota }: SavedTenant,
+    { index, isolationClass, registries, tenantUid, quota, podSecurity }: SavedTenant,
   ): TenantPlacement {
     const ownProcess = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
     return {
@@ -214,6 +225,7 @@ export class Placements {
       registries,
       ...(tenantUid === undefined ? {} : { tenantUid }),
       ...(quota === undefined ? {} : { quota }),
+      ...(podSecurity === undefined ? {} : { podSecurity }),
       podUidBase: this.layout.podUidBase + index * IDS_PER_TENANT,
       controlPlaneUid: ownProcess ? this.layout.controlPlaneUidBase + index : this.workerUid,
     }

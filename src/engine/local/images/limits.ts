@@ -1,6 +1,5 @@
 import { GiB, KiB, MiB } from '../../../stdx/index.ts'
 
-export const REFERENCE_CHARS_MAX = 512
 export const MANIFEST_BYTES_MAX = 4 * MiB
 export const IMAGE_CONFIG_BYTES_MAX = 4 * MiB
 export const LAYERS_MAX = 127

@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { join } from 'node:path'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { type ImageReference, parseReference } from '../../../api/index.ts'
 import { listenUnix, type Logger, peerCredentials } from '../../../stdx/index.ts'
 import {
   IMAGE_CONFIG_BYTES_MAX,
@@ -14,7 +15,6 @@ import {
   STORE_BYTES_MAX,
 } from './limits.ts'
 import { type Descriptor, type ImageConfig, parseImageConfig, parseManifestOrIndex } from './manifest.ts'
-import { type ImageReference, parseReference } from './reference.ts'
 import { RegistryClient, RegistryError } from './registry.ts'
 
 /** What the puller tells the agent. The agent believes none of it: it checks every blob against its digest again. */

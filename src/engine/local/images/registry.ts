@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { Agent, request } from 'undici'
+import type { ImageReference } from '../../../api/index.ts'
 import {
   MANIFEST_BYTES_MAX,
   REDIRECTS_MAX,
@@ -7,7 +8,6 @@ import {
   REGISTRY_SILENCE_TIMEOUT_MS,
   TOKEN_BYTES_MAX,
 } from './limits.ts'
-import { isLoopbackRegistry, type ImageReference } from './reference.ts'
 
 const MANIFEST_TYPES = [
   'application/vnd.oci.image.index.v1+json',
@@ -177,4 +177,10 @@ function parseJsonObject(text: string): Record<string, unknown> | undefined {
 
 function reasonOf(error: unknown): string {
   return error instanceof Error ? ((error as { code?: string }).code ?? error.message) : String(error)
+}
+
+/** Plain HTTP is for a registry on this very machine; everything else has TLS. */
+function isLoopbackRegistry(registry: string): boolean {
+  const host = registry.replace(/:\d+$/, '')
+  return host === 'localhost' || /^127(?:\.\d{1,3}){3}$/.test(host)
 }

@@ -5,7 +5,14 @@ import { mkdir, open, readdir, readFile, rename, rm, statfs, writeFile } from 'n
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Layout, paths } from '../../../../api/index.ts'
+import {
+  type ImageReference,
+  isRegistryAllowed,
+  type Layout,
+  parseReference,
+  paths,
+  renderReference,
+} from '../../../../api/index.ts'
 import type { Logger } from '../../../../stdx/index.ts'
 import {
   LAYERS_MAX,
@@ -14,12 +21,6 @@ import {
   UNPACK_TIMEOUT_MS,
 } from '../../images/limits.ts'
 import type { PulledImage } from '../../images/puller.ts'
-import {
-  type ImageReference,
-  isRegistryAllowed,
-  parseReference,
-  renderReference,
-} from '../../images/reference.ts'
 import { ImageError, type Images, type TenantPlacement, type UnpackedImage } from '../../parts.ts'
 import { runTool } from '../tool.ts'
 

@@ -1,4 +1,4 @@
-import { REFERENCE_CHARS_MAX } from './limits.ts'
+import { IMAGE_REFERENCE_CHARS_MAX } from './limits.ts'
 
 /**
  * An image reference, normalized: `nginx` is `docker.io/library/nginx:latest`.
@@ -21,7 +21,7 @@ const DIGEST = /^sha256:[0-9a-f]{64}$/
 /** @throws {TypeError} with the kubelet's words when the text cannot be an image reference. */
 export function parseReference(text: string): ImageReference {
   const bad = (why: string) => new TypeError(`couldn't parse image name "${text.slice(0, 200)}": ${why}`)
-  if (text.length === 0 || text.length > REFERENCE_CHARS_MAX) throw bad('invalid reference format')
+  if (text.length === 0 || text.length > IMAGE_REFERENCE_CHARS_MAX) throw bad('invalid reference format')
   const [beforeDigest = '', digest, ...tooMany] = text.split('@')
   if (tooMany.length > 0) throw bad('invalid reference format')
   if (digest !== undefined && !DIGEST.test(digest))
@@ -58,10 +58,4 @@ export function isRegistryAllowed(reference: ImageReference, allowed: readonly s
   return allowed.some(
     (prefix) => name === prefix || name.startsWith(prefix.endsWith('/') ? prefix : `${prefix}/`),
   )
-}
-
-/** Plain HTTP is for a registry on this very machine; everything else has TLS. */
-export function isLoopbackRegistry(registry: string): boolean {
-  const host = registry.replace(/:\d+$/, '')
-  return host === 'localhost' || /^127(?:\.\d{1,3}){3}$/.test(host)
 }

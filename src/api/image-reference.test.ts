@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { isRegistryAllowed, parseReference, renderReference } from './reference.ts'
+import { isRegistryAllowed, parseReference, renderReference } from './image-reference.ts'
 
 const digest = `sha256:${'ab'.repeat(32)}`
 
