@@ -124,6 +124,7 @@ export class Runsc implements SandboxRuntime {
       // systrap is faster per system call and costs an idle sandbox 3 % of a processor.
       '--platform=ptrace',
       '--network=sandbox',
+      '--oci-seccomp',
       '--host-uds=none',
       '--host-fifo=none',
     ]

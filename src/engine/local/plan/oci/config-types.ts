@@ -29,8 +29,8 @@ export type OciSeccompRule = {
 }
 
 export type OciSeccomp = {
-  defaultAction: 'SCMP_ACT_ERRNO'
-  defaultErrnoRet: number
+  defaultAction: 'SCMP_ACT_ERRNO' | 'SCMP_ACT_TRACE'
+  defaultErrnoRet?: number
   architectures: string[]
   syscalls: OciSeccompRule[]
 }

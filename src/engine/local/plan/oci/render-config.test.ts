@@ -306,12 +306,12 @@ function postureViolation(
     if (!pids || !(pids.limit > 0 && pids.limit <= 4_096)) return 'pids'
     if (memory && !(Number.isSafeInteger(memory.limit) && memory.limit > 0)) return 'memory'
     if (!cpu || !(cpu.shares >= 2 && cpu.shares <= 262_144)) return 'cpu'
-    const filtered =
-      tool === 'crun' && seccompProgramBase64 !== undefined
-        ? config.annotations['run.oci.seccomp_bpf_data'] === seccompProgramBase64
-        : config.linux.seccomp?.defaultAction === 'SCMP_ACT_ERRNO'
-    if (!filtered) return 'seccomp'
   }
+  const filtered =
+    tool === 'crun' && seccompProgramBase64 !== undefined
+      ? config.annotations['run.oci.seccomp_bpf_data'] === seccompProgramBase64
+      : config.linux.seccomp?.defaultAction === (tool === 'runsc' ? 'SCMP_ACT_TRACE' : 'SCMP_ACT_ERRNO')
+  if (!filtered) return 'seccomp'
   return undefined
 }
 

@@ -90,10 +90,9 @@ export function renderConfig(input: ConfigInput): OciConfig {
       rootfsPropagation: 'private',
       maskedPaths: Object.keys(MASKED_PATHS),
       readonlyPaths: Object.keys(READONLY_PATHS),
-      // The sentry implements system calls itself, and filters those it makes on its own.
-      ...(gvisor || (tool === 'crun' && input.seccompProgramBase64 !== undefined)
+      ...(tool === 'crun' && input.seccompProgramBase64 !== undefined
         ? {}
-        : { seccomp: renderSeccomp(facts.architecture) }),
+        : { seccomp: renderSeccomp(facts.architecture, { sentry: gvisor }) }),
     },
   }
 }
