@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { type Layout, parseTenantName, paths, type TenantName } from '../api/index.ts'
 import { ApiRefusal, ControlPlaneClient, readKubeconfig } from './platform-client.ts'
 import { MiB } from '../stdx/index.ts'
+import { explainField, renderExplanation, UnknownField } from './explain.ts'
 import { renderTenant } from './describe-tenant.ts'
 import { printable, renderTable, wrapped } from './table.ts'
 import {
@@ -41,6 +42,8 @@ export type CliDeps = {
   print: (text: string) => void
   printError: (text: string) => void
   version: string
+  /** The output is a terminal that shows colours. */
+  colour?: boolean
 }
 
 const HELP = `bulkhead: many tenants on one machine, each with a Kubernetes of its own, provably apart
@@ -62,6 +65,10 @@ Tenants
   tenant delete NAME --yes  remove a tenant with its pods, its data and its key
   kubeconfig TENANT [--user NAME] [--group GROUP]... [--namespace NS] [-f FILE]
                             a kubeconfig for stock kubectl and Helm
+
+Manifests
+  explain FIELD [-o json]   what a field is for, or why it is refused and what to write instead,
+                            such as pod.spec.hostNetwork or deployment.spec.template.spec
 
   version, help
 `
@@ -133,6 +140,8 @@ async function dispatch(argv: readonly string[], deps: CliDeps): Promise<number>
     }
     case 'tenant':
       return tenant(rest, deps)
+    case 'explain':
+      return explain(rest, deps)
     case 'kubeconfig':
       return kubeconfig(rest, deps)
     default:
@@ -272,6 +281,24 @@ async function tenant(argv: readonly string[], deps: CliDeps): Promise<number> {
           ? 'tenant needs list, describe, apply or delete'
           : `there is no "tenant ${printable(verb)}"`,
       )
+  }
+}
+
+function explain(argv: readonly string[], { print, colour = false }: CliDeps): number {
+  const { values, positionals } = options(argv, { output: { type: 'string', short: 'o' } }, 1)
+  const [field] = positionals
+  if (field === undefined) throw new UsageError('explain needs a FIELD, such as pod.spec.hostNetwork')
+  const output = values['output']
+  if (output !== undefined && output !== 'json')
+    throw new UsageError(`explain knows the output "json", not "${printable(String(output))}"`)
+  try {
+    const explanation = explainField(field)
+    print(
+      output === 'json' ? JSON.stringify(explanation, null, 2) : renderExplanation(explanation, { colour }),
+    )
+    return 0
+  } catch (error) {
+    throw error instanceof UnknownField ? new UsageError(error.message) : error
   }
 }
 

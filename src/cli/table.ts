@@ -20,11 +20,11 @@ export function printable(text: string): string {
 const COLUMNS_MAX = 100
 
 /** `text` in lines that fit a terminal beside `indentChars` of something else; a longer word stays whole. */
-export function wrapped(text: string, indentChars: number): string[] {
+export function wrapped(text: string, indentChars: number, columnsMax = COLUMNS_MAX): string[] {
   const lines: string[] = []
   for (const word of printable(text).split(/\s+/)) {
     const last = lines.at(-1)
-    if (last !== undefined && indentChars + last.length + 1 + word.length <= COLUMNS_MAX)
+    if (last !== undefined && indentChars + last.length + 1 + word.length <= columnsMax)
       lines[lines.length - 1] = `${last} ${word}`
     else lines.push(word)
   }

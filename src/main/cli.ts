@@ -40,6 +40,8 @@ try {
     print,
     printError,
     version: VERSION,
+    // https://no-color.org
+    colour: process.stdout.isTTY && !process.env['NO_COLOR'],
   })
 } catch (error) {
   printError(`bulkhead: ${error instanceof Error ? error.message : String(error)}`)

@@ -3,6 +3,7 @@ import {
   type KindDefinition,
   type KindRegistry,
   type ObjectSchema,
+  refusedFields,
   type Schema,
   type VirtualKind,
   groupVersion,
@@ -213,7 +214,7 @@ class Components {
     const fields = Object.entries(schema.fields).sort(([a], [b]) => (a < b ? -1 : 1))
     const required = fields.filter(([, field]) => field.required).map(([name]) => name)
     return {
-      ...describe(schema.description),
+      ...describe(withRefusals(schema)),
       type: 'object',
       ...(required.length > 0 ? { required } : {}),
       ...(fields.length > 0
@@ -296,6 +297,15 @@ class Components {
         return {}
     }
   }
+}
+
+/** What a manifest of elsewhere may have here, so that nobody looks for it among the fields in vain. */
+function withRefusals({ name, description }: ObjectSchema): string | undefined {
+  const refused = Object.keys(refusedFields[name] ?? {})
+  // What the platform does not report is nothing that anybody could write.
+  if (refused.length === 0 || name.endsWith('Status')) return description
+  const list = `Refused here, with the reason: ${refused.sort().join(', ')}.`
+  return description === undefined ? list : `${description}\n\n${list}`
 }
 
 function describe(description: string | undefined): Json {
