@@ -7,10 +7,11 @@ import { type ObjectSchema, type Schema, schemaOf } from './schema.ts'
  * Requires: `object` is a fresh copy that `checkObject` made. Changes and returns it.
  */
 export function applyDefaults(
-  kind: Pick<KindDefinition, 'schema' | 'applyDefaults'>,
+  kind: Pick<KindDefinition, 'schema' | 'applyDefaults' | 'custom'>,
   object: KubeObject,
 ): KubeObject {
-  const node = nodeOf(kind.schema)
+  // A custom kind's defaults have rules of their own.
+  const node = kind.custom ? undefined : nodeOf(kind.schema)
   if (node) fill(node, object)
   return kind.applyDefaults ? kind.applyDefaults(object) : object
 }

@@ -2,6 +2,7 @@ import type { KubeObject, Verb } from './meta.ts'
 import type { ObjectSchema } from './schema.ts'
 import type { FieldError } from './status.ts'
 import type { UserInfo } from './user-info.ts'
+import type { CheckOptions, CheckResult } from './validation.ts'
 
 /** A column of `kubectl get`, as metav1.TableColumnDefinition, with how to compute its cell. */
 export type TableColumn = {
@@ -27,6 +28,31 @@ export type Subresource = {
 /** What a write is about, for the hooks of a kind. */
 export type WriteContext = { user: UserInfo; nowMs: number; subresource?: string }
 
+/**
+ * What is particular to a kind that a tenant's CustomResourceDefinition describes. Objects of all its versions are stored
+ * as one of them, and are read as the version that is asked for.
+ */
+export type CustomKind = {
+  /** `apiVersion` of what is stored. */
+  storedVersion: string
+  /** Newest first: the version that clients prefer. */
+  preferred: boolean
+  /** A stored object as this version shows it: type, fields that the schema knows, defaults. */
+  present(stored: KubeObject): KubeObject
+  /** Warning for whoever uses a version that goes away. */
+  deprecation?: string
+  /** While its definition is being deleted, nothing new comes to be. */
+  terminating: boolean
+  scale?: CustomScale
+}
+
+/** Where `/scale` finds and writes its numbers: names of fields, from the top. */
+export type CustomScale = {
+  specReplicas: readonly string[]
+  statusReplicas: readonly string[]
+  labelSelector?: readonly string[]
+}
+
 /** Everything the API server knows of a kind. Adding a kind is adding one of these. */
 export type KindDefinition = {
   group: string
@@ -40,6 +66,9 @@ export type KindDefinition = {
   namespaced: boolean
   verbs: readonly Verb[]
   schema: ObjectSchema
+  /** Reads what a client sent, where more than `schema` says what may be in it. */
+  check?: (value: unknown, options: CheckOptions) => CheckResult
+  custom?: CustomKind
   subresources?: readonly Subresource[]
   columns: readonly TableColumn[]
   /** Field selectors besides metadata.name and metadata.namespace: label → value of an object. */
@@ -57,6 +86,8 @@ export type KindDefinition = {
   /** Fills in what the server owns (cluster IPs are given elsewhere): initial status, fields a client may not set. */
   prepareForCreate?: (object: KubeObject, context: WriteContext) => KubeObject
   prepareForUpdate?: (object: KubeObject, old: KubeObject, context: WriteContext) => KubeObject
+  /** What else changes when somebody asks for its deletion. Changes and returns `object`, which is a fresh copy. */
+  prepareForDelete?: (object: KubeObject, nowMs: number) => KubeObject
   /** Seconds a delete waits unless the client says otherwise; only pods have one. */
   gracePeriodSeconds?: (object: KubeObject) => number
   /** Non-fatal advice for the client, sent as `Warning:` headers. */

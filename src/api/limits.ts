@@ -60,6 +60,30 @@ export const CREDENTIAL_SECONDS_MIN = 600
 export const CREDENTIAL_SECONDS_MAX = 365 * 24 * 3_600
 export const CSR_CHARS_MAX = 16 * KiB
 
+/** Versions of one CustomResourceDefinition. */
+export const CUSTOM_VERSIONS_MAX = 32
+/** Schemas of one version, each property and alternative counted. */
+export const CUSTOM_SCHEMA_NODES_MAX = 50_000
+/** Levels of schemas; those that embed a PodTemplate have about 25. */
+export const CUSTOM_SCHEMA_DEPTH_MAX = 60
+/** All defaults of one version together, as JSON. */
+export const CUSTOM_DEFAULTS_BYTES_MAX = 64 * KiB
+/** What defaults may add to one object: they repeat for every item of a list. */
+export const CUSTOM_DEFAULTED_BYTES_MAX = 256 * KiB
+/** Characters of a regular expression in a schema. */
+export const CUSTOM_PATTERN_CHARS_MAX = 4 * KiB
+/** What a pattern may be compiled to: `(a{1000}){1000}` is short, too. */
+export const CUSTOM_PATTERN_INSTRUCTIONS_MAX = 5_000
+/** Steps of checking one object against its schema: visits of schemas, and of a pattern's instructions by 16 characters. */
+export const CUSTOM_CHECK_STEPS_MAX = 2_000_000
+export const CUSTOM_COLUMNS_MAX = 64
+/** As upstream. */
+export const CUSTOM_SELECTABLE_FIELDS_MAX = 8
+export const JSON_PATH_CHARS_MAX = 1_024
+/** Characters of one cell of a table, which may show a whole object. */
+export const CUSTOM_CELL_CHARS_MAX = 4 * KiB
+
+assert(CUSTOM_DEFAULTS_BYTES_MAX <= CUSTOM_DEFAULTED_BYTES_MAX)
 assert(
   SELECTOR_REQUIREMENTS_MAX <= SELECTOR_CHARS_MAX,
   'A selector cannot hold more conditions than characters',

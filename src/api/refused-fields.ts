@@ -57,6 +57,13 @@ const DEVICE_CLAIM = (options: Pick<Refusal, 'harmless'> = {}): Refusal =>
   refuse('kernel', 'devices of the machine are not handed to tenants', 'leave it out', options)
 
 export const refusedFields: RefusedFields = {
+  'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceConversion': {
+    webhook: refuse(
+      'tenant API',
+      'the control plane calls no webhooks, because it has no network',
+      'strategy None, and give all versions the same fields',
+    ),
+  },
   [`${CORE}.PodSpec`]: {
     ephemeralContainers: refuse(
       'kernel',

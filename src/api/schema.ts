@@ -53,6 +53,10 @@ export type ObjectSchema = Common & {
   readonly fields: { readonly [field: string]: Field }
   /** x-kubernetes-map-type: atomic. */
   readonly atomic?: true
+  /** Schema of the fields that are not listed, where they are kept. */
+  readonly others?: Schema
+  /** Of a custom kind: the OpenAPI document of its author, which says more than `fields`. */
+  readonly openApi?: { readonly [key: string]: unknown }
 }
 export type Schema =
   | StringSchema

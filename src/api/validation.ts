@@ -45,10 +45,11 @@ export type CheckOptions = {
  * reports all problems at once, up to a bound.
  */
 export function checkObject(
-  kind: Pick<KindDefinition, 'schema' | 'hasStatus'> | ObjectSchema,
+  kind: Pick<KindDefinition, 'schema' | 'hasStatus' | 'check'> | ObjectSchema,
   value: unknown,
   options: CheckOptions = {},
 ): CheckResult {
+  if ('check' in kind && kind.check) return kind.check(value, options)
   const schema = 'schema' in kind ? kind.schema : kind
   const hasStatus = 'schema' in kind && kind.hasStatus === true
   const walk = new Walk(hasStatus && options.subresource !== 'status', options.fillGaps === true)

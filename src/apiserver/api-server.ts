@@ -1,7 +1,14 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { ApiError, type KindRegistry, PLATFORM_TENANT, type TenantName, type UserInfo } from '../api/index.ts'
+import {
+  ApiError,
+  type KindRegistry,
+  PLATFORM_TENANT,
+  type TenantName,
+  type UserInfo,
+  customResourceDefinitionKind,
+} from '../api/index.ts'
 import type { ApiClient } from '../client/index.ts'
 import { JWKS_PATH, type TokenIssuer } from '../identity/index.ts'
 import type { Engine, JailId } from '../jail/index.ts'
@@ -18,6 +25,7 @@ import { bootstrap } from './bootstrap.ts'
 import { type Context, type Entropy, InFlight, keyPrefix, viewOf } from './context.ts'
 import { ContinueTokens } from './continue-token.ts'
 import { Dispatcher } from './dispatcher.ts'
+import { CustomKinds } from './custom-kinds.ts'
 import { HttpAnswers, discardBody, readBody, splitUrl } from './http.ts'
 import { InProcessClient } from './in-process-client.ts'
 import { DEFAULT_TENANT_LIMITS, REQUESTS_IN_FLIGHT_MAX } from './limits.ts'
@@ -106,12 +114,20 @@ class Server implements ApiServer {
     const inFlight = new InFlight()
     this.limits = { ...DEFAULT_TENANT_LIMITS, ...options.limits }
     assert(!tokenIssuer || tokenIssuer.tenant === tenant, 'A token issuer serves one tenant')
+    const customKinds = new CustomKinds(registry)
     this.context = {
       tenant,
-      registry,
+      get registry() {
+        return customKinds.registry
+      },
+      customKinds,
       store,
       authorizer,
-      plugins: [...admissionPlugins({ authorizer, limits: () => this.limits }), ...(options.plugins ?? [])],
+      plugins: [
+        ...admissionPlugins({ authorizer, limits: () => this.limits }),
+        customKinds.plugin,
+        ...(options.plugins ?? []),
+      ],
       cluster: viewOf(store, inFlight),
       clock,
       log,
@@ -137,7 +153,10 @@ class Server implements ApiServer {
 
   /** Rebuilds what is kept beside the store from what is in it. */
   private restore(): void {
-    const { store, registry, authorizer, addresses } = this.context
+    const { store, registry, authorizer, addresses, customKinds } = this.context
+    const { group, plural } = customResourceDefinitionKind
+    for (const { object } of store.list(keyPrefix({ group, resource: plural })).items)
+      customKinds.observe(object)
     for (const { group, plural } of registry.kinds) {
       if (group === RBAC_GROUP)
         for (const { object } of store.list(keyPrefix({ group, resource: plural })).items)

@@ -4,6 +4,7 @@ import type { Engine } from '../jail/index.ts'
 import type { AdmissionPlugin, Authorizer, ClusterView, ResourceName } from '../policy/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
 import type { Store, StoreKey } from '../store/index.ts'
+import type { CustomKinds } from './custom-kinds.ts'
 import type { ContinueTokens } from './continue-token.ts'
 import type { ServiceAddresses } from './service-addresses.ts'
 import type { SubresourceHandler } from './subresource-handler.ts'
@@ -11,7 +12,9 @@ import type { SubresourceHandler } from './subresource-handler.ts'
 /** What the parts of one API server share. */
 export type Context = {
   tenant: TenantName
-  registry: KindRegistry
+  /** The kinds as they are now: those of CustomResourceDefinitions come and go. */
+  readonly registry: KindRegistry
+  customKinds: CustomKinds
   store: Store
   authorizer: Authorizer
   plugins: readonly AdmissionPlugin[]
@@ -37,6 +40,11 @@ export function keyPrefix(of: ResourceName, namespace?: string): string {
 
 export function objectKey(definition: KindDefinition, namespace: string | undefined, name: string): StoreKey {
   return `${definition.plural}.${definition.group}/${namespace ?? ''}/${name}`
+}
+
+/** A stored object as a kind's version shows it. */
+export function presented({ custom }: KindDefinition, object: KubeObject): KubeObject {
+  return custom ? custom.present(object) : object
 }
 
 /** What plugins may see. Creations on their way count already, or many at once would slip past a limit. */

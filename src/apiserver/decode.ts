@@ -34,9 +34,10 @@ export function decodeRequestBody(body: RequestBody | undefined, expectedKind: s
 
 export async function readPatch(
   request: ResourceRequest,
+  supported?: readonly PatchType[],
 ): Promise<{ type: PatchType; patch: JsonValue; duplicateFields: string[] }> {
   const body = await request.readBody()
-  const type = parsePatchType(mediaType(body?.contentType))
+  const type = parsePatchType(mediaType(body?.contentType), supported)
   if (body?.kind === 'value') return { type, patch: body.value as JsonValue, duplicateFields: [] }
   const { value, duplicateFields } = decodePatchBody(
     body ?? { contentType: undefined },

@@ -8,7 +8,7 @@ import {
 } from '../api/index.ts'
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
 import { refuseAdmission } from './admit.ts'
-import { type Context, inOrder, objectKey, renderTime } from './context.ts'
+import { type Context, inOrder, objectKey, presented, renderTime } from './context.ts'
 import { decodePart, decodeRequestBody } from './decode.ts'
 import { cloneJson, equalJson } from './json.ts'
 import {
@@ -109,10 +109,11 @@ async function remove(
       resource,
       namespace,
       name,
-      object: stored.object,
+      object: presented(definition, stored.object),
       dryRun: options.dryRun,
     })
-    const plan = planDelete(definition, stored.object, options, context.clock.nowMs())
+    const current = presented(definition, stored.object)
+    const plan = planDelete(definition, current, options, context.clock.nowMs())
     if (options.dryRun) return { object: plan.object, gone: plan.remove }
     try {
       if (plan.remove) {
@@ -120,9 +121,9 @@ async function remove(
         // Only of a pod does upstream show what became of it; of the others, what they were.
         return definition.gracePeriodSeconds
           ? { object: atRevision(plan.object, revision), gone: true }
-          : { object: stored.object, gone: true }
+          : { object: current, gone: true }
       }
-      if (equalJson(plan.object, stored.object)) return { object: stored.object, gone: false }
+      if (equalJson(plan.object, current)) return { object: current, gone: false }
       return { object: (await writeStored(context, definition, plan.object, stored)).object, gone: false }
     } catch (error) {
       if (!(error instanceof RevisionConflict)) throw error
@@ -146,7 +147,7 @@ export function planDelete(
   options: Pick<DeleteOptions, 'gracePeriodSeconds' | 'propagationPolicy'>,
   nowMs: number,
 ): { object: KubeObject; remove: boolean } {
-  const next = cloneJson(object)
+  const next = definition.prepareForDelete?.(cloneJson(object), nowMs) ?? cloneJson(object)
   const meta = next.metadata
   const finalizers = finalizersAfter(meta.finalizers ?? [], options.propagationPolicy)
   if (finalizers.length > 0) meta.finalizers = finalizers

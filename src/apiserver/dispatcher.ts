@@ -1,7 +1,7 @@
 import { ApiError, type KindDefinition, type KubeObject, badRequest, forbidden } from '../api/index.ts'
 import { type AccessAttributes, describeDenial } from '../policy/index.ts'
 import { StoreUnavailable } from '../store/index.ts'
-import { decodeObject, decodePart, decodeRequestBody } from './decode.ts'
+import { addWarnings, decodeObject, decodePart, decodeRequestBody } from './decode.ts'
 import { type Context, objectKey } from './context.ts'
 import { deleteCollection, deleteObject } from './delete.ts'
 import { evictPod } from './eviction.ts'
@@ -81,11 +81,13 @@ export class Dispatcher {
   }
 
   /** undefined for a kind that is never stored. @throws {ApiError} NotFound when nothing serves the path. */
-  private resolve({ path }: ResourceRequest): Target | undefined {
+  private resolve(request: ResourceRequest): Target | undefined {
+    const { path } = request
     const { registry } = this.context
     const { group, version, resource, namespace, name, subresource } = path
     const definition = registry.find({ group, version, resource })
     if (definition) {
+      if (definition.custom?.deprecation) addWarnings(request.warnings, [definition.custom.deprecation])
       const sub =
         subresource === undefined ? undefined : definition.subresources?.find((s) => s.name === subresource)
       const misplaced = namespace !== undefined && !definition.namespaced

@@ -56,6 +56,10 @@ export const DEFAULT_TENANT_LIMITS: TenantLimits = {
   namespacesMax: 200,
 }
 
+/** CustomResourceDefinitions of one tenant, and all of them together as JSON: they are kept in memory several times over. */
+export const CUSTOM_DEFINITIONS_MAX = 500
+export const CUSTOM_DEFINITIONS_BYTES_MAX = 16 * MiB
+
 /** As upstream: evictions of one PodDisruptionBudget that nobody has confirmed. */
 export const DISRUPTED_PODS_MAX = 2_000
 /** As upstream: when to ask again while a budget is being counted. */

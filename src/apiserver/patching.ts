@@ -23,8 +23,11 @@ export async function patchObject(
   request: ResourceRequest,
   target: Target,
 ): Promise<ApiResult> {
-  const { type, patch, duplicateFields } = await readPatch(request)
   const { definition } = target
+  const { type, patch, duplicateFields } = await readPatch(
+    request,
+    definition.custom ? ['json', 'merge', 'apply'] : undefined,
+  )
   const options = parseWriteOptions('PatchOptions', request.query, { apply: type === 'apply' })
   const { fieldValidation } = options
   const writer = writerOf(request, options, target)

@@ -7,7 +7,7 @@ import {
   notFound,
 } from '../api/index.ts'
 import { RevisionCompacted, type StoreKey, type StoredObject } from '../store/index.ts'
-import { type Context, keyPrefix, objectKey } from './context.ts'
+import { type Context, keyPrefix, objectKey, presented } from './context.ts'
 import { ContinueExpired } from './continue-token.ts'
 import { LIST_BATCH } from './limits.ts'
 import type { ListOptions } from './options.ts'
@@ -30,7 +30,7 @@ export function getObject(context: Context, target: Target, query: URLSearchPara
     if (Number(version) > context.store.revision)
       throw tooLargeVersion(Number(version), context.store.revision)
   }
-  return readStored(context, target).object
+  return presented(target.definition, readStored(context, target).object)
 }
 
 export type ListPage = { items: KubeObject[]; metadata: ListMeta }
@@ -91,7 +91,7 @@ type PageRequest = {
 
 function listPage(context: Context, page: PageRequest): ListPage {
   const { store, continueTokens } = context
-  const { prefix, selection, limit } = page
+  const { prefix, definition, selection, limit } = page
   const items: KubeObject[] = []
   let revision = page.revision
   let startAfter = page.startAfter
@@ -108,7 +108,8 @@ function listPage(context: Context, page: PageRequest): ListPage {
     let read = 0
     for (const { key, object } of batch.items) {
       if (limit > 0 && items.length >= limit) break
-      if (selection.matches(object)) items.push(object)
+      const shown = presented(definition, object)
+      if (selection.matches(shown)) items.push(shown)
       startAfter = key
       read++
     }

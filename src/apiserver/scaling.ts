@@ -1,14 +1,16 @@
 import {
   type JsonValue,
+  type KindDefinition,
   type KubeObject,
   type LabelSelector,
   badRequest,
   labelSelectorRequirements,
   renderLabelSelector,
+  valueAt,
 } from '../api/index.ts'
 import type { Context } from './context.ts'
 import { decodePart, decodeRequestBody, readPatch } from './decode.ts'
-import { cloneJson } from './json.ts'
+import { cloneJson, isRecord } from './json.ts'
 import { parseWriteOptions } from './options.ts'
 import { applyPatch } from './patch/index.ts'
 import { getObject } from './read.ts'
@@ -17,7 +19,7 @@ import { methodNotAllowed } from './refusals.ts'
 import { updateObject, writerOf } from './write.ts'
 
 export function getScale(context: Context, target: Target, query: URLSearchParams): ApiResult {
-  return { kind: 'object', code: 200, object: scaleOf(getObject(context, target, query)) }
+  return { kind: 'object', code: 200, object: scaleOf(target.definition, getObject(context, target, query)) }
 }
 
 /** Sets `spec.replicas` of a workload through autoscaling/v1 Scale. */
@@ -47,7 +49,8 @@ export async function updateScale(
   } else {
     const { type, patch, duplicateFields } = await readPatch(request)
     if (type === 'apply') throw badRequest('server-side apply of a scale is not supported; use a merge patch')
-    wantedScale = (old) => decode(applyPatch(type, { live: scaleOf(old), patch, schema }), duplicateFields)
+    wantedScale = (old) =>
+      decode(applyPatch(type, { live: scaleOf(target.definition, old), patch, schema }), duplicateFields)
   }
   const writer = writerOf(request, options, target)
   const updated = await updateObject(context, request, target, options, (old) => {
@@ -59,17 +62,36 @@ export async function updateScale(
       )
     const object = cloneJson(old)
     const replicas = (scale['spec'] as { replicas?: number } | undefined)?.replicas ?? 0
-    object['spec'] = { ...(object['spec'] as object), replicas }
+    const path = target.definition.custom?.scale?.specReplicas ?? ['spec', 'replicas']
+    setAt(object, path, replicas)
     object.metadata = { ...object.metadata, uid: uid ?? '', resourceVersion: resourceVersion ?? '' }
     return { object, writer }
   })
-  return { kind: 'object', code: 200, object: scaleOf(updated) }
+  return { kind: 'object', code: 200, object: scaleOf(target.definition, updated) }
 }
 
-function scaleOf(object: KubeObject): KubeObject {
+/** Sets a number at a path of fields; what is in the way and no object is refused by the schema afterwards. */
+function setAt(object: Record<string, unknown>, path: readonly string[], value: number): void {
+  const [name = '', ...rest] = path
+  if (rest.length === 0) {
+    object[name] = value
+    return
+  }
+  const inner = Object.hasOwn(object, name) ? object[name] : undefined
+  const copy = isRecord(inner) ? { ...inner } : {}
+  object[name] = copy
+  setAt(copy, rest, value)
+}
+
+function scaleOf({ custom }: KindDefinition, object: KubeObject): KubeObject {
   const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata
-  const spec = object['spec'] as { replicas?: number; selector?: LabelSelector } | undefined
-  const status = object['status'] as { replicas?: number } | undefined
+  const spec = object['spec'] as { selector?: LabelSelector } | undefined
+  const paths = custom?.scale
+  const numberAt = (path: readonly string[]) => {
+    const value = valueAt(object, path)
+    return typeof value === 'number' ? value : 0
+  }
+  const ownSelector = paths?.labelSelector && valueAt(object, paths.labelSelector)
   return {
     kind: 'Scale',
     apiVersion: 'autoscaling/v1',
@@ -80,10 +102,16 @@ function scaleOf(object: KubeObject): KubeObject {
       resourceVersion,
       creationTimestamp,
     },
-    spec: { replicas: spec?.replicas ?? 0 },
+    spec: { replicas: numberAt(paths?.specReplicas ?? ['spec', 'replicas']) },
     status: {
-      replicas: status?.replicas ?? 0,
-      selector: spec?.selector ? renderLabelSelector(labelSelectorRequirements(spec.selector)) : '',
+      replicas: numberAt(paths?.statusReplicas ?? ['status', 'replicas']),
+      selector: custom
+        ? typeof ownSelector === 'string'
+          ? ownSelector
+          : ''
+        : spec?.selector
+          ? renderLabelSelector(labelSelectorRequirements(spec.selector))
+          : '',
     },
   }
 }

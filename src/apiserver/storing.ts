@@ -1,7 +1,7 @@
-import { ApiError, type KindDefinition, type KubeObject } from '../api/index.ts'
+import { ApiError, type KindDefinition, type KubeObject, customResourceDefinitionKind } from '../api/index.ts'
 import { RBAC_GROUP } from '../policy/index.ts'
 import { StoreFull, type StoredObject } from '../store/index.ts'
-import { type Context, objectKey } from './context.ts'
+import { type Context, objectKey, presented } from './context.ts'
 import { OBJECT_BYTES_MAX } from './limits.ts'
 
 export function isNamespace({ group, plural }: KindDefinition): boolean {
@@ -10,6 +10,17 @@ export function isNamespace({ group, plural }: KindDefinition): boolean {
 
 export function isService({ group, plural }: KindDefinition): boolean {
   return group === '' && plural === 'services'
+}
+
+export function isCustomResourceDefinition({ group, plural }: KindDefinition): boolean {
+  return group === customResourceDefinitionKind.group && plural === customResourceDefinitionKind.plural
+}
+
+/** Objects of a custom kind are stored as one version, whichever a client writes. */
+export function storedForm({ custom }: KindDefinition, object: KubeObject): KubeObject {
+  return custom && object.apiVersion !== custom.storedVersion
+    ? { ...object, apiVersion: custom.storedVersion }
+    : object
 }
 
 /**
@@ -30,14 +41,15 @@ export async function writeStored(
   const giveBack = service ? addresses.take(object, old?.object) : undefined
   let stored: StoredObject
   try {
-    stored = await store.put(key, object, old?.revision ?? 0)
+    stored = await store.put(key, storedForm(definition, object), old?.revision ?? 0)
   } catch (error) {
     giveBack?.()
     throw refusalOfStore(error, definition, object.metadata.name)
   }
   if (service && old && addressOf(old.object) !== addressOf(stored.object)) addresses.release(old.object)
   if (definition.group === RBAC_GROUP) authorizer.observe(stored.object)
-  return stored
+  if (isCustomResourceDefinition(definition)) context.customKinds.observe(stored.object)
+  return definition.custom ? { ...stored, object: presented(definition, stored.object) } : stored
 }
 
 /** What a service would get, for a dry run: taken, written into `object`, and given back. */
@@ -60,6 +72,7 @@ export async function removeStored(
     const { revision, previous } = await context.store.delete(stored.key, stored.revision)
     if (isService(definition)) context.addresses.release(previous)
     if (definition.group === RBAC_GROUP) context.authorizer.observe(previous, true)
+    if (isCustomResourceDefinition(definition)) context.customKinds.observe(previous, true)
     return { revision }
   } catch (error) {
     throw refusalOfStore(error, definition, stored.object.metadata.name)

@@ -1,7 +1,7 @@
-import { ApiError, type KubeObject, expired } from '../api/index.ts'
+import { ApiError, type KindDefinition, type KubeObject, expired } from '../api/index.ts'
 import { SECOND_MS } from '../stdx/index.ts'
 import { RevisionCompacted, type StoreEvent, StoreFull } from '../store/index.ts'
-import { type Context, keyPrefix } from './context.ts'
+import { type Context, keyPrefix, presented } from './context.ts'
 import { WATCHES_MAX, WATCH_BOOKMARK_EVERY_MS, WATCH_TIMEOUT_MS_MAX, WATCH_TIMEOUT_MS_MIN } from './limits.ts'
 import type { ListOptions } from './options.ts'
 import { tooLargeVersion } from './read.ts'
@@ -71,8 +71,9 @@ async function* watchItems(
       const state = store.list(prefix)
       delivered = state.revision
       if (initial) {
-        for (const { object } of state.items) {
+        for (const { object: stored } of state.items) {
           if (ending.signal.aborted) return
+          const object = presented(definition, stored)
           if (matches(object)) yield { type: 'ADDED', object }
         }
         if (options.sendInitialEvents && options.allowWatchBookmarks)
@@ -88,8 +89,13 @@ async function* watchItems(
         continue
       }
       if (event.revision <= delivered) continue
+      // A watcher of a kind whose definition has changed comes back and sees it as it is now; one of a kind that is gone
+      // still hears what became of its objects.
+      const current =
+        definition.custom && context.registry.find({ ...definition, resource: definition.plural })
+      if (current && current !== definition) return
       delivered = event.revision
-      const item = itemOf(event, matches)
+      const item = itemOf(event, matches, definition)
       if (item) yield item
     }
   } finally {
@@ -165,15 +171,19 @@ function refusalOfWatch(error: unknown): unknown {
 }
 
 /** What a change means to somebody who sees only what matches. */
-function itemOf(event: StoreEvent, matches: (object: KubeObject) => boolean): WatchItem | undefined {
+function itemOf(
+  event: StoreEvent,
+  matches: (object: KubeObject) => boolean,
+  definition: KindDefinition,
+): WatchItem | undefined {
   if (event.type === 'PROGRESS') return undefined
-  const before = event.previous !== undefined && matches(event.previous)
+  const previous = event.previous && presented(definition, event.previous)
+  const before = previous !== undefined && matches(previous)
   if (event.type === 'PUT') {
-    const now = matches(event.object)
-    if (now) return { type: before ? 'MODIFIED' : 'ADDED', object: event.object }
-    return before ? { type: 'DELETED', object: atRevision(event.previous!, event.revision) } : undefined // before implies previous
+    const object = presented(definition, event.object)
+    if (matches(object)) return { type: before ? 'MODIFIED' : 'ADDED', object }
   }
-  return before ? { type: 'DELETED', object: atRevision(event.previous, event.revision) } : undefined
+  return before ? { type: 'DELETED', object: atRevision(previous, event.revision) } : undefined
 }
 
 function atRevision(object: KubeObject, revision: number): KubeObject {

@@ -17,15 +17,25 @@ import {
 import type { AdmissionRequest } from '../policy/index.ts'
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
 import { admissionWarnings, furtherRefusals, mutateAdmission, refuseAdmission } from './admit.ts'
-import { type Context, inOrder, objectKey, renderTime } from './context.ts'
+import { type Context, inOrder, objectKey, presented, renderTime } from './context.ts'
 import { cloneJson, equalJson } from './json.ts'
 import { GENERATE_NAME_ATTEMPTS_MAX, PROBLEMS_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
 import { addWarnings, type FurtherProblems } from './decode.ts'
 import type { WriteOptions } from './options.ts'
 import { trackUpdate } from './patch/index.ts'
 import { readStored } from './read.ts'
+import { noSuchResource } from './refusals.ts'
 import type { ResourceRequest, Target } from './request.ts'
-import { checkSize, isNamespace, isService, removeStored, tryAddresses, writeStored } from './storing.ts'
+import {
+  checkSize,
+  isCustomResourceDefinition,
+  isNamespace,
+  isService,
+  removeStored,
+  storedForm,
+  tryAddresses,
+  writeStored,
+} from './storing.ts'
 
 /** No vowels and nothing that looks like another character, as upstream. */
 const NAME_CHARACTERS = 'bcdfghjklmnpqrstvwxz2456789'
@@ -112,6 +122,12 @@ function prepareNew(
 ): KubeObject {
   const { clock, entropy } = context
   const nowMs = clock.nowMs()
+  requireCurrent(context, definition)
+  if (definition.custom?.terminating)
+    throw new ApiError(
+      'MethodNotAllowed',
+      `create not allowed while custom resource definition ${definition.plural}.${definition.group} is terminating`,
+    )
   const sent = decoded.metadata
   if (sent.resourceVersion) throw badRequest('resourceVersion should not be set on objects to be created')
   const { name, generateName, labels, annotations, ownerReferences, finalizers, managedFields } = sent
@@ -168,6 +184,22 @@ function prepareNew(
   return object
 }
 
+/** A definition may change or go while a request's body is on its way; its old rules must not count then. */
+function requireCurrent({ registry }: Context, definition: KindDefinition): void {
+  if (!definition.custom) return
+  const { group, version, plural } = definition
+  const current = registry.find({ group, version, resource: plural })
+  if (!current) throw noSuchResource()
+  if (current !== definition)
+    throw new ApiError(
+      'ServiceUnavailable',
+      `The definition of ${plural}.${group} has changed; please try again`,
+      {
+        details: { retryAfterSeconds: 1 },
+      },
+    )
+}
+
 /** What an update makes of the object that is there. Called again when somebody else's write came in between. */
 export type Change = (
   old: KubeObject,
@@ -188,10 +220,10 @@ export async function updateObject(
   const { definition } = target
   for (let attempt = 1; ; attempt++) {
     const stored = readStored(context, target)
-    const { object: wanted, writer } = await change(stored.object)
+    const { object: wanted, writer } = await change(presented(definition, stored.object))
     // `change` may have waited; the newest object decides, and compare-and-swap would refuse anything else anyway.
     const object = prepareUpdate(context, request, target, wanted, stored, options, writer)
-    if (object === undefined) return stored.object
+    if (object === undefined) return presented(definition, stored.object)
     const done = isFinished(definition, object)
     if (options.dryRun) {
       tryAddresses(context, definition, object, stored.object)
@@ -200,6 +232,7 @@ export async function updateObject(
     try {
       if (done) {
         if (isNamespace(definition)) refuseContent(context, object)
+        if (isCustomResourceDefinition(definition)) context.customKinds.refuseContent(object, context.cluster)
         await removeStored(context, definition, stored)
         return {
           ...object,
@@ -230,7 +263,8 @@ function prepareUpdate(
   options: WriteOptions,
   writer: Writer,
 ): KubeObject | undefined {
-  const old = stored.object
+  requireCurrent(context, definition)
+  const old = presented(definition, stored.object)
   const { resourceVersion, uid } = wanted.metadata
   if (uid && uid !== old.metadata.uid)
     throw conflict(
@@ -266,10 +300,11 @@ function prepareUpdate(
   refuseInvalid(context, definition, admission, validateObject(definition, object, writeContext, old))
   refuseAdmission(context, admission)
   if (!subresource) warn(context, request, definition, admission)
-  if (definition.hasGeneration && specChanged(object, old))
+  if (definition.hasGeneration && specChanged(definition, object, old))
     object.metadata.generation = (old.metadata.generation ?? 0) + 1
   object = inOrder(object)
-  if (equalJson(object, old)) return undefined
+  // The same, and stored as the version that it shall be stored as.
+  if (equalJson(definition.custom ? storedForm(definition, object) : object, stored.object)) return undefined
   checkSize(object)
   return object
 }
@@ -338,9 +373,10 @@ function withServerMetadata(object: KubeObject, old: KubeObject): KubeObject {
   }
 }
 
-function specChanged(object: KubeObject, old: KubeObject): boolean {
+function specChanged({ hasStatus }: KindDefinition, object: KubeObject, old: KubeObject): boolean {
   for (const field of new Set([...Object.keys(object), ...Object.keys(old)]))
-    if (field !== 'metadata' && field !== 'status' && !equalJson(object[field], old[field])) return true
+    if (field !== 'metadata' && !(field === 'status' && hasStatus) && !equalJson(object[field], old[field]))
+      return true
   return false
 }
 

@@ -8,6 +8,8 @@ import {
   type KindRef,
   type ReconcileResult,
   WorkQueue,
+  keyOf,
+  resourceOf,
 } from '../client/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
 
@@ -34,8 +36,7 @@ export abstract class QueueController implements Controller {
   readonly name: string
   protected readonly context: ControllerContext
   protected readonly queue: WorkQueue
-  private readonly unsubscribe: (() => void)[] = []
-  private readonly everything: (() => void)[] = []
+  private followed: { resource: string; unsubscribe: () => void; addAll: () => void }[] = []
 
   constructor(name: string, context: ControllerContext, options: { concurrency?: number } = {}) {
     this.name = name
@@ -46,7 +47,7 @@ export abstract class QueueController implements Controller {
       clock: context.clock,
       log: context.log,
       onOverflow: () => {
-        for (const addAll of this.everything) addAll()
+        for (const { addAll } of this.followed) addAll()
       },
       ...options,
     })
@@ -60,7 +61,7 @@ export abstract class QueueController implements Controller {
   }
 
   async stop(): Promise<void> {
-    for (const unsubscribe of this.unsubscribe) unsubscribe()
+    for (const { unsubscribe } of this.followed) unsubscribe()
     await this.queue.stop()
   }
 
@@ -73,11 +74,20 @@ export abstract class QueueController implements Controller {
     const add = (change: Change<T>) => {
       for (const key of keys(change)) this.queue.add(key)
     }
-    this.unsubscribe.push(informer.subscribe(add))
-    this.everything.push(() => {
-      for (const object of informer.list())
-        add({ key: `${object.metadata.namespace ?? ''}/${object.metadata.name}`, old: undefined, object })
+    this.followed.push({
+      resource: resourceOf(kind),
+      unsubscribe: informer.subscribe(add),
+      addAll: () => {
+        for (const object of informer.list()) add({ key: keyOf(object), old: undefined, object })
+      },
     })
     return informer
+  }
+
+  /** No longer adds keys for a kind. */
+  protected unfollow(kind: KindRef): void {
+    const resource = resourceOf(kind)
+    for (const { unsubscribe } of this.followed.filter((each) => each.resource === resource)) unsubscribe()
+    this.followed = this.followed.filter((each) => each.resource !== resource)
   }
 }

@@ -5,6 +5,7 @@ import type { Engine, JailRuntime } from '../jail/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
 import type { Controller, ControllerContext } from './controller.ts'
 import { platformRegistry, tenantRegistry } from './kinds.ts'
+import { CUSTOM_KINDS_SYNC_MS_MAX } from './limits.ts'
 import type { NodeAmounts } from './pods/downward-api.ts'
 import { NetworkController } from './pods/network-controller.ts'
 import { PodController } from './pods/pod-controller.ts'
@@ -12,6 +13,7 @@ import type { ApiServerAddress } from './pods/service-variables.ts'
 import type { IssueToken } from './pods/token-cache.ts'
 import { TenantController, type TenantControllerOptions } from './tenancy/tenant-controller.ts'
 import { CronJobController } from './workloads/cronjob/cronjob-controller.ts'
+import { CustomResourceDefinitionController } from './workloads/customresourcedefinition/customresourcedefinition-controller.ts'
 import { DaemonSetController } from './workloads/daemonset/daemonset-controller.ts'
 import { DeploymentController } from './workloads/deployment/deployment-controller.ts'
 import { DisruptionController } from './workloads/disruption/disruption-controller.ts'
@@ -81,10 +83,14 @@ export function startTenantControllers({
   const kinds = options.kinds ?? tenantRegistry.kinds
   return start({ client, clock, log }, (context) => {
     const network = new NetworkController(context, { engine })
-    return [
+    const followers = [
       new NamespaceController(context, { kinds }),
       new GarbageCollector(context, { kinds }),
       new ResourceQuotaController(context, { kinds }),
+    ]
+    return [
+      ...followers,
+      new CustomResourceDefinitionController(context, { builtIn: tenantRegistry.kinds, followers }),
       new ServiceAccountController(context, { caPem: options.caPem }),
       new DeploymentController(context),
       new ReplicaSetController(context),
@@ -152,6 +158,12 @@ function start(
   const stopping = Promise.withResolvers<'stopped'>()
   const begin = async () => {
     if ((await Promise.race([informers.synced(), stopping.promise])) === 'stopped') return
+    // Definitions of kinds have told of more to follow; one of them that cannot be read must not stop everything.
+    const late = Promise.withResolvers<void>()
+    const cancel = clock.after(CUSTOM_KINDS_SYNC_MS_MAX, late.resolve)
+    const synced = await Promise.race([informers.synced(), late.promise, stopping.promise])
+    cancel()
+    if (synced === 'stopped') return
     for (const controller of controllers) controller.start()
   }
   return {

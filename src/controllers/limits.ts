@@ -44,7 +44,14 @@ export const NETWORK_DEBOUNCE_MS = 50
 export const ENGINE_RETRY_FIRST_MS = 200
 export const ENGINE_RETRY_LAST_MS = 30 * SECOND_MS
 
-/** Objects deleted at a time while a namespace is emptied. */
+/** When to look again for objects that others keep from going. */
+export const CUSTOM_CLEANUP_RETRY_MS = 1 * SECOND_MS
+/** How long a kind that is gone is remembered, so that what its last objects owned goes, too. */
+export const CUSTOM_KIND_LINGER_MS = 30 * SECOND_MS
+/** Controllers begin without having seen all objects of custom kinds when one of these cannot be listed. */
+export const CUSTOM_KINDS_SYNC_MS_MAX = 5 * SECOND_MS
+
+/** Objects deleted at a time while a namespace or a definition is emptied. */
 export const NAMESPACE_DELETIONS_AT_ONCE = 32
 
 assert(SLOW_START_PODS <= PODS_PER_RECONCILE_MAX)

@@ -33,6 +33,7 @@ type TypedHooks<T extends KubeObject> = {
   validate?: (object: T, context: WriteContext, old?: T) => FieldError[]
   prepareForCreate?: (object: T, context: WriteContext) => T
   prepareForUpdate?: (object: T, old: T, context: WriteContext) => T
+  prepareForDelete?: (object: T, nowMs: number) => T
   gracePeriodSeconds?: (object: T) => number
   warnings?: (object: T) => string[]
   columns: readonly TypedColumn<T>[]

@@ -21,6 +21,8 @@ export { type CronSchedule, parseCronSchedule, renderLocalTime } from './cron-sc
 export * from './pod-disruption-budget.ts'
 export * from './rbac.ts'
 export * from './lease.ts'
+export * from './custom-resource-definition.ts'
+export { CUSTOM_CLEANUP_FINALIZER } from './custom-resource-definition-rules.ts'
 export * from './reviews.ts'
 export * from './scale.ts'
 export * from './tenant.ts'

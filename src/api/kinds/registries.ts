@@ -2,6 +2,7 @@ import type { KindDefinition, KindRegistry, VirtualKind } from '../kind.ts'
 import { configMapDefinition, secretDefinition } from './config.ts'
 import { controllerRevisionDefinition } from './controller-revision.ts'
 import { cronJobDefinition } from './cron-job.ts'
+import { customResourceDefinitionDefinition } from './custom-resource-definition.ts'
 import { daemonSetDefinition } from './daemon-set.ts'
 import { endpointsDefinition, endpointSliceDefinition } from './endpoints.ts'
 import { eventDefinition } from './event.ts'
@@ -24,15 +25,15 @@ import { statefulSetDefinition } from './stateful-set.ts'
 import { tenantDefinition } from './tenant.ts'
 import { deploymentDefinition, jobDefinition, replicaSetDefinition } from './workloads.ts'
 
-/** A registry that finds kinds by resource or kind; without a version it gives the only one there is. */
+/** A registry that finds kinds by resource or kind; without a version it gives the first there is. */
 export function createKindRegistry(
   kinds: readonly KindDefinition[],
   virtualKinds: readonly VirtualKind[],
 ): KindRegistry {
-  const byResource = new Map(kinds.map((kind) => [`${kind.group}/${kind.plural}`, kind]))
-  const byKind = new Map(kinds.map((kind) => [`${kind.group}/${kind.kind}`, kind]))
-  const ofVersion = (kind: KindDefinition | undefined, version: string | undefined) =>
-    version === undefined || kind?.version === version ? kind : undefined
+  const byResource = Map.groupBy(kinds, (kind) => `${kind.group}/${kind.plural}`)
+  const byKind = Map.groupBy(kinds, (kind) => `${kind.group}/${kind.kind}`)
+  const ofVersion = (versions: readonly KindDefinition[] | undefined, version: string | undefined) =>
+    version === undefined ? versions?.[0] : versions?.find((kind) => kind.version === version)
   return {
     kinds,
     virtualKinds,
@@ -67,6 +68,7 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     endpointSliceDefinition,
     ...rbac,
     leaseDefinition,
+    customResourceDefinitionDefinition,
   ],
   reviewKinds,
 )

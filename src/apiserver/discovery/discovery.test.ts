@@ -4,12 +4,12 @@ import {
   type KindDefinition,
   type KindRegistry,
   type ObjectSchema,
+  compareVersions,
   platformRegistry,
   tenantRegistry,
 } from '../../api/index.ts'
 import {
   type Document,
-  compareVersions,
   isUnchanged,
   renderAggregatedDiscovery,
   renderApiGroup,

@@ -1,7 +1,6 @@
 // The documents by which clients learn what a control plane serves: discovery and OpenAPI.
 export { type Document, isUnchanged, renderDocument } from './document.ts'
 export {
-  compareVersions,
   renderAggregatedDiscovery,
   renderApiGroup,
   renderApiGroupList,

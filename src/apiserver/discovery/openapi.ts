@@ -16,6 +16,7 @@ type Gvk = { group: string; version: string; kind: string }
 type AnyKind = KindDefinition | VirtualKind
 
 const META = 'io.k8s.apimachinery.pkg.apis.meta.v1'
+const ENVELOPE_FIELDS: readonly string[] = ['apiVersion', 'kind', 'metadata']
 const LIST_META = `${META}.ListMeta`
 
 /** Scalars that have a name upstream, which `kubectl explain` shows. */
@@ -53,7 +54,7 @@ const NAMED_FORMATS: Readonly<Record<string, { name: string; schema: Json }>> = 
   },
 }
 
-/** The documents of one registry; they take some milliseconds to make and never change. */
+/** The documents of one registry; they take some milliseconds to make. */
 const documents = new WeakMap<KindRegistry, Map<string, Document>>()
 const indexes = new WeakMap<KindRegistry, Document>()
 const v2Documents = new WeakMap<KindRegistry, Document>()
@@ -62,14 +63,24 @@ function documentsOf(registry: KindRegistry): Map<string, Document> {
   let known = documents.get(registry)
   if (!known) {
     known = new Map(
-      groupVersionsOf(registry).map((gv) => [
-        pathOf(gv),
-        renderDocument(openApiV3(kindsOf(registry, gv), gv)),
-      ]),
+      groupVersionsOf(registry).map((gv) => [pathOf(gv), documentOf(kindsOf(registry, gv), gv)]),
     )
     documents.set(registry, known)
   }
   return known
+}
+
+/** The document of one group version by its first kind: when others come or go, what has not changed is not made again. */
+const documentsByKind = new WeakMap<AnyKind, { kinds: readonly AnyKind[]; document: Document }>()
+
+function documentOf(kinds: readonly AnyKind[], gv: { group: string; version: string }): Document {
+  const [first] = kinds
+  const known = first && documentsByKind.get(first)
+  if (known?.kinds.length === kinds.length && known.kinds.every((kind, at) => kind === kinds[at]))
+    return known.document
+  const document = renderDocument(openApiV3(kinds, gv))
+  if (first) documentsByKind.set(first, { kinds, document })
+  return document
 }
 
 /** `/openapi/v3`: one path per group version, with the hash that makes each cacheable for ever. */
@@ -211,6 +222,7 @@ class Components {
   }
 
   private objectSchema(schema: ObjectSchema): Json {
+    if (schema.openApi) return this.customSchema(schema, schema.openApi)
     const fields = Object.entries(schema.fields).sort(([a], [b]) => (a < b ? -1 : 1))
     const required = fields.filter(([, field]) => field.required).map(([name]) => name)
     return {
@@ -221,6 +233,28 @@ class Components {
         ? { properties: Object.fromEntries(fields.map(([name, field]) => [name, this.field(field)])) }
         : {}),
       ...(schema.atomic ? { 'x-kubernetes-map-type': 'atomic' } : {}),
+    }
+  }
+
+  /** A tenant's own schema as it was written; v2 has no words for much of it, so there it says only what it is. */
+  private customSchema({ description, fields }: ObjectSchema, openApi: Json): Json {
+    const properties = Object.fromEntries(
+      ENVELOPE_FIELDS.flatMap((name) => {
+        const field = fields[name]
+        return field ? [[name, this.field(field)]] : []
+      }),
+    )
+    if (this.v2)
+      return {
+        ...describe(description),
+        type: 'object',
+        properties,
+        'x-kubernetes-preserve-unknown-fields': true,
+      }
+    return {
+      ...openApi,
+      ...describe(description),
+      properties: { ...(openApi['properties'] as Json | undefined), ...properties },
     }
   }
 
@@ -306,6 +340,10 @@ function withRefusals({ name, description }: ObjectSchema): string | undefined {
   if (refused.length === 0 || name.endsWith('Status')) return description
   const list = `Refused here, with the reason: ${refused.sort().join(', ')}.`
   return description === undefined ? list : `${description}\n\n${list}`
+}
+
+function isCustom(kind: AnyKind): boolean {
+  return 'custom' in kind && kind.custom !== undefined
 }
 
 function describe(description: string | undefined): Json {
@@ -518,7 +556,10 @@ class Paths {
       description,
       query: [...WRITE_QUERY, 'force'],
       body: this.components.plain(PATCH_NAME, PATCH_SCHEMA),
-      bodyTypes: PATCH_TYPES,
+      // Nothing says how the lists of a custom kind would merge.
+      bodyTypes: isCustom(this.kind)
+        ? PATCH_TYPES.filter((type) => !type.includes('strategic'))
+        : PATCH_TYPES,
       answer,
       gvk,
     }

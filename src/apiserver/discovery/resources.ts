@@ -3,6 +3,7 @@ import {
   type KindRegistry,
   type Subresource,
   type VirtualKind,
+  compareVersions,
   groupVersion,
 } from '../../api/index.ts'
 import { type Document, renderDocument } from './document.ts'
@@ -233,21 +234,4 @@ function virtualResource({ group, version, kind, plural, singular, namespaced }:
     categories: [],
     subresources: [],
   }
-}
-
-/** As Kubernetes orders versions: v2 > v1 > v2beta1 > v1beta2 > v1alpha1. */
-export function compareVersions(a: string, b: string): number {
-  const [left, right] = [versionRank(a), versionRank(b)]
-  for (const [index, rank] of left.entries()) {
-    const difference = rank - (right[index] ?? 0)
-    if (difference !== 0) return difference
-  }
-  return a < b ? -1 : a > b ? 1 : 0
-}
-
-function versionRank(version: string): number[] {
-  const match = /^v(\d{1,9})(?:(alpha|beta)(\d{1,9}))?$/.exec(version)
-  if (!match) return [0, 0, 0]
-  const stability = match[2] === undefined ? 3 : match[2] === 'beta' ? 2 : 1
-  return [stability, Number(match[1]), Number(match[3] ?? 0)]
 }

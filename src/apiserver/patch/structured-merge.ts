@@ -31,7 +31,7 @@ function compositeOf(schema: Schema | undefined): Composite | undefined {
 }
 
 function fieldSchema(schema: ObjectSchema, key: string): Schema | undefined {
-  if (!Object.hasOwn(schema.fields, key)) return undefined
+  if (!Object.hasOwn(schema.fields, key)) return schema.others
   const field = schema.fields[key]
   return field && schemaOf(field)
 }
@@ -358,7 +358,9 @@ const zeroObjects = new WeakMap<ObjectSchema, JsonValue>()
 /** An object of the kind before anybody wrote to it. */
 export function zeroObject(schema: ObjectSchema): JsonValue {
   let zero = zeroObjects.get(schema)
-  if (zero === undefined) zeroObjects.set(schema, (zero = zeroOf(schema, ['metadata', 'spec', 'status'])))
+  // Custom kinds have no Go types, so nothing is there before it is set.
+  if (zero === undefined)
+    zeroObjects.set(schema, (zero = schema.openApi ? {} : zeroOf(schema, ['metadata', 'spec', 'status'])))
   return zero
 }
 

@@ -14,6 +14,7 @@ import { semanticEqual } from '../../conditions.ts'
 import { type ControllerContext, QueueController } from '../../controller.ts'
 import { eventKind } from '../../kinds.ts'
 import { mergePatch } from '../../writes.ts'
+import type { KindFollower } from '../customresourcedefinition/customresourcedefinition-controller.ts'
 
 const FOREGROUND = 'foregroundDeletion'
 const ORPHAN = 'orphan'
@@ -24,20 +25,27 @@ type Node = { kind: KindRef; informer: Informer<KubeObject> }
  * Deletes what no longer has an owner, and carries out foreground deletion and orphaning.
  * https://kubernetes.io/docs/concepts/architecture/garbage-collection/
  */
-export class GarbageCollector extends QueueController {
+export class GarbageCollector extends QueueController implements KindFollower {
   private readonly nodes = new Map<string, Node>()
 
   constructor(context: ControllerContext, { kinds }: { kinds: readonly KindRef[] }) {
     super('garbage-collector', context)
-    for (const kind of kinds) {
-      if (resourceOf(kind) === resourceOf(eventKind)) continue
-      const informer = context.informers.of(kind)
-      this.nodes.set(resourceOf(kind), { kind, informer })
-      // Made before the first object comes, so that it is not built in the middle of something.
-      informer.byOwner('')
-      informer.byUid('')
-    }
-    for (const { kind } of this.nodes.values()) this.follow(kind, (change) => this.concerned(kind, change))
+    for (const kind of kinds) this.addKind(kind)
+  }
+
+  addKind(kind: KindRef): void {
+    if (resourceOf(kind) === resourceOf(eventKind)) return
+    const informer = this.context.informers.of(kind)
+    this.nodes.set(resourceOf(kind), { kind, informer })
+    // Made before the first object comes, so that it is not built in the middle of something.
+    informer.byOwner('')
+    informer.byUid('')
+    this.follow(kind, (change) => this.concerned(kind, change))
+  }
+
+  removeKind(kind: KindRef): void {
+    this.nodes.delete(resourceOf(kind))
+    this.unfollow(kind)
   }
 
   protected async reconcile(key: string): Promise<ReconcileResult> {

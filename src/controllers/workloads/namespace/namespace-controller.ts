@@ -5,12 +5,14 @@ import {
   isNotFound,
   type KindRef,
   type ReconcileResult,
+  resourceOf,
 } from '../../../client/index.ts'
 import { semanticEqual, withCondition } from '../../conditions.ts'
 import { type ControllerContext, QueueController } from '../../controller.ts'
 import { eventKind, type Namespace, namespaceKind, podKind } from '../../kinds.ts'
 import { NAMESPACE_DELETIONS_AT_ONCE } from '../../limits.ts'
 import { messageOf, writeStatus } from '../../writes.ts'
+import type { KindFollower } from '../customresourcedefinition/customresourcedefinition-controller.ts'
 
 const FINALIZER = 'kubernetes'
 
@@ -20,24 +22,33 @@ type Remaining = { resource: string; count: number; finalizers: Map<string, numb
  * Empties a namespace that is to go, then lets it go. Pods first, so that nothing they rely on is taken from under
  * them (KEP-5080).
  */
-export class NamespaceController extends QueueController {
+export class NamespaceController extends QueueController implements KindFollower {
   private readonly namespaces: Informer<Namespace>
-  private readonly kinds: readonly KindRef[]
+  private readonly kinds: KindRef[] = []
 
   constructor(context: ControllerContext, { kinds }: { kinds: readonly KindRef[] }) {
     super('namespace', context)
-    this.kinds = kinds.filter((kind) => kind.namespaced)
     this.namespaces = this.follow(namespaceKind, ({ key, object }) =>
       object?.metadata.deletionTimestamp ? [key] : [],
     )
-    for (const kind of this.kinds) {
-      // Events go at once and in numbers; nobody waits for one of them.
-      if (kind.plural === eventKind.plural) continue
-      this.follow(kind, ({ old, object }) => {
-        const key = `/${(object ?? old)?.metadata.namespace ?? ''}`
-        return !object && this.namespaces.get(key)?.metadata.deletionTimestamp ? [key] : []
-      })
-    }
+    for (const kind of kinds) this.addKind(kind)
+  }
+
+  addKind(kind: KindRef): void {
+    if (!kind.namespaced) return
+    this.kinds.push(kind)
+    // Events go at once and in numbers; nobody waits for one of them.
+    if (resourceOf(kind) === resourceOf(eventKind)) return
+    this.follow(kind, ({ old, object }) => {
+      const key = `/${(object ?? old)?.metadata.namespace ?? ''}`
+      return !object && this.namespaces.get(key)?.metadata.deletionTimestamp ? [key] : []
+    })
+  }
+
+  removeKind(kind: KindRef): void {
+    const at = this.kinds.findIndex((each) => resourceOf(each) === resourceOf(kind))
+    if (at >= 0) this.kinds.splice(at, 1)
+    this.unfollow(kind)
   }
 
   protected async reconcile(key: string): Promise<ReconcileResult> {
@@ -49,8 +60,9 @@ export class NamespaceController extends QueueController {
     const pods = await this.empty(namespace, podKind, failures)
     const remaining = [pods]
     if (pods.count === 0)
-      for (const kind of this.kinds)
-        if (kind.plural !== podKind.plural) remaining.push(await this.empty(namespace, kind, failures))
+      for (const kind of [...this.kinds])
+        if (resourceOf(kind) !== resourceOf(podKind))
+          remaining.push(await this.empty(namespace, kind, failures))
     const left = remaining.filter(({ count }) => count > 0)
     const current = await this.tell(namespace, left, failures)
     if (failures.length > 0) throw failures[0]
@@ -92,6 +104,8 @@ export class NamespaceController extends QueueController {
           remaining.finalizers.set(finalizer, (remaining.finalizers.get(finalizer) ?? 0) + 1)
       }
     } catch (error) {
+      // A custom kind that has gone meanwhile has left nothing.
+      if (isNotFound(error)) return remaining
       failures.push(error)
       remaining.count += 1
     }

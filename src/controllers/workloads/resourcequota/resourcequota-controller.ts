@@ -11,25 +11,33 @@ import { semanticEqual } from '../../conditions.ts'
 import { type ControllerContext, QueueController } from '../../controller.ts'
 import { eventKind, type Pod, podKind, type ResourceQuota, resourceQuotaKind } from '../../kinds.ts'
 import { writeStatus } from '../../writes.ts'
+import type { KindFollower } from '../customresourcedefinition/customresourcedefinition-controller.ts'
 
 /** Counts what each ResourceQuota bounds. Admission counts for itself: this is what people see. */
-export class ResourceQuotaController extends QueueController {
+export class ResourceQuotaController extends QueueController implements KindFollower {
   private readonly quotas: Informer<ResourceQuota>
   private readonly informers = new Map<string, Informer<KubeObject>>()
 
   constructor(context: ControllerContext, { kinds }: { kinds: readonly KindRef[] }) {
     super('resourcequota', context)
-    for (const kind of kinds) {
-      if (!kind.namespaced || resourceOf(kind) === resourceOf(eventKind)) continue
-      const isPod = resourceOf(kind) === resourceOf(podKind)
-      const informer = this.follow<KubeObject>(kind, ({ old, object }) => {
-        // Of what exists only pods change what they use: they end.
-        const same = old && object && (!isPod || phaseOf(old) === phaseOf(object))
-        return same ? [] : this.quotasNear(object ?? old)
-      })
-      this.informers.set(resourceOf(kind), informer)
-    }
     this.quotas = this.follow(resourceQuotaKind, ({ key }) => [key])
+    for (const kind of kinds) this.addKind(kind)
+  }
+
+  addKind(kind: KindRef): void {
+    if (!kind.namespaced || resourceOf(kind) === resourceOf(eventKind)) return
+    const isPod = resourceOf(kind) === resourceOf(podKind)
+    const informer = this.follow<KubeObject>(kind, ({ old, object }) => {
+      // Of what exists only pods change what they use: they end.
+      const same = old && object && (!isPod || phaseOf(old) === phaseOf(object))
+      return same ? [] : this.quotasNear(object ?? old)
+    })
+    this.informers.set(resourceOf(kind), informer)
+  }
+
+  removeKind(kind: KindRef): void {
+    this.informers.delete(resourceOf(kind))
+    this.unfollow(kind)
   }
 
   protected async reconcile(key: string): Promise<ReconcileResult> {
