@@ -612,7 +612,7 @@ class Walk {
     for (const part of this.path) {
       if (typeof part === 'number') text += `[${part}]`
       else if (FIELD_NAME.test(part)) text += text ? `.${part}` : part
-      else text += `[${part.slice(0, 256)}]`
+      else text += `[${visible(part.slice(0, 256))}]`
     }
     return text
   }
@@ -624,6 +624,14 @@ class Walk {
       ? 'value'
       : `struct field ${shortName(this.struct)}.${names.join('.').slice(0, 512)}`
   }
+}
+
+/** A look-alike of a letter, or a letter that nobody sees, must not pass for the name that it imitates. */
+function visible(text: string): string {
+  return text.replace(
+    /[^\x20-\x7e]/gu,
+    (letter) => `(U+${(letter.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')})`,
+  )
 }
 
 const FIELD_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/

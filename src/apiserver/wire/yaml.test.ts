@@ -63,7 +63,7 @@ test('an alias bomb does not go off', () => {
 })
 
 test('what JSON cannot say is refused', () => {
-  assert.match(refusal('a: 1\n---\nb: 2\n'), /multiple documents/)
+  assert.match(refusal('a: 1\n---\nb: 2\n'), /one document is expected/)
   assert.match(refusal('? [a]\n: b\n'), /a key must be a scalar/)
   assert.match(refusal('a: !!binary aGk=\n'), /Unresolved tag/)
   assert.match(refusal('a: !!js/function x\n'), /Unresolved tag/)

@@ -61,7 +61,9 @@ function parseRealYaml(text: string, limits: WireLimits): ParsedJson {
     const problem = document.errors[0] ?? document.warnings[0]
     if (problem) {
       const { line } = lines.linePos(problem.pos[0])
-      throw badRequest(`error converting YAML to JSON: yaml: line ${line}: ${problem.message.slice(0, 200)}`)
+      const what =
+        problem.code === 'MULTIPLE_DOCS' ? 'one document is expected' : problem.message.slice(0, 200)
+      throw badRequest(`error converting YAML to JSON: yaml: line ${line}: ${what}`)
     }
     duplicateFields = findDuplicates(document.contents, limits)
     value = document.toJS({ maxAliasCount: YAML_ALIASES_MAX })
