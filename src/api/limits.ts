@@ -43,6 +43,11 @@ export const ENDPOINT_ADDRESSES_MAX = 100
 export const ENDPOINT_PORTS_MAX = 100
 export const RBAC_RULES_MAX = 1_000
 export const RBAC_SUBJECTS_MAX = 1_000
+/** Rules of a NetworkPolicy in each direction, peers and ports of each rule, and all of them in one policy. */
+export const NETWORK_POLICY_RULES_MAX = 256
+export const NETWORK_POLICY_PEERS_MAX = 256
+export const NETWORK_POLICY_PORTS_MAX = 256
+export const NETWORK_POLICY_TERMS_MAX = 1_024
 export const TENANT_REGISTRIES_MAX = 64
 /** Scale of one Deployment or ReplicaSet; a tenant's quota is reached long before. */
 export const REPLICAS_MAX = 10_000

@@ -82,7 +82,18 @@ export function startTenantControllers({
 }): Running {
   const kinds = options.kinds ?? tenantRegistry.kinds
   return start({ client, clock, log }, (context) => {
-    const network = new NetworkController(context, { engine })
+    const network = new NetworkController(context, { engine, onPodsReady: (uids) => pods.lookAgain(uids) })
+    const pods = new PodController(context, {
+      engine,
+      tenant,
+      runtime: options.runtime,
+      clusterDomain: CLUSTER_DOMAIN,
+      apiServer: options.apiServer,
+      issueToken: options.issueToken,
+      node: options.node,
+      networkReady: (uid) => network.ready(uid),
+      onEngineSynced: () => network.tellAgain(),
+    })
     const followers = [
       new NamespaceController(context, { kinds }),
       new GarbageCollector(context, { kinds }),
@@ -103,16 +114,7 @@ export function startTenantControllers({
       ...(options.apiServer ? [new ApiServiceController(context)] : []),
       new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME }),
       network,
-      new PodController(context, {
-        engine,
-        tenant,
-        runtime: options.runtime,
-        clusterDomain: CLUSTER_DOMAIN,
-        apiServer: options.apiServer,
-        issueToken: options.issueToken,
-        node: options.node,
-        onEngineSynced: () => network.tellAgain(),
-      }),
+      pods,
     ]
   })
 }

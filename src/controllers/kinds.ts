@@ -39,6 +39,8 @@ export {
   type LifecycleHandler,
   type Namespace,
   namespaceKind,
+  type NetworkPolicy,
+  networkPolicyKind,
   platformRegistry,
   type Pod,
   type PodCondition,

@@ -41,6 +41,9 @@ export const TOKEN_SECONDS_DEFAULT = 3_600
 /** How long changes of services and endpoints are collected before the engine is told. */
 export const NETWORK_DEBOUNCE_MS = 50
 
+/** Policies that get an event when the engine refuses the network. */
+export const NETWORK_POLICIES_TOLD_MAX = 16
+
 export const ENGINE_RETRY_FIRST_MS = 200
 export const ENGINE_RETRY_LAST_MS = 30 * SECOND_MS
 

@@ -53,6 +53,18 @@ export const SERVICES_MAX = 2_048
 export const PORTS_PER_SERVICE_MAX = 64
 export const ENDPOINTS_PER_PORT_MAX = 1_024
 export const ENDPOINTS_MAX = 16_384
+/** Pods that network policies speak of; more than a tenant has addresses. */
+export const NETWORK_PODS_MAX = 4_096
+export const POD_GROUPS_MAX = 1_024
+/** Members of all groups together. */
+export const POD_GROUP_MEMBERS_MAX = 131_072
+/** Different combinations of policies that pods of one tenant are isolated by, in each direction. */
+export const ISOLATIONS_MAX = 1_024
+export const FLOW_RULES_MAX = 4_096
+/** Comparisons that all rules together become: peers × ports of each. It is what a change of policies costs. */
+export const FLOW_COMPARISONS_MAX = 8_192
+export const ADDRESS_RANGES_MAX = 16_384
+export const PORT_RANGES_MAX = 16_384
 export const TENANT_NETWORK_BYTES_MAX = 8 * MiB
 
 /** A refusal lists this many problems; a longer list helps nobody and costs us. */

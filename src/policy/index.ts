@@ -1,4 +1,4 @@
-// Decisions, all pure: authorization, admission, quota, isolation class.
+// Decisions, all pure: authorization, admission, quota, network reachability, isolation class.
 export {
   type AccessAttributes,
   type AccessDecision,
@@ -19,6 +19,18 @@ export {
   decideIsolation,
   decidePlacement,
 } from './isolation-class.ts'
+export {
+  type Flow,
+  type FlowEnd,
+  flowAllowed,
+  isAbout,
+  type IsolatingPolicy,
+  type NetworkRules,
+  peerSelects,
+  type PolicyDirection,
+  type ReachablePod,
+  selectsPod,
+} from './network-reachability.ts'
 export { quotaUsage } from './resource-quota.ts'
 export { podResourcesExceeded, type TenantLimits, type TenantUsage, tenantQuotaExceeded } from './quota.ts'
 export { POD_SECURITY_LEVELS, type PodSecurityLevel } from './pod-security/checks.ts'

@@ -1,5 +1,5 @@
 import { createSocket } from 'node:dgram'
-import { createServer, connect } from 'node:net'
+import { createServer, connect, type Socket } from 'node:net'
 import { decode, encode, streamDecode, streamEncode } from 'dns-packet'
 
 // Stands in for a program in a pod: the test starts it inside the pod's network namespace and tells it what to do.
@@ -23,6 +23,12 @@ export type PeerRequest =
       over?: 'tcp' | 'udp'
       ednsBytes?: number
     }
+  /** Many calls at once; the answer has a letter for each: `.` answered, `X` silence, `!` anything else. */
+  | { do: 'survey'; calls: readonly { protocol: 'tcp' | 'udp'; host: string; port: number }[] }
+  /** A listener that says back what it hears for as long as it is connected. */
+  | { do: 'accept'; port: number }
+  /** Says something over one connection that is made at the first time, and kept; "open" when it is said back. */
+  | { do: 'hold'; host: string; port: number }
   | { do: 'flood'; host: string; port: number; packets: number }
 
 /** `answer` is what came back; `failure` the error code, or "silence". */
@@ -31,6 +37,7 @@ export type PeerReply = { answer?: string; failure?: string }
 const RESOLVER = '169.254.1.1'
 const WAIT_MS = 300
 const name = process.argv[2] ?? '?'
+let held: Socket | undefined
 
 async function listen({
   protocol,
@@ -150,6 +157,29 @@ async function carryOut(request: PeerRequest): Promise<PeerReply> {
       return await call(request)
     case 'resolve':
       return await lookUp(request)
+    case 'survey': {
+      const replies = await Promise.all(
+        request.calls.map((each) => call({ do: 'call', ...each, waitMs: WAIT_MS * 2 })),
+      )
+      const letter = ({ answer, failure }: PeerReply) =>
+        answer === undefined ? (failure === 'silence' ? 'X' : '!') : '.'
+      return { answer: replies.map(letter).join('') }
+    }
+    case 'accept': {
+      const { promise, resolve } = Promise.withResolvers<PeerReply>()
+      createServer((socket) => socket.on('error', () => {}).pipe(socket)).listen(request.port, () =>
+        resolve({}),
+      )
+      return await promise
+    }
+    case 'hold': {
+      const { promise, resolve } = Promise.withResolvers<PeerReply>()
+      held ??= connect({ host: request.host, port: request.port })
+      held.once('data', () => resolve({ answer: 'open' })).once('error', () => resolve({ failure: 'closed' }))
+      held.write('hello')
+      setTimeout(() => resolve({ failure: 'silence' }), WAIT_MS * 2)
+      return await promise
+    }
     case 'flood':
       return await flood(request)
     default:

@@ -9,6 +9,7 @@ import { eventDefinition } from './event.ts'
 import { leaseDefinition } from './lease.ts'
 import { limitRangeDefinition } from './limit-range.ts'
 import { namespaceDefinition } from './namespace.ts'
+import { networkPolicyDefinition } from './network-policy.ts'
 import { podDefinition } from './pod.ts'
 import { podDisruptionBudgetDefinition } from './pod-disruption-budget.ts'
 import {
@@ -65,6 +66,7 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     jobDefinition,
     cronJobDefinition,
     podDisruptionBudgetDefinition,
+    networkPolicyDefinition,
     endpointSliceDefinition,
     ...rbac,
     leaseDefinition,

@@ -1,35 +1,62 @@
 import { createHash } from 'node:crypto'
 import { ApiError } from '../../api/index.ts'
-import type { Informer, ReconcileResult } from '../../client/index.ts'
-import type { Engine } from '../../jail/index.ts'
+import type { Change, EventRecorder, Informer, ReconcileResult } from '../../client/index.ts'
+import { isDeepStrictEqual } from 'node:util'
+import type { Engine, TenantNetwork } from '../../jail/index.ts'
 import { type ControllerContext, QueueController } from '../controller.ts'
 import {
   type EndpointSlice,
   endpointSliceKind,
+  type Namespace,
+  namespaceKind,
+  type NetworkPolicy,
+  networkPolicyKind,
   type Pod,
   podKind,
   type Service,
   serviceKind,
 } from '../kinds.ts'
-import { NETWORK_DEBOUNCE_MS } from '../limits.ts'
+import { NETWORK_DEBOUNCE_MS, NETWORK_POLICIES_TOLD_MAX } from '../limits.ts'
+import { messageOf } from '../writes.ts'
+import { factsOf, planIsolation } from './plan-isolation.ts'
 import { planNetwork } from './plan-network.ts'
 
 /** There is one network, so there is one key. */
 const NETWORK = 'network'
 
-/** Tells the engine the tenant's services and which pods carry them out, as one whole and only when it changed. */
+/**
+ * Tells the engine the tenant's services, which pods carry them out, and what network policies allow, as one whole and
+ * only when it changed.
+ */
 export class NetworkController extends QueueController {
   private readonly engine: Engine
   private readonly services: Informer<Service>
   private readonly slices: Informer<EndpointSlice>
   private readonly pods: Informer<Pod>
+  private readonly policies: Informer<NetworkPolicy>
+  private readonly namespaces: Informer<Namespace>
+  private readonly events: EventRecorder
+  private readonly onPodsReady: (uids: readonly string[]) => void
   private readonly stopping = new AbortController()
+  /** Pods that the engine knows the policies of. */
+  private covered: ReadonlySet<string> = new Set()
+  private readonly waiting = new Set<string>()
+  private refusal: string | undefined
   private told: string | undefined
 
-  constructor(context: ControllerContext, { engine }: { engine: Engine }) {
+  constructor(
+    context: ControllerContext,
+    { engine, onPodsReady }: { engine: Engine; onPodsReady: (uids: readonly string[]) => void },
+  ) {
     super('network', context, { concurrency: 1 })
     this.engine = engine
-    this.pods = context.informers.of(podKind)
+    this.onPodsReady = onPodsReady
+    this.events = context.events('network-policies')
+    this.policies = this.follow(networkPolicyKind, () => this.soon())
+    this.namespaces = this.follow(namespaceKind, ({ old, object }) =>
+      isDeepStrictEqual(old?.metadata.labels, object?.metadata.labels) ? [] : this.soonIfIsolating(),
+    )
+    this.pods = this.follow(podKind, (change) => (isolatesSame(change) ? [] : this.soonIfIsolating()))
     this.services = this.follow(serviceKind, () => this.soon())
     this.slices = this.follow(endpointSliceKind, () => this.soon())
   }
@@ -45,28 +72,67 @@ export class NetworkController extends QueueController {
     this.queue.add(NETWORK)
   }
 
+  /**
+   * Whether the engine knows the policies of a pod, so that it may start: a pod that starts sooner would be shut off
+   * until it is told. Whoever has to wait is named to `onPodsReady` later. A text says why there is no end to it yet.
+   */
+  ready(uid: string): true | { refusal: string | undefined } {
+    if (this.policies.size === 0 || this.covered.has(uid)) return true
+    this.waiting.add(uid)
+    // What was refused stays refused until something changes, and then we are called anyway.
+    if (this.refusal === undefined) this.queue.add(NETWORK)
+    return { refusal: this.refusal }
+  }
+
   override async stop(): Promise<void> {
     this.stopping.abort()
     await super.stop()
   }
 
   protected async reconcile(): Promise<ReconcileResult> {
+    const isolation = planIsolation(
+      this.policies.list(),
+      this.pods.list().filter((pod) => !isOver(pod)),
+      this.namespaces.list(),
+    )
     const network = planNetwork(
       this.services.list(),
       this.slices.list(),
       (uid) => this.pods.byUid(uid) !== undefined,
+      isolation,
     )
     const digest = createHash('sha256').update(JSON.stringify(network)).digest('base64')
-    if (digest === this.told) return undefined
+    const isNew = digest !== this.told
+    if (isNew) await this.tell(network)
+    this.told = digest
+    if (this.refusal === undefined) this.covered = new Set(isolation?.pods)
+    else if (!isNew) return undefined
+    const waiting = [...this.waiting]
+    if (this.refusal === undefined) this.waiting.clear()
+    if (waiting.length > 0) this.onPodsReady(waiting)
+    return undefined
+  }
+
+  private async tell(network: TenantNetwork): Promise<void> {
     try {
       await this.engine.setNetwork(network, this.stopping.signal)
+      this.refusal = undefined
     } catch (error) {
       // What it refuses now it refuses again, until something changes; the network of before stays.
       if (!(error instanceof ApiError) || error.code >= 500 || error.code === 429) throw error
       this.context.log.error('the engine refuses the network', { error })
+      this.refusal = messageOf(error)
+      for (const policy of this.policies.list().slice(0, NETWORK_POLICIES_TOLD_MAX))
+        this.events.record(policy, {
+          type: 'Warning',
+          reason: 'NetworkNotApplied',
+          message: `Services and network policies stay as they were, and no new pod starts: ${this.refusal}`,
+        })
     }
-    this.told = digest
-    return undefined
+  }
+
+  private soonIfIsolating(): string[] {
+    return this.policies.size === 0 ? [] : this.soon()
   }
 
   /** Many changes come at once, and each telling replaces everything. */
@@ -74,4 +140,19 @@ export class NetworkController extends QueueController {
     this.queue.addAfter(NETWORK, NETWORK_DEBOUNCE_MS)
     return []
   }
+}
+
+function isOver({ status }: Pod): boolean {
+  return status?.phase === 'Succeeded' || status?.phase === 'Failed'
+}
+
+/** True when no policy can tell the pod before and after apart. */
+function isolatesSame({ old, object }: Change<Pod>): boolean {
+  return (
+    old !== undefined &&
+    object !== undefined &&
+    old.metadata.uid === object.metadata.uid &&
+    isOver(old) === isOver(object) &&
+    isDeepStrictEqual(factsOf(old), factsOf(object))
+  )
 }

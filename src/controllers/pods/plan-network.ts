@@ -1,4 +1,4 @@
-import type { NetworkService, NetworkServicePort, TenantNetwork } from '../../jail/index.ts'
+import type { NetworkIsolation, NetworkService, NetworkServicePort, TenantNetwork } from '../../jail/index.ts'
 import type { EndpointSlice, Service, ServicePort } from '../kinds.ts'
 
 const SERVICE_NAME = 'kubernetes.io/service-name'
@@ -12,6 +12,7 @@ export function planNetwork(
   services: readonly Service[],
   slices: readonly EndpointSlice[],
   hasPod: (uid: string) => boolean,
+  isolation?: NetworkIsolation,
 ): TenantNetwork {
   const byService = Map.groupBy(
     slices,
@@ -22,6 +23,7 @@ export function planNetwork(
       .filter((service) => !service.metadata.deletionTimestamp)
       .toSorted((a, b) => (keyOfService(a) < keyOfService(b) ? -1 : 1))
       .map((service) => networkService(service, byService.get(keyOfService(service)) ?? [], hasPod)),
+    ...(isolation ? { isolation } : {}),
   }
 }
 

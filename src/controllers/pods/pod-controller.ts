@@ -49,6 +49,8 @@ export type PodControllerOptions = {
   /** Absent: pods get no tokens unless they ask, and then wait. */
   issueToken?: IssueToken | undefined
   node: NodeAmounts
+  /** Whether the network policies of a pod are in force; who has to wait is looked at again with `lookAgain`. */
+  networkReady?: (uid: string) => true | { refusal: string | undefined }
   /** Called when the engine has named everything it has, also after it was away. */
   onEngineSynced?: () => void
 }
@@ -116,6 +118,10 @@ export class PodController extends QueueController {
     await Promise.all([super.stop(), this.following])
   }
 
+  lookAgain(uids: readonly string[]): void {
+    for (const uid of uids) this.queue.add(uid)
+  }
+
   protected async reconcile(uid: string): Promise<ReconcileResult> {
     if (!this.engineSynced) return undefined
     const pod = this.pods.byUid(uid)
@@ -138,6 +144,16 @@ export class PodController extends QueueController {
         reason: 'ContainerStatusUnknown',
         message: 'The pod was running and the machine does not know it any more',
       })
+      return undefined
+    }
+    const network = known ? true : (this.options.networkReady?.(uid) ?? true)
+    if (network !== true) {
+      if (network.refusal !== undefined)
+        this.events.record(pod, {
+          type: 'Warning',
+          reason: 'FailedCreatePodSandBox',
+          message: `network policies are not applied: ${network.refusal}`,
+        })
       return undefined
     }
     const account = this.accounts.find({

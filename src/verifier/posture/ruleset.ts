@@ -12,7 +12,7 @@ export type Packet = {
   etherSaddr: string
   saddr: string
   daddr: string
-  l4proto: 'tcp' | 'udp' | 'icmp'
+  l4proto: 'tcp' | 'udp' | 'sctp' | 'icmp'
   dport: number
   nfproto: 'ipv4' | 'ipv6'
   ctState: 'new' | 'established' | 'related' | 'invalid'
@@ -37,7 +37,7 @@ export type Hook = 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting'
 class GiveUp extends Error {}
 
 const JUMPS_MAX = 64
-/** Stands for an element that the model cannot look into, such as a range: then no look-up in the set has an answer. */
+/** Stands for an element that the model cannot look into: then no look-up in the set has an answer. */
 const OPAQUE = '?'
 
 export class Ruleset {
@@ -249,6 +249,13 @@ export class Ruleset {
       '{"payload":{"protocol":"ip","field":"saddr"}}': packet.saddr,
       '{"payload":{"protocol":"ip","field":"daddr"}}': packet.daddr,
       '{"payload":{"protocol":"th","field":"dport"}}': String(packet.dport),
+      ...Object.fromEntries(
+        ['tcp', 'udp', 'sctp'].map((protocol) => [
+          `{"payload":{"protocol":"${protocol}","field":"dport"}}`,
+          // A packet of another protocol ends the rule, which no port does either.
+          packet.l4proto === protocol ? String(packet.dport) : NO_PORT,
+        ]),
+      ),
       '{"meta":{"key":"skuid"}}': '',
     }
     const name = JSON.stringify(expression)
@@ -264,11 +271,16 @@ export class Ruleset {
       const set = table.sets.get(where.slice(1))
       if (!set) throw new GiveUp(`there is no set "${where}"`)
       if (set.has(OPAQUE)) throw new GiveUp(`cannot look into the elements of "${where}"`)
-      return set.get(value)
+      return find(set, value)
     }
     if (isObject(where)) {
-      if (where['set'] !== undefined) return elementsOf(where['set'], isPairs(where['set'])).get(value)
-      if (isObject(where['prefix'])) return inPrefix(value, where['prefix']) ? true : undefined
+      if (where['set'] !== undefined) {
+        const set = elementsOf(where['set'], isPairs(where['set']))
+        if (set.has(OPAQUE)) throw new GiveUp('cannot look into the elements of a set')
+        return find(set, value)
+      }
+      const text = spanText(where)
+      if (text !== undefined) return withinSpan(text, value) ? true : undefined
       throw new GiveUp(`does not know the value ${JSON.stringify(where)}`)
     }
     if (Array.isArray(where)) return where.map(String).includes(value) ? true : undefined
@@ -306,12 +318,51 @@ function keyText(key: Json): string {
   if (Array.isArray(key['concat'])) return key['concat'].map(keyText).join(' . ')
   // An element with options, such as a timeout.
   if (isObject(key['elem'])) return keyText(key['elem']['val'] ?? null)
-  return OPAQUE
+  return spanText(key) ?? OPAQUE
 }
 
-function inPrefix(address: string, { addr, len }: JsonObject): boolean {
-  const bits = (text: string) => text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0)
-  if (!/^\d+\.\d+\.\d+\.\d+$/.test(address) || typeof addr !== 'string') return false
-  const size = 2 ** (32 - Number(len))
-  return Math.floor(bits(address) / size) === Math.floor(bits(addr) / size)
+/** Matches nothing: no text of a port, an address or a range is it. */
+const NO_PORT = 'no port'
+
+/** Found by itself, or within a range. */
+function find(set: Elements, value: string): Json | undefined {
+  const itself = set.get(value)
+  if (itself !== undefined) return itself
+  for (const [key, data] of set) if (key.includes(SPAN) && withinSpan(key, value)) return data
+  return undefined
+}
+
+/** Between the ends of a range; in no name, number or address. */
+const SPAN = ' to '
+
+/** `FIRST to LAST` of a prefix or a range of addresses or numbers; undefined for anything else. */
+function spanText({ prefix, range }: JsonObject): string | undefined {
+  if (isObject(prefix)) {
+    const base = numberOf(prefix['addr'] ?? null)
+    const size = 2 ** (32 - Number(prefix['len']))
+    if (base === undefined || !(size >= 1)) return undefined
+    const first = Math.floor(base / size) * size
+    return `${first}${SPAN}${first + size - 1}`
+  }
+  if (!Array.isArray(range) || range.length !== 2) return undefined
+  const [first, last] = range.map(numberOf)
+  return first === undefined || last === undefined ? undefined : `${first}${SPAN}${last}`
+}
+
+function withinSpan(text: string, value: string): boolean {
+  const [first, last] = text.split(SPAN).map(Number)
+  const number = numberOf(value)
+  return (
+    number !== undefined && first !== undefined && last !== undefined && first <= number && number <= last
+  )
+}
+
+/** A number, or an IPv4 address as one. */
+function numberOf(value: Json): number | undefined {
+  const text = String(value)
+  if (/^\d{1,10}$/.test(text)) return Number(text)
+  const parts = text.split('.').map(Number)
+  return /^\d{1,3}(?:\.\d{1,3}){3}$/.test(text) && parts.every((part) => part <= 255)
+    ? parts.reduce((sum, part) => sum * 256 + part, 0)
+    : undefined
 }

@@ -1,3 +1,4 @@
+import { assert } from '../../../../stdx/index.ts'
 import {
   NETLINK_NETFILTER,
   NLM_F_ACK,
@@ -12,7 +13,14 @@ import {
   u32,
   u32be,
 } from './netlink.ts'
-import { type PodElement, TABLE, podMac, tenantMark } from '../../plan/net/index.ts'
+import {
+  type Element,
+  type PodElement,
+  TABLE,
+  ipv4FromText,
+  podMac,
+  tenantMark,
+} from '../../plan/net/index.ts'
 
 const NFNL_SUBSYS_NFTABLES = 10
 const NFNL_MSG_BATCH_BEGIN = 0x10
@@ -38,18 +46,18 @@ export class RuleSocket extends NetlinkSocket {
     super(NETLINK_NETFILTER)
   }
 
-  /** All or nothing; adding what is there changes nothing. */
-  addPod(pod: PodElement): void {
+  /** All or nothing; adding what is there changes nothing. `isolation`: what the tenant's policies have for it. */
+  addPod(pod: PodElement, isolation: readonly Element[]): void {
     this.batch(
-      podElements(pod).map((e) =>
+      [...isolation.map(isolationElement), ...podElements(pod)].map((e) =>
         element(NFT_MSG_NEWSETELEM, e, `Cannot let the pod "${pod.interfaceName}" in`),
       ),
     )
   }
 
   /** Removes what is there; does nothing about what is not. */
-  removePod(pod: PodElement): void {
-    const messages = podElements(pod).map((e) =>
+  removePod(pod: PodElement, isolation: readonly Element[]): void {
+    const messages = [...podElements(pod), ...isolation.map(isolationElement)].map((e) =>
       element(NFT_MSG_DELSETELEM, e, `Cannot shut the pod "${pod.interfaceName}" out`),
     )
     const error = this.transaction(messages).find((e) => e !== undefined)
@@ -72,7 +80,7 @@ export class RuleSocket extends NetlinkSocket {
   }
 }
 
-type SetElement = { set: 'tenant4' | 'source4' | 'link4'; key: Buffer; data?: Buffer }
+type SetElement = { set: string; key: Buffer; data?: Buffer }
 
 function podElements(pod: PodElement): SetElement[] {
   const address = u32be(pod.address)
@@ -84,6 +92,14 @@ function podElements(pod: PodElement): SetElement[] {
     { set: 'source4', key: Buffer.concat([name, mac(podMac(pod.address)), Buffer.alloc(2), address]) },
     { set: 'link4', key: Buffer.concat([name, address]) },
   ]
+}
+
+/** `ADDRESS` of a set, or `ADDRESS : MARK` of a map. */
+function isolationElement({ set, text }: Element): SetElement {
+  const [key, mark] = text.split(' : ')
+  const address = ipv4FromText(key)
+  assert(address !== undefined, `The element "${text}" of "${set}" is no pod's`)
+  return { set, key: u32be(address), ...(mark === undefined ? {} : { data: u32(Number(mark)) }) }
 }
 
 function element(type: number, { set, key, data }: SetElement, what: string): Message {

@@ -12,15 +12,24 @@ import {
   GATEWAY,
   GENERATIONS,
   type Ipv4,
+  type IsolationPlan,
+  type IsolationRules,
   type PodElement,
   type ServiceTable,
+  elementKey,
   interfaceName,
   ipv4Text,
+  isolationElements,
+  mergeIsolation,
   nextAddress,
+  noIsolation,
+  planIsolation,
+  planIsolationRules,
   planLostBackends,
   planNames,
   planRulesRepair,
   planServices,
+  renderIsolationChanged,
   renderServicesChanged,
   renderTenantAdded,
   renderTenantRemoved,
@@ -58,12 +67,20 @@ type TenantState = TenantRecord & {
   services: ServiceTable
   /** The jails that `network` names. */
   endpoints: ReadonlySet<string>
+  plan: IsolationPlan | undefined
+  /** What the rules have now, of pods too. */
+  isolation: IsolationRules
   /** The address given out last. */
   lastAddress?: Ipv4
 }
 
 const NOTHING: TenantNetwork = { services: [] }
-const FRESH = { services: new Map<never, never>(), endpoints: new Set<string>() }
+const fresh = () => ({
+  services: new Map<never, never>(),
+  endpoints: new Set<string>(),
+  plan: undefined,
+  isolation: noIsolation(),
+})
 
 export type PodNetworkOptions = {
   layout: Layout
@@ -118,14 +135,21 @@ class LocalPodNetwork implements PodNetwork {
       this.repairPods(pins)
       const pods = [...this.podRecords.values()].filter((pod) => pod.complete)
       const services = new Map([...this.tenants.values()].map((t) => [t.index, this.planServices(t)]))
+      const observed = await this.nft.observe()
+      const before = observed?.isolation.classes ?? new Map<string, number>()
+      const isolation = new Map([...this.tenants.values()].map((t) => [t.index, this.planRules(t, before)]))
       const state = {
         tenants: [...this.tenants.keys()],
         pods: pods.map((pod) => this.element(pod)),
         services,
+        isolation: mergeIsolation(isolation.values()),
       }
-      const script = planRulesRepair(await this.nft.observe(), state)
+      const script = planRulesRepair(observed, state)
       await this.nft.apply(script)
-      for (const tenant of this.tenants.values()) tenant.services = services.get(tenant.index) ?? new Map()
+      for (const tenant of this.tenants.values()) {
+        tenant.services = services.get(tenant.index) ?? new Map()
+        tenant.isolation = isolation.get(tenant.index) ?? noIsolation()
+      }
       this.log.info('pod network ready', {
         tenants: state.tenants.length,
         pods: pods.length,
@@ -138,7 +162,7 @@ class LocalPodNetwork implements PodNetwork {
   async ensureTenant(placement: TenantPlacement): Promise<void> {
     const known = this.tenants.get(placement.index)
     if (known) return this.requireSame(known, placement)
-    await this.inTurn('rules', async () => {
+    await this.inTurnOfTenant(placement.index, async () => {
       const existing = this.tenants.get(placement.index)
       if (existing) return this.requireSame(existing, placement)
       tenantMark(placement.index) // refuses an index without addresses
@@ -146,9 +170,9 @@ class LocalPodNetwork implements PodNetwork {
         tenant: placement.tenant,
         index: placement.index,
         network: NOTHING,
-        ...FRESH,
+        ...fresh(),
       }
-      await this.nft.apply(renderTenantAdded(placement.index))
+      await this.applyRules([renderTenantAdded(placement.index)])
       this.tenants.set(placement.index, tenant)
       this.saveTenant(tenant)
       return undefined
@@ -161,12 +185,13 @@ class LocalPodNetwork implements PodNetwork {
     if (!tenant) return
     const pods = [...this.podRecords.values()].filter((pod) => pod.index === tenant.index)
     for (const pod of pods) await this.removePod(pod.id)
-    await this.inTurn('rules', async () => {
+    await this.inTurnOfTenant(tenant.index, async () => {
       if (this.tenants.get(tenant.index) !== tenant) return
       const left = [...this.podRecords.values()].some((pod) => pod.index === tenant.index)
       assert(!left, `The tenant "${name}" got a pod while it was removed`)
       const services = renderServicesChanged(tenant.services, new Map())
-      await this.nft.apply([services, renderTenantRemoved(tenant.index)].join('\n'))
+      const isolation = renderIsolationChanged(tenant.isolation, noIsolation())
+      await this.applyRules([services, isolation, renderTenantRemoved(tenant.index)])
       this.tenants.delete(tenant.index)
       rmSync(this.tenantFile(tenant.index), { force: true })
     })
@@ -223,7 +248,7 @@ class LocalPodNetwork implements PodNetwork {
     await this.inTurn(id, async () => {
       const record = this.podRecords.get(id)
       if (!record) return
-      this.takeDown(record)
+      await this.takeDown(record)
       rmSync(this.podFile(id), { force: true })
       this.podRecords.delete(id)
       // The engine keeps other things in the directory above, and removes it when those are gone.
@@ -235,9 +260,10 @@ class LocalPodNetwork implements PodNetwork {
   async setTenantNetwork(placement: TenantPlacement, network: TenantNetwork): Promise<void> {
     const parsed = parseTenantNetwork(network)
     await this.ensureTenant(placement)
-    await this.inTurn('rules', async () => {
+    await this.inTurnOfTenant(placement.index, async () => {
       const tenant = this.requireTenant(placement)
-      await this.applyServices({ ...tenant, network: parsed }, tenant)
+      const plan = parsed.isolation && planIsolation(tenant.index, parsed.isolation)
+      await this.applyNetwork({ ...tenant, network: parsed, plan }, tenant)
       tenant.network = parsed
       tenant.endpoints = endpointsOf(parsed)
       this.saveTenant(tenant)
@@ -320,8 +346,10 @@ class LocalPodNetwork implements PodNetwork {
       this.tenants.set(record.index, {
         ...record,
         network,
+        ...fresh(),
         services: new Map(),
         endpoints: endpointsOf(network),
+        plan: network.isolation && planIsolation(record.index, network.isolation),
       })
     }
     for (const { name, text } of observeJsonFiles(`${this.netDir}/pods`)) {
@@ -390,22 +418,37 @@ class LocalPodNetwork implements PodNetwork {
   private async build(record: PodRecord): Promise<PodNamespaces> {
     const dir = this.nsDir(record.id)
     const previous = this.podRecords.get(record.id)
-    if (previous) this.takeDown(previous)
+    if (previous) await this.takeDown(previous)
     this.savePod(record)
     await using undo = new UndoStack()
-    undo.add(() => this.takeDown(record))
+    undo.add(async () => await this.takeDown(record))
     await pinNamespaces(dir, record.podUidBase, IDS_PER_TENANT)
     const { hostname, podUidBase: gidBase } = record
-    this.router.attachPod(dir, { ...this.element(record), hostname, gidBase, idsCount: IDS_PER_TENANT })
-    this.savePod({ ...record, complete: true })
+    await this.inTurnOfTenant(record.index, async () => {
+      const tenant = this.tenants.get(record.index)
+      if (!tenant) throw new Error(`The tenant of the jail "${record.id}" is gone`)
+      // Its policies are in force at the moment at which its first packet can be.
+      const isolation = this.isolationOf(tenant, record)
+      const element = { ...this.element(record), hostname, gidBase, idsCount: IDS_PER_TENANT }
+      this.router.attachPod(dir, element, isolation)
+      for (const each of isolation) tenant.isolation.elements.set(elementKey(each), each)
+      this.savePod({ ...record, complete: true })
+    })
     undo.release()
     await this.podChanged(record)
     return this.namespaces(record)
   }
 
-  private takeDown(record: PodRecord): void {
+  private async takeDown(record: PodRecord): Promise<void> {
     const element = this.element(record)
-    this.router.shutOut(element)
+    await this.inTurnOfTenant(record.index, async () => {
+      const tenant = this.tenants.get(record.index)
+      const isolation = tenant ? this.isolationOf(tenant, record) : []
+      this.router.shutOut(element, isolation)
+      for (const each of isolation) tenant?.isolation.elements.delete(elementKey(each))
+      // Whatever is planned from now on does not count it.
+      if (this.podRecords.get(record.id)?.complete) this.savePod({ ...record, complete: false })
+    })
     unpinNamespaces(this.nsDir(record.id))
     this.departed.add(element.interfaceName)
     this.sweep ??= this.clock.after(LINK_SWEEP_MS, () => this.sweepLinks())
@@ -430,9 +473,9 @@ class LocalPodNetwork implements PodNetwork {
     this.names.changed(record.index)
     if (!this.tenants.get(record.index)?.endpoints.has(record.id)) return
     try {
-      await this.inTurn('rules', async () => {
+      await this.inTurnOfTenant(record.index, async () => {
         const tenant = this.tenants.get(record.index)
-        if (tenant) await this.applyServices(tenant, tenant)
+        if (tenant) await this.applyNetwork(tenant, tenant)
       })
     } catch (error) {
       this.log.error('cannot update the services of a tenant', { index: record.index, error })
@@ -440,17 +483,47 @@ class LocalPodNetwork implements PodNetwork {
     }
   }
 
-  private async applyServices(desired: TenantState, current: TenantState): Promise<void> {
+  /** Requires: it is the tenant's turn, so that none of its pods comes or goes meanwhile. */
+  private async applyNetwork(desired: TenantState, current: TenantState): Promise<void> {
     const services = this.planServices(desired)
+    const isolation = this.planRules(desired, current.isolation.classes)
     const lost = planLostBackends(current.services, services)
-    await this.nft.apply(renderServicesChanged(current.services, services))
+    await this.applyRules([
+      renderServicesChanged(current.services, services),
+      renderIsolationChanged(current.isolation, isolation),
+    ])
     current.services = services
+    current.isolation = isolation
+    current.plan = desired.plan
     try {
       this.router.forgetConnections(current.index, lost)
     } catch (error) {
       // The rules are right; only clients that never pause go on talking to nobody.
       this.log.warn('cannot forget connections to endpoints that are gone', { index: current.index, error })
     }
+  }
+
+  /** All in one transaction. What cannot be loaded changes nothing. */
+  private async applyRules(parts: readonly string[]): Promise<void> {
+    const script = parts.filter((part) => part !== '').join('\n')
+    if (script === '') return
+    await this.inTurn('rules', async () => {
+      try {
+        await this.nft.apply(script)
+      } catch (error) {
+        this.log.error('rules were refused, those of before stay', { error })
+        throw error
+      }
+    })
+  }
+
+  private planRules(tenant: TenantState, before: ReadonlyMap<string, number>): IsolationRules {
+    const pods = [...this.podRecords.values()].filter((pod) => pod.index === tenant.index && pod.complete)
+    return planIsolationRules(tenant.index, tenant.plan, pods, before)
+  }
+
+  private isolationOf({ index, plan, isolation }: TenantState, { id, address }: PodRecord) {
+    return isolationElements(index, plan, isolation.classes, id, address)
   }
 
   private planServices(tenant: TenantState): ServiceTable {
@@ -530,6 +603,14 @@ class LocalPodNetwork implements PodNetwork {
 
   private saveTenant({ tenant, index, network }: TenantRecord): void {
     writeWhole(this.tenantFile(index), { tenant, index, network } satisfies TenantRecord)
+  }
+
+  /**
+   * One after the other for each tenant. Of each tenant at most one transaction waits for the router, so that nobody
+   * waits for more than one of every other tenant.
+   */
+  private async inTurnOfTenant<T>(index: number, work: () => Promise<T>): Promise<T> {
+    return await this.inTurn(`tenant ${index}`, work)
   }
 
   /** One after the other for each key. */

@@ -1,5 +1,6 @@
 import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs'
 import {
+  type Element,
   GATEWAY,
   GATEWAY_MAC,
   type LinkFilter,
@@ -121,7 +122,11 @@ export class Router {
    * packets through.
    * @throws {SyscallError} with the pod half connected.
    */
-  attachPod(dir: string, pod: PodElement & { hostname: string; gidBase: number; idsCount: number }): void {
+  attachPod(
+    dir: string,
+    pod: PodElement & { hostname: string; gidBase: number; idsCount: number },
+    isolation: readonly Element[],
+  ): void {
     const { routes, rules } = this.open()
     const mac = podMac(pod.address)
     inNamespace('uts', `${dir}/uts`, () => setHostname(pod.hostname))
@@ -155,7 +160,7 @@ export class Router {
       inside.close()
     }
     routes.request(this.hostSide(routes.link(pod.interfaceName), pod))
-    rules.addPod(pod)
+    rules.addPod(pod, isolation)
   }
 
   /**
@@ -188,8 +193,8 @@ export class Router {
   }
 
   /** From now on nothing passes to or from it; its link goes with its namespace. */
-  shutOut(pod: PodElement): void {
-    this.open().rules.removePod(pod)
+  shutOut(pod: PodElement, isolation: readonly Element[]): void {
+    this.open().rules.removePod(pod, isolation)
   }
 
   /** What a tenant's clients still send to endpoints that are gone goes to others from now on. */

@@ -15,6 +15,7 @@ import {
   ipv4Text,
   lostBackendKey,
   nextAddress,
+  noIsolation,
   parseRules,
   planLostBackends,
   planNames,
@@ -263,7 +264,7 @@ function stateOf(documents: readonly unknown[]): RouterState {
     const address = tenantPool(tenant).first + at
     return { interfaceName: interfaceName('bh', address, 0), address, index: tenant }
   })
-  return { tenants, pods, services }
+  return { tenants, pods, services, isolation: noIsolation() }
 }
 
 test(
@@ -321,6 +322,7 @@ test('rules of another version, or none, are replaced as a whole; a difference i
     elements: state.pods.flatMap(podElements),
     services: new Map<string, string>(),
     chains: [],
+    isolation: noIsolation(),
   }
   assert.equal(planRulesRepair(observed, state), '')
   assert.equal(planRulesRepair(undefined, state), renderRuleset(state))

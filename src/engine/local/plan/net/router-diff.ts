@@ -1,16 +1,15 @@
 import { ipv4FromText, tenantMark } from './addresses.ts'
+import { type IsolationRules, elementKey, isOwnSet, renderIsolationChanged } from './isolation.ts'
 import {
-  type Element,
   RULES_VERSION,
   type RouterState,
-  TABLE,
   podElements,
-  renderElements,
   renderRuleset,
   renderTenantAdded,
   renderTenantRemoved,
 } from './ruleset.ts'
 import { renderServiceChain } from './services.ts'
+import { type Element, TABLE, renderElements } from './table.ts'
 
 /** What `nft` found in the router's namespace. */
 export type ObservedRules = {
@@ -21,6 +20,8 @@ export type ObservedRules = {
   /** Service key to the chain that it leads to. */
   services: ReadonlyMap<string, string>
   chains: readonly string[]
+  /** What is in its chains and sets follows from their names; what is in groups and maps is in `elements`. */
+  isolation: IsolationRules
 }
 
 /**
@@ -46,6 +47,7 @@ export function planRulesRepair(observed: ObservedRules | undefined, desired: Ro
       [...there].filter(([k]) => !wanted.has(k)).map(([, e]) => e),
     ),
   )
+  const isolation = renderIsolationChanged(observed.isolation, desired.isolation)
   for (const index of observed.tenants)
     if (!desired.tenants.includes(index)) lines.push(renderTenantRemoved(index))
   for (const index of desired.tenants)
@@ -63,6 +65,7 @@ export function planRulesRepair(observed: ObservedRules | undefined, desired: Ro
       `add rule inet ${TABLE} ${chain} ${renderServiceChain(port)}`,
     )
   }
+  lines.push(isolation)
   if (missing.length > 0)
     lines.push(
       `add element inet ${TABLE} services4 { ${missing.map(([key, p]) => `${key} : goto ${p.chain}`).join(', ')} }`,
@@ -83,14 +86,20 @@ export function parseRules(json: unknown): ObservedRules | undefined {
   const elements: Element[] = []
   const services = new Map<string, string>()
   const chains: string[] = []
+  const classes = new Map<string, number>()
+  const ownChains = new Map<string, readonly string[]>()
+  const ownSets = new Map<string, string>()
+  const ownElements: Element[] = []
   for (const item of items as unknown[]) {
     const counter = field(field(item, 'counter'), 'name')
     if (typeof counter === 'string' && counter.startsWith('version_')) version = counter
     const chain = field(field(item, 'chain'), 'name')
     if (typeof chain === 'string' && chain.startsWith('service_')) chains.push(chain)
+    if (typeof chain === 'string' && chain.startsWith('policy_')) ownChains.set(chain, [])
     const set = field(item, 'set') ?? field(item, 'map')
     const name = field(set, 'name')
     const members = field(set, 'elem')
+    if (typeof name === 'string' && isOwnSet(name)) ownSets.set(name, '')
     if (typeof name !== 'string' || !Array.isArray(members)) continue
     for (const member of members as unknown[]) {
       if (name === 'pair') {
@@ -106,6 +115,20 @@ export function parseRules(json: unknown): ObservedRules | undefined {
         const parts = concat(member)
         if (!parts) return undefined
         elements.push({ set: name, text: parts.join(' . ') })
+      } else if (name === 'ingress4' || name === 'egress4') {
+        const [address, mark] = Array.isArray(member) ? (member as unknown[]) : []
+        if (ipv4FromText(address) === undefined || typeof mark !== 'number') return undefined
+        ownElements.push({ set: name, text: `${String(address)} : ${mark}` })
+      } else if (name === 'policies') {
+        const [number, verdict] = Array.isArray(member) ? (member as unknown[]) : []
+        const jump = field(field(verdict, 'jump'), 'target')
+        const target = jump ?? field(field(verdict, 'goto'), 'target')
+        if (typeof number !== 'number' || typeof target !== 'string') return undefined
+        if (jump !== undefined) classes.set(target, number)
+        ownElements.push({ set: name, text: `${number} : ${jump === undefined ? 'goto' : 'jump'} ${target}` })
+      } else if (name.startsWith('group_')) {
+        if (ipv4FromText(member) === undefined) return undefined
+        ownElements.push({ set: name, text: String(member) })
       } else if (name === 'services4') {
         const [key, verdict] = Array.isArray(member) ? (member as unknown[]) : []
         const parts = concat(key)
@@ -116,7 +139,19 @@ export function parseRules(json: unknown): ObservedRules | undefined {
     }
   }
   return tenants.every((t) => Number.isInteger(t) && tenantMarkOrZero(t) > 0)
-    ? { version, tenants, elements, services, chains }
+    ? {
+        version,
+        tenants,
+        elements,
+        services,
+        chains,
+        isolation: {
+          classes,
+          chains: ownChains,
+          sets: ownSets,
+          elements: new Map(ownElements.map((element) => [elementKey(element), element])),
+        },
+      }
     : undefined
 }
 

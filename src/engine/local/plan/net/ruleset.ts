@@ -8,10 +8,9 @@ import {
   TENANTS_MAX,
   TENANT_CONNECTIONS_MAX,
 } from './limits.ts'
+import { type IsolationRules, noIsolation, renderIsolationChanged } from './isolation.ts'
 import { type ServiceTable, renderServiceChain, serviceKey } from './services.ts'
-
-/** The only table that we make in the router's network namespace. */
-export const TABLE = 'bulkhead'
+import { type Element, TABLE, renderElements } from './table.ts'
 
 /** A pod as the rules know it. */
 export type PodElement = { interfaceName: string; address: Ipv4; index: number }
@@ -21,6 +20,8 @@ export type RouterState = {
   tenants: readonly number[]
   pods: readonly PodElement[]
   services: ReadonlyMap<number, ServiceTable>
+  /** Of all tenants together. */
+  isolation: IsolationRules
 }
 
 /**
@@ -33,6 +34,9 @@ const RULES = `
   set link4 { type ifname . ipv4_addr; }
   set pair { type mark . mark; }
   map services4 { type mark . ipv4_addr . inet_proto . inet_service : verdict; }
+  map egress4 { type ipv4_addr : mark; }
+  map ingress4 { type ipv4_addr : mark; }
+  map policies { type mark : verdict; }
   map traffic { type mark : counter; }
   map denied { type mark : counter; }
   set connections { type mark; flags dynamic; size ${TENANTS_MAX * 2}; }
@@ -84,8 +88,26 @@ const RULES = `
   chain admit {
     ct mark set ip daddr map @tenant4
     meta mark . ct mark != @pair goto deny
+    jump isolation
     add @connections { meta mark ct count over ${TENANT_CONNECTIONS_MAX} } goto deny
     accept
+  }
+
+  # What the tenant's own policies allow, in chains of its own that only take away. A pod that nothing isolates has no
+  # class, and a pod may always reach itself. The sender's and the receiver's class take turns in ct mark.
+  chain isolation {
+    oifname . ip saddr @link4 return
+    jump leave
+    ct mark set ip daddr map @ingress4
+    ct mark vmap @policies
+    ct mark set ip daddr map @tenant4
+  }
+
+  chain leave {
+    ct mark set 0
+    ct mark set ip saddr map @egress4
+    ct mark vmap @policies
+    ct mark set 0
   }
 
   chain deny {
@@ -105,13 +127,20 @@ const RULES = `
     type filter hook input priority filter; policy drop;
     iifname "lo" accept
     ct state established,related accept
-    ip daddr ${GATEWAY} meta mark != 0 meta l4proto { tcp, udp } th dport 53 accept
+    ip daddr ${GATEWAY} meta mark != 0 meta l4proto { tcp, udp } th dport 53 goto ask
     ip daddr ${GATEWAY} meta mark != 0 tcp dport ${POD_GATEWAY_PORT} goto admit_api
     counter name meta mark map @denied
     counter name input_denied
   }
 
+  # As with a resolver that is a pod: whoever's egress is isolated needs a policy that allows it.
+  chain ask {
+    jump leave
+    accept
+  }
+
   chain admit_api {
+    jump leave
     add @connections { meta mark ct count over ${TENANT_CONNECTIONS_MAX} } goto deny
     accept
   }
@@ -138,6 +167,7 @@ export function renderRuleset(state: RouterState): string {
     ...state.tenants.map(renderTenantAdded),
     renderElements('add', state.pods.flatMap(podElements)),
     ...[...state.services].map(([, table]) => renderServicesChanged(new Map(), table)),
+    renderIsolationChanged(noIsolation(), state.isolation),
   ]
     .filter((part) => part !== '')
     .join('\n')
@@ -167,9 +197,6 @@ export function renderTenantRemoved(index: number): string {
   ].join('\n')
 }
 
-/** One element of one set, as nft prints and reads it. */
-export type Element = { set: 'tenant4' | 'source4' | 'link4'; text: string }
-
 export function podElements(pod: PodElement): Element[] {
   const address = ipv4Text(pod.address)
   return [
@@ -177,12 +204,6 @@ export function podElements(pod: PodElement): Element[] {
     { set: 'source4', text: `${pod.interfaceName} . ${podMac(pod.address)} . ${address}` },
     { set: 'link4', text: `${pod.interfaceName} . ${address}` },
   ]
-}
-
-export function renderElements(verb: 'add' | 'delete', elements: readonly Element[]): string {
-  return [...Map.groupBy(elements, (e) => e.set)]
-    .map(([set, items]) => `${verb} element inet ${TABLE} ${set} { ${items.map((e) => e.text).join(', ')} }`)
-    .join('\n')
 }
 
 /**
