@@ -148,9 +148,9 @@ export function invalidOptions(kind: OptionsKind, ...errors: FieldError[]): ApiE
   return new ApiError('Invalid', error.message, { details })
 }
 
-/** Go's conversion: a parameter that is there is true unless it says "false" or "0". */
+/** Go's conversion: a parameter that is there is true unless it says "false", in any case, or "0". Python's says "False". */
 export function parseBoolean(value: string | null): boolean | undefined {
-  return value === null ? undefined : value !== 'false' && value !== '0'
+  return value === null ? undefined : value.toLowerCase() !== 'false' && value !== '0'
 }
 
 /** @throws {ApiError} BadRequest unless it is a whole number from 0 to 2^53. */

@@ -95,6 +95,8 @@ test('requests that stay open are told from those that end', () => {
     '/api/v1/pods?watch=1',
     '/api/v1/pods?a=b&watch=true',
     '/api/v1/pods?watch',
+    '/api/v1/pods?watch=True',
+    '/api/v1/pods?watch=yes',
     '/api/v1/watch/pods',
     '/apis/apps/v1/watch/namespaces/x/deployments',
     '/api/v1/namespaces/a/pods/b/log?follow=true',
@@ -103,6 +105,7 @@ test('requests that stay open are told from those that end', () => {
   for (const rest of [
     '/api/v1/pods',
     '/api/v1/pods?watch=false',
+    '/api/v1/pods?watch=False',
     '/api/v1/pods?watch=0',
     '/api/v1/namespaces/watch/pods',
     '/api/v1/namespaces/a/pods/b/log?follow=false',

@@ -65,9 +65,10 @@ export function pathProblem(rest: string): string | undefined {
 /** Requests that stay open: they count against another limit and have another end. */
 export function isStream(rest: string): boolean {
   const url = new URL(rest, 'http://localhost')
+  // As control planes read it: whatever is there is true, unless it says no.
   const truthy = (name: string) =>
-    ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(url.searchParams.get(name) ?? '')
-  // A watch without a value is one, too: upstream reads an empty value as true.
-  if (url.searchParams.has('watch') && (truthy('watch') || url.searchParams.get('watch') === '')) return true
-  return truthy('follow') || /^\/(?:api\/[^/]+|apis\/[^/]+\/[^/]+)\/watch\//.test(url.pathname)
+    url.searchParams.has(name) && !['false', '0'].includes(url.searchParams.get(name)!.toLowerCase()) // it has one
+  return (
+    truthy('watch') || truthy('follow') || /^\/(?:api\/[^/]+|apis\/[^/]+\/[^/]+)\/watch\//.test(url.pathname)
+  )
 }

@@ -38,10 +38,15 @@ const PACKAGES = [
   'libyaml-0-2',
 ]
 
-/** What runs in a pod as a program of a tenant that speaks with its API. */
-export async function pythonImage(root: string): Promise<ImageSource> {
+/** Makes a root directory in which `/usr/bin/python3` finds the client. */
+export async function unpackPythonClient(root: string): Promise<void> {
   await unpackPackages(root, PACKAGES)
   await symlink('python3.11', join(root, 'usr/bin/python3'))
+}
+
+/** What runs in a pod as a program of a tenant that speaks with its API. */
+export async function pythonImage(root: string): Promise<ImageSource> {
+  await unpackPythonClient(root)
   return {
     layers: [await tar(root)],
     config: {

@@ -3,6 +3,7 @@ import { createWebSocketStream } from 'ws'
 import { ApiError, badRequest } from '../../api/index.ts'
 import type { ExecOptions } from '../../jail/index.ts'
 import { type Clock, type Logger, systemClock } from '../../stdx/index.ts'
+import { parseBoolean } from '../options.ts'
 import type { StreamHandler, StreamRequest } from '../stream-handler.ts'
 import { PORTS_MAX } from './limits.ts'
 import * as spdy from './spdy-sessions.ts'
@@ -122,10 +123,7 @@ function parseCommand(query: URLSearchParams): string[] {
 
 /** As upstream: with a terminal, stderr is part of stdout. */
 function commandOptions({ query }: StreamRequest): Omit<ExecOptions, 'command'> {
-  const flag = (name: string) => {
-    const value = query.get(name)
-    return value !== null && value !== '' && value !== 'false' && value !== '0'
-  }
+  const flag = (name: string) => parseBoolean(query.get(name)) ?? false
   const tty = flag('tty')
   const options = { stdin: flag('stdin'), stdout: flag('stdout'), stderr: flag('stderr') && !tty, tty }
   if (!options.stdin && !options.stdout && !options.stderr)

@@ -161,6 +161,29 @@ test('exec over v5 carries stdin, its end, output, sizes and the status', async 
   )
 })
 
+test('options are read in every spelling that client libraries use', async (t) => {
+  const at = await serve(t)
+  for (const [no, yes] of [
+    ['False', 'True'],
+    ['0', '1'],
+    ['false', 'true'],
+  ]) {
+    const query = `command=cat&stdin=${yes}&stdout=${yes}&stderr=${yes}&tty=${no}`
+    const client = new WebSocket(`ws://127.0.0.1:${at.port}/?${query}`, ['v5.channel.k8s.io'])
+    const talk = conversation(client)
+    await open(client)
+    client.send(Buffer.from([255, 0]))
+    await talk
+    assert.deepEqual(at.commands.at(-1)?.options, {
+      command: ['cat'],
+      stdin: true,
+      stdout: true,
+      stderr: true,
+      tty: false,
+    })
+  }
+})
+
 test('a large input and output go through whole', async (t) => {
   const at = await serve(t)
   const client = new WebSocket(`ws://127.0.0.1:${at.port}/?command=cat&stdin=1&stdout=1`, [
