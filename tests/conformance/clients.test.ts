@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { once } from 'node:events'
 import { copyFileSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -24,7 +23,7 @@ import {
 } from '@kubernetes/client-node'
 import { until } from '../../src/stdx/index.ts'
 import { gvisorMissing } from '../testkit/machine.ts'
-import { configMap, deployment } from '../testkit/manifests.ts'
+import { configMap, deployment, pod } from '../testkit/manifests.ts'
 import { TestPlatform } from '../testkit/platform.ts'
 import { unpackPythonClient } from '../testkit/python-image.ts'
 import { type Registry, startPythonRegistry } from '../testkit/registry.ts'
@@ -147,13 +146,13 @@ test('the Kubernetes client for Python works from outside', { skip }, async () =
     await unpackPythonClient(join(root, 'root'))
     copyFileSync(new URL('outside.py', TESTDATA), join(root, 'root/outside.py'))
     copyFileSync(platform.kubeconfig('red'), join(root, 'root/kubeconfig'))
-    const pod = await platform.mustKubectl('red', 'get', 'pods', '-o', 'jsonpath={.items[0].metadata.name}')
+    const name = await platform.mustKubectl('red', 'get', 'pods', '-o', 'jsonpath={.items[0].metadata.name}')
     const { stdout } = await execute('chroot', [
       join(root, 'root'),
       '/usr/bin/python3',
       '/outside.py',
       '/kubeconfig',
-      pod,
+      name,
     ])
     const { log, ...seen } = JSON.parse(stdout) as Record<string, unknown>
     assert.ok(typeof log === 'string')
@@ -250,7 +249,7 @@ describe('the Kubernetes client for JavaScript, from outside', { skip }, () => {
   test('runs commands and follows logs', async () => {
     for (const tenant of TENANTS) {
       const kubeconfig = config(tenant)
-      const pod = await platform.mustKubectl(
+      const name = await platform.mustKubectl(
         tenant,
         'get',
         'pods',
@@ -261,7 +260,7 @@ describe('the Kubernetes client for JavaScript, from outside', { skip }, () => {
       const ended = Promise.withResolvers<V1Status>()
       const socket = await new Exec(kubeconfig).exec(
         'default',
-        pod,
+        name,
         'main',
         ['sh', '-c', 'read line; echo "got $line"; echo wrong >&2; exit 3'],
         out,
@@ -279,11 +278,22 @@ describe('the Kubernetes client for JavaScript, from outside', { skip }, () => {
       assert.equal(await text(err), 'wrong\n')
       assert.equal(status.details?.causes?.[0]?.message, '3')
       const log = new PassThrough()
-      const abort = await new Log(kubeconfig).log('default', pod, 'main', log, { follow: true })
-      const [chunk] = (await once(log, 'data')) as [Buffer]
-      assert.ok(chunk.length > 0)
-      log.on('error', () => {})
-      abort.abort()
+      await platform.apply(tenant, [
+        pod({
+          name: 'talker',
+          image: `${registry.host}/python:1`,
+          script: 'for n in 1 2 3; do echo line $n; sleep 1; done',
+          spec: { restartPolicy: 'Never' },
+        }),
+      ])
+      await until(
+        () =>
+          platform.mustKubectl(tenant, 'get', 'pod', 'talker').then((line) => /Running|Completed/.test(line)),
+        { timeoutMs: 60_000, everyMs: 200, what: 'A pod that talks' },
+      )
+      // Ends with the container: the client has no way to stop earlier that it survives itself.
+      await new Log(kubeconfig).log('default', 'talker', 'main', log, { follow: true })
+      assert.equal(await text(log), 'line 1\nline 2\nline 3\n')
     }
   })
 

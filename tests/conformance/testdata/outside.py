@@ -33,7 +33,7 @@ events = watch.Watch().stream(
     "default",
     label_selector="by=python",
     resource_version=first.metadata.resource_version,
-    timeout_seconds=20,
+    timeout_seconds=3,
 )
 seen["events"] = []
 for event in events:
