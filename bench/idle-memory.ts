@@ -83,7 +83,7 @@ const snapshot = process.env['BENCH_HEAP']
 if (snapshot !== undefined) await collectGarbage(worker, snapshot)
 
 async function makeAndUse(name: string): Promise<void> {
-  const { client } = await createTenant(platform, tenants, name, 'shared')
+  const { client } = await createTenant(platform, tenants, name, 'shared', ['registry.example'])
   await using tenant: ControlPlaneClient = client
   await until(() => tenant.get('/api/v1/namespaces/default/serviceaccounts/default'), {
     what: 'The default account',

@@ -52,7 +52,10 @@ describe('the real kubectl', { skip: kubectlMissing && 'kubectl is not installed
     assert.match(await ok(['api-versions']), /^rbac\.authorization\.k8s\.io\/v1$/m)
     const explained = await ok(['explain', 'pod.spec.containers'])
     assert.match(explained, /image\t<string>/)
-    assert.doesNotMatch(await ok(['explain', 'pod.spec']), /hostNetwork/)
+    const [description, fields] = (await ok(['explain', 'pod.spec'])).split('FIELDS:')
+    assert.match(description ?? '', /Refused here, with the reason: .*hostNetwork/s)
+    assert.match(fields ?? '', /containers\t/)
+    assert.doesNotMatch(fields ?? '', /hostNetwork/)
   })
 
   test('applies on the client side and on the server side, diffs, and shows the result in every form', async () => {
