@@ -48,6 +48,17 @@ export const NETWORK_POLICY_RULES_MAX = 256
 export const NETWORK_POLICY_PEERS_MAX = 256
 export const NETWORK_POLICY_PORTS_MAX = 256
 export const NETWORK_POLICY_TERMS_MAX = 1_024
+/** Of one admission policy; match conditions as upstream. */
+export const MATCH_CONDITIONS_MAX = 64
+export const POLICY_VALIDATIONS_MAX = 64
+export const POLICY_VARIABLES_MAX = 64
+export const AUDIT_ANNOTATIONS_MAX = 20
+export const POLICY_RULES_MAX = 64
+export const POLICY_RULE_ITEMS_MAX = 256
+/** Characters of all expressions of a policy together. */
+export const POLICY_EXPRESSION_CHARS_MAX = 64 * KiB
+/** As upstream: what a policy tells or notes. */
+export const POLICY_MESSAGE_CHARS_MAX = 5 * KiB
 export const TENANT_REGISTRIES_MAX = 64
 /** Scale of one Deployment or ReplicaSet; a tenant's quota is reached long before. */
 export const REPLICAS_MAX = 10_000

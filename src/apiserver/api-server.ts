@@ -8,6 +8,7 @@ import {
   type TenantName,
   type UserInfo,
   customResourceDefinitionKind,
+  userNames,
 } from '../api/index.ts'
 import type { ApiClient } from '../client/index.ts'
 import { JWKS_PATH, type TokenIssuer } from '../identity/index.ts'
@@ -16,6 +17,7 @@ import {
   type AdmissionPlugin,
   type Authorizer,
   RBAC_GROUP,
+  type OperatorPolicies,
   type TenantLimits,
   admissionPlugins,
 } from '../policy/index.ts'
@@ -79,6 +81,8 @@ export interface ApiServer {
   bootstrap(): Promise<void>
   /** From now on these, and the defaults for what is absent. What is there already stays, whatever its size. */
   setLimits(limits: Partial<TenantLimits>): void
+  /** From now on these rules of the operator hold, besides the control plane's own. */
+  setOperatorPolicies(policies: OperatorPolicies): void
   /** Ends watches and refuses what comes after. */
   close(): Promise<void>
 }
@@ -105,6 +109,7 @@ class Server implements ApiServer {
   private readonly streams: StreamHandler | undefined
   private readonly closing = new AbortController()
   private limits: TenantLimits
+  private operatorPolicies: OperatorPolicies = []
   private inFlight = 0
 
   constructor(options: ApiServerOptions) {
@@ -124,7 +129,22 @@ class Server implements ApiServer {
       store,
       authorizer,
       plugins: [
-        ...admissionPlugins({ authorizer, limits: () => this.limits }),
+        ...admissionPlugins({
+          authorizer,
+          registry: () => customKinds.registry,
+          tenant,
+          limits: () => this.limits,
+          operatorPolicies: () => this.operatorPolicies,
+          note: ({ user, operation, resource, namespace, name }, annotations) =>
+            log.info('admission policies noted', {
+              user: userNames(user).name,
+              operation,
+              resource,
+              namespace,
+              name,
+              annotations,
+            }),
+        }),
         customKinds.plugin,
         ...(options.plugins ?? []),
       ],
@@ -351,6 +371,10 @@ class Server implements ApiServer {
 
   setLimits(limits: Partial<TenantLimits>): void {
     this.limits = { ...DEFAULT_TENANT_LIMITS, ...limits }
+  }
+
+  setOperatorPolicies(policies: OperatorPolicies): void {
+    this.operatorPolicies = policies
   }
 
   close(): Promise<void> {

@@ -7,9 +7,10 @@ import {
   deleteOptionsSchema,
 } from '../api/index.ts'
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
-import { refuseAdmission } from './admit.ts'
+import type { AdmissionRequest } from '../policy/index.ts'
+import { admissionWarnings, refuseAdmission } from './admit.ts'
 import { type Context, inOrder, objectKey, presented, renderTime } from './context.ts'
-import { decodePart, decodeRequestBody } from './decode.ts'
+import { addWarnings, decodePart, decodeRequestBody } from './decode.ts'
 import { cloneJson, equalJson } from './json.ts'
 import {
   DELETE_COLLECTION_BATCH,
@@ -100,7 +101,7 @@ async function remove(
   for (let attempt = 1; ; attempt++) {
     const stored = readStored(context, target)
     checkPreconditions(stored, definition, options)
-    refuseAdmission(context, {
+    const admission: AdmissionRequest = {
       operation: 'DELETE',
       user: request.user,
       group,
@@ -111,7 +112,9 @@ async function remove(
       name,
       object: presented(definition, stored.object),
       dryRun: options.dryRun,
-    })
+    }
+    refuseAdmission(context, admission)
+    addWarnings(request.warnings, admissionWarnings(context, admission))
     const current = presented(definition, stored.object)
     const plan = planDelete(definition, current, options, context.clock.nowMs())
     if (options.dryRun) return { object: plan.object, gone: plan.remove }

@@ -1,19 +1,11 @@
-import {
-  type JsonValue,
-  type KindDefinition,
-  type KubeObject,
-  type LabelSelector,
-  badRequest,
-  labelSelectorRequirements,
-  renderLabelSelector,
-  valueAt,
-} from '../api/index.ts'
+import { type JsonValue, type KubeObject, badRequest } from '../api/index.ts'
 import type { Context } from './context.ts'
 import { decodePart, decodeRequestBody, readPatch } from './decode.ts'
 import { cloneJson, isRecord } from './json.ts'
 import { parseWriteOptions } from './options.ts'
 import { applyPatch } from './patch/index.ts'
 import { getObject } from './read.ts'
+import { scaleOf } from './scale-of.ts'
 import type { ApiResult, RequestVerb, ResourceRequest, Target } from './request.ts'
 import { methodNotAllowed } from './refusals.ts'
 import { updateObject, writerOf } from './write.ts'
@@ -81,37 +73,4 @@ function setAt(object: Record<string, unknown>, path: readonly string[], value: 
   const copy = isRecord(inner) ? { ...inner } : {}
   object[name] = copy
   setAt(copy, rest, value)
-}
-
-function scaleOf({ custom }: KindDefinition, object: KubeObject): KubeObject {
-  const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata
-  const spec = object['spec'] as { selector?: LabelSelector } | undefined
-  const paths = custom?.scale
-  const numberAt = (path: readonly string[]) => {
-    const value = valueAt(object, path)
-    return typeof value === 'number' ? value : 0
-  }
-  const ownSelector = paths?.labelSelector && valueAt(object, paths.labelSelector)
-  return {
-    kind: 'Scale',
-    apiVersion: 'autoscaling/v1',
-    metadata: {
-      name,
-      ...(namespace === undefined ? {} : { namespace }),
-      uid,
-      resourceVersion,
-      creationTimestamp,
-    },
-    spec: { replicas: numberAt(paths?.specReplicas ?? ['spec', 'replicas']) },
-    status: {
-      replicas: numberAt(paths?.statusReplicas ?? ['status', 'replicas']),
-      selector: custom
-        ? typeof ownSelector === 'string'
-          ? ownSelector
-          : ''
-        : spec?.selector
-          ? renderLabelSelector(labelSelectorRequirements(spec.selector))
-          : '',
-    },
-  }
 }

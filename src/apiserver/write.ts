@@ -25,6 +25,7 @@ import type { WriteOptions } from './options.ts'
 import { trackUpdate } from './patch/index.ts'
 import { readStored } from './read.ts'
 import { noSuchResource } from './refusals.ts'
+import { scaleOf } from './scale-of.ts'
 import type { ResourceRequest, Target } from './request.ts'
 import {
   checkSize,
@@ -294,12 +295,23 @@ function prepareUpdate(
     name,
     object,
     old,
+    ...(subresource?.name === 'scale'
+      ? {
+          seen: {
+            group: 'autoscaling',
+            version: 'v1',
+            kind: 'Scale',
+            object: scaleOf(definition, object),
+            old: scaleOf(definition, old),
+          },
+        }
+      : {}),
     dryRun: options.dryRun,
   }
   mutateAdmission(context, admission)
   refuseInvalid(context, definition, admission, validateObject(definition, object, writeContext, old))
   refuseAdmission(context, admission)
-  if (!subresource) warn(context, request, definition, admission)
+  warn(context, request, definition, admission)
   if (definition.hasGeneration && specChanged(definition, object, old))
     object.metadata.generation = (old.metadata.generation ?? 0) + 1
   object = inOrder(object)
@@ -485,6 +497,7 @@ function warn(
   definition: KindDefinition,
   admission: AdmissionRequest,
 ): void {
-  addWarnings(warnings, definition.warnings?.(admission.object) ?? [])
+  if (admission.subresource === undefined)
+    addWarnings(warnings, definition.warnings?.(admission.object) ?? [])
   addWarnings(warnings, admissionWarnings(context, admission))
 }

@@ -188,7 +188,7 @@ class Compiler {
     const { field, at, test, optional } = node
     const path = test || optional ? undefined : this.#path(node, scope)
     const root = path?.[0]
-    if (path && root !== undefined && !this.variables.has(root)) {
+    if (path && root !== undefined && (this.variables.has(path.join('.')) || !this.variables.has(root))) {
       const named = this.#named(path, at, scope)
       if (named) return named
     }

@@ -9,7 +9,14 @@
 // Bindings are JSON as the API server holds it; it is read lazily, so a big object costs nothing that is not looked at.
 // ints are bigints. Nothing here throws for anything a tenant can write, and nothing is kept between evaluations.
 export { type BindingValues, type Compilation, compile, type Evaluation, Program } from './program.ts'
-export { Budget, type Meter } from './meter.ts'
+export { Budget, BudgetExceeded } from './meter.ts'
+export {
+  AUTHORIZER,
+  type AccessQuestion,
+  type Authorization,
+  AuthorizerValue,
+  RESOURCE_CHECK,
+} from './library/authorizer.ts'
 export type { Problem } from './syntax.ts'
 export { EVALUATION_COST_MAX, EXPRESSION_CHARS_MAX } from './limits.ts'
 export {

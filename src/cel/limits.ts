@@ -17,6 +17,8 @@ export const EVALUATION_BYTES_MAX = 32 * MiB
 /** Characters of a regular expression, and instructions of the program that it becomes. */
 export const PATTERN_CHARS_MAX = 1 * KiB
 export const PATTERN_PROGRAM_MAX = 4 * KiB
+/** As upstream: what asking whether somebody may do something costs. */
+export const AUTHORIZATION_COST = 350_000
 /** Levels of a value that are compared or rendered. */
 export const VALUE_DEPTH_MAX = 256
 /** Digits after the point that `%.Nf` and its like may ask for. */

@@ -180,7 +180,7 @@ test('an expression is not too long, too deep or too wide', () => {
   assert.match(refused('self' + '.a'.repeat(5_000)), /levels deep/)
   assert.match(refused(`1${'+1'.repeat(5_000)}`), /levels deep/)
   assert.match(refused('true?1:'.repeat(2_000) + '1'), /levels deep/)
-  assert.match(refused(`[${'1,'.repeat(8_192)}]`), /at most 8192 parts/)
+  assert.match(refused(`[${'!x,'.repeat(5_000)}]`), /at most 8192 parts/)
   assert.equal(refused(`true${'&&true'.repeat(2_000)}`), 'accepted')
 })
 

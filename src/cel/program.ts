@@ -88,6 +88,9 @@ export class Program {
     } catch (error) {
       if (error instanceof BudgetExceeded)
         return { ok: false, why: 'budget', message: error.message, cost: meter.cost }
+      // Variables that use each other add their levels up to more than our stack has.
+      if (error instanceof RangeError)
+        return { ok: false, why: 'budget', message: 'operation cancelled: too many levels', cost: meter.cost }
       throw error
     }
   }

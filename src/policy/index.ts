@@ -36,5 +36,6 @@ export { podResourcesExceeded, type TenantLimits, type TenantUsage, tenantQuotaE
 export { POD_SECURITY_LEVELS, type PodSecurityLevel } from './pod-security/checks.ts'
 export { type PodLimits, podLimitsOf } from './pod-limits.ts'
 export type { AdmissionPlugin, AdmissionRequest, ClusterView, ResourceName } from './admission/admission.ts'
+export { compileOperatorPolicies, type OperatorPolicies } from './admission/policies/validating-policies.ts'
 export { admissionPlugins } from './admission/plugins.ts'
 export { PROTECTED_NAMESPACES } from './admission/namespace-lifecycle.ts'

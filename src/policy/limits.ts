@@ -4,6 +4,18 @@ import { assert } from '../stdx/index.ts'
 export const QUOTAS_PER_NAMESPACE_MAX = 32
 /** Pods of a namespace that a change of its Pod Security labels looks at, as upstream. */
 export const PODS_CHECKED_MAX = 3_000
+/** Admission policies and their bindings in one control plane: each is looked at for every write. */
+export const ADMISSION_POLICIES_MAX = 256
+export const ADMISSION_BINDINGS_MAX = 512
+/** Objects that one binding's selector of parameters may find. */
+export const POLICY_PARAMS_MAX = 64
+/**
+ * What all expressions of a tenant's policies may cost for one request, in steps of the evaluator. The operator's have
+ * the same once more, so that a tenant cannot use theirs up. Lower than upstream's, because a worker serves others too.
+ */
+export const POLICY_REQUEST_COST_MAX = 3_000_000
+/** Kinds against whose schemas one policy is checked, as upstream. */
+export const TYPE_CHECKED_KINDS_MAX = 10
 /** Rules of one role. */
 export const RULES_PER_ROLE_MAX = 1_000
 /** How deep aggregated cluster roles may aggregate others; deeper ones add nothing. */

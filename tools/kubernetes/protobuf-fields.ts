@@ -55,6 +55,10 @@ const KINDS: Readonly<
     package: 'k8s.io.api.rbac.v1',
     kinds: ['ClusterRole', 'ClusterRoleBinding', 'Role', 'RoleBinding'],
   },
+  'admissionregistration.k8s.io/v1': {
+    package: 'k8s.io.api.admissionregistration.v1',
+    kinds: ['ValidatingAdmissionPolicy', 'ValidatingAdmissionPolicyBinding'],
+  },
   'discovery.k8s.io/v1': { package: 'k8s.io.api.discovery.v1', kinds: ['EndpointSlice'] },
   'coordination.k8s.io/v1': { package: 'k8s.io.api.coordination.v1', kinds: ['Lease'] },
   'scheduling.k8s.io/v1': { package: 'k8s.io.api.scheduling.v1', kinds: ['PriorityClass'] },
@@ -258,7 +262,10 @@ export function renderTable(): string {
     const short = message.split('.').slice(-3).join('.')
     messages[message] = Object.entries(fields)
       .map(([protoName, field]) => {
-        const name = RENAMED[protoName] ?? protoName
+        const renamed = RENAMED[protoName] ?? protoName
+        // A few messages spell their fields as Go does.
+        const lower = renamed.charAt(0).toLowerCase() + renamed.slice(1)
+        const name = schema?.properties?.[lower] ? lower : renamed
         const map = /^map<string,(.+)>$/.exec(field.t)
         const type = reach(typeName(message, map?.[1] ?? field.t))
         const pointer = unusedPointers.delete(`${short}.${name}`)

@@ -1,4 +1,8 @@
 import type { KindDefinition, KindRegistry, VirtualKind } from '../kind.ts'
+import {
+  validatingAdmissionPolicyBindingDefinition,
+  validatingAdmissionPolicyDefinition,
+} from './admission-policy.ts'
 import { configMapDefinition, secretDefinition } from './config.ts'
 import { controllerRevisionDefinition } from './controller-revision.ts'
 import { cronJobDefinition } from './cron-job.ts'
@@ -71,6 +75,8 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     ...rbac,
     leaseDefinition,
     customResourceDefinitionDefinition,
+    validatingAdmissionPolicyDefinition,
+    validatingAdmissionPolicyBindingDefinition,
   ],
   reviewKinds,
 )

@@ -1,3 +1,4 @@
+import { authorizer } from './authorizer.ts'
 import { conversions } from './conversions.ts'
 import { lists } from './lists.ts'
 import { operators } from './operators.ts'
@@ -6,7 +7,14 @@ import { strings } from './strings.ts'
 import { times } from './times.ts'
 
 /** Every function an expression may call: CEL's own, its extensions that Kubernetes offers, and Kubernetes' own. */
-const OVERLOADS: readonly Overload[] = [...operators, ...conversions, ...strings, ...times, ...lists]
+const OVERLOADS: readonly Overload[] = [
+  ...operators,
+  ...conversions,
+  ...strings,
+  ...times,
+  ...lists,
+  ...authorizer,
+]
 
 const methods = Map.groupBy(
   OVERLOADS.filter(({ receiver }) => receiver),

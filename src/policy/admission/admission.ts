@@ -15,6 +15,8 @@ export type AdmissionRequest = {
   /** The object as it would be stored; for DELETE the one that goes. A `mutate` may change it, a `refuse` must not. */
   object: KubeObject
   old?: KubeObject | undefined
+  /** What the client sees at a sub-resource that has a kind of its own, such as a Scale. */
+  seen?: { group: string; version: string; kind: string; object: KubeObject; old: KubeObject }
   dryRun: boolean
 }
 

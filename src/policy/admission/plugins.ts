@@ -1,10 +1,12 @@
+import type { KindRegistry, TenantName } from '../../api/index.ts'
 import type { TenantLimits } from '../quota.ts'
 import type { Authorizer } from '../rbac.ts'
-import type { AdmissionPlugin } from './admission.ts'
+import type { AdmissionPlugin, AdmissionRequest } from './admission.ts'
 import { imageRegistries } from './image-registries.ts'
 import { limitRanger } from './limit-ranger.ts'
 import { namespaceLifecycle } from './namespace-lifecycle.ts'
 import { podSecurity } from './pod-security.ts'
+import { type OperatorPolicies, validatingPolicies } from './policies/validating-policies.ts'
 import { rbacEscalation } from './rbac-escalation.ts'
 import { resourceQuota } from './resource-quota.ts'
 import { serviceAccount } from './service-account.ts'
@@ -13,11 +15,21 @@ import { tenantQuota } from './tenant-quota.ts'
 /** The policy of a control plane, in order. */
 export function admissionPlugins({
   authorizer,
+  registry,
+  tenant,
   limits,
+  operatorPolicies,
+  note,
 }: {
   authorizer: Authorizer
+  registry: () => KindRegistry
+  tenant: TenantName
   /** Asked at each request: a quota can change. */
   limits: () => TenantLimits
+  /** Rules that the operator laid upon this control plane; they can change as well. */
+  operatorPolicies: () => OperatorPolicies
+  /** For what admission policies want noted about a request. */
+  note: (request: AdmissionRequest, annotations: Readonly<Record<string, string>>) => void
 }): AdmissionPlugin[] {
   return [
     namespaceLifecycle,
@@ -26,6 +38,7 @@ export function admissionPlugins({
     imageRegistries(() => limits().registries),
     podSecurity(() => limits().podSecurity ?? 'privileged'),
     rbacEscalation(authorizer),
+    validatingPolicies({ authorizer, registry, tenant, operatorPolicies, note }),
     tenantQuota(limits),
     // Last, as upstream: it counts only what everybody else let in.
     resourceQuota,

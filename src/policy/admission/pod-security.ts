@@ -35,10 +35,11 @@ export function podSecurity(minimum: () => PodSecurityLevel): AdmissionPlugin {
       return why ? [forbiddenField(why.path, why.tell)] : []
     },
     warnings(request, cluster) {
+      if (request.operation === 'DELETE' || request.subresource !== undefined) return []
       if (isNamespace(request)) return namespaceWarnings(request, cluster, minimum())
       const { namespace, object } = request
       const pod = podTemplateOf(request, object)
-      if (!pod || request.subresource !== undefined || namespace === undefined) return []
+      if (!pod || namespace === undefined) return []
       const { warn } = parsePodSecurityLabels(namespaceOf(cluster, namespace)?.metadata.labels).policy
       const violations = podSecurityViolations(warn, pod)
       const annotations = Object.keys(pod.annotations).filter(isProfileAnnotation)

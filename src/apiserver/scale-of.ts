@@ -1,0 +1,42 @@
+import {
+  type KindDefinition,
+  type KubeObject,
+  type LabelSelector,
+  labelSelectorRequirements,
+  renderLabelSelector,
+  valueAt,
+} from '../api/index.ts'
+
+/** A workload as autoscaling/v1 Scale. */
+export function scaleOf({ custom }: KindDefinition, object: KubeObject): KubeObject {
+  const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata
+  const spec = object['spec'] as { selector?: LabelSelector } | undefined
+  const paths = custom?.scale
+  const numberAt = (path: readonly string[]) => {
+    const value = valueAt(object, path)
+    return typeof value === 'number' ? value : 0
+  }
+  const ownSelector = paths?.labelSelector && valueAt(object, paths.labelSelector)
+  return {
+    kind: 'Scale',
+    apiVersion: 'autoscaling/v1',
+    metadata: {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      uid,
+      resourceVersion,
+      creationTimestamp,
+    },
+    spec: { replicas: numberAt(paths?.specReplicas ?? ['spec', 'replicas']) },
+    status: {
+      replicas: numberAt(paths?.statusReplicas ?? ['status', 'replicas']),
+      selector: custom
+        ? typeof ownSelector === 'string'
+          ? ownSelector
+          : ''
+        : spec?.selector
+          ? renderLabelSelector(labelSelectorRequirements(spec.selector))
+          : '',
+    },
+  }
+}
