@@ -35,8 +35,6 @@ export type WriteContext = { user: UserInfo; nowMs: number; subresource?: string
 export type CustomKind = {
   /** `apiVersion` of what is stored. */
   storedVersion: string
-  /** Newest first: the version that clients prefer. */
-  preferred: boolean
   /** A stored object as this version shows it: type, fields that the schema knows, defaults. */
   present(stored: KubeObject): KubeObject
   /** Warning for whoever uses a version that goes away. */

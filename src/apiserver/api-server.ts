@@ -28,6 +28,7 @@ import { type Context, type Entropy, InFlight, keyPrefix, viewOf } from './conte
 import { ContinueTokens } from './continue-token.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { CustomKinds } from './custom-kinds.ts'
+import { compileRules } from './custom-rules.ts'
 import { HttpAnswers, discardBody, readBody, splitUrl } from './http.ts'
 import { InProcessClient } from './in-process-client.ts'
 import { DEFAULT_TENANT_LIMITS, REQUESTS_IN_FLIGHT_MAX } from './limits.ts'
@@ -119,7 +120,7 @@ class Server implements ApiServer {
     const inFlight = new InFlight()
     this.limits = { ...DEFAULT_TENANT_LIMITS, ...options.limits }
     assert(!tokenIssuer || tokenIssuer.tenant === tenant, 'A token issuer serves one tenant')
-    const customKinds = new CustomKinds(registry)
+    const customKinds = new CustomKinds(registry, compileRules)
     this.context = {
       tenant,
       get registry() {

@@ -1,6 +1,7 @@
 import {
   type CheckRules,
   type CustomResourceDefinition,
+  type FieldError,
   type JsonSchema,
   type KindDefinition,
   type KindRegistry,
@@ -10,9 +11,12 @@ import {
   customResourceDefinitionKind,
   defineCustomKinds,
   forbidden,
+  invalid,
 } from '../api/index.ts'
 import type { AdmissionPlugin, ClusterView } from '../policy/index.ts'
-import { CUSTOM_DEFINITIONS_BYTES_MAX, CUSTOM_DEFINITIONS_MAX } from './limits.ts'
+import { ruleProblems } from './custom-rules.ts'
+import { equalJson } from './json.ts'
+import { CUSTOM_DEFINITIONS_BYTES_MAX, CUSTOM_DEFINITIONS_MAX, PROBLEMS_MAX } from './limits.ts'
 
 /**
  * The kinds that this control plane serves: those that are built in, and those of established
@@ -64,13 +68,15 @@ export class CustomKinds {
   /** Refuses a definition for which there is no room. */
   readonly plugin: AdmissionPlugin = {
     name: 'CustomResourceDefinitions',
-    refuse: ({ group, resource, operation, name, object }, cluster) => {
+    refuse: ({ group, resource, operation, name, kind, object, old }, cluster) => {
       if (group !== customResourceDefinitionKind.group || resource !== customResourceDefinitionKind.plural)
         return undefined
       if (operation === 'DELETE') return undefined
       const refuse = (tell: string) => forbidden({ group, resource, name }, { tell })
       if (operation === 'CREATE' && cluster.count({ group, resource }) >= CUSTOM_DEFINITIONS_MAX)
         return refuse(`a tenant may have ${CUSTOM_DEFINITIONS_MAX} CustomResourceDefinitions; delete some`)
+      const problems = rulesChanged(object, old) ? rulesErrors(object as CustomResourceDefinition) : []
+      if (problems.length > 0) return invalid({ group, kind, name }, problems)
       let bytes = sizeOf(object) - (this.sizes.get(name) ?? 0)
       // What becomes no larger fits, whatever is there.
       if (bytes <= 0) return undefined
@@ -101,6 +107,20 @@ export class CustomKinds {
         'there are still objects of its kind',
       )
   }
+}
+
+function rulesChanged(object: KubeObject, old: KubeObject | undefined): boolean {
+  return !old || !equalJson(object['spec'], old['spec'])
+}
+
+function rulesErrors({ spec }: CustomResourceDefinition): FieldError[] {
+  return spec.versions
+    .flatMap(({ schema }, index) =>
+      schema?.openAPIV3Schema
+        ? ruleProblems(schema.openAPIV3Schema, `spec.versions[${index}].schema.openAPIV3Schema`)
+        : [],
+    )
+    .slice(0, PROBLEMS_MAX)
 }
 
 function sizeOf(definition: KubeObject): number {

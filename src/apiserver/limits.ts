@@ -60,6 +60,15 @@ export const DEFAULT_TENANT_LIMITS: TenantLimits = {
 export const CUSTOM_DEFINITIONS_MAX = 500
 export const CUSTOM_DEFINITIONS_BYTES_MAX = 16 * MiB
 
+/** Rules in CEL of one version of a custom kind, their messages included; each is compiled when it is written. */
+export const CUSTOM_RULES_CHARS_MAX = 128 * KiB
+/** What all rules may cost for one object, as CEL counts; less than upstream's 10,000,000, because tenants share a process. */
+export const CUSTOM_RULES_COST_MAX = 3_000_000
+/** As upstream. */
+export const CUSTOM_RULE_MESSAGE_CHARS_MAX = 5 * KiB
+/** Failures of rules that are told for one object. */
+export const CUSTOM_RULES_PROBLEMS_MAX = 50
+
 /** As upstream: evictions of one PodDisruptionBudget that nobody has confirmed. */
 export const DISRUPTED_PODS_MAX = 2_000
 /** As upstream: when to ask again while a budget is being counted. */

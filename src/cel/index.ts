@@ -25,5 +25,26 @@ export {
   typeOfSchema,
   typeOfStructuralSchema,
 } from './structural-schema.ts'
-export { BOOL, type CelType, DYN, INT, listOf, mapOf, NULL, renderType, STRING, TIMESTAMP } from './types.ts'
-export { escapeName, Fault, ListValue, MapValue, typeNameOf, type Value } from './values.ts'
+export {
+  BOOL,
+  type CelType,
+  DYN,
+  INT,
+  listOf,
+  mapOf,
+  NULL,
+  optionalOf,
+  renderType,
+  STRING,
+  TIMESTAMP,
+} from './types.ts'
+export {
+  escapeName,
+  Fault,
+  ListValue,
+  MapValue,
+  OptionalValue,
+  typeNameOf,
+  type Value,
+  valueOfJson,
+} from './values.ts'

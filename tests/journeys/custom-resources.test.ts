@@ -35,10 +35,14 @@ spec:
             type: object
             description: What is wanted.
             required: [cronSpec]
+            x-kubernetes-validations:
+            - {rule: '!has(self.image) || self.image != "forbidden"', messageExpression: '"no " + self.image'}
+            - {rule: '!has(oldSelf.fixed) || (has(self.fixed) && self.fixed == oldSelf.fixed)', message: fixed is fixed, fieldPath: .fixed}
             properties:
               cronSpec: {type: string, description: When., pattern: '^(\\d+|\\*)(/\\d+)?(\\s+(\\d+|\\*)(/\\d+)?){4}$'}
               replicas: {type: integer, minimum: 1, maximum: 10, default: 1}
               image: {type: string}
+              fixed: {type: string}
               ports:
                 type: array
                 x-kubernetes-list-type: map
@@ -126,6 +130,24 @@ describe(
       assert.match(
         await refused(['create', '-f', '-'], CRONTAB('bad', '{}')),
         /spec.cronSpec: Required value/,
+      )
+    })
+
+    test('rules of the schema are asked, about what is and about what changes', async () => {
+      assert.match(
+        await refused(['create', '-f', '-'], CRONTAB('bad', '{cronSpec: "* * * * *", image: forbidden}')),
+        /spec: Invalid value: "object": no forbidden/,
+      )
+      await ok(['apply', '-f', '-'], CRONTAB('ruled', '{cronSpec: "* * * * *", fixed: a}'))
+      assert.match(
+        await refused(['patch', 'ct', 'ruled', '--type=merge', '-p', '{"spec":{"fixed":"b"}}']),
+        /spec.fixed: Invalid value: "object": fixed is fixed/,
+      )
+      await ok(['delete', 'ct', 'ruled'])
+      const wrong = CRONTABS.replace('self.image != "forbidden"', 'self.imgae != "x"')
+      assert.match(
+        await refused(['apply', '-f', '-'], wrong),
+        /compilation failed[\s\S]*undefined field 'imgae'/,
       )
     })
 

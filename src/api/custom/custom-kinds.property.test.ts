@@ -160,6 +160,7 @@ const definitionOf = (openAPIV3Schema: unknown): CustomResourceDefinition =>
       names: { plural: 'things', kind: 'Thing' },
       versions: [{ name: 'v1', served: true, storage: true, schema: { openAPIV3Schema } }],
     },
+    status: { acceptedNames: { plural: 'things', kind: 'Thing' } },
   }) as unknown as CustomResourceDefinition
 
 /** What the API server does with a definition before it stores it. */

@@ -2,7 +2,8 @@ import { ageColumn, nameColumn, renderSince } from '../kinds/columns.ts'
 import type { CustomResourceDefinition, CustomResourceVersion } from '../kinds/custom-resource-definition.ts'
 import { ALL_VERBS, statusSubresource } from '../kinds/define-kind.ts'
 import { objectFields } from '../kinds/meta.ts'
-import { scaleSchema } from '../kinds/scale.ts'
+import { dns1035LabelProblem } from '../kinds/names.ts'
+import { scaleSubresource } from '../kinds/workloads.ts'
 import type { CustomKind, CustomScale, KindDefinition, TableColumn, WriteContext } from '../kind.ts'
 import { groupVersion } from '../kind.ts'
 import { CUSTOM_CELL_CHARS_MAX, CUSTOM_DEFAULTED_BYTES_MAX } from '../limits.ts'
@@ -31,14 +32,17 @@ export function defineCustomKinds(
 ): KindDefinition[] {
   const { spec, metadata } = definition
   const storage = spec.versions.find((version) => version.storage)
-  if (!storage) return []
-  const names = definition.status?.acceptedNames ?? spec.names
+  const { names } = spec
+  // The status says which names were accepted, but whoever may write it must not choose what objects are stored under.
+  const accepted = definition.status?.acceptedNames
+  if (!storage || accepted?.plural !== names.plural || accepted.kind !== names.kind) return []
+  const isLabel = (name: string) => dns1035LabelProblem(name) === undefined
   return (
     spec.versions
       // Who is to empty it must reach objects that clients no longer do.
       .filter(({ served, storage: stored }) => served || (stored && metadata.deletionTimestamp !== undefined))
       .sort((a, b) => compareVersions(b.name, a.name))
-      .map((version, index) => {
+      .map((version) => {
         const schema = version.schema?.openAPIV3Schema ?? { type: 'object' }
         const gv = { group: spec.group, version: version.name }
         // Few kinds of many are asked for, so the parts that take work are made when somebody does.
@@ -46,7 +50,6 @@ export function defineCustomKinds(
         const objectSchema = once(() => renderObjectSchema(schema, { ...gv, kind: names.kind }))
         const custom: CustomKind = {
           storedVersion: groupVersion({ group: spec.group, version: storage.name }),
-          preferred: index === 0,
           present: presenter(schema, groupVersion(gv)),
           terminating: metadata.deletionTimestamp !== undefined,
           ...deprecationOf(version, gv, names.kind, spec.versions),
@@ -56,8 +59,8 @@ export function defineCustomKinds(
           ...gv,
           kind: names.kind,
           plural: names.plural,
-          singular: names.singular ?? '',
-          shortNames: names.shortNames ?? [],
+          singular: accepted.singular && isLabel(accepted.singular) ? accepted.singular : '',
+          shortNames: (accepted.shortNames ?? []).filter(isLabel),
           categories: names.categories ?? [],
           namespaced: spec.scope === 'Namespaced',
           verbs: ALL_VERBS,
@@ -70,16 +73,7 @@ export function defineCustomKinds(
           hasStatus: version.subresources?.status !== undefined,
           subresources: [
             ...(version.subresources?.status === undefined ? [] : [statusSubresource]),
-            ...(version.subresources?.scale
-              ? [
-                  {
-                    name: 'scale',
-                    verbs: ['get', 'patch', 'update'],
-                    kind: { group: 'autoscaling', version: 'v1', kind: 'Scale' },
-                    schema: scaleSchema,
-                  } as const,
-                ]
-              : []),
+            ...(version.subresources?.scale ? [scaleSubresource] : []),
           ],
           columns: columnsOf(version),
           ...selectorsOf(version),

@@ -115,13 +115,6 @@ class StructuralCheck {
     ] as const)
       if (schema[keyword] !== undefined)
         this.note(forbiddenField(`${path}.${keyword}`, `${keyword} is not supported`))
-    if (schema['x-kubernetes-validations'] !== undefined)
-      this.note(
-        forbiddenField(
-          `${path}.x-kubernetes-validations`,
-          'rules in CEL are not carried out yet; write pattern, enum, minimum and the like, or leave the rule out',
-        ),
-      )
     if (schema.uniqueItems)
       this.note(
         forbiddenField(

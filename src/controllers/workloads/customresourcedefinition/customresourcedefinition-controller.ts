@@ -131,12 +131,12 @@ function isEstablished({ status }: CustomResourceDefinition): boolean {
 }
 
 /** The version to work with; while a definition goes, also one that clients do not see. */
-function servedKind({ spec, status, metadata }: CustomResourceDefinition): KindRef | undefined {
-  const names = status?.acceptedNames
+function servedKind({ spec, metadata }: CustomResourceDefinition): KindRef | undefined {
+  const { names } = spec
   const [version] = spec.versions
     .filter(({ served, storage }) => served || (storage && metadata.deletionTimestamp !== undefined))
     .sort((a, b) => compareVersions(b.name, a.name))
-  if (!version || !names?.plural) return undefined
+  if (!version) return undefined
   return {
     group: spec.group,
     version: version.name,

@@ -1,0 +1,314 @@
+import {
+  type CheckRules,
+  type FieldError,
+  type FieldErrorReason,
+  type JsonSchema,
+  type ValidationRule,
+  invalidValue,
+  parseFieldPath,
+  requiredValue,
+  unsupportedValue,
+} from '../api/index.ts'
+import {
+  BOOL,
+  Budget,
+  type CelType,
+  compile,
+  OptionalValue,
+  optionalOf,
+  type Program,
+  STRING,
+  typeOfStructuralSchema,
+  valueOfJson,
+} from '../cel/index.ts'
+import { equalJson, isRecord } from './json.ts'
+import {
+  CUSTOM_RULES_CHARS_MAX,
+  CUSTOM_RULES_COST_MAX,
+  CUSTOM_RULES_PROBLEMS_MAX,
+  CUSTOM_RULE_MESSAGE_CHARS_MAX,
+} from './limits.ts'
+
+// `x-kubernetes-validations`: rules in CEL in the schema of a custom kind.
+// https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
+
+type CompiledRule = {
+  rule: ValidationRule
+  /** Of the value that the rule is about. */
+  type: CelType
+  program: Program
+  /** Compares with the value before, and so asks nothing of a new one. */
+  isTransition: boolean
+  message: Program | undefined
+}
+
+/** The parts of a schema that lead to rules. */
+type Node = {
+  schema: JsonSchema
+  rules: readonly CompiledRule[]
+  properties: ReadonlyMap<string, Node>
+  additional: Node | undefined
+  items: Node | undefined
+}
+
+const REASONS: readonly FieldErrorReason[] = [
+  'FieldValueRequired',
+  'FieldValueForbidden',
+  'FieldValueInvalid',
+  'FieldValueDuplicate',
+]
+
+/** What is wrong with the rules of a schema. Requires: the schema is structural. */
+export function ruleProblems(schema: JsonSchema, path: string): FieldError[] {
+  const compiler = new RuleCompiler()
+  compiler.node(schema, path, { root: true, correlatable: true })
+  return compiler.problems
+}
+
+/** Judges objects by the rules of a schema that `ruleProblems` found nothing wrong with. */
+export function compileRules(schema: JsonSchema): CheckRules {
+  const root = new RuleCompiler().node(schema, '', { root: true, correlatable: true })
+  if (!root) return () => []
+  return (object, old) => {
+    const check = new RuleCheck()
+    check.value(root, object, old, '')
+    return check.errors
+  }
+}
+
+class RuleCompiler {
+  readonly problems: FieldError[] = []
+  private chars = 0
+
+  node(
+    schema: JsonSchema,
+    path: string,
+    { root = false, correlatable }: { root?: boolean; correlatable: boolean },
+  ): Node | undefined {
+    const given = schema['x-kubernetes-validations'] ?? []
+    const type = given.length > 0 ? typeOfStructuralSchema(schema, { root }) : undefined
+    const rules = type
+      ? given.flatMap(
+          (rule, index) =>
+            this.rule(rule, type, `${path}.x-kubernetes-validations[${index}]`, correlatable) ?? [],
+        )
+      : []
+    const properties = new Map<string, Node>()
+    for (const [name, field] of Object.entries(schema.properties ?? {})) {
+      const node = this.node(field, `${path}.properties[${name}]`, { correlatable })
+      if (node) properties.set(name, node)
+    }
+    const { additionalProperties, items } = schema
+    const additional =
+      typeof additionalProperties === 'object'
+        ? this.node(additionalProperties, `${path}.additionalProperties`, { correlatable })
+        : undefined
+    const item =
+      items &&
+      this.node(items, `${path}.items`, {
+        correlatable: correlatable && schema['x-kubernetes-list-type'] === 'map',
+      })
+    if (rules.length === 0 && properties.size === 0 && !additional && !item) return undefined
+    return { schema, rules, properties, additional, items: item }
+  }
+
+  private rule(
+    rule: ValidationRule,
+    type: CelType,
+    path: string,
+    correlatable: boolean,
+  ): CompiledRule | undefined {
+    const before = this.problems.length
+    const { messageExpression, optionalOldSelf } = rule
+    this.plain(rule, path)
+    this.chars += rule.rule.length + (messageExpression?.length ?? 0)
+    if (this.chars > CUSTOM_RULES_CHARS_MAX) {
+      this.note(
+        invalidValue(
+          `${path}.rule`,
+          '…',
+          `all rules of a version together may have ${CUSTOM_RULES_CHARS_MAX} characters`,
+        ),
+      )
+      return undefined
+    }
+    if (rule.rule.trim() === '') {
+      this.note(requiredValue(`${path}.rule`, 'rule is not specified'))
+      return undefined
+    }
+    const variables = { self: type, oldSelf: optionalOldSelf ? optionalOf(type) : type }
+    const compiled = compile(rule.rule, { variables, resultTypes: [BOOL] })
+    if (!compiled.ok)
+      this.note(invalidValue(`${path}.rule`, rule.rule, `compilation failed: ${compiled.message}`))
+    const message =
+      messageExpression === undefined
+        ? undefined
+        : compile(messageExpression, { variables, resultTypes: [STRING] })
+    if (message && !message.ok)
+      this.note(
+        invalidValue(
+          `${path}.messageExpression`,
+          messageExpression,
+          `messageExpression compilation failed: ${message.message}`,
+        ),
+      )
+    const usesOld = compiled.ok && compiled.program.uses('oldSelf')
+    if (usesOld && !correlatable)
+      this.note(
+        invalidValue(
+          `${path}.rule`,
+          rule.rule,
+          'oldSelf cannot be used on the uncorrelatable portion of the schema: the items of lists without x-kubernetes-list-type: map',
+        ),
+      )
+    if (optionalOldSelf && compiled.ok && !usesOld)
+      this.note(
+        invalidValue(`${path}.optionalOldSelf`, true, 'may not be set if oldSelf is not used in rule'),
+      )
+    if (!compiled.ok || (message && !message.ok) || this.problems.length > before) return undefined
+    return {
+      rule,
+      type,
+      program: compiled.program,
+      isTransition: usesOld && !optionalOldSelf,
+      message: message?.program,
+    }
+  }
+
+  /** What is no expression. */
+  private plain({ message, messageExpression, reason, fieldPath }: ValidationRule, path: string): void {
+    if (message !== undefined && message.trim() === '')
+      this.note(invalidValue(`${path}.message`, message, 'message must be non-empty if specified'))
+    else if (message !== undefined && /[\r\n]/.test(message.trim()))
+      this.note(invalidValue(`${path}.message`, message, 'message must not contain line breaks'))
+    else if ((message?.length ?? 0) > CUSTOM_RULE_MESSAGE_CHARS_MAX)
+      this.note(
+        invalidValue(`${path}.message`, '…', `must have at most ${CUSTOM_RULE_MESSAGE_CHARS_MAX} characters`),
+      )
+    if (messageExpression !== undefined && messageExpression.trim() === '')
+      this.note(
+        requiredValue(`${path}.messageExpression`, 'messageExpression must be non-empty if specified'),
+      )
+    if (reason !== undefined && !REASONS.includes(reason as FieldErrorReason))
+      this.note(unsupportedValue(`${path}.reason`, reason, REASONS))
+    if (fieldPath !== undefined && !parseFieldPath(fieldPath))
+      this.note(
+        invalidValue(
+          `${path}.fieldPath`,
+          fieldPath,
+          'fieldPath must be a valid path of fields, such as .spec.replicas',
+        ),
+      )
+  }
+
+  private note(problem: FieldError): void {
+    if (this.problems.length < CUSTOM_RULES_PROBLEMS_MAX) this.problems.push(problem)
+  }
+}
+
+/** One object's way through its rules, with one budget for all of them. */
+class RuleCheck {
+  readonly errors: FieldError[] = []
+  private readonly budget = new Budget(CUSTOM_RULES_COST_MAX)
+  private stopped = false
+
+  value(node: Node, value: unknown, old: unknown, path: string): void {
+    if (this.stopped || value === undefined || value === null) return
+    const { schema, rules } = node
+    // What stays as it was is not judged again, unless a rule is about the change itself.
+    const same = rules.length > 0 && old !== undefined && equalJson(value, old)
+    for (const rule of rules) {
+      if (this.stopped) return
+      if (rule.isTransition ? old !== undefined : !same) this.judge(rule, schema, value, old, path)
+    }
+    if (Array.isArray(value)) {
+      if (!node.items) return
+      const keys = schema['x-kubernetes-list-map-keys'] ?? []
+      const before =
+        keys.length > 0 && Array.isArray(old)
+          ? new Map(old.map((item: unknown) => [identityOf(item, keys), item]))
+          : undefined
+      for (const [index, item] of value.entries())
+        this.value(node.items, item, before?.get(identityOf(item, keys)), `${path}[${index}]`)
+      return
+    }
+    if (!isRecord(value)) return
+    const was = isRecord(old) ? old : {}
+    const own = (object: Record<string, unknown>, key: string) =>
+      Object.hasOwn(object, key) ? object[key] : undefined
+    for (const [name, inner] of node.properties)
+      this.value(inner, own(value, name), own(was, name), path === '' ? name : `${path}.${name}`)
+    if (node.additional)
+      for (const key of Object.keys(value))
+        if (!schema.properties || !Object.hasOwn(schema.properties, key))
+          this.value(node.additional, value[key], own(was, key), path === '' ? key : `${path}.${key}`)
+  }
+
+  private judge(
+    { rule, type, program, message }: CompiledRule,
+    schema: JsonSchema,
+    self: unknown,
+    old: unknown,
+    path: string,
+  ): void {
+    const oldSelf = rule.optionalOldSelf
+      ? new OptionalValue(old === undefined ? undefined : valueOfJson(old, type))
+      : old
+    const bindings = { self, oldSelf }
+    const answer = program.evaluate(bindings, { budget: this.budget })
+    if (answer.ok && answer.value === true) return
+    const at = path === '' ? '<nil>' : path
+    const shown = schema.type ?? 'object'
+    if (!answer.ok) {
+      if (this.budget.remaining < 0) {
+        this.stopped = true
+        this.errors.push(
+          invalidValue(
+            at,
+            shown,
+            'validation failed due to running out of cost budget, no further validation rules will be run',
+          ),
+        )
+        return
+      }
+      this.errors.push(
+        invalidValue(at, shown, `${answer.message} evaluating rule: ${rule.message ?? rule.rule}`),
+      )
+      return
+    }
+    let text = rule.message?.trim() ?? `failed rule: ${rule.rule}`
+    const said = message?.evaluate(bindings, { budget: this.budget })
+    if (said?.ok && typeof said.value === 'string') {
+      const trimmed = said.value.trim()
+      if (trimmed !== '' && trimmed.length <= CUSTOM_RULE_MESSAGE_CHARS_MAX && !/[\r\n]/.test(trimmed))
+        text = trimmed
+    }
+    this.errors.push(
+      errorOf(rule, rule.fieldPath ? `${path}${rule.fieldPath}`.replace(/^\./, '') : at, shown, text),
+    )
+    if (this.errors.length >= CUSTOM_RULES_PROBLEMS_MAX) this.stopped = true
+  }
+}
+
+function errorOf({ reason }: ValidationRule, field: string, shown: string, text: string): FieldError {
+  switch (reason) {
+    case 'FieldValueRequired':
+      return requiredValue(field, text)
+    case 'FieldValueForbidden':
+      return { reason: 'FieldValueForbidden', field, message: `Forbidden: ${text}` }
+    case 'FieldValueDuplicate':
+      return {
+        reason: 'FieldValueDuplicate',
+        field,
+        message: `Duplicate value: ${JSON.stringify(shown)}: ${text}`,
+      }
+    default:
+      return invalidValue(field, shown, text)
+  }
+}
+
+function identityOf(item: unknown, keys: readonly string[]): string {
+  return JSON.stringify(
+    isRecord(item) ? keys.map((key) => (Object.hasOwn(item, key) ? item[key] : null)) : item,
+  )
+}
