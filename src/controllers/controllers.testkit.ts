@@ -94,6 +94,8 @@ export class FakeEngine implements Engine {
   readonly claimed = new Map<ClaimId, ClaimedVolume>()
   /** What it throws is the answer to `ensureVolume`. */
   refuseVolume: ((volume: ClaimedVolume) => void) | undefined
+  /** What it throws is the answer to `setNetwork`. */
+  refuseNetwork: ((network: TenantNetwork) => void) | undefined
   /** What it throws is the answer to `ensure`. */
   refuse: ((jail: Jail) => void) | undefined
   /** True: containers run as soon as their jail is there. */
@@ -180,7 +182,9 @@ export class FakeEngine implements Engine {
 
   async setNetwork(network: TenantNetwork): Promise<void> {
     this.mustBeUp()
-    this.networks.push(parseTenantNetwork(JSON.parse(JSON.stringify(network))))
+    const parsed = parseTenantNetwork(JSON.parse(JSON.stringify(network)))
+    this.refuseNetwork?.(parsed)
+    this.networks.push(parsed)
   }
 
   logs(): Promise<Readable> {

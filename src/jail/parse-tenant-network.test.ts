@@ -123,3 +123,87 @@ test('an endpoint is a pod, never an address', () => {
     ['services[0].ports[0].endpoints[0].jail'],
   )
 })
+
+const isolation = () => ({
+  pods: [ID],
+  groups: [{ name: 'web', pods: [0], resolver: false }],
+  ingress: [{ pods: [0], rules: [{ peers: { groups: ['web'], blocks: [] } }] }],
+  egress: [{ pods: [0], rules: [{ within: 'web', ports: [{ protocol: 'TCP', first: 1, last: 80 }] }] }],
+})
+
+test('isolation that says what it means is taken as it is', () => {
+  const document = { services: [], isolation: isolation() }
+  assert.deepEqual(parseTenantNetwork(document), document)
+})
+
+test('isolation that could break a ruleset is refused, field by field', () => {
+  type Isolation = ReturnType<typeof isolation>
+  const refused = (change: object | ((whole: Isolation) => object)) =>
+    refusedFields({
+      services: [],
+      isolation: { ...isolation(), ...(typeof change === 'function' ? change(isolation()) : change) },
+    })
+  const ingress = (rule: object) => ({ ingress: [{ pods: [0], rules: [rule] }] })
+  const blocks = (...ranges: [string, string][]) =>
+    ingress({ peers: { groups: [], blocks: ranges.map(([first, last]) => ({ first, last })) } })
+  const ports = (...ranges: [string, number, number][]) =>
+    ingress({ ports: ranges.map(([protocol, first, last]) => ({ protocol, first, last })) })
+  for (const name of ['', 'a b', 'a;}', 'a\n', 'A', '"', 'x'.repeat(33), '__proto__'])
+    assert.deepEqual(refused({ groups: [{ name, pods: [], resolver: false }], ingress: [], egress: [] }), [
+      'isolation.groups[0].name',
+    ])
+  assert.deepEqual(refused({ pods: [ID, ID] }), ['isolation.pods[1]'])
+  assert.deepEqual(refused({ pods: [] }), [
+    'isolation.groups[0].pods',
+    'isolation.ingress[0].pods',
+    'isolation.egress[0].pods',
+  ])
+  assert.deepEqual(refused({ groups: [] }), [
+    'isolation.ingress[0].rules[0].peers.groups',
+    'isolation.egress[0].rules[0].within',
+  ])
+  assert.deepEqual(refused(ingress({ within: 'web' })), ['isolation.ingress[0].rules[0].within'])
+  assert.deepEqual(
+    refused((whole) => ({ ingress: [...whole.ingress, ...whole.ingress] })),
+    ['isolation.ingress[1].pods'],
+  )
+  for (const wrong of [
+    blocks(['10.0.0.2', '10.0.0.1']),
+    blocks(['10.0.0.1', '10.0.0.5'], ['10.0.0.5', '10.0.0.9']),
+    blocks(['10.0.0.9', '10.0.0.9'], ['10.0.0.1', '10.0.0.1']),
+  ])
+    assert.deepEqual(refused(wrong), ['isolation.ingress[0].rules[0].peers.blocks'])
+  for (const text of ['10.0.0.0/8', '::1', '1.2.3', '1.2.3.4 ', '01.2.3.4', '1.2.3.4\n'])
+    assert.equal(refused(blocks([text, '255.255.255.255'])).length, 1, text)
+  for (const wrong of [ports(['TCP', 9, 8]), ports(['UDP', 1, 5], ['UDP', 5, 9])])
+    assert.deepEqual(refused(wrong), ['isolation.ingress[0].rules[0].ports'])
+  for (const wrong of [ports(['TCP', 0, 8]), ports(['TCP', 1, 65_536]), ports(['ICMP', 1, 1])])
+    assert.equal(refused(wrong).length, 1)
+  assert.deepEqual(refused(ports(['TCP', 1, 5], ['UDP', 1, 5])), [])
+})
+
+test('rules that would cost too much are refused, and the refusal says how much is too much', () => {
+  const groups = Array.from({ length: 64 }, (_, at) => ({ name: `g${at}`, pods: [], resolver: false }))
+  const rule = { peers: { groups: groups.map(({ name }) => name), blocks: [] } }
+  const document = {
+    services: [],
+    isolation: {
+      pods: [ID],
+      groups,
+      ingress: [{ pods: [0], rules: Array.from({ length: 200 }, () => rule) }],
+      egress: [],
+    },
+  }
+  assert.throws(() => parseTenantNetwork(document), /at most 8192 comparisons together, not 12800/)
+})
+
+test('no isolation, however strange, makes parsing throw anything but a refusal', () => {
+  const part = fc.oneof(fc.anything(), fc.constantFrom(ID, 0, 'web', [0], [[0]], { first: 1, last: 2 }))
+  const strange = fc.record({
+    pods: fc.array(part),
+    groups: fc.array(part),
+    ingress: part,
+    egress: fc.array(part),
+  })
+  fc.assert(fc.property(strange, (each) => void refusedFields({ services: [], isolation: each })))
+})

@@ -225,6 +225,7 @@ function blockRanges({ cidr, except = [] }: { cidr: string; except?: readonly st
   const left: Range[] = []
   let from = whole.first
   for (const hole of merged(except.flatMap(ipv4Range))) {
+    if (from > whole.last) return left
     if (hole.first > from) left.push({ first: from, last: Math.min(hole.first - 1, whole.last) })
     from = Math.max(from, hole.last + 1)
   }
