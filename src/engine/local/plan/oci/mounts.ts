@@ -81,11 +81,25 @@ export function renderMounts(
   const taken = new Set(volumes.map((mount) => mount.destination))
   if (taken.size !== volumes.length)
     throw new ContainerError('CreateContainerConfigError', 'two volumes are mounted at the same path')
+  const terminationLog = bind(
+    sources.terminationLog,
+    checkedTerminationPath(container.terminationMessagePath),
+    false,
+    ['noexec'],
+  )
+  if (system.some((mount) => mount.destination === terminationLog.destination))
+    throw refused(
+      'terminationMessagePath',
+      container.terminationMessagePath,
+      'lies where only the system mounts',
+    )
   const files = [
-    bind(sources.hosts, '/etc/hosts', true),
-    bind(sources.hostname, '/etc/hostname', true),
-    bind(sources.resolvConf, '/etc/resolv.conf', true),
-    bind(sources.terminationLog, checkedTerminationPath(container.terminationMessagePath), false, ['noexec']),
+    ...[
+      bind(sources.hosts, '/etc/hosts', true),
+      bind(sources.hostname, '/etc/hostname', true),
+      bind(sources.resolvConf, '/etc/resolv.conf', true),
+    ].filter((mount) => mount.destination !== terminationLog.destination),
+    terminationLog,
   ]
   // Shallow before deep, so that no mount hides one below it. A volume at the path of a file of ours replaces it.
   const own = [...files.filter((mount) => !taken.has(mount.destination)), ...volumes]

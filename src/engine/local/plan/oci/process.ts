@@ -31,7 +31,7 @@ export function renderEnvironment(
       'value' in variable ? renderJailText(variable.value, addresses) : fromPod(variable.fromPod, addresses),
     )
   for (const [name, value] of env)
-    if (name.includes('\0') || name.includes('=') || value.includes('\0'))
+    if (name === '' || name.includes('\0') || name.includes('=') || value.includes('\0'))
       throw new ContainerError(
         'CreateContainerConfigError',
         `environment variable ${JSON.stringify(name.slice(0, 64))} cannot be set`,

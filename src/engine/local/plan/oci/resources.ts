@@ -4,6 +4,8 @@ import { ContainerError } from './container-error.ts'
 
 const CPU_PERIOD_US = 100_000
 const CPU_QUOTA_MIN_US = 1_000
+/** Ten thousand cores: no limit at all, and the kernel still takes the number. */
+const CPU_QUOTA_MAX_US = 10_000 * CPU_PERIOD_US
 const CPU_SHARES_MIN = 2
 const CPU_SHARES_MAX = 262_144
 /** Below this not even the runtime's own first steps fit. */
@@ -30,7 +32,7 @@ export function cpuShares(millis: number): number {
 }
 
 export function cpuQuotaUs(millis: number): number {
-  return Math.max(CPU_QUOTA_MIN_US, Math.floor((millis * CPU_PERIOD_US) / 1_000))
+  return Math.min(CPU_QUOTA_MAX_US, Math.max(CPU_QUOTA_MIN_US, Math.floor((millis * CPU_PERIOD_US) / 1_000)))
 }
 
 /** Limits of one container in a cgroup of its own (not gVisor, where the sandbox is one cgroup). */
