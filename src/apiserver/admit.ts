@@ -28,6 +28,11 @@ export function furtherRefusals(
   return plugins.flatMap((plugin) => plugin.problems?.(request, cluster) ?? [])
 }
 
+/** What the plugins note for the audit log, whether or not the write is let in. */
+export function auditNotes({ plugins, cluster }: Context, request: AdmissionRequest): string[] {
+  return plugins.flatMap((plugin) => plugin.auditNotes?.(request, cluster) ?? [])
+}
+
 /** What the plugins say about what they let in. */
 export function admissionWarnings({ plugins, cluster }: Context, request: AdmissionRequest): string[] {
   return plugins.flatMap((plugin) => plugin.warnings?.(request, cluster) ?? [])

@@ -11,7 +11,7 @@ import {
   userNames,
 } from '../api/index.ts'
 import type { ApiClient } from '../client/index.ts'
-import { JWKS_PATH, type TokenIssuer } from '../identity/index.ts'
+import { AUDIT_NOTE_HEADER, JWKS_PATH, type TokenIssuer } from '../identity/index.ts'
 import type { Engine, JailId } from '../jail/index.ts'
 import {
   type AdmissionPlugin,
@@ -31,7 +31,7 @@ import { CustomKinds } from './custom-kinds.ts'
 import { compileRules } from './custom-rules.ts'
 import { HttpAnswers, discardBody, readBody, splitUrl } from './http.ts'
 import { InProcessClient } from './in-process-client.ts'
-import { DEFAULT_TENANT_LIMITS, REQUESTS_IN_FLIGHT_MAX } from './limits.ts'
+import { AUDIT_NOTE_CHARS_MAX, DEFAULT_TENANT_LIMITS, REQUESTS_IN_FLIGHT_MAX } from './limits.ts'
 import { type VersionFacts, answerPath } from './plain-paths.ts'
 import { containerOf, requireEngine } from './pod-log.ts'
 import { readStored } from './read.ts'
@@ -190,6 +190,7 @@ class Server implements ApiServer {
 
   async handle(request: IncomingMessage, response: ServerResponse, user: UserInfo): Promise<void> {
     const warnings: string[] = []
+    const auditNotes: string[] = []
     const gone = new AbortController()
     response.once('close', () => response.writableFinished || gone.abort())
     response.on('error', () => gone.abort())
@@ -254,12 +255,15 @@ class Server implements ApiServer {
           return AbortSignal.any([gone.signal, closing.signal])
         },
         warnings,
+        auditNotes,
       }
       const wanted = this.answers.negotiate(request, route)
       const result = await this.dispatcher.execute(resourceRequest)
       if (result.kind === 'watch' || result.kind === 'text') leave()
+      setAuditNote(response, auditNotes)
       await this.answers.send(request, response, result, { wanted, query: url.query, warnings })
     } catch (error) {
+      setAuditNote(response, auditNotes)
       if (gone.signal.aborted && !(error instanceof ApiError)) response.destroy()
       else this.answers.sendError(response, error, warnings)
     } finally {
@@ -322,6 +326,7 @@ class Server implements ApiServer {
       readBody: () => Promise.resolve(undefined),
       signal: this.closing.signal,
       warnings: [],
+      auditNotes: [],
     }
   }
 
@@ -382,4 +387,11 @@ class Server implements ApiServer {
     this.closing.abort()
     return Promise.resolve()
   }
+}
+
+/** For the gateway, which keeps it from the client. */
+function setAuditNote(response: ServerResponse, notes: readonly string[]): void {
+  if (notes.length === 0 || response.headersSent) return
+  const text = notes.join('; ').slice(0, AUDIT_NOTE_CHARS_MAX)
+  response.setHeader(AUDIT_NOTE_HEADER, text.replace(/[^\x20-\x7e]/g, '?'))
 }

@@ -132,6 +132,7 @@ export class InProcessClient implements ApiClient {
       readBody: () => Promise.resolve(body),
       signal,
       warnings: [],
+      auditNotes: [],
     })
   }
 }

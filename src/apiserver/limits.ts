@@ -7,6 +7,8 @@ export const REQUEST_BODY_BYTES_MAX = 3 * MiB
 export const OBJECT_BYTES_MAX = 1.5 * MiB
 export const PATH_CHARS_MAX = 4 * KiB
 export const QUERY_CHARS_MAX = 32 * KiB
+/** What policies note about one request; the gateway writes no more of it. */
+export const AUDIT_NOTE_CHARS_MAX = 1_024
 /** Problems that one refusal tells. */
 export const PROBLEMS_MAX = 100
 /** How many objects deletecollection removes in one request. */

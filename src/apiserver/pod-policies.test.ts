@@ -83,6 +83,20 @@ test('labels advise with warnings, and name the pods that a new level would not 
   assert.match(told, /p: allowPrivilegeEscalation != false, unrestricted capabilities, runAsNonRoot != true/)
 })
 
+test('what an audit label finds is noted for the gateway, which writes the audit log', async () => {
+  await using plane = await ControlPlane.start()
+  await plane.ask('POST', NAMESPACES, {
+    body: namespace({ [`${LABEL}/audit`]: 'restricted', [`${LABEL}/audit-version`]: 'v1.7' }),
+  })
+  const made = await plane.ask('POST', PODS, { body: pod() })
+  assert.equal(made.code, 201)
+  assert.equal(
+    made.headers['x-bulkhead-audit-note'],
+    'PodSecurity: would violate PodSecurity "restricted:v1.7": runAsNonRoot != true (pod or container "a" must set securityContext.runAsNonRoot=true)',
+  )
+  assert.equal(made.headers['warning'], undefined)
+})
+
 test('a label that cannot be read is refused', async () => {
   await using plane = await ControlPlane.start()
   const refused = await plane.ask('POST', NAMESPACES, {

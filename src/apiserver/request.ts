@@ -29,6 +29,8 @@ export type ResourceRequest = {
   signal: AbortSignal
   /** Advice that ends up in `Warning:` headers. */
   warnings: string[]
+  /** What policies note for the audit log. */
+  auditNotes: string[]
 }
 
 /** What a path means here: the kind that serves it. */

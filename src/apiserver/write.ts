@@ -16,7 +16,7 @@ import {
 } from '../api/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
-import { admissionWarnings, furtherRefusals, mutateAdmission, refuseAdmission } from './admit.ts'
+import { admissionWarnings, auditNotes, furtherRefusals, mutateAdmission, refuseAdmission } from './admit.ts'
 import { type Context, inOrder, objectKey, presented, renderTime } from './context.ts'
 import { cloneJson, equalJson } from './json.ts'
 import { GENERATE_NAME_ATTEMPTS_MAX, PROBLEMS_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
@@ -174,6 +174,7 @@ function prepareNew(
   }
   mutateAdmission(context, admission)
   refuseInvalid(context, definition, admission, validateObject(definition, object, writeContext))
+  request.auditNotes.push(...auditNotes(context, admission))
   refuseAdmission(context, admission)
   warn(context, request, definition, admission)
   object = inOrder(object)
@@ -310,6 +311,7 @@ function prepareUpdate(
   }
   mutateAdmission(context, admission)
   refuseInvalid(context, definition, admission, validateObject(definition, object, writeContext, old))
+  request.auditNotes.push(...auditNotes(context, admission))
   refuseAdmission(context, admission)
   warn(context, request, definition, admission)
   if (definition.hasGeneration && specChanged(definition, object, old))

@@ -1,6 +1,7 @@
 import { type TenantName, type UserInfo, userNames } from '../api/index.ts'
 import type { Clock } from '../stdx/index.ts'
 import {
+  AUDIT_NOTE_CHARS_MAX,
   AUDIT_PATH_CHARS_MAX,
   AUDIT_REASON_CHARS_MAX,
   AUDIT_REFUSALS_BURST,
@@ -33,6 +34,8 @@ export type RequestEvent = {
   protocol: 'HTTP/1.1' | 'HTTP/2'
   /** For us: why it was refused. */
   reason?: string | undefined
+  /** What the control plane's policies say about it; merely claimed, as everything that a control plane says. */
+  note?: string | undefined
   /** Refusals of the same tenant (or of strangers) before this one that were only counted. */
   unrecorded?: number | undefined
 }
@@ -87,6 +90,7 @@ export function auditRequest(sink: AuditSink, event: RequestEvent): void {
     sourceAddress,
     protocol,
     reason,
+    note,
     unrecorded,
   } = event
   const path = url.split('?', 1)[0]! // split gives at least one part
@@ -104,6 +108,7 @@ export function auditRequest(sink: AuditSink, event: RequestEvent): void {
     sourceAddress,
     protocol,
     ...(reason === undefined ? {} : { reason: reason.slice(0, AUDIT_REASON_CHARS_MAX) }),
+    ...(note === undefined ? {} : { note: note.slice(0, AUDIT_NOTE_CHARS_MAX) }),
     ...(unrecorded ? { unrecorded } : {}),
   })
   sink.write(`${line.replace(/[^ -~]/g, escapeUnit)}\n`)

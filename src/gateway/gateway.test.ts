@@ -1122,6 +1122,19 @@ describe('the audit log', () => {
     })
   })
 
+  test('has what the control plane’s policies note, bounded, and the client does not see it', async () => {
+    harbour.red.handler = (_request, response) => {
+      response.setHeader('x-bulkhead-audit-note', `"}forged ${'x'.repeat(5_000)}`)
+      response.end('{}')
+    }
+    const { headers } = await harbour.h1('/tenants/red/api', alice)
+    assert.equal(headers['x-bulkhead-audit-note'], undefined)
+    await until(() => harbour.audit.lines.length >= 1)
+    const { note } = harbour.audit.events.at(-1) as { note: string }
+    assert.match(note, /^"}forged x+$/)
+    assert.equal(note.length, 1_024)
+  })
+
   test('stays one line of ASCII for each request, whatever is in it', async () => {
     const odd = await harbour.certificate(red, { user: 'aé"\\{}漢字', groups: [] })
     await harbour.rawAnswer(

@@ -100,6 +100,8 @@ class Exchange {
   /** The tenant whose pod asks, at the door for pods: known whoever the pod says it is. */
   home: TenantName | undefined
   reason: string | undefined
+  /** What the control plane's policies note about it. */
+  policyNote: string | undefined
   /** The client has left, and all that it held has been given back. */
   over = false
 
@@ -328,7 +330,8 @@ class TlsGateway implements Gateway {
         hasBody,
         bodyBytesMax: this.limits.bodyBytesMax,
         receiveMsMax: this.limits.receiveMsMax,
-        onStart: () => {
+        onStart: (note) => {
+          exchange.policyNote = note
           if (stream) this.audit(exchange, 'ResponseStarted', answer.statusCode)
         },
         onRefusal: (error, cause) => this.note(exchange, error, cause),
@@ -497,7 +500,8 @@ class TlsGateway implements Gateway {
   }
 
   private audit(exchange: Exchange, stage: 'ResponseStarted' | 'ResponseComplete', code: number): void {
-    const { requestId, startedMs, user, home, method, url, connection, request, reason } = exchange
+    const { requestId, startedMs, user, home, method, url, connection, request, reason, policyNote } =
+      exchange
     const free = code === 401 || code === 429
     const unrecorded = free ? this.freeRefusals.record(user ? homeOf(user) : (home ?? '')) : 0
     if (unrecorded === undefined) return
@@ -514,6 +518,7 @@ class TlsGateway implements Gateway {
       sourceAddress: connection?.address ?? '',
       protocol: request instanceof Http2ServerRequest ? 'HTTP/2' : 'HTTP/1.1',
       reason,
+      note: policyNote,
       unrecorded,
     })
   }

@@ -117,6 +117,8 @@ export const AUDIT_PATH_CHARS_MAX = 512
 export const AUDIT_REFUSALS_PER_SECOND = 10
 export const AUDIT_REFUSALS_BURST = 200
 export const AUDIT_REASON_CHARS_MAX = 256
+/** What a control plane's policies note about one request. */
+export const AUDIT_NOTE_CHARS_MAX = 1_024
 export const AUDIT_FILE_BYTES_MAX = 64 * MiB
 export const AUDIT_FILES_KEPT = 8
 export const AUDIT_RETRY_MS = 1 * SECOND_MS

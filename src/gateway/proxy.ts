@@ -3,6 +3,7 @@ import type { Http2ServerRequest } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import type { Clock } from '../stdx/index.ts'
 import type { ApiError } from '../api/index.ts'
+import { AUDIT_NOTE_HEADER } from '../identity/index.ts'
 import { type Answer, breakOff, sendStatus, writeChunk, writeHead } from './answers.ts'
 import { type HeaderMap, headerPairs, planResponseHeaders } from './headers.ts'
 import { ANSWER_MS_MAX, CLOSE_MS_MAX, UPSTREAM_HEAD_BYTES_MAX } from './limits.ts'
@@ -50,8 +51,8 @@ export function proxyRequest(
     hasBody: boolean
     bodyBytesMax: number
     receiveMsMax: number
-    /** The answer's first byte is on its way to the client. */
-    onStart: () => void
+    /** The answer's first byte is on its way to the client. `note` is for the audit log. */
+    onStart: (note: string | undefined) => void
     onRefusal: (error: ApiError, cause?: unknown) => void
   },
 ): Promise<void> {
@@ -95,7 +96,7 @@ export function proxyRequest(
     cancelAnswer()
     if (answer.headersSent || answer.writableEnded) return void from.destroy()
     pass(from, answer, requestId)
-    onStart()
+    onStart(headerPairs(from.rawHeaders).find(([name]) => name === AUDIT_NOTE_HEADER)?.[1])
   })
   if (hasBody) {
     cancels.push(clock.after(receiveMsMax, () => !request.readableEnded && refuse(controlPlaneTooSlow)))

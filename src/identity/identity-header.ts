@@ -11,6 +11,8 @@ import {
 
 /** Carries the authenticated identity from the gateway to a control plane. Taken off whatever a client sends. */
 export const IDENTITY_HEADER = 'x-bulkhead-identity'
+/** In a control plane's answer: what its policies note for the audit log. It goes no further than the gateway. */
+export const AUDIT_NOTE_HEADER = 'x-bulkhead-audit-note'
 
 const BASE64URL = /^[A-Za-z0-9_-]+$/
 

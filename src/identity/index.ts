@@ -12,6 +12,7 @@ export {
 } from './authority.ts'
 export { parseClientCertificate, tenantUidOf } from './client-certificate.ts'
 export {
+  AUDIT_NOTE_HEADER,
   IDENTITY_HEADER,
   JWKS_PATH,
   type OutsideUser,

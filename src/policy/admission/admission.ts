@@ -42,6 +42,8 @@ export type AdmissionPlugin = {
   refuse?(request: AdmissionRequest, cluster: ClusterView): ApiError | undefined
   /** The same for an object that is refused anyway, so that people are told everything at once. */
   problems?(request: AdmissionRequest, cluster: ClusterView): FieldError[]
+  /** What the audit log shall say about a valid write, whether or not it is let in. */
+  auditNotes?(request: AdmissionRequest, cluster: ClusterView): string[]
   /** Advice about what is let in, for `Warning:` headers. */
   warnings?(request: AdmissionRequest, cluster: ClusterView): string[]
 }

@@ -34,21 +34,20 @@ export function podSecurity(minimum: () => PodSecurityLevel): AdmissionPlugin {
       const why = violated(request, cluster, minimum())
       return why ? [forbiddenField(why.path, why.tell)] : []
     },
+    auditNotes: (request, cluster) =>
+      wouldViolate(request, cluster, 'audit').map((told) => `PodSecurity: ${told}`),
     warnings(request, cluster) {
       if (request.operation === 'DELETE' || request.subresource !== undefined) return []
       if (isNamespace(request)) return namespaceWarnings(request, cluster, minimum())
-      const { namespace, object } = request
-      const pod = podTemplateOf(request, object)
-      if (!pod || namespace === undefined) return []
-      const { warn } = parsePodSecurityLabels(namespaceOf(cluster, namespace)?.metadata.labels).policy
-      const violations = podSecurityViolations(warn, pod)
+      const pod = podTemplateOf(request, request.object)
+      if (!pod) return []
       const annotations = Object.keys(pod.annotations).filter(isProfileAnnotation)
       const metadata = pod.path.replace(/spec$/, 'metadata')
       return [
         ...annotations.map(
           (key) => `${metadata}.annotations[${key}]: has no effect: the platform chooses the profiles`,
         ),
-        ...(violations.length > 0 ? [`would violate ${renderViolations(warn, violations)}`] : []),
+        ...wouldViolate(request, cluster, 'warn'),
       ]
     },
   }
@@ -95,6 +94,16 @@ function violated(
     return { path: pod.path, tell: `violates ${renderViolations(level, violations)}${whose}` }
   }
   return undefined
+}
+
+/** What a label that only advises says about a write. */
+function wouldViolate(request: AdmissionRequest, cluster: ClusterView, mode: 'audit' | 'warn'): string[] {
+  const { operation, namespace, subresource, object } = request
+  const pod = podTemplateOf(request, object)
+  if (!pod || operation === 'DELETE' || subresource !== undefined || namespace === undefined) return []
+  const level = parsePodSecurityLabels(namespaceOf(cluster, namespace)?.metadata.labels).policy[mode]
+  const violations = podSecurityViolations(level, pod)
+  return violations.length > 0 ? [`would violate ${renderViolations(level, violations)}`] : []
 }
 
 function namespaceWarnings(
