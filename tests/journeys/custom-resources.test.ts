@@ -254,6 +254,42 @@ metadata:
       await until(async () => (await ok(['get', 'configmap', '-o', 'name'])).includes('owned') === false)
     })
 
+    test('a name belongs to who had it first, until it is free', async () => {
+      const rival = (plural: string) => `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: ${plural}.names.example.com}
+spec:
+  group: names.example.com
+  scope: Cluster
+  names: {plural: ${plural}, kind: Same, singular: ${plural}x}
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
+`
+      await ok(['apply', '-f', '-'], rival('firsts'))
+      await ok(['wait', '--for=condition=Established', 'crd/firsts.names.example.com', '--timeout=20s'])
+      await ok(['apply', '-f', '-'], rival('seconds'))
+      await ok([
+        'wait',
+        '--for=condition=NamesAccepted=false',
+        'crd/seconds.names.example.com',
+        '--timeout=20s',
+      ])
+      const conditions = await ok([
+        'get',
+        'crd',
+        'seconds.names.example.com',
+        '-o',
+        'jsonpath={range .status.conditions[*]}{.type}={.status} {.reason} {.message};{end}',
+      ])
+      assert.match(conditions, /NamesAccepted=False \w+Conflict "Same(List)?" is already in use;/)
+      assert.match(conditions, /Established=False NotAccepted not all names are accepted;/)
+      assert.match(await refused(['get', '--raw', '/apis/names.example.com/v1/seconds']), /could not find/)
+      await ok(['delete', 'crd', 'firsts.names.example.com', '--timeout=30s'])
+      await ok(['wait', '--for=condition=Established', 'crd/seconds.names.example.com', '--timeout=20s'])
+      await ok(['get', '--raw', '/apis/names.example.com/v1/seconds'])
+      await ok(['delete', 'crd', 'seconds.names.example.com', '--timeout=30s'])
+    })
+
     test('a namespace and a definition take their objects with them', async () => {
       await ok(['create', 'namespace', 'other'])
       await ok(['-n', 'other', 'apply', '-f', '-'], CRONTAB('there'))
