@@ -163,6 +163,31 @@ for (const tool of ['crun', 'runc'] as const)
       assert.equal(output, '')
     })
 
+    test('inside are the standard devices only, no core files, few open files, and nothing to read where it is masked', async () => {
+      const { output } = await runToEnd(
+        makeContainer(
+          'main',
+          `ls /dev | tr '\\n' ' '; echo
+           grep -E 'core file|open files' /proc/self/limits | tr -s ' '
+           for file in /proc/kcore /proc/keys /proc/timer_list /proc/interrupts; do cat $file 2>/dev/null; done | wc -c
+           ls /proc/acpi /proc/scsi /sys/firmware 2>/dev/null | grep -v : | grep -c .
+           for file in /proc/sys/kernel/core_pattern /proc/irq/default_smp_affinity /proc/sysrq-trigger
+           do test -w $file && dd if=/dev/null of=$file 2>/dev/null && echo "$file"; done; true`,
+        ),
+      )
+      const [devices, core, files, masked, directories, ...writable] = output.trim().split('\n')
+      assert.deepEqual(
+        devices?.trim().split(' ').sort(),
+        'console core fd full mqueue null ptmx pts random shm stderr stdin stdout termination-log tty urandom zero'
+          .split(' ')
+          .filter((device) => devices?.includes(device) || !['console', 'core'].includes(device)),
+      )
+      assert.match(core ?? '', /^Max core file size 1 1 bytes/)
+      const [, soft = '0', hard = '0'] = /^Max open files (\d+) (\d+) files/.exec(files ?? '') ?? []
+      assert.ok(Number(soft) > 0 && Number(hard) <= 65_536, files)
+      assert.deepEqual([masked, directories, writable], ['0', '0', []])
+    })
+
     test('a memory limit ends the container, and the end says so', async () => {
       const resources = { cpuMillisRequest: 0, memoryBytesRequest: 0, memoryBytesLimit: 16 * 2 ** 20 }
       const { state } = await runToEnd(makeContainer('main', 'exec tail /dev/zero', { resources }))
