@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process'
 import { copyFileSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
@@ -21,10 +21,11 @@ import {
   V1MicroTime,
   type V1Status,
 } from '@kubernetes/client-node'
+import { unpackPackages } from '../../samples/images/build.ts'
 import { until } from '../../src/stdx/index.ts'
-import { gvisorMissing } from '../testkit/machine.ts'
+import { gvisorMissing, KUBECTL } from '../testkit/machine.ts'
 import { configMap, deployment, pod } from '../testkit/manifests.ts'
-import { TestPlatform } from '../testkit/platform.ts'
+import { run, TestPlatform } from '../testkit/platform.ts'
 import { unpackPythonClient } from '../testkit/python-image.ts'
 import { type Registry, startPythonRegistry } from '../testkit/registry.ts'
 
@@ -166,6 +167,46 @@ test('the Kubernetes client for Python works from outside', { skip }, async () =
       exec: 'out\nerr\n',
       missing: [404, 'NotFound'],
     })
+  } finally {
+    await rm(root, { recursive: true, force: true })
+  }
+})
+
+test('kubectx, kubens, kubecolor and kubetail work as they are', { skip }, async () => {
+  const root = await mkdtemp(join(tmpdir(), 'bulkhead-tools-'))
+  try {
+    await unpackPackages(join(root, 'tools'), ['kubectx', 'kubecolor', 'kubetail'])
+    const kubeconfig = join(root, 'kubeconfig')
+    copyFileSync(platform.kubeconfig('red'), kubeconfig)
+    const env = {
+      PATH: `${join(root, 'tools/usr/bin')}:${dirname(KUBECTL)}:/usr/bin:/bin`,
+      HOME: root,
+      KUBECONFIG: kubeconfig,
+      TERM: 'xterm',
+    }
+    const ran = async (program: string, ...args: string[]) =>
+      (await run(program, args, env, { cwd: root, timeoutMs: 60_000 })).stdout
+    await platform.mustKubectl('red', 'create', 'namespace', 'shop')
+    assert.equal(await ran('kubectx', '-c'), 'red\n')
+    await ran('kubens', 'shop')
+    assert.equal(await ran('kubens', '-c'), 'shop\n')
+    assert.match(await ran('kubens'), /^default$/m)
+    await ran('kubens', 'default')
+    const coloured = await ran('kubecolor', '--force-colors', 'get', 'deployments')
+    assert.ok(coloured.includes('operator') && coloured.includes('\u001b[3'), coloured)
+    await platform.apply('red', [
+      pod({
+        name: 'chatter',
+        image: `${registry.host}/python:1`,
+        script: 'while echo chatting; do sleep 1; done',
+      }),
+    ])
+    await platform.mustKubectl('red', 'wait', '--for=condition=Ready', 'pod/chatter', '--timeout=60s')
+    assert.match(
+      // It ends by killing its process group, so it gets one of its own.
+      await ran('timeout', '60', 'kubetail', 'chatter', '--follow', 'false', '--since', '1m'),
+      /\[chatter\] chatting/,
+    )
   } finally {
     await rm(root, { recursive: true, force: true })
   }

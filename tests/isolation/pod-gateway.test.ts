@@ -321,6 +321,38 @@ time.sleep(6)`
   },
 )
 
+test("a tenant's own NetworkPolicy keeps a pod from its API like from any address", { skip }, async () => {
+  const policy = (egress: object[]) => ({
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { name: 'egress' },
+    spec: { podSelector: { matchLabels: { isolated: 'egress' } }, policyTypes: ['Egress'], egress },
+  })
+  const unchecked = `
+import http.client, json, ssl
+connection = http.client.HTTPSConnection('${API_SERVICE.clusterIP}', 443, timeout=3, context=ssl._create_unverified_context())
+try:
+    connection.request('GET', '/api')
+    print(json.dumps(connection.getresponse().status))
+except OSError as error: print(json.dumps('no way'))`
+  for (const tenant of ['red', 'blue'] as const) {
+    await platform.apply(tenant, [policy([])])
+    const isolated = client('isolated')
+    isolated.metadata['labels'] = { isolated: 'egress' }
+    await platform.apply(tenant, [isolated])
+    await platform.mustKubectl(tenant, 'wait', '--for=condition=Ready', 'pod/isolated', '--timeout=120s')
+    assert.equal(await python(tenant, 'isolated', unchecked), 'no way')
+    assert.deepEqual(codes(await ask(tenant, 'operator', [{}])), [200], 'a pod that no policy selects')
+    const api = [{ to: [{ ipBlock: { cidr: '169.254.1.1/32' } }], ports: [{ port: 6443 }] }]
+    await platform.apply(tenant, [policy(api)])
+    await until(async () => (await python(tenant, 'isolated', unchecked)) === 401, {
+      timeoutMs: 30_000,
+      what: 'An answer of the API to a pod that may ask it',
+    })
+    await platform.mustKubectl(tenant, 'delete', 'pod/isolated', 'networkpolicy/egress')
+  }
+})
+
 test('requests without end from pods meet a limit that is not the one of people', { skip }, async () => {
   const flood = `${ASK}
 import threading
