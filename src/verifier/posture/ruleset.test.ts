@@ -65,3 +65,64 @@ test('an expression that the model does not know makes the answer unknown, never
   for (const { rule } of document.nftables) if (rule?.chain === 'origin') rule.expr.unshift({ tproxy: {} })
   assert.equal(new Ruleset(JSON.stringify(document)).evaluate(packet({}), through).verdict, 'unknown')
 })
+
+/** One forward chain that accepts what matches and drops the rest. */
+function accepting(match: object, sets: object[] = []): Ruleset {
+  const base = { family: 'inet', table: 't' }
+  const chain = { ...base, name: 'f', type: 'filter', hook: 'forward', prio: 0, policy: 'drop' }
+  return new Ruleset(
+    JSON.stringify({
+      nftables: [
+        { table: { family: 'inet', name: 't' } },
+        ...sets.map((set) => ({ set: { ...base, ...set } })),
+        { chain },
+        {
+          rule: {
+            ...base,
+            chain: 'f',
+            handle: 1,
+            expr: [{ match: { op: '==', ...match } }, { accept: null }],
+          },
+        },
+      ],
+    }),
+  )
+}
+
+test('ranges and prefixes hold what is within them, wherever they are written', () => {
+  const saddr = { payload: { protocol: 'ip', field: 'saddr' } }
+  const within = { range: ['10.128.0.1', '10.128.0.3'] }
+  const prefix = { prefix: { addr: '10.128.0.0', len: 30 } }
+  const elsewhere = { range: ['10.128.0.3', '10.255.255.255'] }
+  for (const right of [within, prefix, { set: ['1.1.1.1', within] }, '@s'])
+    assert.equal(
+      accepting({ left: saddr, right }, [{ name: 's', elem: [prefix, '9.9.9.9'] }]).evaluate(packet({}), [
+        'forward',
+      ]).verdict,
+      'accept',
+      JSON.stringify(right),
+    )
+  for (const right of [elsewhere, { set: [elsewhere] }, '@s', { prefix: { addr: '10.128.0.0', len: 31 } }])
+    assert.equal(
+      accepting({ left: saddr, right }, [{ name: 's', elem: [elsewhere] }]).evaluate(packet({}), ['forward'])
+        .verdict,
+      'drop',
+      JSON.stringify(right),
+    )
+  const wide = { range: ['0.0.0.0', '255.255.255.255'] }
+  assert.equal(accepting({ left: saddr, right: wide }).evaluate(packet({}), ['forward']).verdict, 'accept')
+})
+
+test("a rule about one protocol's port is about no other protocol", () => {
+  const left = { payload: { protocol: 'udp', field: 'dport' } }
+  const ruleset = accepting({ left, right: { range: [1, 65_535] } })
+  const verdict = (l4proto: Packet['l4proto']) => ruleset.evaluate(packet({ l4proto }), ['forward']).verdict
+  assert.deepEqual([verdict('tcp'), verdict('udp'), verdict('icmp')], ['drop', 'accept', 'drop'])
+})
+
+test('a range within a concatenation is more than the model knows, and it says so', () => {
+  const left = { concat: [{ meta: { key: 'l4proto' } }, { payload: { protocol: 'th', field: 'dport' } }] }
+  const elem = [{ concat: ['tcp', { range: [1, 9] }] }]
+  const ruleset = accepting({ left, right: '@s' }, [{ name: 's', elem }])
+  assert.equal(ruleset.evaluate(packet({}), ['forward']).verdict, 'unknown')
+})

@@ -315,7 +315,10 @@ function elementsOf(elem: Json | undefined, isMap: boolean): Elements {
 
 function keyText(key: Json): string {
   if (!isObject(key)) return String(key)
-  if (Array.isArray(key['concat'])) return key['concat'].map(keyText).join(' . ')
+  if (Array.isArray(key['concat'])) {
+    const parts = key['concat'].map(keyText)
+    return parts.some((part) => part === OPAQUE || part.includes(SPAN)) ? OPAQUE : parts.join(' . ')
+  }
   // An element with options, such as a timeout.
   if (isObject(key['elem'])) return keyText(key['elem']['val'] ?? null)
   return spanText(key) ?? OPAQUE
