@@ -43,7 +43,7 @@ const STORAGE_OF_HOST = (what: string): Refusal =>
   refuse(
     'storage',
     `${what} is mounted by the machine's kernel, which all tenants share`,
-    'use emptyDir, or talk to the storage over the network',
+    'use persistentVolumeClaim or emptyDir, or talk to the storage over the network',
   )
 
 const HOST_NAMESPACE = (what: string): Refusal =>
@@ -56,6 +56,42 @@ const HOST_NAMESPACE = (what: string): Refusal =>
 
 const DEVICE_CLAIM = (options: Pick<Refusal, 'harmless'> = {}): Refusal =>
   refuse('kernel', 'devices of the machine are not handed to tenants', 'leave it out', options)
+
+/** Where upstream's volumes can be. */
+const VOLUME_SOURCES = [
+  'awsElasticBlockStore',
+  'azureDisk',
+  'azureFile',
+  'cephfs',
+  'cinder',
+  'csi',
+  'fc',
+  'flexVolume',
+  'flocker',
+  'gcePersistentDisk',
+  'glusterfs',
+  'hostPath',
+  'iscsi',
+  'local',
+  'nfs',
+  'photonPersistentDisk',
+  'portworxVolume',
+  'quobyte',
+  'rbd',
+  'scaleIO',
+  'storageos',
+  'vsphereVolume',
+] as const
+const VOLUME_OF_PLATFORM = refuse(
+  'storage',
+  'whoever writes it chooses what of the machine is mounted, so only the platform makes volumes',
+  'create a PersistentVolumeClaim',
+)
+const CLASS_OF_PLATFORM = refuse(
+  'storage',
+  'how volumes are made and mounted is decided by the platform',
+  'use the default class',
+)
 
 export const refusedFields: RefusedFields = {
   'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceConversion': {
@@ -244,10 +280,13 @@ export const refusedFields: RefusedFields = {
     azureFile: STORAGE_OF_HOST('a network share'),
     cephfs: STORAGE_OF_HOST('a network file system'),
     cinder: STORAGE_OF_HOST('a cloud disk'),
-    csi: refuse('storage', 'storage drivers run with rights on the machine', 'use emptyDir'),
-    ephemeral: unsupported('volumes that are claimed do not exist here yet', 'use emptyDir'),
+    csi: refuse('storage', 'storage drivers run with rights on the machine', 'use persistentVolumeClaim'),
     fc: STORAGE_OF_HOST('a Fibre Channel disk'),
-    flexVolume: refuse('storage', 'storage drivers run with rights on the machine', 'use emptyDir'),
+    flexVolume: refuse(
+      'storage',
+      'storage drivers run with rights on the machine',
+      'use persistentVolumeClaim',
+    ),
     flocker: STORAGE_OF_HOST('a Flocker volume'),
     gcePersistentDisk: STORAGE_OF_HOST('a cloud disk'),
     gitRepo: refuse(
@@ -259,7 +298,7 @@ export const refusedFields: RefusedFields = {
     hostPath: refuse(
       'storage',
       'files of the machine belong to the platform and to all tenants',
-      'use emptyDir for scratch space, configMap or secret for configuration',
+      'use persistentVolumeClaim to keep files, emptyDir for scratch space, configMap or secret for configuration',
     ),
     image: unsupported(
       'images are not mounted as volumes',
@@ -267,10 +306,6 @@ export const refusedFields: RefusedFields = {
     ),
     iscsi: STORAGE_OF_HOST('an iSCSI disk'),
     nfs: STORAGE_OF_HOST('a network file system'),
-    persistentVolumeClaim: unsupported(
-      'volumes that are claimed do not exist here yet',
-      'use emptyDir; it lives as long as the pod',
-    ),
     photonPersistentDisk: STORAGE_OF_HOST('a cloud disk'),
     portworxVolume: STORAGE_OF_HOST('a Portworx volume'),
     quobyte: STORAGE_OF_HOST('a network file system'),
@@ -278,6 +313,39 @@ export const refusedFields: RefusedFields = {
     scaleIO: STORAGE_OF_HOST('a ScaleIO volume'),
     storageos: STORAGE_OF_HOST('a StorageOS volume'),
     vsphereVolume: STORAGE_OF_HOST('a vSphere disk'),
+  },
+  [`${CORE}.PersistentVolumeClaimSpec`]: {
+    dataSource: unsupported(
+      'there are no snapshots, and volumes are not copied',
+      'copy the files with a pod that has both',
+    ),
+    dataSourceRef: unsupported(
+      'there are no snapshots, and volumes are not copied',
+      'copy the files with a pod that has both',
+    ),
+    selector: unsupported('every claim gets a volume of its own', 'leave it out', EMPTY_OBJECT),
+    volumeAttributesClassName: unsupported(
+      'there are no classes of volume attributes',
+      'leave it out',
+      EMPTY_TEXT,
+    ),
+  },
+  [`${CORE}.PersistentVolumeClaimStatus`]: {
+    allocatedResourceStatuses: NOT_REPORTED,
+    allocatedResources: NOT_REPORTED,
+    currentVolumeAttributesClassName: NOT_REPORTED,
+    modifyVolumeStatus: NOT_REPORTED,
+  },
+  [`${CORE}.PersistentVolumeSpec`]: {
+    ...Object.fromEntries(VOLUME_SOURCES.map((source) => [source, VOLUME_OF_PLATFORM])),
+    mountOptions: VOLUME_OF_PLATFORM,
+    nodeAffinity: VOLUME_OF_PLATFORM,
+    volumeAttributesClassName: VOLUME_OF_PLATFORM,
+  },
+  'io.k8s.api.storage.v1.StorageClass': {
+    allowedTopologies: CLASS_OF_PLATFORM,
+    mountOptions: CLASS_OF_PLATFORM,
+    parameters: CLASS_OF_PLATFORM,
   },
   [`${CORE}.VolumeProjection`]: {
     clusterTrustBundle: unsupported('there are no cluster trust bundles', 'use configMap'),
@@ -337,20 +405,6 @@ export const refusedFields: RefusedFields = {
     ),
   },
   [`${CORE}.LoadBalancerStatus`]: { ingress: { ...NOT_REPORTED, harmless: [[]] } },
-  [`${APPS}.StatefulSetSpec`]: {
-    persistentVolumeClaimRetentionPolicy: unsupported(
-      'volumes that are claimed do not exist here yet',
-      'leave it out',
-      {
-        harmless: [{}, { whenDeleted: 'Retain', whenScaled: 'Retain' }],
-      },
-    ),
-    volumeClaimTemplates: unsupported(
-      'volumes that are claimed do not exist here yet',
-      'use emptyDir in the template; it lives as long as the pod',
-      EMPTY_LIST,
-    ),
-  },
   [`${BATCH}.JobSpec`]: {
     backoffLimitPerIndex: unsupported('failures are counted for the whole job', 'use backoffLimit'),
     managedBy: unsupported('the platform carries out every job', 'leave it out', {
@@ -387,7 +441,7 @@ const QUOTA_SCOPES = {
     'leave it out',
   ),
   PriorityClass: unsupported('pods of a tenant are not ranked', 'leave it out'),
-  VolumeAttributesClass: unsupported('volumes that are claimed do not exist here yet', 'leave it out'),
+  VolumeAttributesClass: unsupported('there are no classes of volume attributes', 'leave it out'),
 }
 
 /**
@@ -472,6 +526,23 @@ export const refusedValues: {
       ),
     },
   },
+  [`${CORE}.PersistentVolumeClaimSpec`]: {
+    volumeMode: {
+      Block: refuse(
+        'kernel',
+        'a device of the machine would be handed to the pod',
+        'write Filesystem or leave it out',
+      ),
+    },
+  },
+  [`${CORE}.PersistentVolumeSpec`]: {
+    persistentVolumeReclaimPolicy: { Recycle: VOLUME_OF_PLATFORM, Retain: VOLUME_OF_PLATFORM },
+    volumeMode: { Block: VOLUME_OF_PLATFORM },
+  },
+  'io.k8s.api.storage.v1.StorageClass': {
+    reclaimPolicy: { Recycle: CLASS_OF_PLATFORM, Retain: CLASS_OF_PLATFORM },
+    volumeBindingMode: { WaitForFirstConsumer: CLASS_OF_PLATFORM },
+  },
   [`${CORE}.EmptyDirVolumeSource`]: {
     medium: {
       '*': refuse(
@@ -509,7 +580,7 @@ export const refusedValues: {
     scopeName: QUOTA_SCOPES,
   },
   [`${CORE}.LimitRangeItem`]: {
-    type: { '*': unsupported('volumes that are claimed do not exist here yet', 'write Container or Pod') },
+    type: { '*': unsupported('nothing else has bounds', 'write Container, PersistentVolumeClaim or Pod') },
   },
   [`${BATCH}.JobSpec`]: {
     podReplacementPolicy: {

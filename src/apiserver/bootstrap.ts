@@ -1,4 +1,4 @@
-import { ApiError, type KindDefinition, type KindRegistry } from '../api/index.ts'
+import { ApiError, defaultStorageClass, type KindDefinition, type KindRegistry } from '../api/index.ts'
 import type { ApiClient } from '../client/index.ts'
 import { PROTECTED_NAMESPACES, type PolicyRule, RBAC_GROUP } from '../policy/index.ts'
 
@@ -147,6 +147,7 @@ function seeds(adminGroup: string): Seed[] {
   const aggregate = (to: string) => ({ [`${RBAC_GROUP}/aggregate-to-${to}`]: 'true' })
   return [
     ...PROTECTED_NAMESPACES.map((name) => ({ group: '', kind: 'Namespace', object: { metadata: { name } } })),
+    { group: 'storage.k8s.io', kind: 'StorageClass', object: defaultStorageClass },
     clusterRole('cluster-admin', EVERYTHING),
     clusterRole('admin', [], aggregated('admin')),
     clusterRole('edit', [], aggregated('edit'), aggregate('admin')),

@@ -12,6 +12,8 @@ import { PodController } from './pods/pod-controller.ts'
 import type { ApiServerAddress } from './pods/service-variables.ts'
 import type { IssueToken } from './pods/token-cache.ts'
 import { TenantController, type TenantControllerOptions } from './tenancy/tenant-controller.ts'
+import { ClaimController } from './workloads/claims/claim-controller.ts'
+import { EphemeralVolumeController } from './workloads/claims/ephemeral-controller.ts'
 import { CronJobController } from './workloads/cronjob/cronjob-controller.ts'
 import { CustomResourceDefinitionController } from './workloads/customresourcedefinition/customresourcedefinition-controller.ts'
 import { DaemonSetController } from './workloads/daemonset/daemonset-controller.ts'
@@ -112,6 +114,8 @@ export function startTenantControllers({
       new DisruptionController(context),
       new EndpointSliceController(context),
       ...(options.apiServer ? [new ApiServiceController(context)] : []),
+      new ClaimController(context, { engine }),
+      new EphemeralVolumeController(context),
       new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME }),
       network,
       pods,

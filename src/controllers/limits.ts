@@ -1,6 +1,10 @@
 import { assert, GiB, MiB, SECOND_MS } from '../stdx/index.ts'
 
 /** Pods that one reconcile of a ReplicaSet or Job creates or deletes at most; the rest follows in the next one. */
+/** A claim that the machine refused: another one may have gone meanwhile. */
+export const CLAIM_REFUSED_RETRY_MS = 30_000
+/** A volume whose last pod is ending. */
+export const CLAIM_IN_USE_RETRY_MS = 500
 export const PODS_PER_RECONCILE_MAX = 500
 /** The first batch of creations; each that succeeds completely doubles the next. */
 export const SLOW_START_PODS = 1

@@ -4,7 +4,7 @@ import type { HostRequest } from './control-channel.ts'
 
 /** What a control plane lets its tenant have: what the operator decided, which can only tighten the platform's own limits. */
 export function tenantLimitsOf({
-  quota: { pods, objects, cpuMillis, memoryBytes } = {},
+  quota: { pods, objects, cpuMillis, memoryBytes, storageBytes } = {},
   registries,
   podSecurity,
 }: Pick<HostRequest, 'quota' | 'registries' | 'podSecurity'>): TenantLimits {
@@ -17,5 +17,6 @@ export function tenantLimitsOf({
     ...(podSecurity === undefined ? {} : { podSecurity }),
     ...(cpuMillis === undefined ? {} : { cpuMillisMax: cpuMillis }),
     ...(memoryBytes === undefined ? {} : { memoryBytesMax: memoryBytes }),
+    ...(storageBytes === undefined ? {} : { storageBytesMax: storageBytes }),
   }
 }

@@ -16,6 +16,8 @@ export type TenantLimits = {
   registries?: readonly string[]
   /** The least that the Pod Security Standards must give in every namespace; `privileged` when absent. */
   podSecurity?: PodSecurityLevel
+  /** Of the sizes of all claims, together. */
+  storageBytesMax?: number
 }
 
 export type TenantUsage = { objects: number; bytes: number; pods: number; namespaces: number }
@@ -66,6 +68,16 @@ export function podResourcesExceeded(
       limited: `${cpuMillisMax}m`,
     })
   return undefined
+}
+
+/** Why claims ask for too much storage together, or undefined. */
+export function storageExceeded(
+  { storageBytesMax }: Pick<TenantLimits, 'storageBytesMax'>,
+  used: number,
+  adding: number,
+): string | undefined {
+  if (storageBytesMax === undefined || used + adding <= storageBytesMax) return undefined
+  return `exceeded quota: requested: requests.storage=${adding}, used: requests.storage=${used}, limited: requests.storage=${storageBytesMax}; delete claims, or ask the operator to raise the quota`
 }
 
 function exceeded(what: string, used: number, limit: number): string {

@@ -1,10 +1,13 @@
 import {
   type KubeObject,
   parseQuantity,
+  type PersistentVolumeClaim,
   type Pod,
   qosClass,
   QUOTA_COMPUTE_RESOURCES,
   QUOTA_OBJECT_RESOURCES,
+  QUOTA_STORAGE,
+  QUOTA_STORAGE_CLASS_SUFFIX,
   renderQuantity,
   type ResourceQuota,
 } from '../api/index.ts'
@@ -13,6 +16,7 @@ import { podAmount, type Side } from './pod-amounts.ts'
 
 const UNIT = 1_000_000_000n
 const PODS: ResourceName = { group: '', resource: 'pods' }
+const CLAIMS: ResourceName = { group: '', resource: 'persistentvolumeclaims' }
 
 /** Which objects a bound of a quota counts; undefined for amounts of pods and for what does not exist here. */
 function countedBy(key: string): ResourceName | undefined {
@@ -32,6 +36,21 @@ export function amountBy(key: string): { side: Side; resource: string } | undefi
   return dot < 0
     ? { side: 'requests', resource: key }
     : { side: key.slice(0, dot) as Side, resource: key.slice(dot + 1) } // the list has no others
+}
+
+/** What of claims a bound is about, and of which class if not of all. */
+function claimsBy(key: string): { what: 'storage' | 'number'; storageClass?: string } | undefined {
+  if (key === QUOTA_STORAGE) return { what: 'storage' }
+  const [prefix = '', name = ''] = key.split('/', 2)
+  if (!prefix.endsWith(QUOTA_STORAGE_CLASS_SUFFIX)) return undefined
+  const what = name === QUOTA_STORAGE ? 'storage' : 'number'
+  return { what, storageClass: prefix.slice(0, -QUOTA_STORAGE_CLASS_SUFFIX.length) }
+}
+
+function claimAmount(key: string, { spec }: PersistentVolumeClaim): bigint | undefined {
+  const by = claimsBy(key)
+  if (!by || (by.storageClass !== undefined && by.storageClass !== spec.storageClassName)) return undefined
+  return by.what === 'number' ? UNIT : parseQuantity(spec.resources?.requests?.['storage'] ?? '0').nanos
 }
 
 /** True when all scopes of the quota are those of the pod. */
@@ -68,7 +87,10 @@ export function quotaDelta(quota: ResourceQuota, of: ResourceName, object: KubeO
   const isPod = of.group === PODS.group && of.resource === PODS.resource
   const pod = object as Pod // read as one only where it is
   const counts = !isPod || (inScope(quota, pod) && !hasEnded(pod))
+  const isClaim = of.group === CLAIMS.group && of.resource === CLAIMS.resource
   for (const key of Object.keys(quota.spec.hard ?? {})) {
+    const claimed = isClaim ? claimAmount(key, object as PersistentVolumeClaim) : undefined // of that kind
+    if (claimed !== undefined) delta.set(key, claimed)
     const amount = isPod && counts ? amountBy(key) : undefined
     if (amount) delta.set(key, podAmount(pod, amount.side, amount.resource))
     const counted = countedBy(key)
@@ -86,7 +108,7 @@ export function quotaUsageNanos(quota: ResourceQuota, list: ListObjects): Map<st
   const kinds = new Map<string, ResourceName>()
   for (const key of Object.keys(quota.spec.hard ?? {})) {
     used.set(key, 0n)
-    const of = amountBy(key) ? PODS : countedBy(key)
+    const of = amountBy(key) ? PODS : claimsBy(key) ? CLAIMS : countedBy(key)
     if (of) kinds.set(`${of.resource}.${of.group}`, of)
   }
   for (const of of kinds.values())

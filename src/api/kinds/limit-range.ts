@@ -16,7 +16,7 @@ const limitRangeItemSchema = object(`${CORE}.LimitRangeItem`, 'Bounds for pods o
   max: optional(map(quantity), 'At most so much.'),
   maxLimitRequestRatio: optional(map(quantity), 'A limit is at most so many times its request.'),
   min: optional(map(quantity), 'At least so much.'),
-  type: required(oneOf('Container', 'Pod'), 'What is bounded.'),
+  type: required(oneOf('Container', 'PersistentVolumeClaim', 'Pod'), 'What is bounded.'),
 })
 export const limitRangeSchema = object(
   `${CORE}.LimitRange`,
@@ -69,6 +69,7 @@ function applyLimitRangeDefaults(range: LimitRange): LimitRange {
 }
 
 const LIMITED: readonly string[] = ['cpu', 'memory', 'ephemeral-storage']
+const LIMITED_OF_CLAIMS: readonly string[] = ['storage']
 
 function validateLimitRange({ spec }: LimitRange): FieldError[] {
   if (!spec?.limits) return [requiredValue('spec.limits')]
@@ -82,6 +83,10 @@ function validateLimitRange({ spec }: LimitRange): FieldError[] {
       for (const field of ['default', 'defaultRequest'] as const)
         if (item[field])
           errors.push(forbiddenField(`${at}.${field}`, "may not be specified when `type` is 'Pod'"))
+    if (item.type === 'PersistentVolumeClaim' && !item.min?.['storage'] && !item.max?.['storage'])
+      errors.push(
+        requiredValue(at, 'either minimum or maximum storage value is required, but neither was provided'),
+      )
     errors.push(...itemErrors(item, at))
   })
   return errors
@@ -95,8 +100,9 @@ function itemErrors(item: LimitRangeItem, at: string): FieldError[] {
     ),
   )
   for (const resource of resources) {
-    if (!LIMITED.includes(resource)) {
-      errors.push(invalidValue(at, resource, `does not exist here; bounds are for ${LIMITED.join(', ')}`))
+    const known = item.type === 'PersistentVolumeClaim' ? LIMITED_OF_CLAIMS : LIMITED
+    if (!known.includes(resource)) {
+      errors.push(invalidValue(at, resource, `does not exist here; bounds are for ${known.join(', ')}`))
       continue
     }
     const of = (amounts: Record<string, string> | undefined) =>

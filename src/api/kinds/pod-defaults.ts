@@ -8,8 +8,8 @@ export function applyPodSpecDefaults(spec: PodSpec): void {
   for (const container of spec.initContainers ?? []) applyContainerDefaults(container)
   for (const container of spec.containers ?? []) applyContainerDefaults(container)
   for (const volume of spec.volumes ?? []) {
-    if (!volume.emptyDir && !volume.configMap && !volume.secret && !volume.projected && !volume.downwardAPI)
-      volume.emptyDir = {}
+    const { name: _, ...sources } = volume
+    if (Object.keys(sources).length === 0) volume.emptyDir = {}
   }
   // Two names of one field: whoever reads either finds it.
   const account = spec.serviceAccountName || spec.serviceAccount

@@ -36,6 +36,7 @@ import {
   portNumberProblem,
   qualifiedNameProblem,
 } from './names.ts'
+import { claimSpecErrors } from './persistent-volume-claim.ts'
 import type {
   Container,
   ContainerPort,
@@ -77,7 +78,15 @@ const VOLUME_FIELDS = [
 const RESOURCE_FIELDS = RESOURCES.flatMap((resource) => [`limits.${resource}`, `requests.${resource}`])
 const PROBE_KINDS = ['exec', 'httpGet', 'tcpSocket', 'grpc'] as const
 const HANDLER_KINDS = ['exec', 'httpGet', 'tcpSocket', 'sleep'] as const
-const VOLUME_KINDS = ['configMap', 'secret', 'emptyDir', 'projected', 'downwardAPI'] as const
+const VOLUME_KINDS = [
+  'configMap',
+  'secret',
+  'emptyDir',
+  'projected',
+  'downwardAPI',
+  'persistentVolumeClaim',
+  'ephemeral',
+] as const
 const PROJECTION_KINDS = ['configMap', 'secret', 'downwardAPI', 'serviceAccountToken'] as const
 
 export function validatePodSpec(spec: PodSpec | undefined, path: string): FieldError[] {
@@ -485,7 +494,18 @@ function volumeErrors(volumes: readonly Volume[], path: string, errors: FieldErr
     if (given.length === 0) errors.push(requiredValue(at, 'must specify a volume type'))
     for (const kind of given.slice(1))
       errors.push(forbiddenField(`${at}.${kind}`, 'may not specify more than 1 volume type'))
-    const { configMap, secret, downwardAPI, projected, emptyDir } = volume
+    const { configMap, secret, downwardAPI, projected, emptyDir, persistentVolumeClaim, ephemeral } = volume
+    if (persistentVolumeClaim) {
+      const field = `${at}.persistentVolumeClaim.claimName`
+      if (!persistentVolumeClaim.claimName) errors.push(requiredValue(field))
+      else push(errors, field, persistentVolumeClaim.claimName, dnsSubdomainProblem)
+    }
+    if (ephemeral) {
+      const template = ephemeral.volumeClaimTemplate
+      const field = `${at}.ephemeral.volumeClaimTemplate`
+      if (!template) errors.push(requiredValue(field))
+      else errors.push(...claimSpecErrors(template.spec, `${field}.spec`))
+    }
     if (configMap) {
       if (!configMap.name) errors.push(requiredValue(`${at}.configMap.name`))
       itemErrors(configMap.items, `${at}.configMap.items`, errors)

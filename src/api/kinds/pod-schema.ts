@@ -1,4 +1,5 @@
 import { HARMLESS_CAPABILITIES } from './capabilities.ts'
+import { claimTemplateSchema } from './persistent-volume-claim.ts'
 import { labelSelectorSchema, objectFields, objectMetaSchema } from './meta.ts'
 import {
   boolean,
@@ -364,7 +365,20 @@ export const volumeSchema = object(
       }),
       'An empty directory that lives as long as the pod.',
     ),
+    ephemeral: optional(
+      object(`${CORE}.EphemeralVolumeSource`, 'A volume that is claimed for this pod and goes with it.', {
+        volumeClaimTemplate: optional(claimTemplateSchema, 'The claim, which is named POD-VOLUME.'),
+      }),
+      'A volume that is claimed for this pod and goes with it.',
+    ),
     name: required(string, 'Unique in the pod.'),
+    persistentVolumeClaim: optional(
+      object(`${CORE}.PersistentVolumeClaimVolumeSource`, 'A volume that outlives the pod.', {
+        claimName: required(string, 'The claim, in the namespace of the pod.'),
+        readOnly: optional(boolean, 'No container of the pod can write to it.'),
+      }),
+      'A volume that outlives the pod.',
+    ),
     projected: optional(
       object(`${CORE}.ProjectedVolumeSource`, 'Several sources in one directory.', {
         defaultMode: optional(FILE_MODE, 'Permission bits of files that say nothing else.', defaultMode),

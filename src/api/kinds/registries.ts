@@ -14,6 +14,8 @@ import { leaseDefinition } from './lease.ts'
 import { limitRangeDefinition } from './limit-range.ts'
 import { namespaceDefinition } from './namespace.ts'
 import { networkPolicyDefinition } from './network-policy.ts'
+import { persistentVolumeClaimDefinition } from './persistent-volume-claim.ts'
+import { persistentVolumeDefinition } from './persistent-volume.ts'
 import { podDefinition } from './pod.ts'
 import { podDisruptionBudgetDefinition } from './pod-disruption-budget.ts'
 import {
@@ -26,6 +28,7 @@ import { resourceQuotaDefinition } from './resource-quota.ts'
 import { reviewKinds } from './reviews.ts'
 import { serviceAccountDefinition } from './service-account.ts'
 import { serviceDefinition } from './service.ts'
+import { storageClassDefinition } from './storage-class.ts'
 import { statefulSetDefinition } from './stateful-set.ts'
 import { tenantDefinition } from './tenant.ts'
 import { deploymentDefinition, jobDefinition, replicaSetDefinition } from './workloads.ts'
@@ -61,6 +64,8 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     serviceAccountDefinition,
     resourceQuotaDefinition,
     limitRangeDefinition,
+    persistentVolumeClaimDefinition,
+    persistentVolumeDefinition,
     eventDefinition,
     deploymentDefinition,
     replicaSetDefinition,
@@ -77,6 +82,7 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     customResourceDefinitionDefinition,
     validatingAdmissionPolicyDefinition,
     validatingAdmissionPolicyBindingDefinition,
+    storageClassDefinition,
   ],
   reviewKinds,
 )

@@ -109,16 +109,19 @@ export const QUOTA_COMPUTE_RESOURCES: readonly string[] = [
 /** Kinds that a quota can count by their bare name; `count/RESOURCE.GROUP` counts any. */
 export const QUOTA_OBJECT_RESOURCES: readonly string[] = [
   'configmaps',
+  'persistentvolumeclaims',
   'pods',
   'resourcequotas',
   'secrets',
   'services',
 ]
+/** Sizes of claims together; `CLASS.storageclass.storage.k8s.io/requests.storage` counts those of one class. */
+export const QUOTA_STORAGE = 'requests.storage'
+/** Ends the name of a bound on the claims of one class, before `/`. */
+export const QUOTA_STORAGE_CLASS_SUFFIX = '.storageclass.storage.k8s.io'
 /** Kinds and amounts that upstream counts and that nothing here can have: of them there are always none. */
 const ALWAYS_NONE: readonly string[] = [
-  'persistentvolumeclaims',
   'replicationcontrollers',
-  'requests.storage',
   'services.loadbalancers',
   'services.nodeports',
 ]
@@ -166,7 +169,10 @@ function validateResourceQuota(
 function resourceProblem(resource: string): string | undefined {
   const problem = qualifiedNameProblem(resource)
   if (problem) return problem
-  const known = [...QUOTA_COMPUTE_RESOURCES, ...QUOTA_OBJECT_RESOURCES, ...ALWAYS_NONE]
+  const known = [...QUOTA_COMPUTE_RESOURCES, ...QUOTA_OBJECT_RESOURCES, QUOTA_STORAGE, ...ALWAYS_NONE]
+  const [prefix = '', name = ''] = resource.split('/', 2)
+  if (prefix.endsWith(QUOTA_STORAGE_CLASS_SUFFIX) && [QUOTA_STORAGE, 'persistentvolumeclaims'].includes(name))
+    return undefined
   if (known.includes(resource) || /^count\/[^/]+$/.test(resource)) return undefined
   return 'must be a standard resource for quota, or count/RESOURCE.GROUP'
 }

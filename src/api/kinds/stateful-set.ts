@@ -3,15 +3,27 @@ import type { KubeObject } from '../meta.ts'
 import type { FieldError } from '../status.ts'
 import { ageColumn, column, nameColumn, renderContainerImages, renderContainerNames } from './columns.ts'
 import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
-import { forbiddenField, invalidValue, requiredValue } from './field-errors.ts'
+import {
+  duplicateValue,
+  forbiddenField,
+  invalidValue,
+  requiredValue,
+  unsupportedValue,
+} from './field-errors.ts'
 import { labelSelectorSchema, objectFields } from './meta.ts'
 import { dnsLabelProblem } from './names.ts'
+import {
+  claimSpecErrors,
+  type PersistentVolumeClaim,
+  persistentVolumeClaimSchema,
+} from './persistent-volume-claim.ts'
 import { podTemplateSpecSchema, type PodTemplateSpec } from './pod-schema.ts'
 import { equalField, intOrPercentErrors, nonNegative } from './rules.ts'
 import {
   int32,
   int64,
   intOrString,
+  list,
   listByKey,
   object,
   oneOf,
@@ -42,6 +54,17 @@ const statefulSetSpecSchema = object(
         start: optional(int32, 'The first number; 0 when absent.'),
       }),
       'How pods are numbered.',
+    ),
+    persistentVolumeClaimRetentionPolicy: optional(
+      object(
+        `${APPS}.StatefulSetPersistentVolumeClaimRetentionPolicy`,
+        'What becomes of the claims made from volumeClaimTemplates: Retain or Delete.',
+        {
+          whenDeleted: optional(string, 'When the set is deleted; Retain when absent.'),
+          whenScaled: optional(string, 'When the set gets fewer replicas; Retain when absent.'),
+        },
+      ),
+      'What becomes of the claims made from volumeClaimTemplates.',
     ),
     podManagementPolicy: optional(
       oneOf('OrderedReady', 'Parallel'),
@@ -76,6 +99,10 @@ const statefulSetSpecSchema = object(
       'How pods are replaced.',
       { default: {} },
     ),
+    volumeClaimTemplates: optional(
+      list(persistentVolumeClaimSchema),
+      'Claims that each pod gets for itself, named TEMPLATE-POD; they replace volumes of their name and cannot change.',
+    ),
   },
 )
 const statefulSetStatusSchema = object(`${APPS}.StatefulSetStatus`, 'How a StatefulSet is.', {
@@ -108,8 +135,12 @@ export const statefulSetSchema = object(
     status: optional(statefulSetStatusSchema, 'How it is. Kept by the platform.'),
   },
 )
-export type StatefulSetSpec = Omit<TypeOf<typeof statefulSetSpecSchema>, 'template'> & {
+export type StatefulSetSpec = Omit<
+  TypeOf<typeof statefulSetSpecSchema>,
+  'template' | 'volumeClaimTemplates'
+> & {
   template: PodTemplateSpec
+  volumeClaimTemplates?: PersistentVolumeClaim[]
 }
 export type StatefulSetStatus = TypeOf<typeof statefulSetStatusSchema>
 export type StatefulSet = KubeObject & {
@@ -171,6 +202,14 @@ function applyStatefulSetDefaults(set: StatefulSet): StatefulSet {
     const rollingUpdate = (strategy.rollingUpdate ??= {})
     rollingUpdate.partition ??= 0
   }
+  const retention = (spec.persistentVolumeClaimRetentionPolicy ??= {})
+  retention.whenDeleted ??= 'Retain'
+  retention.whenScaled ??= 'Retain'
+  for (const claim of spec.volumeClaimTemplates ?? []) {
+    claim.apiVersion ??= 'v1'
+    claim.kind ??= 'PersistentVolumeClaim'
+    claim.status ??= { phase: 'Pending' }
+  }
   applyTemplateDefaults(spec.template)
   return set
 }
@@ -183,6 +222,7 @@ const MUTABLE = [
   'updateStrategy',
   'revisionHistoryLimit',
   'minReadySeconds',
+  'persistentVolumeClaimRetentionPolicy',
 ] as const satisfies (keyof StatefulSetSpec)[]
 
 function validateStatefulSet({ spec }: StatefulSet, _context: WriteContext, old?: StatefulSet): FieldError[] {
@@ -194,7 +234,8 @@ function validateStatefulSet({ spec }: StatefulSet, _context: WriteContext, old?
     ...nonNegative('spec.revisionHistoryLimit', spec.revisionHistoryLimit),
     ...nonNegative('spec.ordinals.start', spec.ordinals?.start),
     ...selectorErrors(spec.selector, spec.template, 'statefulset'),
-    ...templateErrors(spec.template, 'spec.template'),
+    ...claimErrors(spec),
+    ...templateErrors(withClaims(spec), 'spec.template'),
     ...alwaysRestarts(spec.template),
   ]
   if (spec.template?.spec?.activeDeadlineSeconds !== undefined)
@@ -212,6 +253,53 @@ function validateStatefulSet({ spec }: StatefulSet, _context: WriteContext, old?
       ),
     )
   return errors
+}
+
+const RETENTIONS = ['Delete', 'Retain']
+
+function claimErrors({
+  volumeClaimTemplates = [],
+  persistentVolumeClaimRetentionPolicy: retention = {},
+}: StatefulSetSpec): FieldError[] {
+  const errors = volumeClaimTemplates.flatMap(({ metadata, spec }, index) => {
+    const at = `spec.volumeClaimTemplates[${index}]`
+    const name = metadata?.name
+    const problem = name ? dnsLabelProblem(name) : undefined
+    return [
+      ...(name ? [] : [requiredValue(`${at}.metadata.name`)]),
+      ...(problem ? [invalidValue(`${at}.metadata.name`, name, problem)] : []),
+      ...(name && volumeClaimTemplates.findIndex((other) => other.metadata?.name === name) < index
+        ? [duplicateValue(`${at}.metadata.name`, name)]
+        : []),
+      ...(spec?.volumeName
+        ? [
+            forbiddenField(
+              `${at}.spec.volumeName`,
+              'every claim gets a volume of its own. Instead: leave it out',
+            ),
+          ]
+        : []),
+      ...claimSpecErrors(spec, `${at}.spec`),
+    ]
+  })
+  for (const field of ['whenDeleted', 'whenScaled'] as const) {
+    const value = retention[field]
+    if (value !== undefined && !RETENTIONS.includes(value))
+      errors.push(unsupportedValue(`spec.persistentVolumeClaimRetentionPolicy.${field}`, value, RETENTIONS))
+  }
+  return errors
+}
+
+/** The template with the volumes that its claims will be: containers may mount those too. */
+function withClaims({ template, volumeClaimTemplates = [] }: StatefulSetSpec): PodTemplateSpec {
+  if (volumeClaimTemplates.length === 0 || !template?.spec) return template
+  const known = template.spec.volumes ?? []
+  const claims = volumeClaimTemplates.flatMap(({ metadata }) =>
+    metadata?.name && !known.some(({ name }) => name === metadata.name)
+      ? [{ name: metadata.name, persistentVolumeClaim: { claimName: metadata.name } }]
+      : [],
+  )
+  return { ...template, spec: { ...template.spec, volumes: [...known, ...claims] } }
 }
 
 function fixedPart(spec: StatefulSetSpec): object {

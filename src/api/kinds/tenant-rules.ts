@@ -54,7 +54,7 @@ export function validateTenant({ spec }: Tenant, _context: WriteContext, _old?: 
         `must be at least ${QUOTA_OBJECTS_MIN}: the namespaces, roles and accounts that every tenant has count too`,
       ),
     )
-  for (const field of ['memoryBytes', 'cpu'] as const) {
+  for (const field of ['memoryBytes', 'cpu', 'storage'] as const) {
     const amount = quota?.[field]
     if (amount !== undefined && parseQuantity(amount).nanos < 0n)
       errors.push(invalidValue(`spec.quota.${field}`, amount, 'must be greater than or equal to 0'))

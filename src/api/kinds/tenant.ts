@@ -76,6 +76,10 @@ const tenantSpec = object(
           'Cores of all pods that have not ended, counted by their limits. Every container must state one then.',
         ),
         objects: optional(int32, 'Objects in its store, at least 100.'),
+        storage: optional(
+          quantity,
+          'Sizes of all its volumes that outlive pods; a quarter of the disk when absent.',
+        ),
       }),
       'At most this much; the platform’s own limits when absent.',
     ),

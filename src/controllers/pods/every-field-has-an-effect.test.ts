@@ -14,7 +14,7 @@ import {
 } from '../../api/index.ts'
 import { parseJail } from '../../jail/index.ts'
 import { object, TENANT } from '../controllers.testkit.ts'
-import type { ConfigMap, Pod, Secret, Service } from '../kinds.ts'
+import type { ConfigMap, PersistentVolumeClaim, Pod, Secret, Service } from '../kinds.ts'
 import { planJail } from './plan-jail.ts'
 
 /**
@@ -320,6 +320,14 @@ const ROWS: readonly Row[] = [
 
   [`${V}.name`, 'v', 'w', `${V}.name`],
   [`${V}.emptyDir.medium`, '', 'Memory', `${V}.medium`, { [`${V}.name`]: 'v' }],
+  [`${V}.persistentVolumeClaim.claimName`, 'kept', 'other', `${V}.claim`, { [`${V}.name`]: 'v' }],
+  [
+    `${V}.persistentVolumeClaim.readOnly`,
+    false,
+    true,
+    `${V}.readOnly`,
+    { [`${V}.name`]: 'v', [`${V}.persistentVolumeClaim.claimName`]: 'kept' },
+  ],
   [`${V}.emptyDir.sizeLimit`, undefined, '1Mi', `${V}.sizeBytesMax`, { [`${V}.name`]: 'v' }],
   ...keyRows(`${V}.configMap`, 'name', ['settings', 'others']),
   ...keyRows(`${V}.secret`, 'secretName', ['login', 'door']),
@@ -380,8 +388,12 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   nodeName: 'only the control plane may set it',
   [`${C}.restartPolicy`]: 'refused here; of an init container it becomes its restartPolicy in the jail',
   [`${C}.securityContext.allowPrivilegeEscalation`]: 'true is refused, false holds for every container',
-  'securityContext.fsGroupChangePolicy': 'upstream ignores it for every kind of volume that there is here',
+  'securityContext.fsGroupChangePolicy':
+    'volumes change when their root has another group, as with OnRootMismatch',
 }
+
+/** A claim is made from it; the jail names that by its uid. */
+const CLAIM_TEMPLATE = `${V}.ephemeral.volumeClaimTemplate.`
 
 /** Fields that can have one value only, which holds for every pod. */
 const ONE_VALUE: readonly string[] = [
@@ -419,7 +431,8 @@ function leaves(schema: Schema, path: string): { fields: string[]; warned: strin
   return found
 }
 
-const { fields: FIELDS, warned: WARNED } = leaves(podSpecSchema, '')
+const { fields, warned: WARNED } = leaves(podSpecSchema, '')
+const FIELDS = fields.filter((path) => !path.startsWith(CLAIM_TEMPLATE))
 
 test('every field of a pod has an effect on its jail, a warning, or a reason', () => {
   const mapped = new Set([...ROWS.map(([path]) => path), ...Object.keys(ELSEWHERE), ...ONE_VALUE])
@@ -507,6 +520,13 @@ const secrets: Record<string, Secret> = {
   login: object('Secret', 'v1', 'login', { data: { user: 'cm9vdA==', password: 'cGFzcw==' } }),
   door: object('Secret', 'v1', 'door', { data: { user: 'a2V5' } }),
 }
+const claims: Record<string, PersistentVolumeClaim> = {
+  kept: claim('kept', '0b7e4d1e-5f0a-4c3c-9d5e-7a4b3c2d1e01'),
+  other: claim('other', '0b7e4d1e-5f0a-4c3c-9d5e-7a4b3c2d1e02'),
+}
+function claim(name: string, uid: string): PersistentVolumeClaim {
+  return object('PersistentVolumeClaim', 'v1', name, { spec: {}, status: { phase: 'Bound' } }, { uid })
+}
 const services = [
   object<Service>('Service', 'v1', 'db', { spec: { clusterIP: '10.96.0.7', ports: [{ port: 5432 }] } }),
 ]
@@ -519,6 +539,7 @@ function planned(spec: object): object {
     clusterDomain: 'cluster.local',
     configMap: (name) => data[name],
     secret: (name) => secrets[name],
+    claim: (name) => claims[name],
     serviceAccount: undefined,
     services,
     apiServer: undefined,

@@ -42,6 +42,7 @@ function context(changes: Partial<JailContext> = {}): JailContext {
     clusterDomain: 'cluster.local',
     configMap: (name) => configMaps.get(name),
     secret: (name) => secrets.get(name),
+    claim: () => undefined,
     serviceAccount: undefined,
     services,
     apiServer: { host: '10.96.0.1', port: 443 },

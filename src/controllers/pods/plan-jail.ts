@@ -12,6 +12,7 @@ import {
   type JailProbe,
   type JailResources,
   type JailRuntime,
+  type ClaimId,
   type JailVolume,
 } from '../../jail/index.ts'
 import type {
@@ -21,6 +22,7 @@ import type {
   EnvVar,
   KeyToPath,
   LifecycleHandler,
+  PersistentVolumeClaim,
   Pod,
   Probe,
   Secret,
@@ -28,6 +30,7 @@ import type {
   ServiceAccount,
   Volume,
 } from '../kinds.ts'
+import { claimsOf, isClaimOfPod, type PodClaim } from '../claims.ts'
 import {
   ENV_BYTES_MAX,
   POD_FILES_BYTES_MAX,
@@ -46,6 +49,7 @@ export type JailContext = {
   clusterDomain: string
   configMap(name: string): ConfigMap | undefined
   secret(name: string): Secret | undefined
+  claim(name: string): PersistentVolumeClaim | undefined
   serviceAccount: ServiceAccount | undefined
   services: readonly Service[]
   apiServer: ApiServerAddress | undefined
@@ -105,7 +109,7 @@ export function tokenKey({ audience, expirationSeconds }: TokenRequest): string 
   return JSON.stringify([audience ?? null, expirationSeconds])
 }
 
-/** Names of the ConfigMaps and Secrets that a pod is made from, as `configmaps/NAME` and `secrets/NAME`. */
+/** Names of what a pod is made from, as `configmaps/NAME`, `secrets/NAME` and `persistentvolumeclaims/NAME`. */
 export function referencesOf(pod: Pod): Set<string> {
   const names = new Set<string>([`configmaps/${ROOT_CA_CONFIG_MAP}`])
   const configMap = (name: string | undefined) => name && names.add(`configmaps/${name}`)
@@ -128,6 +132,7 @@ export function referencesOf(pod: Pod): Set<string> {
       secret(source.secret?.name)
     }
   }
+  for (const { claim } of claimsOf(pod)) names.add(`persistentvolumeclaims/${claim}`)
   return names
 }
 
@@ -530,9 +535,26 @@ function jailVolume(volume: Volume, pod: Pod, context: JailContext): JailVolume 
       ]),
     )
   }
+  const claimed = claimsOf(pod).find((claim) => claim.volume === name)
+  if (claimed) return claimVolume(claimed, pod, context)
   const medium = emptyDir?.medium === 'Memory' ? 'memory' : 'disk'
   const limit = emptyDir?.sizeLimit === undefined ? 0 : quantityNumber(parseQuantity(emptyDir.sizeLimit))
   return { name, kind: 'scratch', medium, sizeBytesMax: limit || scratchDefault(medium, pod) }
+}
+
+function claimVolume(
+  { volume, claim: name, readOnly, isEphemeral }: PodClaim,
+  pod: Pod,
+  context: JailContext,
+): JailVolume {
+  const claim = context.claim(name)
+  if (!claim) throw mountError(volume, `persistentvolumeclaim ${JSON.stringify(name)} not found`)
+  if (isEphemeral && !isClaimOfPod(claim, pod))
+    throw mountError(volume, `persistentvolumeclaim ${JSON.stringify(name)} was not created for the pod`)
+  if (claim.status?.phase !== 'Bound')
+    throw mountError(volume, `persistentvolumeclaim ${JSON.stringify(name)} is not bound`)
+  // The API server gives every object a uid in this form; with the tenant it names the volume.
+  return { name: volume, kind: 'claim', claim: claim.metadata.uid as ClaimId, readOnly }
 }
 
 /** Memory of the pod bounds what it keeps in memory; a disk has a limit of its own. */

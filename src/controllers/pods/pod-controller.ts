@@ -21,6 +21,8 @@ import { type ControllerContext, QueueController } from '../controller.ts'
 import {
   type ConfigMap,
   configMapKind,
+  type PersistentVolumeClaim,
+  persistentVolumeClaimKind,
   type Pod,
   podKind,
   type PodStatus,
@@ -74,6 +76,7 @@ export class PodController extends QueueController {
   private readonly pods: Informer<Pod>
   private readonly configMaps: Informer<ConfigMap>
   private readonly secrets: Informer<Secret>
+  private readonly claims: Informer<PersistentVolumeClaim>
   private readonly services: Informer<Service>
   private readonly accounts: Informer<ServiceAccount>
   private readonly events: EventRecorder
@@ -104,6 +107,9 @@ export class PodController extends QueueController {
     this.pods.byUid('')
     this.configMaps = this.follow(configMapKind, (change) => this.podsUsing('configmaps', change))
     this.secrets = this.follow(secretKind, (change) => this.podsUsing('secrets', change))
+    this.claims = this.follow(persistentVolumeClaimKind, (change) =>
+      this.podsUsing('persistentvolumeclaims', change),
+    )
     this.accounts = context.informers.of(serviceAccountKind)
     this.services = context.informers.of(serviceKind)
   }
@@ -211,6 +217,7 @@ export class PodController extends QueueController {
       serviceAccount,
       configMap: (name) => this.configMaps.find({ namespace, name }),
       secret: (name) => this.secrets.find({ namespace, name }),
+      claim: (name) => this.claims.find({ namespace, name }),
       services: this.services.list(namespace),
       token: tokens && ((request) => tokens.get(pod.metadata.uid, request)),
     })
@@ -365,8 +372,11 @@ export class PodController extends QueueController {
     cancel()
   }
 
-  /** Pods that are made from a ConfigMap or Secret that changed. */
-  private podsUsing(plural: 'configmaps' | 'secrets', { old, object }: Change<ConfigMap | Secret>): string[] {
+  /** Pods that are made from a ConfigMap, Secret or claim that changed. */
+  private podsUsing(
+    plural: 'configmaps' | 'secrets' | 'persistentvolumeclaims',
+    { old, object }: Change<ConfigMap | Secret | PersistentVolumeClaim>,
+  ): string[] {
     const { namespace, name } = (object ?? old).metadata
     return this.context.informers
       .of(podKind)

@@ -196,15 +196,18 @@ export function planQuota({
   objects,
   cpu,
   memoryBytes,
+  storage,
 }: NonNullable<TenantSpec['quota']> = {}): TenantQuota {
   const cpuMillis = cpu === undefined ? Infinity : Number(parseQuantity(cpu).nanos / NANOS_PER_MILLI)
-  const bytes =
-    memoryBytes === undefined ? Infinity : Number(parseQuantity(memoryBytes).nanos / NANOS_PER_BYTE)
+  const bytesOf = (amount: string | undefined) =>
+    amount === undefined ? Infinity : Number(parseQuantity(amount).nanos / NANOS_PER_BYTE)
+  const [bytes, storageBytes] = [bytesOf(memoryBytes), bytesOf(storage)]
   return {
     ...(pods === undefined ? {} : { pods }),
     ...(objects === undefined ? {} : { objects }),
     ...(Number.isSafeInteger(cpuMillis) ? { cpuMillis } : {}),
     ...(Number.isSafeInteger(bytes) ? { memoryBytes: bytes } : {}),
+    ...(Number.isSafeInteger(storageBytes) ? { storageBytes } : {}),
   }
 }
 

@@ -4,6 +4,7 @@ import {
   type LimitRange,
   type LimitRangeItem,
   parseQuantity,
+  type PersistentVolumeClaim,
   type Pod,
   qosClass,
   renderQuantity,
@@ -51,7 +52,14 @@ export const limitRanger: AdmissionPlugin = {
   refuse(request, cluster) {
     const { operation, group, resource, subresource, name, namespace, object } = request
     const refuse = (tell: string) => forbidden({ group, resource, name }, { tell })
-    if (operation !== 'CREATE' || subresource !== undefined || namespace === undefined) return undefined
+    if (subresource !== undefined || namespace === undefined || operation === 'DELETE') return undefined
+    if (group === '' && resource === 'persistentvolumeclaims') {
+      const claim = object as PersistentVolumeClaim // of that kind
+      const items = itemsOf(request, cluster).filter(({ type }) => type === 'PersistentVolumeClaim')
+      const why = items.flatMap((item) => claimOutOfBounds(item, claim))
+      return why.length === 0 ? undefined : refuse(why.join(', '))
+    }
+    if (operation !== 'CREATE') return undefined
     if (group === RANGES.group && resource === RANGES.resource)
       return cluster.count({ ...RANGES, namespace }) >= QUOTAS_PER_NAMESPACE_MAX
         ? refuse(`a namespace has at most ${QUOTAS_PER_NAMESPACE_MAX} of them`)
@@ -59,11 +67,13 @@ export const limitRanger: AdmissionPlugin = {
     if (!isNewPod(request)) return undefined
     const pod = object as Pod // of that kind
     const problems = itemsOf(request, cluster).flatMap((item) =>
-      item.type === 'Pod'
-        ? outOfBounds(item, (side, of) => podAmountIfAny(pod, side, of))
-        : containersOf(pod).flatMap(([, { resources }]) =>
-            outOfBounds(item, (side, of) => amountOf(resources, side, of)),
-          ),
+      item.type === 'PersistentVolumeClaim'
+        ? []
+        : item.type === 'Pod'
+          ? outOfBounds(item, (side, of) => podAmountIfAny(pod, side, of))
+          : containersOf(pod).flatMap(([, { resources }]) =>
+              outOfBounds(item, (side, of) => amountOf(resources, side, of)),
+            ),
     )
     if (problems.length === 0) return undefined
     return refuse(problems.length === 1 ? (problems[0] ?? '') : `[${problems.join(', ')}]`)
@@ -101,6 +111,17 @@ function podAmountIfAny(pod: Pod, side: Side, resource: string): bigint | undefi
     ([, { resources }]) => amountOf(resources, side, resource) !== undefined,
   )
   return says ? podAmount(pod, side, resource) : undefined
+}
+
+function claimOutOfBounds({ type, min, max }: LimitRangeItem, { spec }: PersistentVolumeClaim): string[] {
+  const request = parseQuantity(spec.resources?.requests?.['storage'] ?? '0').nanos
+  const [least, most] = [min?.['storage'], max?.['storage']]
+  const problems: string[] = []
+  if (least !== undefined && request < parseQuantity(least).nanos)
+    problems.push(`minimum storage usage per ${type} is ${least}, but request is ${shown(request, least)}`)
+  if (most !== undefined && request > parseQuantity(most).nanos)
+    problems.push(`maximum storage usage per ${type} is ${most}, but request is ${shown(request, most)}`)
+  return problems
 }
 
 function outOfBounds(

@@ -10,6 +10,7 @@ import { type OperatorPolicies, validatingPolicies } from './policies/validating
 import { rbacEscalation } from './rbac-escalation.ts'
 import { resourceQuota } from './resource-quota.ts'
 import { serviceAccount } from './service-account.ts'
+import { platformStorage, storageClaims } from './storage.ts'
 import { tenantQuota } from './tenant-quota.ts'
 
 /** The policy of a control plane, in order. */
@@ -37,6 +38,8 @@ export function admissionPlugins({
     serviceAccount,
     imageRegistries(() => limits().registries),
     podSecurity(() => limits().podSecurity ?? 'privileged'),
+    storageClaims,
+    platformStorage,
     rbacEscalation(authorizer),
     validatingPolicies({ authorizer, registry, tenant, operatorPolicies, note }),
     tenantQuota(limits),

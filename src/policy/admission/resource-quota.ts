@@ -4,20 +4,28 @@ import { amountOf } from '../pod-amounts.ts'
 import { amountBy, inScope, quotaDelta, quotaUsageNanos, renderLike } from '../resource-quota.ts'
 import type { AdmissionPlugin, AdmissionRequest, ClusterView, ResourceName } from './admission.ts'
 
+const CLAIMS = 'persistentvolumeclaims'
 const QUOTAS: ResourceName = { group: '', resource: 'resourcequotas' }
 
 /**
- * The tenant's own quotas, for each namespace. Nothing that is counted grows in place here, so only creations are looked
+ * The tenant's own quotas, for each namespace. Only claims grow in place, so of the others creations alone are looked
  * at. What is on its way is counted too, or many at once would slip past.
  */
 export const resourceQuota: AdmissionPlugin = {
   name: 'ResourceQuota',
   refuse(request, cluster) {
     const { operation, group, resource, subresource, namespace, name } = request
-    if (operation !== 'CREATE' || subresource !== undefined || namespace === undefined) return undefined
+    const grows = operation === 'UPDATE' && group === '' && resource === CLAIMS
+    if (operation !== 'CREATE' && !grows) return undefined
+    if (subresource !== undefined || namespace === undefined) return undefined
     const quotas = cluster.list({ ...QUOTAS, namespace }) as readonly ResourceQuota[] // of that kind
     const refuse = (tell: string) => forbidden({ group, resource, name }, { tell })
-    if (group === QUOTAS.group && resource === QUOTAS.resource && quotas.length >= QUOTAS_PER_NAMESPACE_MAX)
+    if (
+      operation === 'CREATE' &&
+      group === QUOTAS.group &&
+      resource === QUOTAS.resource &&
+      quotas.length >= QUOTAS_PER_NAMESPACE_MAX
+    )
       return refuse(`a namespace has at most ${QUOTAS_PER_NAMESPACE_MAX} of them`)
     for (const quota of quotas) {
       const why = exceeded(quota, request, namespace, cluster)
@@ -29,12 +37,15 @@ export const resourceQuota: AdmissionPlugin = {
 
 function exceeded(
   quota: ResourceQuota,
-  { group, resource, object }: AdmissionRequest,
+  { operation, group, resource, object, old }: AdmissionRequest,
   namespace: string,
   cluster: ClusterView,
 ): string | undefined {
   const { name } = quota.metadata
   const delta = quotaDelta(quota, { group, resource }, object)
+  if (operation === 'UPDATE' && old)
+    for (const [key, before] of quotaDelta(quota, { group, resource }, old))
+      delta.set(key, (delta.get(key) ?? 0n) - before)
   if (delta.size === 0) return undefined
   if (group === '' && resource === 'pods' && inScope(quota, object as Pod)) {
     const unsaid = unsaidAmounts(quota, object as Pod)

@@ -1,8 +1,9 @@
-import { forbidden, type KubeObject } from '../../api/index.ts'
+import { claimedBytes, forbidden, type KubeObject, type PersistentVolumeClaim } from '../../api/index.ts'
 import { podLimitsOf, usesNothing, withoutLimit } from '../pod-limits.ts'
-import { podResourcesExceeded, type TenantLimits, tenantQuotaExceeded } from '../quota.ts'
+import { podResourcesExceeded, storageExceeded, type TenantLimits, tenantQuotaExceeded } from '../quota.ts'
 import type { AdmissionPlugin, ClusterView } from './admission.ts'
 
+const CLAIMS = { group: '', resource: 'persistentvolumeclaims' }
 const PODS = { group: '', resource: 'pods' }
 
 /**
@@ -13,6 +14,10 @@ export function tenantQuota(limits: () => TenantLimits): AdmissionPlugin {
   return {
     name: 'TenantQuota',
     refuse({ operation, group, resource, subresource, name, object }, cluster) {
+      if (group === CLAIMS.group && resource === CLAIMS.resource && operation !== 'DELETE') {
+        const why = subresource === undefined ? tooMuchStorage(limits(), object, cluster) : undefined
+        if (why !== undefined) return forbidden({ group, resource, name }, { tell: why })
+      }
       // Components are counted as well: what they create is what a tenant's Deployment or CronJob told them to.
       if (operation !== 'CREATE' || subresource !== undefined) return undefined
       const isPod = group === '' && resource === 'pods'
@@ -42,4 +47,15 @@ function podTooLarge(limits: TenantLimits, pod: KubeObject, cluster: ClusterView
     ...podLimitsOf(pod),
     unlimited: { cpu: withoutLimit(pod, 'cpu'), memory: withoutLimit(pod, 'memory') },
   })
+}
+
+function tooMuchStorage(limits: TenantLimits, claim: KubeObject, cluster: ClusterView): string | undefined {
+  if (limits.storageBytesMax === undefined) return undefined
+  const others = new Map(
+    [...cluster.creating(CLAIMS), ...cluster.list(CLAIMS)].map((other) => [other.metadata.uid, other]),
+  )
+  others.delete(claim.metadata.uid)
+  const bytesOf = (object: KubeObject) => claimedBytes((object as PersistentVolumeClaim).spec) // of that kind
+  const used = [...others.values()].reduce((sum, other) => sum + bytesOf(other), 0)
+  return storageExceeded(limits, used, bytesOf(claim))
 }

@@ -9,7 +9,15 @@ import {
 import { quotaUsage } from '../../../policy/index.ts'
 import { semanticEqual } from '../../conditions.ts'
 import { type ControllerContext, QueueController } from '../../controller.ts'
-import { eventKind, type Pod, podKind, type ResourceQuota, resourceQuotaKind } from '../../kinds.ts'
+import {
+  eventKind,
+  type PersistentVolumeClaim,
+  persistentVolumeClaimKind,
+  type Pod,
+  podKind,
+  type ResourceQuota,
+  resourceQuotaKind,
+} from '../../kinds.ts'
 import { writeStatus } from '../../writes.ts'
 import type { KindFollower } from '../customresourcedefinition/customresourcedefinition-controller.ts'
 
@@ -28,8 +36,9 @@ export class ResourceQuotaController extends QueueController implements KindFoll
     if (!kind.namespaced || resourceOf(kind) === resourceOf(eventKind)) return
     const isPod = resourceOf(kind) === resourceOf(podKind)
     const informer = this.follow<KubeObject>(kind, ({ old, object }) => {
-      // Of what exists only pods change what they use: they end.
-      const same = old && object && (!isPod || phaseOf(old) === phaseOf(object))
+      // Of what exists only pods and claims change what they use: pods end, claims grow.
+      const same =
+        old && object && (isPod ? phaseOf(old) === phaseOf(object) : storageOf(old) === storageOf(object))
       return same ? [] : this.quotasNear(object ?? old)
     })
     this.informers.set(resourceOf(kind), informer)
@@ -57,6 +66,12 @@ export class ResourceQuotaController extends QueueController implements KindFoll
   private quotasNear(object: KubeObject | undefined): string[] {
     return this.context.informers.of(resourceQuotaKind).list(object?.metadata.namespace).map(keyOf)
   }
+}
+
+/** Undefined for all but claims. */
+function storageOf(object: KubeObject): string | undefined {
+  if (object.kind !== persistentVolumeClaimKind.kind) return undefined
+  return (object as PersistentVolumeClaim).spec.resources?.requests?.['storage']
 }
 
 function phaseOf(object: KubeObject): string | undefined {

@@ -2,6 +2,7 @@ import { PODS_PER_RECONCILE_MAX } from '../../limits.ts'
 import type { Pod, PodTemplateSpec, StatefulSet, StatefulSetStatus } from '../../kinds.ts'
 import { REVISION_LABEL } from '../history.ts'
 import { availableAtMs, isFinished, isReady, podOf } from '../pods.ts'
+import { volumesWithClaims } from './claims.ts'
 
 export const POD_NAME_LABEL = 'statefulset.kubernetes.io/pod-name'
 export const POD_INDEX_LABEL = 'apps.kubernetes.io/pod-index'
@@ -45,6 +46,7 @@ export function podOfSet(
   const { generateName: _none, labels, ...metadata } = pod['metadata'] as Record<string, unknown>
   const name = podName(set, ordinal)
   const { serviceName } = set.spec
+  const volumes = volumesWithClaims(set, ordinal, template.spec.volumes)
   return {
     ...pod,
     metadata: {
@@ -52,7 +54,12 @@ export function podOfSet(
       ...metadata,
       labels: { ...(labels as object), ...identityLabels({ name, ordinal }), [REVISION_LABEL]: revision },
     },
-    spec: { ...template.spec, hostname: name, ...(serviceName ? { subdomain: serviceName } : {}) },
+    spec: {
+      ...template.spec,
+      ...(volumes.length > 0 ? { volumes } : {}),
+      hostname: name,
+      ...(serviceName ? { subdomain: serviceName } : {}),
+    },
   }
 }
 

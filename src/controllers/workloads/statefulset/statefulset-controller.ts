@@ -1,8 +1,9 @@
-import { matchesLabelSelector } from '../../../api/index.ts'
+import { ApiError, matchesLabelSelector } from '../../../api/index.ts'
 import {
   ensureDeleted,
   type EventRecorder,
   type Informer,
+  isAlreadyExists,
   keyOf,
   type ReconcileResult,
 } from '../../../client/index.ts'
@@ -11,6 +12,8 @@ import { type ControllerContext, QueueController } from '../../controller.ts'
 import {
   type ControllerRevision,
   controllerRevisionKind,
+  type PersistentVolumeClaim,
+  persistentVolumeClaimKind,
   type Pod,
   podKind,
   type StatefulSet,
@@ -21,6 +24,7 @@ import { mergePatch, messageOf, writeStatus } from '../../writes.ts'
 import { ensureHistory, forgetRevisions, planTruncation, REVISION_LABEL, templateOf } from '../history.ts'
 import { createInBatches, ensureClaims, podCandidates } from '../pods.ts'
 import { sameStatus } from '../replicaset/plan.ts'
+import { type ClaimPlace, claimsOfPod, planClaimOwners } from './claims.ts'
 import {
   missingLabels,
   ordinalOf,
@@ -37,6 +41,7 @@ const HASH_LABEL = 'controller.kubernetes.io/hash'
 export class StatefulSetController extends QueueController {
   private readonly sets: Informer<StatefulSet>
   private readonly pods: Informer<Pod>
+  private readonly claims: Informer<PersistentVolumeClaim>
   private readonly revisions: Informer<ControllerRevision>
   private readonly events: EventRecorder
 
@@ -45,6 +50,7 @@ export class StatefulSetController extends QueueController {
     this.events = context.events('statefulset-controller')
     this.sets = this.follow(statefulSetKind, ({ key }) => [key])
     this.pods = this.follow(podKind, ({ old, object }) => this.setsOf([old, object]))
+    this.claims = context.informers.of(persistentVolumeClaimKind)
     this.revisions = context.informers.of(controllerRevisionKind)
   }
 
@@ -77,6 +83,7 @@ export class StatefulSetController extends QueueController {
     const names = { current: current.metadata.name, update: update.metadata.name }
     const isGoing = (pod: Pod) => this.pods.isGoing(pod)
     const plan = planPods(set, claimed, names, { nowMs: clock.nowMs(), isGoing })
+    await this.ensureRetention(set, claimed)
     const failure = await this.apply(plan, set, { current, update })
 
     const pods = this.pods
@@ -118,6 +125,7 @@ export class StatefulSetController extends QueueController {
       const { ordinal, revision } = value
       const template =
         revision === 'update' ? set.spec.template : (templateOf(revisions.current) ?? set.spec.template)
+      await this.ensureClaims(set, ordinal)
       const pod = podOfSet(set, template, ordinal, revisions[revision].metadata.name)
       await this.told('create', set, podName(set, ordinal), () => client.create<Pod>(podKind, pod))
     })
@@ -133,6 +141,73 @@ export class StatefulSetController extends QueueController {
       }
     }
     return undefined
+  }
+
+  /** A pod whose claims are not there would wait for them, and somebody else could make them first. */
+  private async ensureClaims(set: StatefulSet, ordinal: number): Promise<void> {
+    for (const wanted of claimsOfPod(set, ordinal)) {
+      const { name, namespace } = wanted.metadata
+      const found = this.claims.find({ namespace, name })
+      const what = `Claim ${name} Pod ${podName(set, ordinal)} in StatefulSet ${set.metadata.name}`
+      const fail = (why: string) =>
+        this.events.record(set, {
+          type: 'Warning',
+          reason: 'FailedCreate',
+          message: `create ${what} failed error: ${why}`,
+        })
+      if (found?.metadata.deletionTimestamp) {
+        fail(`pvc ${name} is being deleted`)
+        throw new ApiError('Conflict', `The claim "${name}" is being deleted`)
+      }
+      if (found) continue
+      try {
+        const made = await this.context.client.create<PersistentVolumeClaim>(
+          persistentVolumeClaimKind,
+          wanted,
+        )
+        await this.ensureOwners(set, made, { ordinal, pod: undefined, isCondemned: false })
+      } catch (error) {
+        if (isAlreadyExists(error)) continue
+        fail(messageOf(error))
+        throw error
+      }
+      this.events.record(set, {
+        type: 'Normal',
+        reason: 'SuccessfulCreate',
+        message: `create ${what} success`,
+      })
+    }
+  }
+
+  /** Before pods go, so that a claim which shall go with its pod does. */
+  private async ensureRetention(set: StatefulSet, pods: readonly Pod[]): Promise<void> {
+    if ((set.spec.volumeClaimTemplates ?? []).length === 0) return
+    const start = set.spec.ordinals?.start ?? 0
+    const byOrdinal = new Map(pods.map((pod) => [ordinalOf(set, pod) ?? -1, pod]))
+    const ordinals = new Set([
+      ...byOrdinal.keys(),
+      ...Array.from({ length: set.spec.replicas ?? 1 }, (_, i) => start + i),
+    ])
+    for (const ordinal of ordinals) {
+      const isCondemned = ordinal < start || ordinal >= start + (set.spec.replicas ?? 1)
+      for (const { metadata } of claimsOfPod(set, ordinal)) {
+        const claim = this.claims.find({ namespace: metadata.namespace, name: metadata.name })
+        if (claim && !claim.metadata.deletionTimestamp)
+          await this.ensureOwners(set, claim, { ordinal, pod: byOrdinal.get(ordinal), isCondemned })
+      }
+    }
+  }
+
+  private async ensureOwners(
+    set: StatefulSet,
+    claim: PersistentVolumeClaim,
+    place: ClaimPlace,
+  ): Promise<void> {
+    const owners = planClaimOwners(set, claim, place)
+    if (owners)
+      await mergePatch(this.context.client, persistentVolumeClaimKind, claim, {
+        metadata: { ownerReferences: owners.map((owner) => ({ ...owner })) },
+      })
   }
 
   /** Does something with a pod and records how it went. */

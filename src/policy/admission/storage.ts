@@ -1,0 +1,43 @@
+import { forbidden, type StorageClass, userNames } from '../../api/index.ts'
+import type { AdmissionPlugin, ResourceName } from './admission.ts'
+
+const CLAIMS: ResourceName = { group: '', resource: 'persistentvolumeclaims' }
+const CLASSES: ResourceName = { group: 'storage.k8s.io', resource: 'storageclasses' }
+const DEFAULT_CLASS = 'storageclass.kubernetes.io/is-default-class'
+/** Keeps a claim until no pod uses it any more. */
+const CLAIM_FINALIZER = 'kubernetes.io/pvc-protection'
+
+/** A claim that names no class gets the default one, and stays as long as pods use it. */
+export const storageClaims: AdmissionPlugin = {
+  name: 'StorageClaims',
+  mutate({ operation, group, resource, subresource, object }, cluster) {
+    if (operation !== 'CREATE' || group !== CLAIMS.group || resource !== CLAIMS.resource) return
+    if (subresource !== undefined) return
+    const finalizers = object.metadata.finalizers ?? []
+    if (!finalizers.includes(CLAIM_FINALIZER)) object.metadata.finalizers = [...finalizers, CLAIM_FINALIZER]
+    const spec = object['spec'] as { storageClassName?: string } | undefined
+    if (!spec || spec.storageClassName !== undefined) return
+    const classes = cluster.list(CLASSES) as readonly StorageClass[] // of that kind
+    const standard = classes.find(({ metadata }) => metadata.annotations?.[DEFAULT_CLASS] === 'true')
+    if (standard) spec.storageClassName = standard.metadata.name
+  },
+}
+
+/** What each kind shows is decided on the machine: writing it would change nothing, or claim what is not so. */
+const WHY: ReadonlyMap<string, string> = new Map([
+  [
+    '/persistentvolumes',
+    'volumes are made by the platform, one for each PersistentVolumeClaim, and go with it',
+  ],
+  ['storage.k8s.io/storageclasses', 'the platform decides which classes of storage there are'],
+])
+
+/** Kinds that tenants see and only the control plane's own components write. */
+export const platformStorage: AdmissionPlugin = {
+  name: 'PlatformStorage',
+  refuse({ user, group, resource, name }) {
+    const why = WHY.get(`${group}/${resource}`)
+    if (why === undefined || user.kind === 'component') return undefined
+    return forbidden({ group, resource, name }, { tell: why, log: { user: userNames(user).name } })
+  },
+}
