@@ -2,6 +2,7 @@ import type { PodLink, RouterPosture } from './posture/network.ts'
 import { renderFrame, runBpf } from './posture/classic-bpf.ts'
 import { type IdRange, overlaps, type ProcessPosture } from './posture/processes.ts'
 import type { Packet } from './posture/ruleset.ts'
+import type { VolumePosture } from './posture/volumes.ts'
 import type { LayerName } from './vectors.ts'
 
 /** What was seen of one tenant. Everything here was read from the machine. */
@@ -20,7 +21,8 @@ export type MachinePosture = {
   addresses: readonly string[]
   users: readonly { name: string; uid: number }[]
   router: RouterPosture | { problem: string }
-  /** Directories of the platform and of pods: `owner` is the tenant, or undefined for the platform's own. */
+  volumes: readonly VolumePosture[]
+  /** Directories of the platform and of pods, and devices of volumes: `owner` is the tenant, or undefined for the platform's own. */
   ownerOfPath(path: string): { owner: string | undefined } | undefined
 }
 
@@ -142,6 +144,25 @@ export function mountViewLayer(attacker: TenantPosture, machine: MachinePosture)
     }
   }
   return result('mount view', problems, `${seen} mounts in ${count(attacker, 'mnt')} mount namespaces`)
+}
+
+/** What a process that is not the machine's root finds closed, wherever it may be mounted or run. */
+export function volumeFilesLayer(victim: TenantPosture, machine: MachinePosture): LayerResult {
+  const volumes = machine.volumes.filter(({ tenant }) => tenant === victim.name)
+  const problems = [
+    ...new Map(volumes.flatMap(({ paths }) => paths.map((path) => [path.path, path]))).values(),
+  ].flatMap(({ path, uid, mode }) => [
+    ...(uid === 0 ? [] : [`"${path}" belongs to uid ${uid}`]),
+    // A device is its group's too, which nobody of a tenant is in.
+    ...((mode & (path.startsWith('/dev/') ? 0o007 : 0o077)) === 0
+      ? []
+      : [`"${path}" is open to others (mode ${mode.toString(8)})`]),
+  ])
+  return result(
+    'volume files',
+    problems,
+    `${volumes.length} volumes of ${victim.name}, ${volumes.filter((v) => v.device).length} mounted, all below directories of root`,
+  )
 }
 
 /** The loaded rules, asked about every pod of one against every pod of the other. */

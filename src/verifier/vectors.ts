@@ -2,7 +2,7 @@
  * What can be crossed between two tenants, and what stands in the way. Two layers are independent if no single bug
  * removes both: that is, if their failure domains differ.
  */
-export type Vector = 'kernel' | 'uid' | 'pod network' | 'host network and metadata' | 'tenant API'
+export type Vector = 'kernel' | 'uid' | 'pod network' | 'host network and metadata' | 'storage' | 'tenant API'
 
 export type FailureDomain =
   | 'kernel credentials'
@@ -20,6 +20,7 @@ export type LayerName =
   | 'system call filter'
   | 'application kernel'
   | 'mount view'
+  | 'volume files'
   | 'router rules'
   | 'link filter'
   | 'no path to the machine'
@@ -43,6 +44,11 @@ export const LAYERS: Record<LayerName, { domain: FailureDomain; description: str
   'mount view': {
     domain: 'mount namespaces',
     description: "a pod's mounts hold nothing of another tenant and nothing of the platform",
+  },
+  'volume files': {
+    domain: 'kernel credentials',
+    description:
+      "volumes, their devices and mounts lie below directories that only the machine's root may enter",
   },
   'router rules': { domain: 'nftables', description: 'the loaded rules drop the packet' },
   'link filter': {
@@ -70,6 +76,7 @@ export const VECTORS: Record<Vector, readonly LayerName[]> = {
   uid: ['user namespace', 'mount view'],
   'pod network': ['router rules', 'link filter'],
   'host network and metadata': ['no path to the machine', 'router rules'],
+  storage: ['mount view', 'volume files'],
   'tenant API': ['gateway binds to one tenant', 'control plane refuses strangers'],
 }
 

@@ -12,6 +12,7 @@ import {
   systemCallFilterLayer,
   type TenantPosture,
   userNamespaceLayer,
+  volumeFilesLayer,
 } from './layers.ts'
 import {
   observeLinksOf,
@@ -23,6 +24,7 @@ import {
   type RouterPosture,
 } from './posture/network.ts'
 import { observeProcess, observeProcesses, type ProcessPosture } from './posture/processes.ts'
+import { observeVolumes, volumeOwners } from './posture/volumes.ts'
 import { type FailureDomain, LAYERS, LAYERS_REQUIRED, type Vector, VECTORS } from './vectors.ts'
 
 /** A tenant as the operator knows it: who, and what was promised. */
@@ -80,6 +82,7 @@ export async function verify({
     addresses: observeMachineAddresses(),
     users: observeMachineUsers(),
     router,
+    volumes: observeVolumes(layout, self.mounts),
     ownerOfPath: pathOwners(layout, processes),
   }
   const postures = tenants.map((tenant) => observeTenant(layout, tenant, processes, router))
@@ -150,6 +153,8 @@ async function layersOf(
       return [routerRulesLayer(attacker, victim, machine), linkFilterLayer(attacker, victim)]
     case 'host network and metadata':
       return [noPathToMachineLayer(attacker, machine), machineRulesLayer(attacker, machine)]
+    case 'storage':
+      return [mountViewLayer(attacker, machine), volumeFilesLayer(victim, machine)]
     case 'tenant API':
       return [
         await probes.gatewayBinding(attacker.name, victim.name),
@@ -280,7 +285,10 @@ function pathOwners(layout: Layout, processes: readonly ProcessPosture[]): Machi
       if (pod !== undefined && tenant !== undefined) podOwners.set(pod, tenant)
     }
   }
+  const ownerOfVolume = volumeOwners(layout)
   return (path) => {
+    const volume = ownerOfVolume(path)
+    if (volume !== undefined) return { owner: volume }
     const pod = /([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/.exec(path)?.[1]
     if (pod !== undefined && podOwners.has(pod)) return { owner: podOwners.get(pod) }
     const tenant = new RegExp(`^${layout.stateDir}/tenants/([^/]+)`).exec(path)?.[1]

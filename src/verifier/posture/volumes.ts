@@ -1,0 +1,96 @@
+import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { Layout } from '../../api/index.ts'
+import type { ProcessPosture } from './processes.ts'
+
+/** Something on the way to the bytes of a tenant's volume: a directory, the file, its device or where it is mounted. */
+export type VolumePath = { path: string; uid: number; mode: number }
+
+/** A volume that outlives pods, as it lies on the machine. */
+export type VolumePosture = {
+  tenant: string
+  id: string
+  device: string | undefined
+  paths: readonly VolumePath[]
+}
+
+const UNREADABLE = { uid: -1, mode: 0o777 }
+
+/** Every volume below the platform's directory. `mounts` are those of the machine. */
+export function observeVolumes(layout: Layout, mounts: ProcessPosture['mounts']): VolumePosture[] {
+  const root = volumesRoot(layout)
+  const devices = new Map(loopDevices().map(({ device, file }) => [file, device]))
+  return list(root).flatMap((tenant) =>
+    list(join(root, tenant)).map((id) => {
+      const directory = join(root, tenant, id)
+      const image = join(directory, 'image')
+      const device = devices.get(image)
+      // The directory above the mount keeps others out; the mount itself may be anybody's.
+      const mounted = mounts
+        .filter(({ source }) => source === device)
+        .map(({ mountPoint }) => dirname(mountPoint))
+      const paths = [
+        root,
+        join(root, tenant),
+        directory,
+        image,
+        ...(device === undefined ? [] : [device]),
+        ...mounted,
+      ]
+      return { tenant, id, device, paths: paths.map(observePath) }
+    }),
+  )
+}
+
+/** Whose volume a device holds: a loop device tells which file it shows. */
+export function volumeOwners(layout: Layout): (device: string) => string | undefined {
+  const root = volumesRoot(layout)
+  const owners = new Map(
+    loopDevices().flatMap(({ device, file }) => {
+      const tenant = file.startsWith(`${root}/`) ? file.slice(root.length + 1).split('/', 1)[0] : undefined
+      return tenant === undefined ? [] : [[device, tenant] as const]
+    }),
+  )
+  return (device) => owners.get(device)
+}
+
+function volumesRoot(layout: Layout): string {
+  const root = join(layout.stateDir, 'volumes')
+  try {
+    return realpathSync(root)
+  } catch {
+    return root
+  }
+}
+
+function loopDevices(): { device: string; file: string }[] {
+  return list('/sys/block').flatMap((name) => {
+    try {
+      return [
+        {
+          device: `/dev/${name}`,
+          file: readFileSync(`/sys/block/${name}/loop/backing_file`, 'utf8').trimEnd(),
+        },
+      ]
+    } catch {
+      return [] // no loop device, or one that shows nothing
+    }
+  })
+}
+
+function observePath(path: string): VolumePath {
+  try {
+    const { uid, mode } = statSync(path)
+    return { path, uid, mode: mode & 0o777 }
+  } catch {
+    return { path, ...UNREADABLE }
+  }
+}
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory)
+  } catch {
+    return []
+  }
+}
