@@ -93,6 +93,15 @@ const notServed = (title: string, path: string): Trick => ({
   body: { metadata: { name: 'x' } },
 })
 
+const CLAIMS = `/api/v1/namespaces/default/persistentvolumeclaims`
+const claim = { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } }
+const ofStorage = (title: string, path: string, body: Record<string, unknown>): Trick => ({
+  title,
+  method: 'POST',
+  path: `${path}${STRICT}`,
+  body: { metadata: { name: 'x' }, ...body },
+})
+
 /** The bytes of a protobuf field: a message or text, or a number. */
 function field(number: number, value: string | Buffer | number): Buffer {
   if (typeof value === 'number') return Buffer.from([number << 3, value])
@@ -236,7 +245,31 @@ export const CHAPTERS: Chapter[] = [
       }),
       volume('a set-user-id file: `defaultMode: 04755`', { configMap: { name: 'm', defaultMode: 0o4755 } }),
       ofContainer('`terminationMessagePath: /proc/self/mem`', { terminationMessagePath: '/proc/self/mem' }),
-      notServed('`hostPath` by way of a PersistentVolume', '/api/v1/persistentvolumes'),
+      ofStorage('`hostPath` by way of a PersistentVolume', '/api/v1/persistentvolumes', {
+        spec: { capacity: { storage: '1Gi' }, accessModes: ['ReadWriteOnce'], hostPath: { path: '/' } },
+      }),
+      ofStorage('a PersistentVolume that names no place', '/api/v1/persistentvolumes', {
+        spec: { capacity: { storage: '1Gi' }, accessModes: ['ReadWriteOnce'] },
+      }),
+      ofStorage('a StorageClass with options for the mount', '/apis/storage.k8s.io/v1/storageclasses', {
+        provisioner: 'bulkhead.dev/volumes',
+        mountOptions: ['suid', 'dev'],
+      }),
+      ofStorage('a StorageClass with another driver', '/apis/storage.k8s.io/v1/storageclasses', {
+        provisioner: 'example.com/driver',
+      }),
+      ofStorage('a claim on a volume of somebody else: `volumeName`', CLAIMS, {
+        spec: { ...claim, volumeName: 'pvc-of-another' },
+      }),
+      ofStorage('a claim on a device: `volumeMode: Block`', CLAIMS, {
+        spec: { ...claim, volumeMode: 'Block' },
+      }),
+      ofStorage('a claim on a copy of another: `dataSource`', CLAIMS, {
+        spec: { ...claim, dataSource: { kind: 'PersistentVolumeClaim', name: 'theirs' } },
+      }),
+      volume('a claim outside the namespace: `claimName: ../other/x`', {
+        persistentVolumeClaim: { claimName: '../other/x' },
+      }),
     ],
   },
   {

@@ -106,7 +106,7 @@ describe(
       )
       assert.match(
         await tenant.refused(['apply', '-f', '-'], claims),
-        /spec.volumeClaimTemplates: Forbidden: not supported: volumes that are claimed/,
+        /spec.volumeClaimTemplates\[0\].spec.accessModes: Required value: at least 1 access mode is required/,
       )
       assert.match(
         await tenant.refused([

@@ -131,8 +131,8 @@ export class ClaimController extends QueueController {
       if (claim.status?.phase === 'Lost') return undefined
       return await this.engine.ensureVolume({ id, sizeBytes: claimedBytes(claim.spec) }, signal)
     } catch (error) {
-      if (!isRefusal(error)) throw error
-      const why = messageOf(error)
+      const refused = isRefusal(error)
+      const why = refused ? messageOf(error) : 'the machine could not do it and tries again'
       this.protection.record(claim, {
         type: 'Warning',
         reason: isBound ? 'VolumeResizeFailed' : 'ProvisioningFailed',
@@ -140,6 +140,7 @@ export class ClaimController extends QueueController {
           ? `resize volume ${JSON.stringify(volumeNameOf(id))} failed: ${why}`
           : `failed to provision volume with StorageClass ${JSON.stringify(claim.spec.storageClassName)}: ${why}`,
       })
+      if (!refused) throw error
       return undefined
     }
   }

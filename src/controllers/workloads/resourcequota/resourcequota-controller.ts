@@ -35,10 +35,11 @@ export class ResourceQuotaController extends QueueController implements KindFoll
   addKind(kind: KindRef): void {
     if (!kind.namespaced || resourceOf(kind) === resourceOf(eventKind)) return
     const isPod = resourceOf(kind) === resourceOf(podKind)
+    const isClaim = resourceOf(kind) === resourceOf(persistentVolumeClaimKind)
+    const useOf = (object: KubeObject) => (isPod ? phaseOf(object) : isClaim ? storageOf(object) : undefined)
     const informer = this.follow<KubeObject>(kind, ({ old, object }) => {
       // Of what exists only pods and claims change what they use: pods end, claims grow.
-      const same =
-        old && object && (isPod ? phaseOf(old) === phaseOf(object) : storageOf(old) === storageOf(object))
+      const same = old && object && useOf(old) === useOf(object)
       return same ? [] : this.quotasNear(object ?? old)
     })
     this.informers.set(resourceOf(kind), informer)
@@ -68,9 +69,7 @@ export class ResourceQuotaController extends QueueController implements KindFoll
   }
 }
 
-/** Undefined for all but claims. */
 function storageOf(object: KubeObject): string | undefined {
-  if (object.kind !== persistentVolumeClaimKind.kind) return undefined
   return (object as PersistentVolumeClaim).spec.resources?.requests?.['storage']
 }
 

@@ -30,7 +30,7 @@ import * as limits from './limits.ts'
 import { isMountPoint } from './machine.ts'
 import { mountsBelow } from './mounts.ts'
 import { Places } from './places.ts'
-import { umount } from './syscalls.ts'
+import { SyscallError, umount } from './syscalls.ts'
 import { runTool } from './tool.ts'
 
 /** A volume that is being made, and one that is being destroyed: neither counts, and a start removes both. */
@@ -334,6 +334,11 @@ class LocalClaims implements Claims {
     const key = unwrapKey({ kek: this.dataKey(tenant), wrapped, tenant })
     try {
       return addEncryptionKey(mountPoint, key)
+    } catch (cause) {
+      // ENOTTY: a kernel without fscrypt (CONFIG_FS_ENCRYPTION).
+      if (cause instanceof SyscallError && (cause.code === 'ENOTTY' || cause.code === 'EOPNOTSUPP'))
+        throw new ApiError('Forbidden', 'this machine cannot encrypt volumes, so it makes none', { cause })
+      throw cause
     } finally {
       key.fill(0)
     }
