@@ -83,6 +83,7 @@ const EVERYTHING = {
         { name: 'login', mountPath: '/etc/login' },
         { name: 'all', mountPath: '/etc/all' },
         { name: 'data', mountPath: '/var/lib/data', subPath: 'a/b' },
+        { name: 'kept', mountPath: '/var/lib/kept', subPath: 'c' },
         { name: 'memory', mountPath: '/dev/shm' },
         { name: 'about', mountPath: '/etc/about' },
       ],
@@ -121,6 +122,7 @@ const EVERYTHING = {
       },
     },
     { name: 'data', emptyDir: { sizeLimit: '1Gi' } },
+    { name: 'kept', persistentVolumeClaim: { claimName: 'kept', readOnly: true } },
     { name: 'memory', emptyDir: { medium: 'Memory', sizeLimit: '16Mi' } },
     {
       name: 'about',

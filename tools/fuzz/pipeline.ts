@@ -13,7 +13,14 @@ import { decodeObject } from '../../src/apiserver/decode.ts'
 import { decodeBody } from '../../src/apiserver/wire/index.ts'
 import { type JailContext, planJail } from '../../src/controllers/pods/plan-jail.ts'
 import { podOf } from '../../src/controllers/workloads/pods.ts'
-import type { ConfigMap, Pod, PodTemplateSpec, Secret, Service } from '../../src/controllers/kinds.ts'
+import type {
+  ConfigMap,
+  PersistentVolumeClaim,
+  Pod,
+  PodTemplateSpec,
+  Secret,
+  Service,
+} from '../../src/controllers/kinds.ts'
 import { containerIdOf, Places } from '../../src/engine/local/host/places.ts'
 import { Volumes } from '../../src/engine/local/host/volumes.ts'
 import type { TenantPlacement, UnpackedImage } from '../../src/engine/local/parts.ts'
@@ -81,6 +88,9 @@ const SECRETS: Readonly<Record<string, Secret>> = {
   login: object('Secret', 'login', { data: { user: 'cm9vdA==' } }),
   'web-key': object('Secret', 'web-key', { data: { 'api-key': 'eA==' } }),
 }
+const CLAIMS: Readonly<Record<string, PersistentVolumeClaim>> = {
+  kept: object('PersistentVolumeClaim', 'kept', { spec: {}, status: { phase: 'Bound' } }),
+}
 const SERVICES = [
   object<Service>('Service', 'db', { spec: { clusterIP: '10.96.0.7', ports: [{ port: 5432 }] } }),
 ]
@@ -96,6 +106,7 @@ const CONTEXT: Omit<JailContext, 'runtime'> = {
   clusterDomain: 'cluster.local',
   configMap: (name) => own(CONFIG_MAPS, name),
   secret: (name) => own(SECRETS, name),
+  claim: (name) => own(CLAIMS, name),
   serviceAccount: undefined,
   services: SERVICES,
   apiServer: { host: '10.96.0.1', port: 443 },
