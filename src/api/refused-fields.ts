@@ -6,7 +6,6 @@ import type { Refusal, RefusedFields } from './schema.ts'
  */
 
 const CORE = 'io.k8s.api.core.v1'
-const APPS = 'io.k8s.api.apps.v1'
 const BATCH = 'io.k8s.api.batch.v1'
 const ADMISSION = 'io.k8s.api.admissionregistration.v1'
 const META = 'io.k8s.apimachinery.pkg.apis.meta.v1'
