@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict'
 import { request as httpRequest } from 'node:http'
 import { test } from 'node:test'
-import { ControlPlane, type Json } from '../../tests/conformance/control-plane.ts'
+import { tenantRegistry } from '../api/index.ts'
+import { RbacAuthorizer } from '../policy/index.ts'
+import { silentLogger } from '../stdx/index.ts'
+import { ControlPlane, type Json, TENANT } from '../../tests/conformance/control-plane.ts'
+import { createApiServer } from './index.ts'
 
 const CRDS = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions'
 const THINGS = '/apis/example.com/v1/namespaces/default/things'
@@ -316,9 +320,58 @@ test('rules refuse objects, and rights are those of the group and resource', asy
     made.body.message,
     'Thing.example.com "a" is invalid: spec: Invalid value: "object": three is taken',
   )
-  const eve = { kind: 'tenantUser', tenant: 'red', name: 'eve', groups: [] } as const
-  assert.equal((await plane.ask('GET', THINGS, { user: eve as never })).code, 403)
-  assert.equal((await plane.ask('GET', THINGS.replace('things', 'others'), { user: eve as never })).code, 403)
+  const eve = { kind: 'tenantUser', tenant: TENANT, name: 'eve', groups: [] } as const
+  assert.equal((await plane.ask('GET', THINGS, { user: eve })).code, 403)
+  assert.equal((await plane.ask('GET', THINGS.replace('things', 'others'), { user: eve })).code, 403)
+})
+
+test('a control plane that wakes up serves the kinds that it served before', async () => {
+  await using plane = await ControlPlane.start()
+  await define(plane)
+  await plane.ask('POST', THINGS, { body: { metadata: { name: 'a' }, spec: { size: 1 } } })
+  const woken = createApiServer({
+    tenant: TENANT,
+    registry: tenantRegistry,
+    store: plane.store,
+    authorizer: new RbacAuthorizer(),
+    clock: plane.clock,
+    log: silentLogger,
+    version: { kubernetes: '1.36', gitVersion: 'v1.36.0', gitCommit: '', buildDate: '' },
+  })
+  const things = { group: 'example.com', version: 'v1', kind: 'Thing', plural: 'things', namespaced: true }
+  const { items } = await woken.client('test').list(things)
+  assert.deepEqual(
+    items.map(({ metadata }) => metadata.name),
+    ['a'],
+  )
+  await assert.rejects(
+    woken.client('test').create(things, { metadata: { name: 'b', namespace: 'default' }, spec: { size: 9 } }),
+    /less than or equal to 5/,
+  )
+  await woken.close()
+})
+
+test('roles of a chart add its kinds to view, edit and admin', async () => {
+  await using plane = await ControlPlane.start()
+  await define(plane)
+  const eve = { kind: 'tenantUser', tenant: TENANT, name: 'eve', groups: [] } as const
+  const rbac = '/apis/rbac.authorization.k8s.io/v1'
+  await plane.ask('POST', `${rbac}/namespaces/default/rolebindings`, {
+    body: {
+      metadata: { name: 'eve' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'view' },
+      subjects: [{ kind: 'User', name: 'eve' }],
+    },
+  })
+  assert.equal((await plane.ask('GET', THINGS, { user: eve })).code, 403)
+  await plane.ask('POST', `${rbac}/clusterroles`, {
+    body: {
+      metadata: { name: 'things', labels: { 'rbac.authorization.k8s.io/aggregate-to-view': 'true' } },
+      rules: [{ apiGroups: ['example.com'], resources: ['things'], verbs: ['get', 'list'] }],
+    },
+  })
+  assert.equal((await plane.ask('GET', THINGS, { user: eve })).code, 200)
+  assert.equal((await plane.ask('DELETE', `${THINGS}/a`, { user: eve })).code, 403)
 })
 
 test('definitions beyond what a tenant may have are refused', async () => {

@@ -162,6 +162,18 @@ test('rules that take too long are stopped, and a rule that fails to run refuses
   )
 })
 
+test('patterns that unfold are not made ready again and again', () => {
+  const unfolding = withRules({
+    rule: `self.sizes.exists(s, self.name.matches('(${'a'.repeat(900)}){1000}' + string(s)))`,
+  })
+  const sizes = Array.from({ length: 5_000 }, (_, i) => i)
+  assert.match(judge(unfolding, { name: 'a', sizes }).join(), /too complex|cost limit exceeded|cost budget/)
+  const large = withRules({
+    rule: `self.sizes.exists(s, self.name.matches('(a?){1000}(b?){999}' + string(s)))`,
+  })
+  assert.match(judge(large, { name: 'a', sizes }).join(), /too complex|cost limit exceeded|cost budget/)
+})
+
 test('any text as a rule is compiled or refused, and any object judged, without failing', () => {
   const word = fc.constantFrom(
     'self',

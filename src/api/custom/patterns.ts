@@ -43,7 +43,7 @@ function tooLarge(instructions: number): string {
  * About how many instructions an expression becomes, before any are made: counted repetitions unfold, also those of what
  * is repeated already. Text that is no expression gets some number, too.
  */
-function estimateInstructions(source: string): number {
+export function estimateInstructions(source: string): number {
   const groups: number[] = []
   let total = 0
   let last = 0
