@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { UserInfo, ValidatingAdmissionPolicyBinding } from '../api/index.ts'
+import type { UserInfo } from '../api/index.ts'
 import { compileOperatorPolicies } from '../policy/index.ts'
 import { type Answer, ControlPlane, type Json, TENANT } from '../../tests/conformance/control-plane.ts'
 
@@ -434,9 +434,7 @@ test('nobody reads objects that they may not get by making them parameters', asy
 
 test('rules of the operator hold in a tenant’s API, which neither shows nor weakens them', async () => {
   await using plane = await ControlPlane.start()
-  const bindings = [
-    { metadata: { name: 'all' }, spec: { policyName: 'op', validationActions: ['Deny'] } },
-  ] as unknown as ValidatingAdmissionPolicyBinding[]
+  const bindings = [{ name: 'all', spec: { policyName: 'op', validationActions: ['Deny'] as ['Deny'] } }]
   const spec = policySpec("object.metadata.name != 'x'", { validation: { message: 'not this name' } })
   plane.server.setOperatorPolicies(compileOperatorPolicies([{ name: 'op', spec, bindings }]))
   const denied = await create(plane, 'x')

@@ -24,6 +24,7 @@ export {
   NodeRefusal,
   type TenantPlacementAnswer,
   type TenantPlacementRequest,
+  type TenantPolicy,
   type TenantQuota,
   UnixNodeClient,
 } from './node-client.ts'

@@ -1,5 +1,9 @@
 import { request, type IncomingMessage } from 'node:http'
-import type { TenantName } from '../api/index.ts'
+import type {
+  TenantName,
+  ValidatingAdmissionPolicyBinding,
+  ValidatingAdmissionPolicySpec,
+} from '../api/index.ts'
 
 /** Which isolation classes a machine can offer, and what is missing for the others. */
 export type NodeIsolation = {
@@ -25,6 +29,15 @@ export type TenantPlacementRequest = {
   quota?: TenantQuota
   /** The least level of the Pod Security Standards in all of its namespaces. */
   podSecurity?: 'privileged' | 'baseline' | 'restricted'
+  /** Admission policies of the operator that hold in its API. */
+  policies?: readonly TenantPolicy[]
+}
+
+/** A ValidatingAdmissionPolicy of the operator with the bindings that make it hold for a tenant. */
+export type TenantPolicy = {
+  name: string
+  spec: ValidatingAdmissionPolicySpec
+  bindings: readonly { name: string; spec: ValidatingAdmissionPolicyBinding['spec'] }[]
 }
 
 /** What a machine gave a tenant. */

@@ -1,6 +1,6 @@
 import { createServer, request } from 'node:http'
 import { parseTenantName, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
-import type { TenantQuota } from '../jail/index.ts'
+import type { TenantPolicy, TenantQuota } from '../jail/index.ts'
 import type { PodSecurityLevel } from '../policy/index.ts'
 import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
 
@@ -15,6 +15,7 @@ export type HostRequest = {
   quota?: TenantQuota
   registries?: readonly string[]
   podSecurity?: PodSecurityLevel
+  policies?: readonly TenantPolicy[]
 }
 
 export type ControlPlaneHost = {
@@ -23,7 +24,8 @@ export type ControlPlaneHost = {
   unhost(tenant: TenantName): Promise<void>
 }
 
-const REQUEST_BYTES_MAX = 16 * 1024
+/** The operator's policies are most of it. */
+const REQUEST_BYTES_MAX = 512 * 1024
 const ANSWER_CHARS_MAX = 16 * 1024
 
 export async function serveControl(socketPath: string, hosts: ControlPlaneHost, log: Logger) {

@@ -1,10 +1,11 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { type Layout, parseTenantName, paths } from '../api/index.ts'
-import { parsePlacementRequest, type Placements } from '../engine/local/index.ts'
+import { parsePlacementRequest, type Placements, type TenantPlacement } from '../engine/local/index.ts'
 import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
 import type { TenantHosting } from './tenant-hosting.ts'
 
-const REQUEST_BYTES_MAX = 64 * 1024
+/** The operator's policies are most of it. */
+const REQUEST_BYTES_MAX = 512 * 1024
 
 type Runtimes = Record<
   'runc' | 'gvisor',
@@ -44,12 +45,16 @@ export async function servePlatformSocket({
     const url = req.url ?? ''
     if (req.method === 'GET' && url === '/v1/isolation')
       return answer(200, { classes: offeredClasses(runtimes) })
-    if (req.method === 'GET' && url === '/v1/tenants') return answer(200, { items: placements.all() })
+    if (req.method === 'GET' && url === '/v1/tenants')
+      return answer(200, { items: placements.all().map(withoutPolicies) })
     const name = /^\/v1\/tenants\/([a-z0-9-]{1,32})$/.exec(url)?.[1]
     if (name === undefined) return answer(404, { message: 'not found' })
     const tenant = parseTenantName(name)
     if (req.method === 'PUT')
-      return answer(200, await hosting.ensure(tenant, parsePlacementRequest(await readJson(req))))
+      return answer(
+        200,
+        withoutPolicies(await hosting.ensure(tenant, parsePlacementRequest(await readJson(req)))),
+      )
     if (req.method !== 'DELETE') return answer(405, { message: 'method not allowed' })
     await hosting.remove(tenant)
     answer(202, {})
@@ -71,6 +76,14 @@ export async function servePlatformSocket({
   })
   await listenUnix(server, { path: paths.nodePlatformSocket(layout), uid: platformUid, gid: 0 })
   return server
+}
+
+/** Who asks wrote them, and for all tenants together they are long. */
+function withoutPolicies({
+  policies: _known,
+  ...placement
+}: TenantPlacement): Omit<TenantPlacement, 'policies'> {
+  return placement
 }
 
 /** @throws {TypeError} when the body is no JSON. */

@@ -176,6 +176,7 @@ export class TenantHosting {
         registries: placement.registries,
         ...(placement.quota === undefined ? {} : { quota: placement.quota }),
         ...(placement.podSecurity === undefined ? {} : { podSecurity: placement.podSecurity }),
+        ...(placement.policies === undefined ? {} : { policies: placement.policies }),
       },
       AbortSignal.timeout(CONTROL_TIMEOUT_MS),
     )

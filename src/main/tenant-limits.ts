@@ -1,5 +1,5 @@
 import { DEFAULT_TENANT_LIMITS } from '../apiserver/index.ts'
-import type { TenantLimits } from '../policy/index.ts'
+import { compileOperatorPolicies, type OperatorPolicies, type TenantLimits } from '../policy/index.ts'
 import type { HostRequest } from './control-channel.ts'
 
 /** What a control plane lets its tenant have: what the operator decided, which can only tighten the platform's own limits. */
@@ -19,4 +19,9 @@ export function tenantLimitsOf({
     ...(memoryBytes === undefined ? {} : { memoryBytesMax: memoryBytes }),
     ...(storageBytes === undefined ? {} : { storageBytesMax: storageBytes }),
   }
+}
+
+/** @throws {TypeError} when one of the operator's policies cannot be read. */
+export function operatorPoliciesOf({ policies = [] }: Pick<HostRequest, 'policies'>): OperatorPolicies {
+  return compileOperatorPolicies(policies)
 }

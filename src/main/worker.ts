@@ -15,12 +15,12 @@ import { GiB, systemClock } from '../stdx/index.ts'
 import { type ControlPlaneHost, type HostRequest, serveControl } from './control-channel.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { requiredEnvironment, runProgram } from './environment.ts'
-import { tenantLimitsOf } from './tenant-limits.ts'
+import { operatorPoliciesOf, tenantLimitsOf } from './tenant-limits.ts'
 import { PKI_FILES } from './pki-files.ts'
 
 const [name = ''] = process.argv.slice(2)
 
-type Hosted = { setLimits(changed: HostRequest): void; close(): Promise<void> }
+type Hosted = { change(wanted: HostRequest): void; close(): Promise<void> }
 
 /** What a container without a limit is told by the downward API. */
 const EPHEMERAL_STORAGE_BYTES = 10 * GiB
@@ -58,6 +58,8 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
 
   const start = async (request: HostRequest): Promise<Hosted> => {
     const { tenant, dataKey, isolationClass } = request
+    // Throws when one of them cannot be read: then the tenant is not served.
+    const operatorPolicies = operatorPoliciesOf(request)
     const engine = new RemoteEngine({ socketPath: paths.nodeTenantSocket(layout, tenant) })
     const plane = await startControlPlane({
       layout,
@@ -72,6 +74,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
       engine,
       streams: createStreamHandler({ log }),
       limits: tenantLimitsOf(request),
+      operatorPolicies,
     })
     const { allocatable } = await engine.node()
     const controllers = startTenantControllers({
@@ -94,7 +97,10 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
     })
     log.info('tenant hosted', { tenant })
     return {
-      setLimits: (changed) => plane.server.setLimits(tenantLimitsOf(changed)),
+      change(changed) {
+        plane.server.setOperatorPolicies(operatorPoliciesOf(changed))
+        plane.server.setLimits(tenantLimitsOf(changed))
+      },
       async close() {
         await controllers.stop()
         await plane.close()
@@ -108,7 +114,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
       inTurn(request.tenant, async () => {
         if (request.tenant === PLATFORM_TENANT) throw new Error('A worker does not host the platform')
         const hosted = running.get(request.tenant)
-        if (hosted) hosted.setLimits(request)
+        if (hosted) hosted.change(request)
         else running.set(request.tenant, await start(request))
       }),
     unhost: (tenant) =>

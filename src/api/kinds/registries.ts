@@ -1,5 +1,6 @@
 import type { KindDefinition, KindRegistry, VirtualKind } from '../kind.ts'
 import {
+  platformAdmissionPolicyBindingDefinition,
   validatingAdmissionPolicyBindingDefinition,
   validatingAdmissionPolicyDefinition,
 } from './admission-policy.ts'
@@ -89,6 +90,15 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
 
 /** What the platform's control plane serves to operators. */
 export const platformRegistry: KindRegistry = createKindRegistry(
-  [tenantDefinition, namespaceDefinition, eventDefinition, configMapDefinition, leaseDefinition, ...rbac],
+  [
+    tenantDefinition,
+    namespaceDefinition,
+    eventDefinition,
+    configMapDefinition,
+    leaseDefinition,
+    validatingAdmissionPolicyDefinition,
+    platformAdmissionPolicyBindingDefinition,
+    ...rbac,
+  ],
   reviewKinds,
 )

@@ -1,3 +1,8 @@
+import { addresses } from './addresses.ts'
+import { formats } from './formats.ts'
+import { quantities } from './quantities.ts'
+import { semvers } from './semvers.ts'
+import { urls } from './urls.ts'
 import { authorizer } from './authorizer.ts'
 import { conversions } from './conversions.ts'
 import { lists } from './lists.ts'
@@ -14,6 +19,11 @@ const OVERLOADS: readonly Overload[] = [
   ...times,
   ...lists,
   ...authorizer,
+  ...addresses,
+  ...quantities,
+  ...urls,
+  ...semvers,
+  ...formats,
 ]
 
 const methods = Map.groupBy(

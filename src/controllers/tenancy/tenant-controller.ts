@@ -1,10 +1,26 @@
-import { parseQuantity, parseTenantName, type TenantName } from '../../api/index.ts'
-import { type EventRecorder, type Informer, isNotFound, type ReconcileResult } from '../../client/index.ts'
+import {
+  type KubeObject,
+  parseQuantity,
+  parseTenantName,
+  type TenantName,
+  type ValidatingAdmissionPolicy,
+  type ValidatingAdmissionPolicyBinding,
+  validatingAdmissionPolicyBindingKind,
+  validatingAdmissionPolicyKind,
+} from '../../api/index.ts'
+import {
+  type EventRecorder,
+  type Informer,
+  isNotFound,
+  keyOf,
+  type ReconcileResult,
+} from '../../client/index.ts'
 import { type NodeClient, NodeRefusal, type TenantQuota } from '../../jail/index.ts'
 import { semanticEqual, timestamp, withCondition } from '../conditions.ts'
 import { type ControllerContext, QueueController } from '../controller.ts'
 import { type IsolationClass, type Tenant, tenantKind, type TenantSpec, type TenantStatus } from '../kinds.ts'
 import { mergePatch, writeStatus } from '../writes.ts'
+import { planPolicies } from './plan-policies.ts'
 
 /** Keeps a Tenant until everything of it is gone from every machine. */
 export const PLACEMENT_FINALIZER = 'tenancy.bulkhead.dev/placement'
@@ -35,6 +51,8 @@ type Told = { phase: NonNullable<TenantStatus['phase']>; reason: string; message
 export class TenantController extends QueueController {
   private readonly options: TenantControllerOptions
   private readonly tenants: Informer<Tenant>
+  private readonly policies: Informer<ValidatingAdmissionPolicy>
+  private readonly bindings: Informer<ValidatingAdmissionPolicyBinding>
   private readonly events: EventRecorder
   private readonly stopping = new AbortController()
 
@@ -45,6 +63,15 @@ export class TenantController extends QueueController {
     this.tenants = this.follow(tenantKind, ({ key, old, object }) =>
       // Its own status must not wake it.
       old && object && sameWish(old, object) ? [] : [key],
+    )
+    const everybody = () => this.tenants.list().map((tenant) => keyOf(tenant))
+    const changed = (a: KubeObject | undefined, b: KubeObject | undefined) =>
+      !semanticEqual(a?.['spec'], b?.['spec'])
+    this.policies = this.follow(validatingAdmissionPolicyKind, ({ old, object }) =>
+      changed(old, object) ? everybody() : [],
+    )
+    this.bindings = this.follow(validatingAdmissionPolicyBindingKind, ({ old, object }) =>
+      changed(old, object) ? everybody() : [],
     )
   }
 
@@ -100,6 +127,7 @@ export class TenantController extends QueueController {
           { isolationClass, reasons },
           { phase: 'Provisioning', reason: 'Provisioning', message: 'The control plane is being started' },
         )
+      const policies = planPolicies(tenant, this.policies.list(), this.bindings.list())
       const placement = await node.ensureTenant(
         name,
         {
@@ -107,6 +135,7 @@ export class TenantController extends QueueController {
           registries: tenant.spec.registries,
           uid: tenant.metadata.uid,
           quota: planQuota(tenant.spec.quota),
+          ...(policies.length === 0 ? {} : { policies }),
           ...(tenant.spec.podSecurity === undefined ? {} : { podSecurity: tenant.spec.podSecurity.enforce }),
         },
         signal,
@@ -220,6 +249,7 @@ function sameWish(old: Tenant, object: Tenant): boolean {
     old.metadata.uid === object.metadata.uid &&
     old.metadata.deletionTimestamp === object.metadata.deletionTimestamp &&
     semanticEqual(old.metadata.finalizers, object.metadata.finalizers) &&
+    semanticEqual(old.metadata.labels, object.metadata.labels) &&
     semanticEqual(old.spec, object.spec)
   )
 }

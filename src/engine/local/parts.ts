@@ -12,6 +12,7 @@ import type {
   JailVolume,
   LogOptions,
   TenantNetwork,
+  TenantPolicy,
   TenantQuota,
 } from '../../jail/index.ts'
 
@@ -38,6 +39,8 @@ export type TenantPlacement = {
   quota?: TenantQuota
   /** The least level of the Pod Security Standards in its namespaces; its control plane enforces it. */
   podSecurity?: 'privileged' | 'baseline' | 'restricted'
+  /** Admission policies of the operator; its control plane enforces them. */
+  policies?: readonly TenantPolicy[]
 }
 
 /** An image that is on this machine, unpacked, immutable. */

@@ -9,7 +9,8 @@ import {
   type TenantName,
 } from '../../../api/index.ts'
 import { createDataKey, unwrapKey, wrapKey } from '../../../store/index.ts'
-import type { TenantQuota } from '../../../jail/index.ts'
+import type { TenantPolicy, TenantQuota } from '../../../jail/index.ts'
+import { KiB } from '../../../stdx/index.ts'
 import type { TenantPlacement } from '../parts.ts'
 import { destroyFile, writeDurably } from './durable-files.ts'
 
@@ -25,11 +26,14 @@ const QUOTAS = [
   'memoryBytes',
   'storageBytes',
 ] as const satisfies (keyof TenantQuota)[]
+/** Of the operator, for one tenant. */
+const POLICIES_MAX = 256
+const POLICIES_BYTES_MAX = 256 * KiB
 const UID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 export type PlacementRequest = Pick<
   TenantPlacement,
-  'isolationClass' | 'registries' | 'quota' | 'podSecurity'
+  'isolationClass' | 'registries' | 'quota' | 'podSecurity' | 'policies'
 > & {
   tenantUid: string
 }
@@ -50,6 +54,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     uid,
     quota = {},
     podSecurity,
+    policies = [],
     ...rest
   } = (value ?? {}) as Record<string, unknown>
   const unknown = Object.keys(rest)
@@ -78,7 +83,26 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     registries: registries as string[], // every one was looked at above
     tenantUid: uid,
     quota: parseQuota(quota),
+    ...parsePolicies(policies),
   }
+}
+
+/** Only their form: the control plane that enforces them reads them, and does not serve when it cannot. */
+function parsePolicies(value: unknown): Pick<PlacementRequest, 'policies'> {
+  const isPolicy = (policy: unknown) => {
+    const { name, spec, bindings } = (policy ?? {}) as Record<string, unknown>
+    return typeof name === 'string' && typeof spec === 'object' && spec !== null && Array.isArray(bindings)
+  }
+  if (!Array.isArray(value) || value.length > POLICIES_MAX || !value.every(isPolicy))
+    throw new TypeError(
+      `"policies" must be at most ${POLICIES_MAX} policies with a name, a spec and bindings`,
+    )
+  const bytes = Buffer.byteLength(JSON.stringify(value))
+  if (bytes > POLICIES_BYTES_MAX)
+    throw new TypeError(
+      `The admission policies for the tenant take ${bytes} bytes together, more than ${POLICIES_BYTES_MAX}`,
+    )
+  return value.length === 0 ? {} : { policies: value as TenantPolicy[] } // every one was looked at above
 }
 
 function parseQuota(value: unknown): TenantQuota {
@@ -215,7 +239,7 @@ export class Placements {
 
   private placement(
     tenant: TenantName,
-    { index, isolationClass, registries, tenantUid, quota, podSecurity }: SavedTenant,
+    { index, isolationClass, registries, tenantUid, quota, podSecurity, policies }: SavedTenant,
   ): TenantPlacement {
     const ownProcess = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
     return {
@@ -226,6 +250,7 @@ export class Placements {
       ...(tenantUid === undefined ? {} : { tenantUid }),
       ...(quota === undefined ? {} : { quota }),
       ...(podSecurity === undefined ? {} : { podSecurity }),
+      ...(policies === undefined ? {} : { policies }),
       podUidBase: this.layout.podUidBase + index * IDS_PER_TENANT,
       controlPlaneUid: ownProcess ? this.layout.controlPlaneUidBase + index : this.workerUid,
     }

@@ -10,11 +10,16 @@ import { matchesRequest } from './matching.ts'
 import { paramsOf } from './params.ts'
 import { PolicyVariables } from './request-variables.ts'
 
+export type PolicyBinding = {
+  readonly metadata: { readonly name: string }
+  readonly spec: ValidatingAdmissionPolicyBinding['spec']
+}
+
 /** A policy with the bindings that make it hold. */
 export type BoundPolicy = {
   readonly name: string
   readonly policy: CompiledPolicy
-  readonly bindings: readonly ValidatingAdmissionPolicyBinding[]
+  readonly bindings: readonly PolicyBinding[]
 }
 
 /** A validation that did not hold, and what its binding wants done about it. */

@@ -21,7 +21,7 @@ export function paramDefinition({ apiVersion = '', kind = '' }: ParamKind, regis
 /** What `params` is, one after the other: nothing to check when the list is empty, and why it cannot be said. */
 export function paramsOf(
   paramKind: ParamKind | undefined,
-  { spec: { paramRef } }: ValidatingAdmissionPolicyBinding,
+  { spec: { paramRef } }: Pick<ValidatingAdmissionPolicyBinding, 'spec'>,
   request: AdmissionRequest,
   cluster: ClusterView,
   registry: KindRegistry,

@@ -134,7 +134,7 @@ export function compileOperatorPolicies(
   policies: readonly {
     name: string
     spec: ValidatingAdmissionPolicySpec
-    bindings: readonly ValidatingAdmissionPolicyBinding[]
+    bindings: readonly { name: string; spec: BoundPolicy['bindings'][number]['spec'] }[]
   }[],
 ): OperatorPolicies {
   return policies.map(({ name, spec, bindings }) => {
@@ -144,7 +144,7 @@ export function compileOperatorPolicies(
       throw new TypeError(
         `The policy "${name}" of the platform cannot be used: ${first.field}: ${first.message}`,
       )
-    return { name, policy, bindings }
+    return { name, policy, bindings: bindings.map(({ name, spec }) => ({ metadata: { name }, spec })) }
   })
 }
 
