@@ -191,7 +191,7 @@ async function untilAllWorks(round: string): Promise<void> {
   )
 }
 
-const ALONE = ['gateway', 'worker-shared', 'worker-blue', 'platform', 'images', 'dns', 'node']
+const ALONE = ['gateway', 'pod-gateway', 'worker-shared', 'worker-blue', 'platform', 'images', 'dns', 'node']
 
 for (const name of ALONE) {
   test(
@@ -232,7 +232,7 @@ for (const name of ALONE) {
       await assertLogsWithoutGaps()
       if (name === 'worker-blue') assert.equal(writers[0]?.refused, 0, 'red did not notice')
       if (name === 'worker-shared') assert.equal(writers[1]?.refused, 0, 'blue did not notice')
-      if (name === 'node' || name === 'images' || name === 'dns' || name === 'platform')
+      if (['node', 'images', 'dns', 'platform', 'pod-gateway'].includes(name))
         assert.deepEqual(
           writers.map(({ refused }) => refused),
           [0, 0],
