@@ -250,6 +250,28 @@ test(
   },
 )
 
+test(
+  "the tenant's API is asked only where egress allows its port, and the resolver's is no leave for it",
+  { skip },
+  async () => {
+    const dns = { namespaceSelector: {}, podSelector: { matchLabels: { 'k8s-app': 'kube-dns' } } }
+    const tries: [NetworkPolicy['spec']['egress'], boolean][] = [
+      [[], false],
+      [[{ to: [dns] }], false],
+      [[{ ports: [{ port: 443 }] }], false],
+      [[{ ports: [{ port: 6443 }] }], true],
+      [[{}], true],
+      [[{ to: [{ ipBlock: { cidr: '169.254.1.1/32' } }], ports: [{ port: 6443 }] }], true],
+    ]
+    for (const [egress, expected] of tries) {
+      await apply(isolationOf(rules([{ ...(egress ? { egress } : {}), policyTypes: ['Egress'] }])))
+      // Nobody listens here, so who gets through is refused, and who does not hears nothing.
+      const { failure } = await call('x/a', '10.96.0.1', 443)
+      assert.equal(failure, expected ? 'ECONNREFUSED' : 'silence', JSON.stringify(egress))
+    }
+  },
+)
+
 test('probes reach a pod that nothing else may reach', { skip }, async () => {
   await apply(isolationOf(rules([{ namespace: 'x' }, { namespace: 'x', policyTypes: ['Egress'] }])))
   assert.deepEqual(await call('y/a', ip(pod('x/a'))), { failure: 'silence' })
