@@ -65,6 +65,39 @@ const dryRun = async () => {
   await plane.server.handle(request, response, ADMIN)
   if (code() !== 201) throw new Error(`A dry run answered ${code()}`)
 }
+/** Adds policies, each with a binding, until there are so many; the sample passes all of them. */
+let policies = 0
+async function withPolicies(count: number): Promise<number[]> {
+  const group = '/apis/admissionregistration.k8s.io/v1'
+  const must = async (resource: string, body: unknown) => {
+    const { code, text } = await plane.ask('POST', `${group}/${resource}`, { body })
+    if (code !== 201) throw new Error(text)
+  }
+  for (; policies < count; policies++) {
+    const name = `policy-${policies}`
+    await must('validatingadmissionpolicies', {
+      metadata: { name },
+      spec: {
+        matchConstraints: {
+          resourceRules: [
+            { apiGroups: ['apps'], apiVersions: ['v1'], operations: ['CREATE'], resources: ['deployments'] },
+          ],
+        },
+        variables: [{ name: 'containers', expression: 'object.spec.template.spec.containers' }],
+        validations: [
+          { expression: 'object.spec.replicas <= 100' },
+          { expression: "variables.containers.all(c, !c.image.startsWith('forbidden.test/'))" },
+        ],
+      },
+    })
+    await must('validatingadmissionpolicybindings', {
+      metadata: { name },
+      spec: { policyName: name, validationActions: ['Deny'] },
+    })
+  }
+  return times(dryRun)
+}
+
 const parse = 'JSON.parse'
 printRows('Admission of one Deployment', 'µs', [
   { what: parse, values: await times(() => JSON.parse(text)) },
@@ -78,4 +111,10 @@ printRows('Admission of one Deployment', 'µs', [
     values: await times(dryRun),
     against: { what: parse },
   },
+  {
+    what: 'the same with 10 policies of two validations',
+    values: await withPolicies(10),
+    against: { what: parse },
+  },
+  { what: 'the same with 100 policies', values: await withPolicies(100), against: { what: parse } },
 ])

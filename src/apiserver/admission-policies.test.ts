@@ -463,3 +463,16 @@ test('a tenant cannot select tenants', async () => {
   })
   assert.ok(answer.code >= 400, answer.text)
 })
+
+test('webhooks and mutating policies are refused with what to write instead', async () => {
+  await using plane = await ControlPlane.start()
+  for (const resource of [
+    'validatingwebhookconfigurations',
+    'mutatingwebhookconfigurations',
+    'mutatingadmissionpolicies',
+  ]) {
+    const answer = await plane.ask('POST', `/apis/admissionregistration.k8s.io/v1/${resource}`, { body: {} })
+    assert.equal(answer.code, 404)
+    assert.match(answer.body.message, /a ValidatingAdmissionPolicy/)
+  }
+})

@@ -10,7 +10,7 @@ import { parseListOptions, parseBoolean, parseWriteOptions } from './options.ts'
 import { patchObject } from './patching.ts'
 import { podLog } from './pod-log.ts'
 import { getObject, listObjects } from './read.ts'
-import { methodNotAllowed, noSuchResource } from './refusals.ts'
+import { methodNotAllowed, noSuchResource, unservedAdmission } from './refusals.ts'
 import type { ApiResult, RequestVerb, ResourceRequest, Target } from './request.ts'
 import { answerReview } from './reviews.ts'
 import { getScale, updateScale } from './scaling.ts'
@@ -94,6 +94,10 @@ export class Dispatcher {
       const homeless = namespace === undefined && definition.namespaced && name !== undefined
       if (misplaced || homeless || (subresource !== undefined && !sub)) throw noSuchResource()
       return { definition, subresource: sub, namespace, name: name ?? '' }
+    }
+    if (group === 'admissionregistration.k8s.io') {
+      const refusal = unservedAdmission(resource)
+      if (refusal) throw refusal
     }
     const virtual = registry.virtualKinds.find(
       (v) => v.group === group && v.version === version && v.plural === resource,
