@@ -23,6 +23,10 @@ export type Layout = {
   controlPlaneUidBase: number
   gatewayAddress: string
   gatewayPort: number
+  /** The link that leads outside; that of the machine's default route when absent. */
+  uplinkDevice?: string
+  /** The two ends of the link between the pods' router and the machine, and the name of the second. */
+  uplink: { router: string; machine: string; link: string }
 }
 
 export const IDS_PER_TENANT = 65_536
@@ -35,6 +39,7 @@ export const DAEMON_USERS = {
   worker: 'bulkhead-worker',
   images: 'bulkhead-images',
   dns: 'bulkhead-dns',
+  forwarder: 'bulkhead-names',
 } as const
 
 // Above any ordinary user, and below 2^32 - 2 for the last slot.
@@ -47,6 +52,7 @@ assert(
   'the pods of every slot have uids',
 )
 
+const LINK_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$/
 const INSTANCE = /^[a-z][a-z0-9]{0,3}$/
 
 /**
@@ -67,6 +73,9 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
     SLOTS_MAX,
   )
   const main = instance === 'main'
+  const device = env['BULKHEAD_UPLINK']
+  if (device !== undefined && !LINK_NAME.test(device))
+    throw new TypeError(`BULKHEAD_UPLINK "${device}" must be the name of a network link`)
   return {
     instance,
     stateDir: env['BULKHEAD_STATE_DIR'] ?? (main ? '/var/lib/bulkhead' : `/var/lib/bulkhead-${instance}`),
@@ -78,6 +87,12 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
     controlPlaneUidBase: 600_000 + slot * 4_096,
     gatewayAddress: env['BULKHEAD_ADDRESS'] ?? '127.0.0.1',
     gatewayPort: integer(env['BULKHEAD_PORT'] ?? String(7443 + slot), 'BULKHEAD_PORT', 1, 65_535),
+    ...(device === undefined ? {} : { uplinkDevice: device }),
+    uplink: {
+      router: `169.254.${64 + (slot >> 7)}.${(slot & 127) * 2}`,
+      machine: `169.254.${64 + (slot >> 7)}.${(slot & 127) * 2 + 1}`,
+      link: `${main ? 'bh' : `b${instance}`}-up`,
+    },
   }
 }
 
@@ -109,6 +124,10 @@ export const paths = {
   imagesSocket: (l: Layout) => `${l.runDir}/images/images.sock`,
   /** Where the node agent tells the resolver each tenant's names. */
   dnsSocket: (l: Layout) => `${l.runDir}/dns/dns.sock`,
+  /** Where the resolver asks the node agent for names outside. */
+  outsideSocket: (l: Layout) => `${l.runDir}/outside.sock`,
+  /** Where the node agent has names outside looked up. */
+  forwarderSocket: (l: Layout) => `${l.runDir}/forwarder/forwarder.sock`,
   /** A tenant's store; its directory belongs to the user of its control plane. */
   partition: (l: Layout, tenant: TenantName) => `${l.stateDir}/tenants/${tenant}/store.sqlite`,
   daemonRecord: (l: Layout, daemon: string) => `${l.runDir}/daemons/${daemon}.json`,

@@ -4,7 +4,9 @@ import { type Layout, parseTenantName, paths, type TenantName } from '../api/ind
 import { ApiRefusal, ControlPlaneClient, readKubeconfig } from './platform-client.ts'
 import { MiB } from '../stdx/index.ts'
 import { explainField, renderExplanation, UnknownField } from './explain.ts'
+import type { TenantEgress } from '../jail/index.ts'
 import { renderTenant } from './describe-tenant.ts'
+import { renderEgress, renderEgressList, renderEgressSuggestion } from './egress.ts'
 import { printable, renderTable, wrapped } from './table.ts'
 import {
   applyTenants,
@@ -25,6 +27,8 @@ export type Machine = {
   status(): Promise<MachineStatus>
   demo(options: { wait: boolean }): Promise<number>
   verify(options: { json: boolean }): Promise<number>
+  /** What tenants reach outside: of all that have rules, or of one. */
+  egress(tenant?: TenantName): Promise<TenantEgress[]>
 }
 
 export type MachineStatus = {
@@ -69,6 +73,11 @@ Tenants
 Manifests
   explain FIELD [-o json]   what a field is for, or why it is refused and what to write instead,
                             such as pod.spec.hostNetwork or deployment.spec.template.spec
+
+Egress
+  egress list               which tenants may reach something outside
+  egress show TENANT        its rules, their use, and what no rule allows
+  egress suggest TENANT     a manifest with a rule for each thing that its pods wanted
 
   version, help
 `
@@ -142,6 +151,8 @@ async function dispatch(argv: readonly string[], deps: CliDeps): Promise<number>
       return tenant(rest, deps)
     case 'explain':
       return explain(rest, deps)
+    case 'egress':
+      return egress(rest, deps)
     case 'kubeconfig':
       return kubeconfig(rest, deps)
     default:
@@ -299,6 +310,43 @@ function explain(argv: readonly string[], { print, colour = false }: CliDeps): n
     return 0
   } catch (error) {
     throw error instanceof UnknownField ? new UsageError(error.message) : error
+  }
+}
+
+async function egress(argv: readonly string[], deps: CliDeps): Promise<number> {
+  const [verb, ...rest] = argv
+  const one = async (): Promise<[TenantName, TenantEgress]> => {
+    const { positionals } = options(rest, {}, 1)
+    if (positionals[0] === undefined) throw new UsageError(`egress ${verb} needs a TENANT`)
+    const name = tenantName(positionals[0])
+    const [found] = await deps.machine.egress(name)
+    if (!found) throw new Error(`There is no tenant "${name}" on this machine`)
+    return [name, found]
+  }
+  switch (verb) {
+    case 'list':
+      options(rest, {})
+      deps.print(renderEgressList(await deps.machine.egress()))
+      return 0
+    case 'show':
+      deps.print(renderEgress((await one())[1]))
+      return 0
+    case 'suggest': {
+      const [name, found] = await one()
+      if (found.seen.length === 0) {
+        deps.print(
+          `Nothing to suggest: pods of "${name}" wanted nothing that no rule allows; "spec.egress.mode: Learn" writes down what they want`,
+        )
+        return 1
+      }
+      await using platform = platformClient(deps)
+      deps.print(renderEgressSuggestion(found, (await getTenant(platform, name)).spec))
+      return 0
+    }
+    default:
+      throw new UsageError(
+        verb === undefined ? 'egress needs list, show or suggest' : `there is no "egress ${printable(verb)}"`,
+      )
   }
 }
 

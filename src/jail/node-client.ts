@@ -4,6 +4,7 @@ import type {
   ValidatingAdmissionPolicyBinding,
   ValidatingAdmissionPolicySpec,
 } from '../api/index.ts'
+import type { EgressPolicy } from './egress.ts'
 
 /** Which isolation classes a machine can offer, and what is missing for the others. */
 export type NodeIsolation = {
@@ -31,6 +32,7 @@ export type TenantPlacementRequest = {
   podSecurity?: 'privileged' | 'baseline' | 'restricted'
   /** Admission policies of the operator that hold in its API. */
   policies?: readonly TenantPolicy[]
+  egress?: EgressPolicy
 }
 
 /** A ValidatingAdmissionPolicy of the operator with the bindings that make it hold for a tenant. */

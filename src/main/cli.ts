@@ -1,7 +1,7 @@
 import { parseLayout } from '../api/index.ts'
 import { runCli } from '../cli/index.ts'
 import { demo } from './demo.ts'
-import { down, type MachineContext, reset, status, up } from './machine.ts'
+import { down, type MachineContext, reset, status, tenantEgress, up } from './machine.ts'
 import { requireRoot } from './preflight.ts'
 import { runVerify } from './verify.ts'
 
@@ -32,6 +32,10 @@ try {
       reset: () => reset(context),
       status: () => status(context),
       demo: (options) => demo(context, options),
+      egress: (tenant) => {
+        requireRoot('bulkhead egress')
+        return tenantEgress(context, tenant)
+      },
       verify: (options) => {
         requireRoot('bulkhead verify')
         return runVerify(context, options)

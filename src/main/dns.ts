@@ -9,6 +9,7 @@ runProgram('bulkhead-dns', async ({ layout, log }) => {
     socketPath: paths.dnsSocket(layout),
     listenAddress: ROUTER_ADDRESS,
     port: PORT,
+    outsideSocket: paths.outsideSocket(layout),
     log,
   })
   await resolver.listen()

@@ -51,6 +51,8 @@ export function daemonEnvironment(env: NodeJS.ProcessEnv): Record<string, string
     'BULKHEAD_STATE_DIR',
     'BULKHEAD_ADDRESS',
     'BULKHEAD_PORT',
+    'BULKHEAD_UPLINK',
+    'BULKHEAD_DNS',
   ]
   const layout = kept.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]]))
   return { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...(Object.fromEntries(layout) as Record<string, string>) }

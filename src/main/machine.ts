@@ -4,7 +4,8 @@ import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Agent, request } from 'undici'
-import { type Layout, paths } from '../api/index.ts'
+import { type Layout, paths, type TenantName } from '../api/index.ts'
+import type { TenantEgress } from '../jail/index.ts'
 import { type MachineStatus, printable } from '../cli/index.ts'
 import {
   createContainerHost,
@@ -197,6 +198,24 @@ export async function reset(context: MachineContext): Promise<void> {
   const others = ['/var/lib', '/run'].flatMap((dir) => readdirSync(dir).filter(isOurs))
   if (layout.instance === 'main' && others.length === 0) removeDaemonUsers()
   print('Removed everything that the platform made on this machine')
+}
+
+/** What tenants reach outside, as the node agent knows it: of all that have rules, or of one. */
+export async function tenantEgress({ layout }: MachineContext, tenant?: TenantName): Promise<TenantEgress[]> {
+  const socketPath = paths.outsideSocket(layout)
+  if (!existsSync(socketPath)) throw new Error('The platform is not running; "bulkhead up" starts it')
+  const agent = new Agent({ connect: { socketPath } })
+  try {
+    const query = tenant === undefined ? '' : `?tenant=${tenant}`
+    const answer = await request(`http://outside/v1/egress${query}`, {
+      dispatcher: agent,
+      headersTimeout: 10_000,
+    })
+    if (answer.statusCode !== 200) throw new Error(`The node agent answered ${answer.statusCode}`)
+    return ((await answer.body.json()) as { items: TenantEgress[] }).items // our own agent's words
+  } finally {
+    await agent.destroy()
+  }
 }
 
 export async function status(context: MachineContext): Promise<MachineStatus> {

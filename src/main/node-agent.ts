@@ -69,7 +69,16 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       ...(options.offline ? { offline: true } : {}),
     })
 
-  const network = createPodNetwork({ layout, log })
+  const network = createPodNetwork({
+    layout,
+    log,
+    resolverUid: users.dns.uid,
+    // The engine is there before any pod is.
+    onEgressBlocked: ({ id, index }, message) => {
+      const placement = placements.all().find((each) => each.index === index)
+      if (placement) engine.podEvent(placement, id, { type: 'Warning', reason: 'EgressBlocked', message })
+    },
+  })
   const images = createImages({ layout, log })
   const containers = createContainerHost({
     layout,
@@ -80,7 +89,10 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     hostIP: network.resolver,
   })
   await Promise.all([network.ensureNode(), images.start(), daemon('images', 'images.ts', users.images)])
-  await daemon('dns', 'dns.ts', users.dns, { netns: paths.routerNetns(layout) })
+  await Promise.all([
+    daemon('dns', 'dns.ts', users.dns, { netns: paths.routerNetns(layout) }),
+    daemon('names', 'forwarder.ts', users.forwarder),
+  ])
   const claims = createClaims({ layout, clock, log, dataKey: (tenant) => placements.dataKey(tenant) })
   const runtimes = await containers.runtimes()
   log.info('runtimes', { runtimes })

@@ -4,8 +4,8 @@ import { parsePlacementRequest, type Placements, type TenantPlacement } from '..
 import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
 import type { TenantHosting } from './tenant-hosting.ts'
 
-/** The operator's policies are most of it. */
-const REQUEST_BYTES_MAX = 512 * 1024
+/** The operator's policies are most of it, and rules for the outside. */
+const REQUEST_BYTES_MAX = 1024 * 1024
 
 type Runtimes = Record<
   'runc' | 'gvisor',

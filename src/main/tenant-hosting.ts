@@ -164,6 +164,7 @@ export class TenantHosting {
       mode: 0o2750,
     })
     await this.network.ensureTenant(placement)
+    await this.network.setTenantEgress(placement)
     await this.serve(placement)
     await this.programs.worker(worker, uid)
     const control = paths.workerControlSocket(this.layout, worker)

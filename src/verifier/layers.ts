@@ -1,4 +1,4 @@
-import type { PodLink, RouterPosture } from './posture/network.ts'
+import { type PodLink, type RouterPosture, UPLINK } from './posture/network.ts'
 import { renderFrame, runBpf } from './posture/classic-bpf.ts'
 import { type IdRange, overlaps, type ProcessPosture } from './posture/processes.ts'
 import type { Packet } from './posture/ruleset.ts'
@@ -179,14 +179,16 @@ export function routerRulesLayer(
   for (const from of attacker.links) {
     for (const to of victim.links) {
       for (const l4proto of ['tcp', 'udp', 'icmp'] as const) {
-        asked++
-        const packet = packetFrom(from, { daddr: to.address, oifname: to.interfaceName, l4proto })
-        const verdict = router.ruleset.evaluate(packet, ['prerouting', 'forward', 'postrouting'])
-        if (verdict.verdict === 'drop') by.add(verdict.by)
-        else
-          problems.push(
-            `${l4proto} from ${from.address} to ${to.address}: ${verdict.verdict} (${verdict.by})`,
-          )
+        for (const oifname of [to.interfaceName, ...(router.uplink ? [UPLINK] : [])]) {
+          asked++
+          const packet = packetFrom(from, { daddr: to.address, oifname, l4proto })
+          const verdict = router.ruleset.evaluate(packet, ['prerouting', 'forward', 'postrouting'])
+          if (verdict.verdict === 'drop') by.add(verdict.by)
+          else
+            problems.push(
+              `${l4proto} from ${from.address} to ${to.address}: ${verdict.verdict} (${verdict.by})`,
+            )
+        }
       }
     }
   }
@@ -225,6 +227,53 @@ export function linkFilterLayer(attacker: TenantPosture, victim: TenantPosture):
 export function noPathToMachineLayer(attacker: TenantPosture, machine: MachinePosture): LayerResult {
   const { router } = machine
   if ('problem' in router) return result('no path to the machine', [router.problem], '')
+  return result(
+    'no path to the machine',
+    pathsToMachine(attacker, machine, router, { uplink: false }),
+    `the router (namespace ${router.inode}) has ${router.pods.length} pod links, no other link and no other route`,
+  )
+}
+
+/** Where there is a way outside: no other way, and a filter on this one, run over frames to the machine and metadata. */
+export function uplinkFilterLayer(attacker: TenantPosture, machine: MachinePosture): LayerResult {
+  const TC_ACT_SHOT = 2
+  const { router } = machine
+  if ('problem' in router) return result('uplink filter', [router.problem], '')
+  const { uplink } = router
+  if (!uplink) return result('uplink filter', ['there is no uplink'], '')
+  const problems = pathsToMachine(attacker, machine, router, { uplink: true })
+  const drops = (saddr: string, daddr: string) => {
+    const frame = renderFrame({ sourceMac: NO_MAC, targetMac: NO_MAC, saddr, daddr, dport: 80 })
+    return uplink.egressFilters.some((program) => runBpf(program, frame) === TC_ACT_SHOT)
+  }
+  const targets = [
+    ...ipv4Of(machine.addresses),
+    ...METADATA_ADDRESSES,
+    ...router.pods.map((pod) => pod.address),
+  ]
+  for (const daddr of targets)
+    if (!drops(uplink.address, daddr)) problems.push(`the uplink lets a frame to ${daddr} through`)
+  for (const { address } of attacker.links)
+    if (!drops(address, PUBLIC_ADDRESS))
+      problems.push(`the uplink lets a frame under a pod's own address ${address} through`)
+  return result(
+    'uplink filter',
+    problems,
+    `the router has one link outside, whose filter drops frames to ${targets.length} addresses of the machine, of metadata and of pods`,
+  )
+}
+
+const NO_MAC = '02:00:00:00:00:00'
+/** Of a documentation network: somebody's outside. */
+const PUBLIC_ADDRESS = '192.0.2.1'
+const ipv4Of = (addresses: readonly string[]) => addresses.filter((address) => address.includes('.'))
+
+function pathsToMachine(
+  attacker: TenantPosture,
+  machine: MachinePosture,
+  router: RouterPosture,
+  { uplink }: { uplink: boolean },
+): string[] {
   const problems: string[] = []
   if (router.inode === machine.namespaces.net)
     problems.push("the router is in the machine's network namespace")
@@ -234,11 +283,13 @@ export function noPathToMachineLayer(attacker: TenantPosture, machine: MachinePo
   const podLinks = new Set(router.pods.map((pod) => pod.interfaceName))
   for (const link of router.links) {
     if (link.kind === 'loopback' || podLinks.has(link.name)) continue
+    if (uplink && link.name === UPLINK && link.kind === 'veth') continue
     // A veth whose other end waits for its pod carries no route yet.
     if (link.kind === 'veth' && link.addresses.length === 0 && !link.toMachine) continue
     problems.push(`the router has a link "${link.name}" (${link.kind}) that is no pod's`)
   }
-  for (const route of router.otherRoutes) problems.push(`the router knows a way to ${route}`)
+  for (const route of router.otherRoutes)
+    if (!(uplink && route.dev === UPLINK)) problems.push(`the router knows a way to ${route.dst}`)
   const shared = machine.addresses.filter(
     (address) =>
       !address.startsWith('127.') &&
@@ -246,11 +297,7 @@ export function noPathToMachineLayer(attacker: TenantPosture, machine: MachinePo
       router.links.some((link) => link.addresses.includes(address)),
   )
   for (const address of shared) problems.push(`the router has the machine's address ${address}`)
-  return result(
-    'no path to the machine',
-    problems,
-    `the router (namespace ${router.inode}) has ${router.pods.length} pod links, no other link and no other route`,
-  )
+  return problems
 }
 
 /** The loaded rules, asked about the machine's addresses and cloud metadata. */
@@ -259,7 +306,8 @@ export function machineRulesLayer(attacker: TenantPosture, machine: MachinePostu
   if ('problem' in router) return result('router rules', [router.problem], '')
   const problems: string[] = []
   let asked = 0
-  const targets = [...machine.addresses.filter((address) => address.includes('.')), ...METADATA_ADDRESSES]
+  const targets = [...ipv4Of(machine.addresses), ...METADATA_ADDRESSES]
+  const ways = router.uplink ? ['', UPLINK] : ['']
   for (const from of attacker.links) {
     for (const daddr of targets) {
       for (const dport of PROBED_PORTS) {
@@ -267,7 +315,9 @@ export function machineRulesLayer(attacker: TenantPosture, machine: MachinePostu
         const packet = packetFrom(from, { daddr, dport })
         const fates = [
           router.ruleset.evaluate(packet, ['prerouting', 'input']),
-          router.ruleset.evaluate(packet, ['prerouting', 'forward', 'postrouting']),
+          ...ways.map((oifname) =>
+            router.ruleset.evaluate({ ...packet, oifname }, ['prerouting', 'forward', 'postrouting']),
+          ),
         ]
         for (const fate of fates)
           if (fate.verdict !== 'drop')

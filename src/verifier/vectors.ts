@@ -24,6 +24,7 @@ export type LayerName =
   | 'router rules'
   | 'link filter'
   | 'no path to the machine'
+  | 'uplink filter'
   | 'gateway binds to one tenant'
   | 'control plane refuses strangers'
 
@@ -60,6 +61,11 @@ export const LAYERS: Record<LayerName, { domain: FailureDomain; description: str
     description:
       'pods are routed in a network namespace that has no link to the machine and none of its addresses',
   },
+  'uplink filter': {
+    domain: 'traffic control',
+    description:
+      "the router's only other link leads outside, and a filter on it drops what is for the machine, its networks or metadata",
+  },
   'gateway binds to one tenant': {
     domain: 'gateway',
     description: 'a credential of one tenant is refused for every other, whether it exists or not',
@@ -75,7 +81,7 @@ export const VECTORS: Record<Vector, readonly LayerName[]> = {
   kernel: ['user namespace', 'system call filter', 'application kernel'],
   uid: ['user namespace', 'mount view'],
   'pod network': ['router rules', 'link filter'],
-  'host network and metadata': ['no path to the machine', 'router rules'],
+  'host network and metadata': ['no path to the machine', 'uplink filter', 'router rules'],
   storage: ['mount view', 'volume files'],
   'tenant API': ['gateway binds to one tenant', 'control plane refuses strangers'],
 }

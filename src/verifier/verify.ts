@@ -11,6 +11,7 @@ import {
   routerRulesLayer,
   systemCallFilterLayer,
   type TenantPosture,
+  uplinkFilterLayer,
   userNamespaceLayer,
   volumeFilesLayer,
 } from './layers.ts'
@@ -152,7 +153,11 @@ async function layersOf(
     case 'pod network':
       return [routerRulesLayer(attacker, victim, machine), linkFilterLayer(attacker, victim)]
     case 'host network and metadata':
-      return [noPathToMachineLayer(attacker, machine), machineRulesLayer(attacker, machine)]
+      return [
+        // A way outside stands in for no way at all, and must be filtered then.
+        hasUplink(machine) ? uplinkFilterLayer(attacker, machine) : noPathToMachineLayer(attacker, machine),
+        machineRulesLayer(attacker, machine),
+      ]
     case 'storage':
       return [mountViewLayer(attacker, machine), volumeFilesLayer(victim, machine)]
     case 'tenant API':
@@ -164,6 +169,10 @@ async function layersOf(
       vector satisfies never
       throw new Error('An unknown vector')
   }
+}
+
+function hasUplink({ router }: MachinePosture): boolean {
+  return 'uplink' in router
 }
 
 function isSandboxed({ isolationClass }: { isolationClass: string }): boolean {
@@ -310,6 +319,7 @@ function sharedComponents(postures: readonly TenantPosture[]): string[] {
     'node agent',
     'resolver',
     'image puller',
+    'forwarder of names',
     "the router's network namespace and its rules",
   ]
   if (postures.filter((p) => !isSandboxed(p)).length > 1) shared.push('the worker process of trusted tenants')

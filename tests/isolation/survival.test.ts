@@ -191,7 +191,17 @@ async function untilAllWorks(round: string): Promise<void> {
   )
 }
 
-const ALONE = ['gateway', 'pod-gateway', 'worker-shared', 'worker-blue', 'platform', 'images', 'dns', 'node']
+const ALONE = [
+  'gateway',
+  'pod-gateway',
+  'worker-shared',
+  'worker-blue',
+  'platform',
+  'images',
+  'dns',
+  'names',
+  'node',
+]
 
 for (const name of ALONE) {
   test(

@@ -3,7 +3,17 @@ import { TENANT_REGISTRIES_MAX } from '../limits.ts'
 import { parseTenantName } from '../names.ts'
 import { parseQuantity } from '../quantity.ts'
 import type { FieldError } from '../status.ts'
-import { invalidValue, tooMany } from './field-errors.ts'
+import {
+  EGRESS_NAMESPACES_MAX,
+  EGRESS_PORTS_MAX,
+  EGRESS_REASON_BYTES_MAX,
+  EGRESS_RULES_MAX,
+  hostPatternProblem,
+  parseEgressPort,
+  parseIpv4Network,
+} from '../egress.ts'
+import { isDnsLabel } from '../names.ts'
+import { invalidValue, requiredValue, tooMany } from './field-errors.ts'
 import { nonNegative } from './rules.ts'
 import type { Tenant } from './tenant.ts'
 
@@ -58,6 +68,65 @@ export function validateTenant({ spec }: Tenant, _context: WriteContext, _old?: 
     const amount = quota?.[field]
     if (amount !== undefined && parseQuantity(amount).nanos < 0n)
       errors.push(invalidValue(`spec.quota.${field}`, amount, 'must be greater than or equal to 0'))
+  }
+  if (spec.egress) errors.push(...egressErrors(spec.egress))
+  return errors
+}
+
+function egressErrors({
+  allow = [],
+  mode,
+  learnUntil,
+  unlisted,
+}: NonNullable<Tenant['spec']['egress']>): FieldError[] {
+  const at = 'spec.egress'
+  const errors: FieldError[] = []
+  if (mode === 'Learn' && learnUntil === undefined)
+    errors.push(requiredValue(`${at}.learnUntil`, 'learning must have an end'))
+  if (mode !== 'Learn' && (learnUntil !== undefined || unlisted !== undefined))
+    errors.push(invalidValue(`${at}.mode`, mode, 'must be Learn where learnUntil or unlisted is set'))
+  if (allow.length > EGRESS_RULES_MAX)
+    return [...errors, tooMany(`${at}.allow`, allow.length, EGRESS_RULES_MAX)]
+  for (const [index, { host, cidr, ports, namespaces, reason = '' }] of allow.entries()) {
+    const rule = `${at}.allow[${index}]`
+    if ((host === undefined) === (cidr === undefined))
+      errors.push(requiredValue(rule, 'must have either a host or a cidr'))
+    const why = host === undefined ? undefined : hostPatternProblem(host)
+    if (why !== undefined) errors.push(invalidValue(`${rule}.host`, host, why))
+    if (cidr !== undefined && !parseIpv4Network(cidr))
+      errors.push(
+        invalidValue(
+          `${rule}.cidr`,
+          cidr,
+          'must be an IPv4 network such as 203.0.113.0/24, with no bit set behind the prefix',
+        ),
+      )
+    if (ports?.length === 0)
+      errors.push(requiredValue(`${rule}.ports`, 'must name a port, or be absent for 443'))
+    if (ports && ports.length > EGRESS_PORTS_MAX)
+      errors.push(tooMany(`${rule}.ports`, ports.length, EGRESS_PORTS_MAX))
+    for (const [n, port] of (ports ?? []).slice(0, EGRESS_PORTS_MAX).entries()) {
+      const parsed = parseEgressPort(port)
+      if (!parsed)
+        errors.push(invalidValue(`${rule}.ports[${n}]`, port, 'must be like 443, "53/UDP" or "8000-8100"'))
+      else if (host !== undefined && parsed.port !== parsed.endPort)
+        errors.push(invalidValue(`${rule}.ports[${n}]`, port, 'must be one port: ranges are for a cidr'))
+    }
+    if (namespaces?.length === 0)
+      errors.push(requiredValue(`${rule}.namespaces`, 'must name a namespace, or be absent for all'))
+    if (namespaces && namespaces.length > EGRESS_NAMESPACES_MAX)
+      errors.push(tooMany(`${rule}.namespaces`, namespaces.length, EGRESS_NAMESPACES_MAX))
+    for (const [n, namespace] of (namespaces ?? []).slice(0, EGRESS_NAMESPACES_MAX).entries())
+      if (!isDnsLabel(namespace))
+        errors.push(invalidValue(`${rule}.namespaces[${n}]`, namespace, 'must be the name of a namespace'))
+    if (Buffer.byteLength(reason) > EGRESS_REASON_BYTES_MAX || /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(reason))
+      errors.push(
+        invalidValue(
+          `${rule}.reason`,
+          reason.slice(0, 40),
+          `must be one line of at most ${EGRESS_REASON_BYTES_MAX} bytes`,
+        ),
+      )
   }
   return errors
 }

@@ -7,6 +7,7 @@ import {
   boolean,
   int32,
   int64,
+  intOrString,
   list,
   listByKey,
   object,
@@ -27,6 +28,45 @@ const TENANCY = 'dev.bulkhead.tenancy.v1alpha1'
 const GROUP = 'tenancy.bulkhead.dev'
 
 const isolationClass = oneOf('shared', 'affinity', 'sandboxed', 'dedicated')
+
+const egressRule = object(
+  `${TENANCY}.TenantEgressRule`,
+  'One thing outside that pods may connect to. Either a host or a cidr.',
+  {
+    host: optional(
+      string,
+      'A host name, or "*." and one, where "*" stands for one label. Its addresses are open while the name has them.',
+    ),
+    cidr: optional(
+      string,
+      'An IPv4 network. Private networks are reached only by a rule that lies within one.',
+    ),
+    ports: optional(
+      list(intOrString),
+      'Ports such as 443, "53/UDP" or, with cidr, "8000-8100". 443 when absent. At most 16.',
+    ),
+    namespaces: optional(setOf(string), 'Only pods of these namespaces. All of the tenant’s when absent.'),
+    until: optional(time, 'When the rule ends.'),
+    reason: optional(string, 'Why it is there, for whoever reads it later.'),
+  },
+)
+const tenantEgress = object(
+  `${TENANCY}.TenantEgress`,
+  'What pods may reach outside their tenant. What is not listed is blocked.',
+  {
+    allow: optional(list(egressRule), 'At most 200 rules.'),
+    mode: optional(
+      oneOf('Enforce', 'Learn'),
+      'Learn writes down what pods wanted, for "bulkhead egress suggest".',
+      { default: 'Enforce' },
+    ),
+    learnUntil: optional(time, 'When learning ends. Needed with mode Learn.'),
+    unlisted: optional(
+      oneOf('Block', 'Allow'),
+      'With mode Learn: what happens to unlisted public addresses. Block when absent.',
+    ),
+  },
+)
 
 const tenantSpec = object(
   `${TENANCY}.TenantSpec`,
@@ -83,6 +123,7 @@ const tenantSpec = object(
       }),
       'At most this much; the platform’s own limits when absent.',
     ),
+    egress: optional(tenantEgress, 'What its pods may reach outside. Nothing when absent.'),
   },
 )
 const tenantStatus = object(`${TENANCY}.TenantStatus`, 'Where and how the tenant lives.', {

@@ -1,5 +1,7 @@
 import {
+  type EgressPort,
   type KubeObject,
+  parseEgressPort,
   parseQuantity,
   parseTenantName,
   type TenantName,
@@ -15,7 +17,7 @@ import {
   keyOf,
   type ReconcileResult,
 } from '../../client/index.ts'
-import { type NodeClient, NodeRefusal, type TenantQuota } from '../../jail/index.ts'
+import { type EgressPolicy, type NodeClient, NodeRefusal, type TenantQuota } from '../../jail/index.ts'
 import { semanticEqual, timestamp, withCondition } from '../conditions.ts'
 import { type ControllerContext, QueueController } from '../controller.ts'
 import { type IsolationClass, type Tenant, tenantKind, type TenantSpec, type TenantStatus } from '../kinds.ts'
@@ -137,6 +139,7 @@ export class TenantController extends QueueController {
           quota: planQuota(tenant.spec.quota),
           ...(policies.length === 0 ? {} : { policies }),
           ...(tenant.spec.podSecurity === undefined ? {} : { podSecurity: tenant.spec.podSecurity.enforce }),
+          ...(tenant.spec.egress === undefined ? {} : { egress: planEgress(tenant.spec.egress) }),
         },
         signal,
       )
@@ -237,6 +240,28 @@ export function planQuota({
     ...(Number.isSafeInteger(cpuMillis) ? { cpuMillis } : {}),
     ...(Number.isSafeInteger(bytes) ? { memoryBytes: bytes } : {}),
     ...(Number.isSafeInteger(storageBytes) ? { storageBytes } : {}),
+  }
+}
+
+/** The port of HTTPS is what nearly every rule is about. */
+const EGRESS_PORTS_DEFAULT: readonly EgressPort[] = [{ protocol: 'TCP', port: 443, endPort: 443 }]
+
+/** Requires: the spec was validated, so every port and time can be read. */
+export function planEgress({
+  mode,
+  learnUntil,
+  unlisted = 'Block',
+  allow = [],
+}: NonNullable<TenantSpec['egress']>): EgressPolicy {
+  return {
+    allow: allow.map(({ ports, until, ...rule }) => ({
+      ...rule,
+      ports: ports?.flatMap((port) => parseEgressPort(port) ?? []) ?? EGRESS_PORTS_DEFAULT,
+      ...(until === undefined ? {} : { untilMs: Date.parse(until) }),
+    })),
+    ...(mode === 'Learn' && learnUntil !== undefined
+      ? { learn: { untilMs: Date.parse(learnUntil), unlisted } }
+      : {}),
   }
 }
 

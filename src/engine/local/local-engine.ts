@@ -9,6 +9,7 @@ import type {
   EngineEvent,
   ExecOptions,
   Jail,
+  JailEvent,
   JailId,
   JailStatus,
   LogOptions,
@@ -52,6 +53,12 @@ export interface LocalEngine {
   engineFor(placement: TenantPlacement): Engine
   /** Holds the tenant's pods to a quota that has changed. */
   limitTenant(placement: TenantPlacement): Promise<void>
+  /** Something happened to a pod that its worker does not know of; heard if the pod is there. */
+  podEvent(
+    placement: TenantPlacement,
+    id: JailId,
+    event: Pick<JailEvent, 'type' | 'reason' | 'message'>,
+  ): void
   /**
    * Kills every pod of a tenant, resolves when nothing of them is left, and forgets what they did. Engines that were
    * given out for it take no more pods. Its network is not touched.
@@ -132,6 +139,15 @@ class Machine implements LocalEngine {
     await tenant.removeAll()
     // Whoever is next to have the name must not hear of this one's pods.
     this.tenants.delete(name)
+  }
+
+  podEvent(
+    placement: TenantPlacement,
+    id: JailId,
+    event: Pick<JailEvent, 'type' | 'reason' | 'message'>,
+  ): void {
+    const tenant = this.tenants.get(placement.tenant)
+    if (tenant?.workers.has(id)) tenant.parts.events.event({ id, ...event })
   }
 
   async limitTenant(placement: TenantPlacement): Promise<void> {

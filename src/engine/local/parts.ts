@@ -3,6 +3,7 @@ import type { TenantName } from '../../api/index.ts'
 import type {
   ClaimedVolume,
   ClaimId,
+  EgressPolicy,
   ExecOptions,
   Jail,
   JailContainer,
@@ -41,6 +42,8 @@ export type TenantPlacement = {
   podSecurity?: 'privileged' | 'baseline' | 'restricted'
   /** Admission policies of the operator; its control plane enforces them. */
   policies?: readonly TenantPolicy[]
+  /** What its pods may reach outside; nothing when absent. */
+  egress?: EgressPolicy
 }
 
 /** An image that is on this machine, unpacked, immutable. */
@@ -91,9 +94,17 @@ export interface PodNetwork {
   ensureNode(): Promise<void>
   ensureTenant(placement: TenantPlacement): Promise<void>
   removeTenant(tenant: TenantName): Promise<void>
+  /** What the tenant's pods may reach outside from now on: what the placement says, or nothing. */
+  setTenantEgress(placement: TenantPlacement): Promise<void>
   ensurePod(
     placement: TenantPlacement,
-    pod: { id: JailId; hostname: string; hostnameRecords: readonly string[] },
+    pod: {
+      id: JailId
+      /** Rules for single namespaces do not hold for a pod that has none. */
+      namespace?: string
+      hostname: string
+      hostnameRecords: readonly string[]
+    },
   ): Promise<PodNamespaces>
   /** A gVisor sandbox uses its network namespace up; this gives the pod a fresh one with the same address. */
   renewPod(placement: TenantPlacement, id: JailId): Promise<PodNamespaces>

@@ -4,6 +4,7 @@ import { type BpfInstruction, parseInstructions } from './classic-bpf.ts'
 import { Ruleset } from './ruleset.ts'
 
 const OUTPUT_BYTES_MAX = 256 * 1024 * 1024
+export const UPLINK = 'uplink'
 
 /** A pod's end of the network, as the router's namespace shows it. */
 export type PodLink = {
@@ -20,9 +21,11 @@ export type RouterPosture = {
   /** `toMachine`: the other end is a link of the machine's own namespace. */
   links: readonly { name: string; kind: string; addresses: readonly string[]; toMachine: boolean }[]
   pods: readonly PodLink[]
+  /** The one link that may lead to the machine, if it is there, and the filter for what leaves through it. */
+  uplink?: { address: string; egressFilters: readonly BpfInstruction[][] }
   ruleset: Ruleset
   /** Networks that the router knows a way to, besides single pods. */
-  otherRoutes: readonly string[]
+  otherRoutes: readonly { dst: string; dev?: string }[]
 }
 
 type IpLink = {
@@ -49,14 +52,22 @@ export function observeRouter(netns: string): RouterPosture {
   const addresses = list<IpAddress>('addr', 'show')
   const routes = list<IpRoute>('-4', 'route', 'show', 'table', 'main')
   const neighbours = list<IpNeighbour>('-4', 'neigh', 'show')
-  const isPodRoute = (route: IpRoute) =>
-    /^\d+\.\d+\.\d+\.\d+(?:\/32)?$/.test(route.dst) &&
-    links.some((link) => link.ifname === route.dev && link.linkinfo?.info_kind === 'veth')
-  const podRoutes = routes.filter(isPodRoute)
   const machineLinks = JSON.parse(
     execFileSync('ip', ['-j', '-d', 'link', 'show'], { encoding: 'utf8' }),
   ) as IpLink[] // ip's own JSON
-  const filters = observeFilters(netns, [...new Set(podRoutes.map((route) => route.dev ?? ''))])
+  const leadsToMachine = (link: IpLink) => machineLinks.some((other) => areEnds(link, other))
+  // The uplink has such a route too, to its other end.
+  const isPodRoute = (route: IpRoute) =>
+    /^\d+\.\d+\.\d+\.\d+(?:\/32)?$/.test(route.dst) &&
+    route.dev !== UPLINK &&
+    links.some((link) => link.ifname === route.dev && link.linkinfo?.info_kind === 'veth')
+  const podRoutes = routes.filter(isPodRoute)
+  const up = links.find((link) => link.ifname === UPLINK && link.linkinfo?.info_kind === 'veth')
+  const filters = observeFilters(netns, [
+    ...new Set(podRoutes.map((route) => route.dev ?? '')),
+    ...(up ? [UPLINK] : []),
+  ])
+  const upAddress = addresses.find((a) => a.ifname === UPLINK)?.addr_info?.find((a) => a.local?.includes('.'))
   return {
     inode: inodeOf(netns),
     links: links.map((link) => ({
@@ -65,8 +76,9 @@ export function observeRouter(netns: string): RouterPosture {
       addresses: addresses
         .filter((a) => a.ifname === link.ifname)
         .flatMap((a) => (a.addr_info ?? []).flatMap((info) => info.local ?? [])),
-      toMachine: machineLinks.some((other) => areEnds(link, other)),
+      toMachine: leadsToMachine(link),
     })),
+    ...(up ? { uplink: { address: upAddress?.local ?? '', egressFilters: filters.get(UPLINK) ?? [] } } : {}),
     pods: podRoutes.map((route) => {
       const address = route.dst.replace('/32', '')
       const interfaceName = route.dev ?? ''
@@ -76,7 +88,7 @@ export function observeRouter(netns: string): RouterPosture {
     ruleset: new Ruleset(runIn(netns, 'nft', ['-j', 'list', 'ruleset'])),
     otherRoutes: routes
       .filter((route) => !isPodRoute(route) && route.type !== 'unreachable' && route.type !== 'blackhole')
-      .map((route) => route.dst),
+      .map(({ dst, dev }) => ({ dst, ...(dev === undefined ? {} : { dev }) })),
   }
 }
 

@@ -120,9 +120,16 @@ test("a rule about one protocol's port is about no other protocol", () => {
   assert.deepEqual([verdict('tcp'), verdict('udp'), verdict('icmp')], ['drop', 'accept', 'drop'])
 })
 
-test('a range within a concatenation is more than the model knows, and it says so', () => {
+test('a concatenation with a range is compared part by part, and one with what the model does not know is unknown', () => {
   const left = { concat: [{ meta: { key: 'l4proto' } }, { payload: { protocol: 'th', field: 'dport' } }] }
-  const elem = [{ concat: ['tcp', { range: [1, 9] }] }]
-  const ruleset = accepting({ left, right: '@s' }, [{ name: 's', elem }])
-  assert.equal(ruleset.evaluate(packet({}), ['forward']).verdict, 'unknown')
+  const verdict = (change: Partial<Packet>, part: object) =>
+    accepting({ left, right: '@s' }, [{ name: 's', elem: [{ concat: ['tcp', part] }] }]).evaluate(
+      packet(change),
+      ['forward'],
+    ).verdict
+  const range = { range: [80, 90] }
+  assert.equal(verdict({ dport: 85 }, range), 'accept')
+  assert.equal(verdict({ dport: 91 }, range), 'drop')
+  assert.equal(verdict({ dport: 85, l4proto: 'udp' }, range), 'drop')
+  assert.equal(verdict({}, { invented: 1 }), 'unknown')
 })

@@ -206,6 +206,9 @@ export class Ruleset {
     packet: Packet,
     marks: { mark: number; ctMark: number },
   ): boolean {
+    // Rules that end are written with the machine's time of day, as this process has it too.
+    if (JSON.stringify(match['left']) === '{"meta":{"key":"time"}}' && match['op'] === '<')
+      return !(Date.now() >= Date.parse(String(match['right'])))
     const left = this.value(table, match['left'] ?? null, packet, marks)
     const right = match['right'] ?? null
     const found = this.lookUp(table, right, left) !== undefined
@@ -317,7 +320,7 @@ function keyText(key: Json): string {
   if (!isObject(key)) return String(key)
   if (Array.isArray(key['concat'])) {
     const parts = key['concat'].map(keyText)
-    return parts.some((part) => part === OPAQUE || part.includes(SPAN)) ? OPAQUE : parts.join(' . ')
+    return parts.includes(OPAQUE) ? OPAQUE : parts.join(' . ')
   }
   // An element with options, such as a timeout.
   if (isObject(key['elem'])) return keyText(key['elem']['val'] ?? null)
@@ -331,7 +334,7 @@ const NO_PORT = 'no port'
 function find(set: Elements, value: string): Json | undefined {
   const itself = set.get(value)
   if (itself !== undefined) return itself
-  for (const [key, data] of set) if (key.includes(SPAN) && withinSpan(key, value)) return data
+  for (const [key, data] of set) if (key.includes(SPAN) && withinSpans(key, value)) return data
   return undefined
 }
 
@@ -350,6 +353,18 @@ function spanText({ prefix, range }: JsonObject): string | undefined {
   if (!Array.isArray(range) || range.length !== 2) return undefined
   const [first, last] = range.map(numberOf)
   return first === undefined || last === undefined ? undefined : `${first}${SPAN}${last}`
+}
+
+/** A concatenation part by part; each is a range or the thing itself. */
+function withinSpans(key: string, value: string): boolean {
+  const [parts, values] = [key.split(' . '), value.split(' . ')]
+  return (
+    parts.length === values.length &&
+    parts.every((part, at) => {
+      const own = values[at] ?? ''
+      return part.includes(SPAN) ? withinSpan(part, own) : part === own
+    })
+  )
 }
 
 function withinSpan(text: string, value: string): boolean {

@@ -30,3 +30,14 @@ export const CNAME_STEPS_MAX = 8
 export const TTL_SECONDS = 5
 
 assert(UDP_BYTES_MIN <= UDP_BYTES_MAX)
+
+/** Names outside that the forwarder looks up at once, of all tenants; the node agent bounds each tenant. */
+export const FORWARDER_CONCURRENT_MAX = 512
+export const FORWARDER_TRY_TIMEOUT_MS = 1_500
+export const FORWARDER_TRIES = 2
+export const FORWARDED_ADDRESSES_MAX = 16
+/** Questions about names outside that wait for an answer: of all tenants, and of one. */
+export const OUTSIDE_WAITING_MAX = 512
+export const OUTSIDE_WAITING_PER_TENANT_MAX = 32
+export const OUTSIDE_TIMEOUT_MS = 8_000
+export const OUTSIDE_ANSWER_BYTES_MAX = 64 * 1024

@@ -56,7 +56,7 @@ export type Query = {
 }
 
 /** A record of an answer. `name` is the question's when absent. */
-export type AnswerRecord = { name?: string } & (
+export type AnswerRecord = { name?: string; ttlSeconds?: number } & (
   | { type: 'A'; data: string }
   | { type: 'CNAME' | 'PTR' | 'NS'; data: string }
   | { type: 'SRV'; data: string; port: number }
@@ -173,7 +173,7 @@ function renderRecord(record: AnswerRecord): Buffer {
   const middle = Buffer.alloc(10)
   middle.writeUInt16BE(TYPE[record.type], 0)
   middle.writeUInt16BE(CLASS_IN, 2)
-  middle.writeUInt32BE(TTL_SECONDS, 4)
+  middle.writeUInt32BE(record.ttlSeconds ?? TTL_SECONDS, 4)
   middle.writeUInt16BE(data.length, 8)
   return Buffer.concat([name, middle, data])
 }

@@ -25,6 +25,7 @@ import {
   VIEW_BYTES_MAX,
 } from './limits.ts'
 import { RCODE, parseQuery, renderAnswer } from './message.ts'
+import { OutsideNames } from './outside-names.ts'
 import { type View, failure, parseView } from './view.ts'
 
 export type ResolverOptions = {
@@ -34,6 +35,8 @@ export type ResolverOptions = {
   port: number
   log?: Logger
   clock?: Clock
+  /** Where the node agent says which addresses outside a pod may know; without it no name outside exists. */
+  outsideSocket?: string
   /** For tests, where everything comes from 127.0.0.1. */
   sourceOf?: (address: string) => string
 }
@@ -61,6 +64,7 @@ class PodResolver implements Resolver {
   private readonly tcp: Server
   private readonly control: HttpServer
   private readonly connections = new Map<string, number>()
+  private readonly outside: OutsideNames | undefined
   private second = 0
   private queries = new Map<string | number, number>()
 
@@ -68,6 +72,7 @@ class PodResolver implements Resolver {
     this.options = options
     this.log = options.log ?? silentLogger
     this.clock = options.clock ?? systemClock
+    this.outside = options.outsideSocket === undefined ? undefined : new OutsideNames(options.outsideSocket)
     this.udp = createSocket('udp4')
     this.tcp = createTcpServer({ noDelay: true }, (socket) => this.serve(socket))
     this.tcp.maxConnections = TCP_CONNECTIONS_MAX
@@ -80,9 +85,12 @@ class PodResolver implements Resolver {
   async listen(): Promise<void> {
     const { listenAddress: address, port, socketPath } = this.options
     this.udp.on('message', (packet, from) => {
-      const answer = this.answer(packet, from.address, 'udp')
       // An answer that cannot be sent is one that its asker will ask for again.
-      if (answer) this.udp.send(answer, from.port, from.address, () => {})
+      const send = (answer: Buffer | undefined) =>
+        answer && this.udp.send(answer, from.port, from.address, () => {})
+      const answer = this.answer(packet, from.address, 'udp')
+      if (answer instanceof Promise) void answer.then(send)
+      else send(answer)
     })
     this.udp.bind({ address, port, exclusive: true })
     await once(this.udp, 'listening')
@@ -103,7 +111,7 @@ class PodResolver implements Resolver {
   }
 
   /** Undefined when the packet deserves no answer. */
-  private answer(packet: Buffer, from: string, over: 'udp' | 'tcp'): Buffer | undefined {
+  private answer(packet: Buffer, from: string, over: 'udp' | 'tcp'): Buffer | undefined | Promise<Buffer> {
     const source = this.options.sourceOf?.(from) ?? from
     const address = ipv4FromText(source)
     const index = address === undefined ? undefined : tenantIndexOf(address)
@@ -114,7 +122,11 @@ class PodResolver implements Resolver {
     // A tenant whose names have not arrived yet: "try again", not "there is no such name".
     const view = this.views.get(index)?.view
     const answer = view ? view.answer(query) : failure(RCODE.serverFailure)
-    return renderAnswer(query, answer, bytesMax)
+    const outside = view?.outsideName(query)
+    if (outside === undefined || !this.outside) return renderAnswer(query, answer, bytesMax)
+    return this.outside
+      .answer({ index, pod: source, name: outside, alias: outside !== query.name, type: query.type }, answer)
+      .then((whole) => renderAnswer(query, whole, bytesMax))
   }
 
   private withinRate(source: string, index: number): boolean {
@@ -149,6 +161,18 @@ class PodResolver implements Resolver {
     // Counted from the first byte of a query, not from the last one, so that a trickle does not hold the connection.
     let cancel = this.clock.after(TCP_IDLE_MS, () => socket.destroy())
     socket.on('close', () => cancel())
+    const send = (answer: Buffer | undefined): boolean => {
+      if (!answer || socket.destroyed || socket.writableLength > TCP_PENDING_BYTES_MAX) {
+        socket.destroy()
+        return false
+      }
+      const prefix = Buffer.alloc(2)
+      prefix.writeUInt16BE(answer.length)
+      socket.write(Buffer.concat([prefix, answer]))
+      cancel()
+      cancel = this.clock.after(TCP_IDLE_MS, () => socket.destroy())
+      return true
+    }
     let pending = Buffer.alloc(0)
     socket.on('data', (chunk: Buffer) => {
       pending = Buffer.concat([pending, chunk])
@@ -156,14 +180,11 @@ class PodResolver implements Resolver {
         const length = pending.readUInt16BE(0)
         if (length > QUERY_BYTES_MAX) return socket.destroy()
         if (pending.length < 2 + length) return undefined
-        const answer = this.answer(pending.subarray(2, 2 + length), from, 'tcp')
+        // It may have to wait, and the bytes it came in do not.
+        const answer = this.answer(Buffer.from(pending.subarray(2, 2 + length)), from, 'tcp')
         pending = pending.subarray(2 + length)
-        if (!answer || socket.writableLength > TCP_PENDING_BYTES_MAX) return socket.destroy()
-        const prefix = Buffer.alloc(2)
-        prefix.writeUInt16BE(answer.length)
-        socket.write(Buffer.concat([prefix, answer]))
-        cancel()
-        cancel = this.clock.after(TCP_IDLE_MS, () => socket.destroy())
+        if (answer instanceof Promise) void answer.then(send)
+        else if (!send(answer)) return undefined
       }
       return undefined
     })

@@ -21,9 +21,12 @@ export class View {
   /** Names that have no record but children that do: they exist (RFC 8020). */
   private readonly parents: ReadonlySet<string>
   private readonly pods: ReadonlySet<string>
+  /** Some names outside may be asked for; which ones and by whom is not for us to say. */
+  readonly outside: boolean
   private turn = 0
 
-  constructor(named: readonly Named[], pods: ReadonlySet<string>) {
+  constructor(named: readonly Named[], pods: ReadonlySet<string>, outside = false) {
+    this.outside = outside
     const records = new Map<string, Stored[]>()
     for (const { name, record } of named) {
       const others = records.get(name)
@@ -40,6 +43,20 @@ export class View {
     }
     this.parents = parents
     this.pods = pods
+  }
+
+  /** The name outside that the query is about, directly or by an alias of ours; undefined when it is about ours. */
+  outsideName({ name, opcode, class: queryClass }: Query): string | undefined {
+    if (!this.outside || name === undefined || opcode !== OPCODE_QUERY || queryClass !== CLASS_IN)
+      return undefined
+    let current = name
+    for (let step = 0; step <= CNAME_STEPS_MAX; step++) {
+      const alias = this.records.get(current)?.find((r) => r.type === 'CNAME')
+      if (!alias) break
+      current = alias.data
+    }
+    const inside = current === ZONE || current.endsWith(`.${ZONE}`) || this.records.has(current)
+    return inside || current.endsWith('.arpa') ? undefined : current
   }
 
   answer(query: Query): Answer {
@@ -130,6 +147,8 @@ export function parseView(index: number, value: unknown): View {
   if (typeof value !== 'object' || value === null || !('records' in value) || !('pods' in value))
     throw new TypeError('A view has "records" and "pods"')
   const { records, pods } = value
+  const outside = 'outside' in value ? value.outside : false
+  if (typeof outside !== 'boolean') throw new TypeError('"outside" of a view is true or false')
   if (!Array.isArray(records) || records.length > VIEW_RECORDS_MAX)
     throw new TypeError(`A view has a list of at most ${VIEW_RECORDS_MAX} records`)
   if (!Array.isArray(pods) || pods.length > VIEW_RECORDS_MAX) throw new TypeError('A view has a list of pods')
@@ -142,6 +161,7 @@ export function parseView(index: number, value: unknown): View {
   return new View(
     records.map((record: unknown) => parseRecord(index, record)),
     new Set(pods.map(podAddress)),
+    outside,
   )
 }
 

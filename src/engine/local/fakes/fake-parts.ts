@@ -44,6 +44,10 @@ export class FakeNetwork implements PodNetwork {
   async ensureNode(): Promise<void> {}
   async ensureTenant(_placement: TenantPlacement): Promise<void> {}
   async removeTenant(_tenant: TenantName): Promise<void> {}
+  async setTenantEgress(placement: TenantPlacement): Promise<void> {
+    this.calls.push(`setTenantEgress ${placement.tenant}`)
+  }
+
   async ensurePod(_placement: TenantPlacement, { id }: { id: JailId }): Promise<PodNamespaces> {
     this.calls.push(`ensurePod ${id}`)
     if (this.failWith) throw this.failWith

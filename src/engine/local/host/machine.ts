@@ -171,4 +171,5 @@ export function stateDirectories(layout: Layout, users: DaemonUsers): void {
   ensureDirectory(join(layout.runDir, 'daemons'), { mode: 0o700 })
   ensureDirectory(join(layout.runDir, 'images'), { ...users.images, mode: 0o700 })
   ensureDirectory(join(layout.runDir, 'dns'), { ...users.dns, mode: 0o700 })
+  ensureDirectory(join(layout.runDir, 'forwarder'), { ...users.forwarder, mode: 0o700 })
 }

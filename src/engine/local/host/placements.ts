@@ -9,7 +9,7 @@ import {
   type TenantName,
 } from '../../../api/index.ts'
 import { createDataKey, unwrapKey, wrapKey } from '../../../store/index.ts'
-import type { TenantPolicy, TenantQuota } from '../../../jail/index.ts'
+import { parseEgressPolicy, type TenantPolicy, type TenantQuota } from '../../../jail/index.ts'
 import { KiB } from '../../../stdx/index.ts'
 import type { TenantPlacement } from '../parts.ts'
 import { destroyFile, writeDurably } from './durable-files.ts'
@@ -33,7 +33,7 @@ const UID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 export type PlacementRequest = Pick<
   TenantPlacement,
-  'isolationClass' | 'registries' | 'quota' | 'podSecurity' | 'policies'
+  'isolationClass' | 'registries' | 'quota' | 'podSecurity' | 'policies' | 'egress'
 > & {
   tenantUid: string
 }
@@ -55,6 +55,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     quota = {},
     podSecurity,
     policies = [],
+    egress,
     ...rest
   } = (value ?? {}) as Record<string, unknown>
   const unknown = Object.keys(rest)
@@ -84,6 +85,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     tenantUid: uid,
     quota: parseQuota(quota),
     ...parsePolicies(policies),
+    ...(egress === undefined ? {} : { egress: parseEgressPolicy(egress) }),
   }
 }
 
@@ -239,7 +241,7 @@ export class Placements {
 
   private placement(
     tenant: TenantName,
-    { index, isolationClass, registries, tenantUid, quota, podSecurity, policies }: SavedTenant,
+    { index, isolationClass, registries, tenantUid, quota, podSecurity, policies, egress }: SavedTenant,
   ): TenantPlacement {
     const ownProcess = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
     return {
@@ -251,6 +253,7 @@ export class Placements {
       ...(quota === undefined ? {} : { quota }),
       ...(podSecurity === undefined ? {} : { podSecurity }),
       ...(policies === undefined ? {} : { policies }),
+      ...(egress === undefined ? {} : { egress }),
       podUidBase: this.layout.podUidBase + index * IDS_PER_TENANT,
       controlPlaneUid: ownProcess ? this.layout.controlPlaneUidBase + index : this.workerUid,
     }

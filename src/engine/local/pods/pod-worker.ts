@@ -379,6 +379,7 @@ export class PodWorker {
       await network.ensureTenant(this.placement)
       this.namespaces = await network.ensurePod(this.placement, {
         id: this.id,
+        namespace,
         hostname,
         hostnameRecords:
           subdomain === undefined ? [] : [`${hostname}.${subdomain}.${namespace}.svc.cluster.local`],

@@ -15,12 +15,15 @@ import {
 } from './netlink.ts'
 import {
   type Element,
+  type Ipv4,
+  OUTSIDE_TABLE,
   type PodElement,
   TABLE,
   ipv4FromText,
   podMac,
   tenantMark,
 } from '../../plan/net/index.ts'
+import { IPPROTO_TCP, IPPROTO_UDP } from './conntrack.ts'
 
 const NFNL_SUBSYS_NFTABLES = 10
 const NFNL_MSG_BATCH_BEGIN = 0x10
@@ -34,6 +37,7 @@ const NFTA_SET_ELEM_LIST_ELEMENTS = 3
 const NFTA_LIST_ELEM = 1
 const NFTA_SET_ELEM_KEY = 1
 const NFTA_SET_ELEM_DATA = 2
+const NFTA_SET_ELEM_TIMEOUT = 4
 const NFTA_DATA_VALUE = 1
 const IFNAMSIZ = 16
 
@@ -68,6 +72,21 @@ export class RuleSocket extends NetlinkSocket {
       const each = this.transaction([message]).find((e) => e !== undefined)
       if (each && each.code !== 'ENOENT') throw each
     }
+  }
+
+  /** Lets a pod connect to one port of one address outside, for so long from now. */
+  open(each: OpenElement, forMs: number): void {
+    const message = openElement(NFT_MSG_NEWSETELEM, each, forMs)
+    // An element that is there would keep its time, so it goes first; both happen in one step.
+    const error = this.transaction([openElement(NFT_MSG_DELSETELEM, each), message]).find((e) => e)
+    if (error?.code === 'ENOENT') this.batch([message])
+    else if (error) throw error
+  }
+
+  /** It may have run out by itself. */
+  shut(each: OpenElement): void {
+    const error = this.transaction([openElement(NFT_MSG_DELSETELEM, each)]).find((e) => e)
+    if (error && error.code !== 'ENOENT') throw error
   }
 
   private batch(messages: Message[]): void {
@@ -106,17 +125,45 @@ function element(type: number, { set, key, data }: SetElement, what: string): Me
   const value = [nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key))]
   if (data && type === NFT_MSG_NEWSETELEM)
     value.push(nested(NFTA_SET_ELEM_DATA, attribute(NFTA_DATA_VALUE, data)))
+  return elementMessage(type, { table: TABLE, set, what }, ...value)
+}
+
+function elementMessage(
+  type: number,
+  { table, set, what }: { table: string; set: string; what: string },
+  ...value: Buffer[]
+): Message {
   return {
     type: (NFNL_SUBSYS_NFTABLES << 8) | type,
     flags: NLM_F_ACK | (type === NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0),
     what,
     payload: Buffer.concat([
       Buffer.from([NFPROTO_INET, 0, 0, 0]),
-      attribute(NFTA_SET_ELEM_LIST_TABLE, cstring(TABLE)),
+      attribute(NFTA_SET_ELEM_LIST_TABLE, cstring(table)),
       attribute(NFTA_SET_ELEM_LIST_SET, cstring(set)),
       nested(NFTA_SET_ELEM_LIST_ELEMENTS, nested(NFTA_LIST_ELEM, ...value)),
     ]),
   }
+}
+
+export type OpenElement = { pod: Ipv4; address: Ipv4; protocol: 'TCP' | 'UDP'; port: number }
+
+function openElement(type: number, { pod, address, protocol, port }: OpenElement, forMs?: number): Message {
+  const key = Buffer.concat([
+    u32be(pod),
+    u32be(address),
+    Buffer.from([protocol === 'TCP' ? IPPROTO_TCP : IPPROTO_UDP, 0, 0, 0]),
+    u16be(port),
+    Buffer.alloc(2),
+  ])
+  const timeout = Buffer.alloc(8)
+  timeout.writeBigUInt64BE(BigInt(forMs ?? 0))
+  return elementMessage(
+    type,
+    { table: OUTSIDE_TABLE, set: 'open4', what: 'Cannot open an address outside' },
+    nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key)),
+    ...(forMs === undefined ? [] : [attribute(NFTA_SET_ELEM_TIMEOUT, timeout)]),
+  )
 }
 
 function envelope(type: number): Message {

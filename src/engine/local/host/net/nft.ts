@@ -35,6 +35,12 @@ export class Nft {
     return parseRules(JSON.parse(await this.run(['-j', 'list', 'table', 'inet', TABLE])))
   }
 
+  /** The entries that `nft -j list WHAT` prints. */
+  async list(...what: readonly string[]): Promise<unknown[]> {
+    const { nftables } = JSON.parse(await this.run(['-j', 'list', ...what])) as { nftables: unknown[] } // nft's own JSON
+    return nftables
+  }
+
   private async run(args: readonly string[]): Promise<string> {
     const ended = Promise.withResolvers<number>()
     // A child is born into the namespace that this thread is in at the moment of the call.

@@ -4,7 +4,14 @@ import { networkInterfaces } from 'node:os'
 import type { Duplex } from 'node:stream'
 import { isDeepStrictEqual } from 'node:util'
 import { IDS_PER_TENANT, type Layout, type TenantName, paths } from '../../../../api/index.ts'
-import { type JailId, type TenantNetwork, isJailId, parseTenantNetwork } from '../../../../jail/index.ts'
+import {
+  type EgressPolicy,
+  type JailId,
+  type TenantEgress,
+  type TenantNetwork,
+  isJailId,
+  parseTenantNetwork,
+} from '../../../../jail/index.ts'
 import { type Clock, type Logger, UndoStack, assert, systemClock } from '../../../../stdx/index.ts'
 import { observeJsonFiles, observePins } from '../../observe/net/pins.ts'
 import type { PodNamespaces, PodNetwork, TenantPlacement } from '../../parts.ts'
@@ -36,16 +43,20 @@ import {
   tenantIndexOf,
   tenantMark,
 } from '../../plan/net/index.ts'
-import { CONNECT_TIMEOUT_MS, LINK_SWEEP_MS, SERVICES_RETRY_MS } from './limits.ts'
+import { CONNECT_TIMEOUT_MS, LINK_SWEEP_MS, OUTSIDE_CHECK_MS, SERVICES_RETRY_MS } from './limits.ts'
 import { PINNED, pinNamespaces, unpinNamespaces } from './namespaces.ts'
+import { NamesServer, forwarderClient } from './names-server.ts'
 import { Nft } from './nft.ts'
+import { Outside, type OutsideOptions } from './outside.ts'
 import { ResolverClient } from './resolver-client.ts'
 import { Router } from './router.ts'
+import { Uplink } from './uplink.ts'
 import { AF_INET, SOCK_STREAM, inNamespace, openSocket } from './syscalls.ts'
 
 /** What we remember of a pod, in `runDir/net/pods`, so that a new agent finds its address. */
 type PodRecord = {
   id: JailId
+  namespace?: string
   index: number
   podUidBase: number
   address: Ipv4
@@ -60,6 +71,7 @@ type TenantRecord = {
   tenant: TenantName
   index: number
   network: TenantNetwork
+  egress?: EgressPolicy
 }
 
 type TenantState = TenantRecord & {
@@ -70,6 +82,8 @@ type TenantState = TenantRecord & {
   plan: IsolationPlan | undefined
   /** What the rules have now, of pods too. */
   isolation: IsolationRules
+  /** Links of its pods let addresses outside pass. */
+  outside: boolean
   /** The address given out last. */
   lastAddress?: Ipv4
 }
@@ -80,20 +94,26 @@ const fresh = () => ({
   endpoints: new Set<string>(),
   plan: undefined,
   isolation: noIsolation(),
+  outside: false,
 })
 
 export type PodNetworkOptions = {
   layout: Layout
   log: Logger
   clock?: Clock
+  /** Who may ask for names outside, beside root. */
+  resolverUid?: number
+  onEgressBlocked?: OutsideOptions['onBlocked']
+  /** For tests that have a machine of their own. */
+  machineNetns?: string
 }
 
 /** The pods' network on this machine. `close` stops its timers and leaves everything as it is. */
-export function createPodNetwork(options: PodNetworkOptions): PodNetwork & { close(): void } {
+export function createPodNetwork(options: PodNetworkOptions): LocalPodNetwork {
   return new LocalPodNetwork(options)
 }
 
-class LocalPodNetwork implements PodNetwork {
+export class LocalPodNetwork implements PodNetwork {
   readonly resolver = GATEWAY
   private readonly layout: Layout
   private readonly log: Logger
@@ -106,16 +126,49 @@ class LocalPodNetwork implements PodNetwork {
   private readonly podRecords = new Map<JailId, PodRecord>()
   private readonly queues = new Map<string, Promise<unknown>>()
   private readonly departed = new Set<string>()
+  private readonly outside: Outside
+  private readonly namesServer: NamesServer
   private sweep: (() => void) | undefined
+  private look: (() => void) | undefined
   private loaded = false
 
-  constructor({ layout, log, clock = systemClock }: PodNetworkOptions) {
+  constructor({
+    layout,
+    log,
+    clock = systemClock,
+    resolverUid = 0,
+    onEgressBlocked,
+    machineNetns = '/proc/self/ns/net',
+  }: PodNetworkOptions) {
     this.layout = layout
     this.log = log
     this.clock = clock
     this.netDir = `${layout.runDir}/net`
     this.router = new Router(paths.routerNetns(layout))
     this.nft = new Nft(this.router.pin, this.netDir)
+    this.outside = new Outside({
+      layout,
+      router: this.router,
+      nft: this.nft,
+      uplink: new Uplink({
+        layout,
+        router: this.router,
+        nft: new Nft(machineNetns, this.netDir),
+        machineNetns,
+      }),
+      clock,
+      log,
+      lookUp: forwarderClient(paths.forwarderSocket(layout)),
+      pods: () => [...this.podRecords.values()].filter((pod) => pod.complete),
+      ...(onEgressBlocked ? { onBlocked: onEgressBlocked } : {}),
+    })
+    this.namesServer = new NamesServer({
+      path: paths.outsideSocket(layout),
+      uid: resolverUid,
+      log,
+      resolve: (pod, name) => this.outside.resolve(pod, name),
+      report: (tenant) => this.egress(tenant),
+    })
     this.names = new ResolverClient({
       socketPath: paths.dnsSocket(layout),
       log,
@@ -155,8 +208,62 @@ class LocalPodNetwork implements PodNetwork {
         pods: pods.length,
         repaired: script !== '',
       })
+      await this.refreshOutside()
     })
+    await this.namesServer.start()
     this.names.start()
+    this.lookOutside()
+  }
+
+  async setTenantEgress(placement: TenantPlacement): Promise<void> {
+    await this.inTurn('rules', async () => {
+      const tenant = this.requireTenant(placement)
+      if (isDeepStrictEqual(tenant.egress, placement.egress)) return
+      const { egress: _before, ...rest } = tenant
+      const { egress } = placement
+      Object.assign(tenant, { egress: undefined }, egress === undefined ? {} : { egress })
+      this.saveTenant({ ...rest, ...(egress === undefined ? {} : { egress }) })
+      this.outside.setPolicy(tenant.index, egress)
+      await this.refreshOutside()
+    })
+  }
+
+  /** What `bulkhead egress` shows: of every tenant that has rules, or of one. */
+  async egress(tenant?: string): Promise<TenantEgress[]> {
+    return await this.inTurn('rules', async () => {
+      await this.outside
+        .count()
+        .catch((error: unknown) => this.log.warn('cannot count connections outside', { error }))
+      return [...this.tenants.values()]
+        .filter((each) => (tenant === undefined ? each.egress : each.tenant === tenant))
+        .map((each) => this.outside.report(each.index, each.tenant))
+    })
+  }
+
+  /** Requires: its turn with the rules. Rules first, so that a link that lets more pass never stands alone. */
+  private async refreshOutside(): Promise<void> {
+    await this.outside.refresh()
+    for (const tenant of this.tenants.values()) {
+      const outside = this.outside.isOutgoing(tenant.index)
+      if (tenant.outside === outside) continue
+      tenant.outside = outside
+      this.names.changed(tenant.index)
+      for (const pod of this.podRecords.values())
+        if (pod.index === tenant.index && pod.complete) this.linkRepaired(pod, { expected: true })
+    }
+  }
+
+  /** The machine's addresses change, rules end, and somebody may have flushed the machine's rules. */
+  private lookOutside(): void {
+    this.look?.()
+    this.look = this.clock.after(OUTSIDE_CHECK_MS, () => {
+      void this.inTurn('rules', async () => {
+        await this.refreshOutside()
+        await this.outside.count()
+      })
+        .catch((error: unknown) => this.log.warn('cannot look at the way outside', { error }))
+        .finally(() => this.look && this.lookOutside())
+    })
   }
 
   async ensureTenant(placement: TenantPlacement): Promise<void> {
@@ -193,6 +300,10 @@ class LocalPodNetwork implements PodNetwork {
       const isolation = renderIsolationChanged(tenant.isolation, noIsolation())
       await this.applyRules([services, isolation, renderTenantRemoved(tenant.index)])
       this.tenants.delete(tenant.index)
+      await this.inTurn('rules', async () => {
+        this.outside.setPolicy(tenant.index, undefined)
+        await this.refreshOutside()
+      })
       rmSync(this.tenantFile(tenant.index), { force: true })
     })
     this.names.changed(tenant.index)
@@ -200,7 +311,7 @@ class LocalPodNetwork implements PodNetwork {
 
   async ensurePod(
     placement: TenantPlacement,
-    pod: { id: JailId; hostname: string; hostnameRecords: readonly string[] },
+    pod: { id: JailId; namespace?: string; hostname: string; hostnameRecords: readonly string[] },
   ): Promise<PodNamespaces> {
     assert(isJailId(pod.id), 'A jail id is not a UUID')
     return await this.inTurn(pod.id, async () => {
@@ -218,6 +329,7 @@ class LocalPodNetwork implements PodNetwork {
       }
       const record: PodRecord = {
         id: pod.id,
+        ...(pod.namespace === undefined ? {} : { namespace: pod.namespace }),
         index: placement.index,
         podUidBase: placement.podUidBase,
         address: existing?.address ?? this.allocate(tenant),
@@ -306,8 +418,8 @@ class LocalPodNetwork implements PodNetwork {
 
   async reset(): Promise<void> {
     this.names.stop()
-    this.sweep?.()
-    this.sweep = undefined
+    this.stopTimers()
+    this.namesServer.remove()
     await this.inTurn('rules', async () => {
       for (const pin of observePins())
         if (pin.startsWith(`${this.layout.runDir}/pods/`) && isPodPin(pin))
@@ -317,6 +429,8 @@ class LocalPodNetwork implements PodNetwork {
         unpinNamespaces(this.nsDir(id))
         removeIfEmpty(`${this.layout.runDir}/pods/${id}`)
       }
+      mkdirSync(this.netDir, { recursive: true, mode: 0o700 })
+      await this.outside.remove()
       this.router.remove()
       rmSync(this.router.pin, { force: true })
       rmSync(this.netDir, { recursive: true, force: true })
@@ -329,9 +443,16 @@ class LocalPodNetwork implements PodNetwork {
 
   close(): void {
     this.names.stop()
-    this.sweep?.()
-    this.sweep = undefined
+    this.stopTimers()
+    this.namesServer.stop()
     this.router.close()
+  }
+
+  private stopTimers(): void {
+    this.sweep?.()
+    this.look?.()
+    this.sweep = undefined
+    this.look = undefined
   }
 
   /** Reads what an earlier agent wrote down. A record that cannot be read is a pod that is made anew. */
@@ -343,6 +464,7 @@ class LocalPodNetwork implements PodNetwork {
         continue
       }
       const network = parseTenantNetwork(record.network)
+      this.outside.setPolicy(record.index, record.egress)
       this.tenants.set(record.index, {
         ...record,
         network,
@@ -350,6 +472,7 @@ class LocalPodNetwork implements PodNetwork {
         services: new Map(),
         endpoints: endpointsOf(network),
         plan: network.isolation && planIsolation(record.index, network.isolation),
+        outside: this.outside.isOutgoing(record.index),
       })
     }
     for (const { name, text } of observeJsonFiles(`${this.netDir}/pods`)) {
@@ -398,15 +521,15 @@ class LocalPodNetwork implements PodNetwork {
   }
 
   /** @throws when the link cannot be made to filter; then it is down. */
-  private repairLink(record: PodRecord): void {
-    if (this.router.repairPod(this.element(record)))
+  private repairLink(record: PodRecord, { expected = false } = {}): void {
+    if (this.router.repairPod(this.element(record)) && !expected)
       this.log.error("a pod's link did not filter as it must, and does again", { id: record.id })
   }
 
   /** One pod that cannot be repaired is made anew, and keeps no other from being repaired. */
-  private linkRepaired(record: PodRecord): boolean {
+  private linkRepaired(record: PodRecord, options: { expected?: boolean } = {}): boolean {
     try {
-      this.repairLink(record)
+      this.repairLink(record, options)
       return true
     } catch (error) {
       this.log.error("cannot repair a pod's link", { id: record.id, error })
@@ -471,6 +594,7 @@ class LocalPodNetwork implements PodNetwork {
   /** A pod that came or went may be an endpoint. Its own fate does not depend on that; what fails is tried again. */
   private async podChanged(record: PodRecord): Promise<void> {
     this.names.changed(record.index)
+    await this.podOutside(record)
     if (!this.tenants.get(record.index)?.endpoints.has(record.id)) return
     try {
       await this.inTurnOfTenant(record.index, async () => {
@@ -480,6 +604,21 @@ class LocalPodNetwork implements PodNetwork {
     } catch (error) {
       this.log.error('cannot update the services of a tenant', { index: record.index, error })
       this.clock.after(SERVICES_RETRY_MS, () => void this.podChanged(record))
+    }
+  }
+
+  /** A pod that cannot reach outside yet is no reason not to have it; the next look tries again. */
+  private async podOutside(record: PodRecord): Promise<void> {
+    if (!this.outside.isNeeded) return
+    try {
+      await this.inTurn('rules', async () => {
+        // Its address may be another's already.
+        if (![...this.podRecords.values()].some((pod) => pod.complete && pod.address === record.address))
+          this.outside.podGone(record.index, record.address)
+        await this.outside.podsChanged()
+      })
+    } catch (error) {
+      this.log.error('cannot update what a pod reaches outside', { id: record.id, error })
     }
   }
 
@@ -534,7 +673,8 @@ class LocalPodNetwork implements PodNetwork {
     const tenant = this.tenants.get(index)
     if (!tenant) return undefined
     const pods = [...this.podRecords.values()].filter((pod) => pod.index === index && pod.complete)
-    return planNames(tenant.network, pods, (jail) => this.addressOf(index, jail))
+    const names = planNames(tenant.network, pods, (jail) => this.addressOf(index, jail))
+    return tenant.outside || tenant.egress?.learn ? { ...names, outside: true } : names
   }
 
   /** Only pods of the tenant itself have an address here; every other jail is nobody. */
@@ -570,7 +710,13 @@ class LocalPodNetwork implements PodNetwork {
 
   private element(record: PodRecord): PodElement {
     const { address, index, generation } = record
-    return { interfaceName: interfaceName(this.layout.interfacePrefix, address, generation), address, index }
+    const outside = this.tenants.get(index)?.outside ?? false
+    return {
+      interfaceName: interfaceName(this.layout.interfacePrefix, address, generation),
+      address,
+      index,
+      outside,
+    }
   }
 
   private namespaces(record: PodRecord): PodNamespaces {
@@ -601,8 +747,9 @@ class LocalPodNetwork implements PodNetwork {
     writeWhole(this.podFile(record.id), record)
   }
 
-  private saveTenant({ tenant, index, network }: TenantRecord): void {
-    writeWhole(this.tenantFile(index), { tenant, index, network } satisfies TenantRecord)
+  private saveTenant({ tenant, index, network, egress }: TenantRecord): void {
+    const record: TenantRecord = { tenant, index, network, ...(egress === undefined ? {} : { egress }) }
+    writeWhole(this.tenantFile(index), record)
   }
 
   /**

@@ -3,6 +3,9 @@ import {
   type Element,
   GATEWAY,
   GATEWAY_MAC,
+  NEVER,
+  OUTSIDE_MARK,
+  UPLINK,
   type LinkFilter,
   type LostBackend,
   type PodElement,
@@ -11,7 +14,7 @@ import {
   renderLinkFilter,
   tenantMark,
 } from '../../plan/net/index.ts'
-import { ConnectionSocket } from './conntrack.ts'
+import { type AskedConnection, ConnectionSocket } from './conntrack.ts'
 import { RuleSocket } from './nf-tables.ts'
 import type { Message } from './netlink.ts'
 import {
@@ -68,7 +71,7 @@ const ROUTER_SYSCTLS: readonly (readonly [string, string])[] = [
 ]
 
 /** Requires: the thread is in the namespace meant. */
-function writeSysctls(sysctls: readonly (readonly [string, string])[]): void {
+export function writeSysctls(sysctls: readonly (readonly [string, string])[]): void {
   for (const [name, value] of sysctls) {
     const path = `/proc/sys/net/${name}`
     // A kernel without IPv6 has no IPv6 to switch off.
@@ -107,8 +110,10 @@ export class Router {
       this.routes.request([
         linkUpMessage(lo),
         addressMessage(lo, GATEWAY_NUMBER),
-        // Without it a packet to nobody would be answered by ICMP, one to another tenant's pod would not: a difference.
-        routeMessage({ blackhole: true }),
+        // Without these a packet to nobody would be answered by ICMP, one to another tenant's pod would not: a
+        // difference. And what is the platform's never leaves by the default route.
+        ...NEVER.map(({ base, bits }) => routeMessage({ to: base, bits, blackhole: true })),
+        ...(this.routes.links().has(UPLINK) ? [] : [routeMessage({ blackhole: true })]),
       ])
     })
   }
@@ -200,6 +205,29 @@ export class Router {
   /** What a tenant's clients still send to endpoints that are gone goes to others from now on. */
   forgetConnections(index: number, lost: readonly LostBackend[]): void {
     this.connections?.forget(tenantMark(index), lost)
+  }
+
+  /** Ends what `isLost` says of the connections that lead outside. */
+  cutOutside(isLost: (connection: AskedConnection) => boolean): void {
+    this.connections?.cut(OUTSIDE_MARK, isLost)
+  }
+
+  hasUplink(): boolean {
+    return this.open().routes.links().has(UPLINK)
+  }
+
+  /** After the uplink is gone, what leads outside leads nowhere again. */
+  closeOutside(): void {
+    this.open().routes.request([routeMessage({ blackhole: true })])
+  }
+
+  /** Where pods' rules for names are opened and shut. */
+  get elements(): RuleSocket {
+    return this.open().rules
+  }
+
+  get sockets(): { routes: RouteSocket } {
+    return this.open()
   }
 
   /** Deleting a link waits for the kernel some 15 ms, so this is not for the path of a pod. */

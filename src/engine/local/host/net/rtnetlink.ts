@@ -25,6 +25,7 @@ const RTM_NEWROUTE = 24
 const RTM_NEWNEIGH = 28
 const IFLA_ADDRESS = 1
 const IFLA_IFNAME = 3
+const IFLA_MTU = 4
 const IFLA_LINKINFO = 18
 const IFLA_NET_NS_FD = 28
 const IFLA_INFO_KIND = 1
@@ -59,6 +60,11 @@ export class RouteSocket extends NetlinkSocket {
     return this.get(linkMessage(name)).payload.readInt32LE(4)
   }
 
+  mtu(name: string): number {
+    const { payload } = this.get(linkMessage(name))
+    return parseAttributes(payload.subarray(16)).get(IFLA_MTU)?.readUInt32LE(0) ?? 1_500
+  }
+
   /** Index by name of every link of the namespace. */
   links(): Map<string, number> {
     const dump = this.dump({
@@ -88,8 +94,8 @@ function linkMessage(name: string): Message {
 
 /** A pair of virtual links, both down; the peer is born in another namespace, so it never shows in this one. */
 export function vethMessage(
-  link: { name: string; mac: string },
-  peer: { name: string; mac: string; netnsFd: number },
+  link: { name: string; mac: string; mtu?: number },
+  peer: { name: string; mac: string; mtu?: number; netnsFd: number },
 ): Message {
   return {
     type: RTM_NEWLINK,
@@ -99,6 +105,7 @@ export function vethMessage(
       ifinfo({}),
       attribute(IFLA_IFNAME, cstring(link.name)),
       attribute(IFLA_ADDRESS, mac(link.mac)),
+      ...mtuAttribute(link.mtu),
       nested(
         IFLA_LINKINFO,
         attribute(IFLA_INFO_KIND, Buffer.from('veth')),
@@ -109,12 +116,17 @@ export function vethMessage(
             ifinfo({}),
             attribute(IFLA_IFNAME, cstring(peer.name)),
             attribute(IFLA_ADDRESS, mac(peer.mac)),
+            ...mtuAttribute(peer.mtu),
             attribute(IFLA_NET_NS_FD, u32(peer.netnsFd)),
           ),
         ),
       ),
     ]),
   }
+}
+
+function mtuAttribute(mtu: number | undefined): Buffer[] {
+  return mtu === undefined ? [] : [attribute(IFLA_MTU, u32(mtu))]
 }
 
 export function linkUpMessage(index: number): Message {
@@ -157,15 +169,15 @@ export function addressMessage(link: number, address: Ipv4): Message {
   }
 }
 
-/** Replaces the route to the same destination, if there is one. No `to` is the default route. */
+/** Replaces the route to the same destination, if there is one. No `to` is the default route; `bits` is 32 otherwise. */
 export function routeMessage(
-  route: { to?: Ipv4 } & ({ link: number; via?: Ipv4; source?: Ipv4 } | { blackhole: true }),
+  route: { to?: Ipv4; bits?: number } & ({ link: number; via?: Ipv4; source?: Ipv4 } | { blackhole: true }),
 ): Message {
   const blackhole = 'blackhole' in route
   const direct = !blackhole && route.via === undefined
   const header = Buffer.from([
     AF_INET,
-    route.to === undefined ? 0 : 32,
+    route.to === undefined ? 0 : (route.bits ?? 32),
     0,
     0,
     RT_TABLE_MAIN,

@@ -23,6 +23,14 @@ export const HOSTNAME_RECORDS_MAX = 16
 /** Names of one tenant: twice its endpoints for headless services, each with address, SRV and PTR, fit in. */
 export const VIEW_RECORDS_MAX = 100_000
 
+/** Addresses that names have opened, of all pods together, and of one tenant's. */
+export const OUTSIDE_OPEN_MAX = 65_536
+export const TENANT_OUTSIDE_OPEN_MAX = 4_096
+/** Connections outside that are remembered for `bulkhead egress`, and how fast one tenant's blocked ones get there. */
+export const OUTSIDE_RECORDED_MAX = 65_536
+export const OUTSIDE_RECORDED_PER_SECOND = 20
+export const OUTSIDE_MEMORY_SECONDS = 60
+
 assert(
   TENANTS_MAX * 2 ** TENANT_BITS <= 2 ** POD_RANGE_BITS,
   'The tenants need more addresses than pods have',

@@ -1,5 +1,6 @@
 import { assert } from '../../../../stdx/index.ts'
 import { GATEWAY, SERVICE_BLOCK, ipv4FromText, podMac, tenantBlock, tenantIndexOf } from './addresses.ts'
+import { NEVER } from './outside.ts'
 import type { PodElement } from './ruleset.ts'
 
 /** One instruction of classic BPF: https://docs.kernel.org/networking/filter.html */
@@ -36,9 +37,10 @@ type Step =
 /**
  * What keeps a pod's link within its tenant, by addresses alone and without the router's rules: only IPv4 passes, from
  * the pod only under its own addresses, and both ways only with addresses of its tenant, virtual ones of services, and
- * the router's own. Not even ARP passes, because both ends know each other from birth.
+ * the router's own. Not even ARP passes, because both ends know each other from birth. With `outside`, addresses pass too
+ * that are nobody's on this machine: which of them is for the router's rules to say.
  */
-export function renderLinkFilter(pod: Pick<PodElement, 'address' | 'index'>): LinkFilter {
+export function renderLinkFilter(pod: Pick<PodElement, 'address' | 'index' | 'outside'>): LinkFilter {
   assert(
     tenantIndexOf(pod.address) === pod.index,
     `The address ${pod.address} is no pod's of the tenant with index ${pod.index}`,
@@ -51,8 +53,13 @@ export function renderLinkFilter(pod: Pick<PodElement, 'address' | 'index'>): Li
       ...requireEqual(LOAD_HALF, SENDER_MAC_AT + 4, Number(mac & 0xffffn)),
       ...requireEqual(LOAD_WORD, SOURCE_AT, pod.address),
       ...passWithin(TARGET_AT, pod.index),
+      ...(pod.outside ? passOutside(TARGET_AT) : []),
     ]),
-    toPod: program([...requireIpv4(), ...passWithin(SOURCE_AT, pod.index)]),
+    toPod: program([
+      ...requireIpv4(),
+      ...passWithin(SOURCE_AT, pod.index),
+      ...(pod.outside ? passOutside(SOURCE_AT) : []),
+    ]),
   }
 }
 
@@ -83,6 +90,18 @@ function passWithin(at: number, index: number): Step[] {
       { code: AND, k: mask },
       { code: IF_EQUAL, k: base, then: 'pass' },
     ]),
+  ]
+}
+
+function passOutside(at: number): Step[] {
+  return [
+    ...NEVER.flatMap(({ base, bits }): Step[] => [
+      { code: LOAD_WORD, k: at },
+      { code: AND, k: 2 ** 32 - 2 ** (32 - bits) },
+      { code: IF_EQUAL, k: base, then: 'drop' },
+    ]),
+    // Whatever it is, it is at least 0.
+    { code: IF_AT_LEAST, k: 0, then: 'pass' },
   ]
 }
 

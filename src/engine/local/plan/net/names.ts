@@ -11,7 +11,12 @@ export type NameRecord =
   | { name: string; type: 'SRV'; data: string; port: number }
 
 /** All that one tenant's pods can ask for. */
-export type NameView = { records: readonly NameRecord[]; pods: readonly string[] }
+export type NameView = {
+  records: readonly NameRecord[]
+  pods: readonly string[]
+  /** Names outside may be asked for; which ones is decided at every question. */
+  outside?: boolean
+}
 
 export type NamedPod = { address: Ipv4; hostnameRecords: readonly string[] }
 

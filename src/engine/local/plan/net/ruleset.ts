@@ -9,11 +9,18 @@ import {
   TENANT_CONNECTIONS_MAX,
 } from './limits.ts'
 import { type IsolationRules, noIsolation, renderIsolationChanged } from './isolation.ts'
+import { OUTSIDE_MARK, UPLINK } from './outside.ts'
 import { type ServiceTable, renderServiceChain, serviceKey } from './services.ts'
 import { type Element, TABLE, renderElements } from './table.ts'
 
 /** A pod as the rules know it. */
-export type PodElement = { interfaceName: string; address: Ipv4; index: number }
+export type PodElement = {
+  interfaceName: string
+  address: Ipv4
+  index: number
+  /** Its tenant may reach something outside. */
+  outside?: boolean
+}
 
 /** Everything that the router's rules depend on. */
 export type RouterState = {
@@ -51,6 +58,7 @@ const RULES = `
     type filter hook prerouting priority raw; policy drop;
     iifname "lo" accept
     meta nfproto != ipv4 counter name ipv6 drop
+    iifname "${UPLINK}" accept
     iifname . ether saddr . ip saddr != @source4 counter name spoofed drop
     meta mark set ip saddr map @tenant4
     meta mark 0 drop
@@ -84,8 +92,18 @@ const RULES = `
     ct state vmap { established : accept, related : accept, new : goto admit }
   }
 
+  # Another table has decided who may leave; without its mark nobody does. Then come the tenant's own policies.
+  chain outward {
+    ct mark != ${OUTSIDE_MARK} goto deny
+    jump leave
+    ct mark set ${OUTSIDE_MARK}
+    add @connections { meta mark ct count over ${TENANT_CONNECTIONS_MAX} } goto deny
+    accept
+  }
+
   # nft cannot compare two looked-up values, so the pair of them is looked up; ct mark is only a place to keep one.
   chain admit {
+    oifname "${UPLINK}" goto outward
     ct mark set ip daddr map @tenant4
     meta mark . ct mark != @pair goto deny
     jump isolation
@@ -119,6 +137,7 @@ const RULES = `
   chain hairpin {
     type nat hook postrouting priority srcnat; policy accept;
     oifname . ip saddr @link4 snat ip to ${GATEWAY}
+    oifname "${UPLINK}" masquerade
   }
 
   # The machine's addresses are not in this namespace. Of the router itself only the resolver and the pods' gateway to their

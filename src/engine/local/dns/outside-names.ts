@@ -1,0 +1,101 @@
+import { Agent, request } from 'node:http'
+import { isIPv4 } from 'node:net'
+import {
+  OUTSIDE_ANSWER_BYTES_MAX,
+  OUTSIDE_TIMEOUT_MS,
+  OUTSIDE_WAITING_MAX,
+  OUTSIDE_WAITING_PER_TENANT_MAX,
+} from './limits.ts'
+import { type Answer, RCODE, TYPE } from './message.ts'
+import { failure } from './view.ts'
+
+type OutsideQuestion = {
+  index: number
+  /** Address of the pod that asks. */
+  pod: string
+  name: string
+  /** A name of the tenant's own leads to it. */
+  alias: boolean
+  type: number
+}
+
+/**
+ * Answers about names outside. Whether a pod may know one is asked of the node agent, every time: it opens the addresses
+ * before it tells them. Only addresses of IPv4 are ever asked for, so that nothing else can carry anything in or out; a
+ * name that may not be known and one that does not exist have the same answer.
+ */
+export class OutsideNames {
+  private readonly socketPath: string
+  private readonly agent = new Agent({ keepAlive: true, maxSockets: OUTSIDE_WAITING_MAX, maxFreeSockets: 8 })
+  private readonly waiting = new Map<number, number>()
+  private total = 0
+
+  constructor(socketPath: string) {
+    this.socketPath = socketPath
+  }
+
+  /** `before` is what we know ourselves: the aliases that lead outside, or that there is no such name. */
+  async answer({ index, pod, name, alias, type }: OutsideQuestion, before: Answer): Promise<Answer> {
+    // An alias is told as it is, as long as what it leads to is not asked for.
+    if (alias && type !== TYPE.A) return before
+    const waiting = this.waiting.get(index) ?? 0
+    if (waiting >= OUTSIDE_WAITING_PER_TENANT_MAX || this.total >= OUTSIDE_WAITING_MAX)
+      return failure(RCODE.serverFailure)
+    this.waiting.set(index, waiting + 1)
+    this.total++
+    try {
+      const { addresses, ttlSeconds } = await this.ask(pod, name)
+      if (addresses.length === 0) return before
+      const owner = alias ? { name } : {}
+      const records = addresses.map((data) => ({ ...owner, type: 'A' as const, data, ttlSeconds }))
+      const answers = alias ? [...before.answers, ...records] : type === TYPE.A ? records : []
+      return { rcode: RCODE.noError, authoritative: false, answers, authorities: [], additionals: [] }
+    } catch {
+      return failure(RCODE.serverFailure)
+    } finally {
+      this.total--
+      const left = (this.waiting.get(index) ?? 1) - 1
+      if (left > 0) this.waiting.set(index, left)
+      else this.waiting.delete(index)
+    }
+  }
+
+  private async ask(pod: string, name: string): Promise<{ addresses: string[]; ttlSeconds: number }> {
+    const { promise, resolve, reject } = Promise.withResolvers<string>()
+    const outgoing = request(
+      {
+        socketPath: this.socketPath,
+        agent: this.agent,
+        path: `/v1/names?pod=${encodeURIComponent(pod)}&name=${encodeURIComponent(name)}`,
+        signal: AbortSignal.timeout(OUTSIDE_TIMEOUT_MS),
+      },
+      (incoming) => {
+        let text = ''
+        incoming.setEncoding('utf8')
+        incoming.on('data', (chunk: string) => {
+          text += chunk
+          if (text.length > OUTSIDE_ANSWER_BYTES_MAX)
+            incoming.destroy(new Error('The node agent answers without end'))
+        })
+        incoming.on('error', reject)
+        incoming.on('end', () =>
+          incoming.statusCode === 200
+            ? resolve(text)
+            : reject(new Error(`The node agent answered ${incoming.statusCode}`)),
+        )
+      },
+    )
+    outgoing.on('error', reject)
+    outgoing.end()
+    const { addresses, ttlSeconds } = JSON.parse(await promise) as {
+      addresses?: unknown
+      ttlSeconds?: unknown
+    }
+    return {
+      addresses: Array.isArray(addresses)
+        ? addresses.filter((a): a is string => typeof a === 'string' && isIPv4(a))
+        : [],
+      ttlSeconds: typeof ttlSeconds === 'number' ? Math.min(Math.max(Math.floor(ttlSeconds), 0), 3_600) : 0,
+    }
+  }
+}

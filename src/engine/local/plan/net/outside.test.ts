@@ -1,0 +1,278 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { parseIpv4Network } from '../../../../api/index.ts'
+import type { EgressPolicy } from '../../../../jail/index.ts'
+import { runBpf } from '../../../../verifier/posture/classic-bpf.ts'
+import {
+  type MachineNetworks,
+  NEVER,
+  ipv4FromText,
+  ipv4Text,
+  isOpenByNetwork,
+  isOutgoing,
+  nearNetworks,
+  placeOf,
+  planOutsideChains,
+  podMac,
+  renderLinkFilter,
+  renderMachineTable,
+  renderOutsideChanged,
+  renderUplinkFilter,
+  tenantPool,
+} from './index.ts'
+
+const PASS = 0
+const NOW = Date.parse('2026-11-21T00:00:00Z')
+const ip = (text: string) => ipv4FromText(text) ?? assert.fail(text)
+const net = (text: string) => parseIpv4Network(text) ?? assert.fail(text)
+const MACHINE: MachineNetworks = {
+  addresses: [ip('198.51.100.2'), ip('127.0.0.1')],
+  networks: [net('198.51.100.0/24')],
+}
+const https = [{ protocol: 'TCP', port: 443, endPort: 443 }] as const
+
+const POLICY: EgressPolicy = {
+  allow: [
+    { host: 'api.example.com', ports: https },
+    {
+      cidr: '0.0.0.0/0',
+      ports: [
+        ...https,
+        { protocol: 'TCP', port: 400, endPort: 500 },
+        { protocol: 'UDP', port: 53, endPort: 53 },
+      ],
+    },
+    { cidr: '10.20.0.0/16', ports: https, namespaces: ['shop'], untilMs: NOW + 60_000 },
+    { cidr: '203.0.113.0/24', ports: https, untilMs: NOW - 1 },
+  ],
+}
+
+test('the rules of a pod, line by line, and nothing to change when nothing has changed', () => {
+  const { first } = tenantPool(3)
+  const state = {
+    policies: new Map([[3, POLICY]]),
+    pods: [
+      { address: first, index: 3, namespace: 'shop' },
+      { address: first + 1, index: 3, namespace: 'other' },
+      { address: first + 2, index: 3 },
+      { address: tenantPool(4).first, index: 4, namespace: 'shop' },
+    ],
+    machine: MACHINE,
+    nowMs: NOW,
+  }
+  const planned = planOutsideChains(state)
+  const [shop, other, ...rest] = [...planned.chains]
+  assert.equal(rest.length, 0)
+  assert.equal(
+    shop?.[1],
+    [
+      `ip daddr 10.20.0.0/16 meta l4proto . th dport { tcp . 443 } meta time < ${NOW / 1_000 + 60} goto allow`,
+      'ip daddr @inside4 goto refuse',
+      'meta l4proto . th dport { tcp . 400-500, udp . 53 } goto allow',
+      'goto refuse',
+    ].join('\n'),
+  )
+  assert.doesNotMatch(other?.[1] ?? '', /10\.20/)
+  assert.deepEqual([...planned.pods.values()], [shop?.[0], other?.[0], other?.[0]])
+  assert.equal(renderOutsideChanged(planned, planned), '')
+  const gone = renderOutsideChanged(planned, planOutsideChains({ ...state, policies: new Map() }))
+  assert.match(
+    gone,
+    /delete element inet outside rules4 \{ 10\.128\.24\.1, 10\.128\.24\.2, 10\.128\.24\.3 \}/,
+  )
+})
+
+test('0.0.0.0/0 is the internet: no private network, nothing of the machine, no metadata and no other tenant', () => {
+  const all: EgressPolicy = {
+    allow: [{ cidr: '0.0.0.0/0', ports: [{ protocol: 'TCP', port: 1, endPort: 65_535 }] }],
+  }
+  const open = (address: string, policy = all) =>
+    isOpenByNetwork(
+      policy,
+      { address: ip(address), namespace: undefined, protocol: 'TCP', port: 80 },
+      MACHINE,
+      NOW,
+    )
+  assert.ok(open('8.8.8.8') && open('203.0.113.1'))
+  for (const address of [
+    '169.254.169.254',
+    '169.254.1.1',
+    '127.0.0.1',
+    '0.0.0.0',
+    '10.128.8.1',
+    '10.96.0.1',
+    '224.0.0.1',
+    '255.255.255.255',
+    '198.51.100.2',
+    '10.1.2.3',
+    '172.31.0.1',
+    '192.168.1.1',
+    '100.64.0.1',
+    '198.51.100.9',
+    '198.18.0.1',
+    '240.0.0.1',
+    '192.0.0.192',
+  ])
+    assert.ok(!open(address), address)
+  const near: EgressPolicy = {
+    allow: [{ cidr: '10.0.0.0/8', ports: [{ protocol: 'TCP', port: 80, endPort: 80 }] }],
+  }
+  assert.ok(
+    open('10.1.2.3', near) && !open('10.128.8.1', near) && !open('10.96.0.1', near) && !open('8.8.8.8', near),
+  )
+  // Only a part of it is private, so it is no rule about a private network.
+  assert.ok(
+    !open('10.1.2.3', {
+      allow: [{ cidr: '8.0.0.0/5', ports: [{ protocol: 'TCP', port: 80, endPort: 80 }] }],
+    }),
+  )
+})
+
+test('learning and rules end, each at its own time', () => {
+  const policy: EgressPolicy = {
+    allow: [{ cidr: '203.0.113.0/24', ports: https, untilMs: NOW }],
+    learn: { untilMs: NOW + 1, unlisted: 'Allow' },
+  }
+  assert.deepEqual(
+    [NOW - 1, NOW, NOW + 1].map((at) => isOutgoing(policy, at)),
+    [true, true, false],
+  )
+  assert.ok(isOutgoing({ allow: [], learn: { untilMs: NOW + 1, unlisted: 'Block' } }, NOW))
+  assert.ok(!isOutgoing({ allow: [] }, NOW))
+  assert.ok(!isOutgoing(undefined, NOW))
+})
+
+const address = fc.oneof(
+  fc.nat(2 ** 32 - 1),
+  fc
+    .constantFrom(
+      ...NEVER,
+      net('10.0.0.0/8'),
+      net('172.16.0.0/12'),
+      net('10.20.0.0/16'),
+      net('198.51.100.0/24'),
+    )
+    .chain(({ base, bits }) =>
+      fc
+        .constantFrom(base - 1, base, base + 2 ** (32 - bits) - 1, base + 2 ** (32 - bits))
+        .map((n) => Math.min(Math.max(n, 0), 2 ** 32 - 1)),
+    ),
+  fc.constantFrom(...MACHINE.addresses),
+)
+
+function frame({
+  source,
+  target,
+  type = 0x0800,
+  mac = '',
+}: {
+  source: number
+  target: number
+  type?: number
+  mac?: string
+}) {
+  const bytes = Buffer.alloc(60)
+  bytes.write(mac.replaceAll(':', ''), 6, 'hex')
+  bytes.writeUInt16BE(type, 12)
+  bytes.writeUInt8(0x45, 14)
+  bytes.writeUInt32BE(source >>> 0, 26)
+  bytes.writeUInt32BE(target >>> 0, 30)
+  return bytes
+}
+
+test("the uplink's filter lets out exactly what some rule could allow, under the router's address alone", () => {
+  const router = ip('169.254.64.1')
+  const state = { policies: new Map([[3, POLICY]]), pods: [], machine: MACHINE, nowMs: NOW }
+  const near = nearNetworks(state)
+  const filter = renderUplinkFilter({
+    router,
+    never: [...MACHINE.addresses.map((base) => ({ base, bits: 32 })), ...NEVER],
+    near,
+    inside: [
+      net('10.0.0.0/8'),
+      net('172.16.0.0/12'),
+      net('192.168.0.0/16'),
+      net('100.64.0.0/10'),
+      net('198.18.0.0/15'),
+      ...MACHINE.networks,
+    ],
+  })
+  let passed = 0
+  fc.assert(
+    fc.property(
+      address,
+      fc.oneof(fc.constant(router), address),
+      fc.constantFrom(0x0800, 0x0800, 0x86dd, 0x0806),
+      (there, own, type) => {
+        const place = placeOf(there, MACHINE)
+        const isNear = near.some(
+          ({ base, bits }) => Math.floor(there / 2 ** (32 - bits)) === base / 2 ** (32 - bits),
+        )
+        const wanted =
+          type === 0x0800 && own === router && (place === 'public' || (place === 'inside' && isNear))
+        passed += wanted ? 1 : 0
+        const out = runBpf(filter.toPod, frame({ source: own, target: there, type })) === PASS
+        const back = runBpf(filter.fromPod, frame({ source: there, target: own, type })) === PASS
+        assert.deepEqual([out, back], [wanted, wanted], ipv4Text(there))
+      },
+    ),
+    { numRuns: 3_000 },
+  )
+  assert.ok(passed > 100)
+  assert.notEqual(runBpf(filter.toPod, Buffer.alloc(20)), PASS)
+})
+
+test("the link of a pod that may leave still lets nothing pass of other tenants, of the machine's loopback and of metadata", () => {
+  const pod = { address: tenantPool(3).first, index: 3, outside: true }
+  const filter = renderLinkFilter(pod)
+  fc.assert(
+    fc.property(address, (there) => {
+      const own = there >= tenantPool(3).first - 1 && there <= tenantPool(3).first + tenantPool(3).size
+      const virtual = there >= ip('10.96.0.0') && there <= ip('10.96.255.255')
+      const never = NEVER.some(
+        ({ base, bits }) => Math.floor(there / 2 ** (32 - bits)) === Math.floor(base / 2 ** (32 - bits)),
+      )
+      const wanted = own || virtual || there === ip('169.254.1.1') || !never
+      const out =
+        runBpf(filter.fromPod, frame({ source: pod.address, target: there, mac: podMac(pod.address) })) ===
+        PASS
+      const back = runBpf(filter.toPod, frame({ source: there, target: pod.address })) === PASS
+      assert.deepEqual([out, back], [wanted, wanted], ipv4Text(there))
+    }),
+    { numRuns: 3_000 },
+  )
+  assert.notEqual(
+    runBpf(filter.fromPod, frame({ source: ip('8.8.8.8'), target: ip('1.1.1.1'), mac: podMac(pod.address) })),
+    PASS,
+  )
+})
+
+test("the machine's side, whole", () => {
+  const state = { policies: new Map([[3, POLICY]]), pods: [], machine: MACHINE, nowMs: NOW }
+  const text = renderMachineTable({
+    table: 'bulkhead_x',
+    link: 'bhup',
+    device: 'eth0',
+    router: '169.254.64.1',
+    wasClosed: true,
+    state,
+  })
+  assert.match(
+    text,
+    /set near4 \{ type ipv4_addr; flags interval; auto-merge; elements = \{ 10\.20\.0\.0\/16 \} \}/,
+  )
+  assert.match(text, /iifname "bhup" drop/)
+  assert.match(text, /iifname "eth0" drop/)
+  assert.doesNotMatch(
+    renderMachineTable({
+      table: 't',
+      link: 'l',
+      device: 'eth0',
+      router: '169.254.64.1',
+      wasClosed: false,
+      state,
+    }),
+    /iifname "eth0" drop|forwarding_was_off/,
+  )
+})

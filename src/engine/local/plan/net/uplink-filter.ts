@@ -1,0 +1,72 @@
+import type { Ipv4Network } from '../../../../api/index.ts'
+import { assert } from '../../../../stdx/index.ts'
+import type { Ipv4 } from './addresses.ts'
+import type { FilterInstruction, LinkFilter } from './link-filter.ts'
+
+const LOAD_WORD = 0x20
+const LOAD_HALF = 0x28
+const LOAD_LENGTH = 0x80
+const AND = 0x54
+const IF_EQUAL = 0x15
+const IF_AT_LEAST = 0x35
+const RETURN = 0x06
+const TC_ACT_OK = 0
+const TC_ACT_SHOT = 2
+const TYPE_AT = 12
+const SOURCE_AT = 26
+const TARGET_AT = 30
+const HEADERS_BYTES = 34
+const TYPE_IPV4 = 0x0800
+/** BPF_MAXINSNS. */
+const INSTRUCTIONS_MAX = 4_096
+
+const step = (code: number, k: number, jt = 0, jf = 0): FilterInstruction => ({ code, jt, jf, k })
+const drop = step(RETURN, TC_ACT_SHOT)
+const pass = step(RETURN, TC_ACT_OK)
+
+export type UplinkAddresses = {
+  /** The router's address on the uplink: all that leaves is translated to it. */
+  router: Ipv4
+  /** Where nobody gets, first the machine's own addresses. */
+  never: readonly Ipv4Network[]
+  /** Where one gets although it lies within `inside`. */
+  near: readonly Ipv4Network[]
+  inside: readonly Ipv4Network[]
+}
+
+/**
+ * What the router's end of the uplink lets through, by addresses alone and without any rules of nftables: out only IPv4
+ * under the router's address to where somebody may go at all, and in only what is for that address from such a place.
+ */
+export function renderUplinkFilter(addresses: UplinkAddresses): LinkFilter {
+  const { router, never, near, inside } = addresses
+  const places = (at: number) => [
+    ...never.flatMap((each) => within(at, each, drop)),
+    ...near.flatMap((each) => within(at, each, pass)),
+    ...inside.flatMap((each) => within(at, each, drop)),
+    pass,
+  ]
+  const program = (ownAt: number, theirsAt: number) => {
+    const steps = [
+      step(LOAD_LENGTH, 0),
+      step(IF_AT_LEAST, HEADERS_BYTES, 1, 0),
+      drop,
+      step(LOAD_HALF, TYPE_AT),
+      step(IF_EQUAL, TYPE_IPV4, 1, 0),
+      drop,
+      step(LOAD_WORD, ownAt),
+      step(IF_EQUAL, router, 1, 0),
+      drop,
+      ...places(theirsAt),
+    ]
+    assert(steps.length <= INSTRUCTIONS_MAX, 'The uplink has more networks than a filter can hold')
+    return steps
+  }
+  return { fromPod: program(TARGET_AT, SOURCE_AT), toPod: program(SOURCE_AT, TARGET_AT) }
+}
+
+function within(at: number, { base, bits }: Ipv4Network, then: FilterInstruction): FilterInstruction[] {
+  // A shift by 32 would be one by 0.
+  const mask = bits === 0 ? 0 : 2 ** 32 - 2 ** (32 - bits)
+  return [step(LOAD_WORD, at), step(AND, mask), step(IF_EQUAL, base, 0, 1), then]
+}
