@@ -37,7 +37,7 @@ export function hostPatternProblem(text: string): string | undefined {
   if (text.length > HOST_CHARS_MAX) return `must have at most ${HOST_CHARS_MAX} characters`
   const wildcard = text.startsWith('*.')
   const labels = (wildcard ? text.slice(2) : text).split('.')
-  if (/[^\x21-\x7e]/.test(text)) return 'must be ASCII: write an international name in its "xn--" form'
+  if (/\P{ASCII}/u.test(text)) return 'must be ASCII: write an international name in its "xn--" form'
   if (!labels.every((label) => LABEL.test(label)))
     return 'must be a host name in lower case without a closing ".", or "*." and one'
   if (labels.length < 2) return 'must have at least two labels: a whole top-level domain is too much'
