@@ -127,11 +127,12 @@ export function isOpenByNetwork(
 
 /** The private networks that any tenant has a rule for: the machine's side lets only these through. */
 export function nearNetworks({ policies, machine, nowMs }: OutsideState): readonly Ipv4Network[] {
-  return [...policies.values()].flatMap(({ allow }) =>
+  const all = [...policies.values()].flatMap(({ allow }) =>
     allow.flatMap((rule) =>
       isCurrent(rule, nowMs) && isNear(rule, machine) ? [network(rule.cidr ?? '')] : [],
     ),
   )
+  return [...new Map(all.map((each) => [networkText(each), each])).values()]
 }
 
 /**
