@@ -13,9 +13,14 @@ export function renderReport(report: Report, { colours }: { colours: boolean }):
   for (const [pair, vectors] of byPair(report.vectors)) {
     lines.push('', paint('bold', pair))
     for (const vector of vectors) {
-      const mark = vector.ok ? paint('green', 'ok  ') : paint(['red', 'bold'], 'FAIL')
+      const mark = {
+        holds: paint('green', 'ok    '),
+        fails: paint(['red', 'bold'], 'FAIL  '),
+        open: paint('yellow', 'open  '),
+        absent: 'absent',
+      }[vector.state]
       lines.push(
-        `  ${mark} ${vector.vector}: ${vector.independent} independent ${vector.independent === 1 ? 'layer' : 'layers'}`,
+        `  ${mark} ${vector.vector}: ${vector.independent} independent ${vector.independent === 1 ? 'layer' : 'layers'}${vector.note === undefined ? '' : ` (${vector.note})`}`,
       )
       for (const layer of vector.layers)
         lines.push(
@@ -30,11 +35,15 @@ export function renderReport(report: Report, { colours }: { colours: boolean }):
   )
   if (report.findings.length > 0)
     lines.push('', paint(['red', 'bold'], 'Findings'), ...report.findings.map((finding) => `  ${finding}`))
-  const missing = report.vectors.filter((vector) => !vector.ok).length
+  const missing = report.vectors.filter(({ state }) => state === 'fails').length
+  const open = new Set(report.vectors.filter(({ state }) => state === 'open').map(({ vector }) => vector))
   lines.push(
     '',
     report.ok
-      ? paint('green', 'Every vector has at least two independent layers.')
+      ? paint(
+          'green',
+          `Every vector has at least two independent layers${open.size === 0 ? '' : `, but for those that are known to be open: ${[...open].join(', ')}`}.`,
+        )
       : paint(
           ['red', 'bold'],
           `NOT PROVEN: ${missing} vectors lack a layer, ${report.findings.length} findings.`,
