@@ -6,7 +6,7 @@ import { test } from 'node:test'
 /** Rooms from the top down. A room imports only rooms of lower rows, and only through their `index.ts`. */
 const ROWS: readonly (readonly string[])[] = [
   ['main'],
-  ['gateway', 'apiserver', 'controllers', 'engine/local', 'verifier', 'cli'],
+  ['gateway', 'apiserver', 'controllers', 'engine/local', 'verifier', 'attack', 'cli'],
   ['policy', 'store', 'client', 'jail', 'identity'],
   ['cel'],
   ['api'],
@@ -18,6 +18,8 @@ const SRC = join(import.meta.dirname, '../src')
 const OUTSIDE: Readonly<Record<string, string>> = {
   // The demonstration builds the repository's own sample images.
   'main/demo.ts': '../samples/images/build.ts',
+  // Attacks run in an image that is built from the same packages.
+  'main/attack-registry.ts': '../samples/images/build.ts',
 }
 
 function roomOf(path: string): string | undefined {

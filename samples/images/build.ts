@@ -12,6 +12,22 @@ const TAR_BYTES_MAX = 256 * 1024 * 1024
 const WEB_PACKAGES = ['nginx', 'nginx-common', 'libc6', 'libcrypt1', 'libpcre2-8-0', 'libssl3', 'zlib1g']
 const WEB_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
+/** Python with ctypes, ssl and its whole library, as Debian packages it. */
+export const PYTHON_PACKAGES: readonly string[] = [
+  'python3.11-minimal',
+  'libpython3.11-minimal',
+  'libpython3.11-stdlib',
+  'libc6',
+  'libssl3',
+  'libexpat1',
+  'zlib1g',
+  'libffi8',
+  'liblzma5',
+  'libbz2-1.0',
+  'libuuid1',
+  'libcrypt1',
+]
+
 const PASSWD = `root:x:0:0:root:/root:/bin/sh
 www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
@@ -45,6 +61,20 @@ export async function busyboxImage(root: string): Promise<ImageSource> {
   await skeleton(root)
   await addBusybox(join(root, 'bin'))
   return { layers: [await tar(root)], config: { Cmd: ['/bin/sh'], Env: [`PATH=${WEB_PATH}`] } }
+}
+
+/** Python and a static shell with its applets: what the programs of `bulkhead attack` run in. */
+export async function buildPythonImage(registry: string, repository: string, tag: string): Promise<string> {
+  const work = await mkdtemp(join(tmpdir(), 'bulkhead-images-'))
+  try {
+    const root = join(work, 'python')
+    await unpackPackages(root, PYTHON_PACKAGES)
+    await symlink('python3.11', join(root, 'usr/bin/python3'))
+    const config = { Cmd: ['/usr/bin/python3'], Env: [`PATH=${WEB_PATH}`, 'PYTHONDONTWRITEBYTECODE=1'] }
+    return await pushImage(registry, repository, tag, { layers: [await tar(root)], config })
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
 }
 
 async function webImage(root: string): Promise<ImageSource> {

@@ -1,6 +1,14 @@
 // The bulkhead command: what an operator types, turned into calls of the platform's API and of this machine.
-export { runCli, type CliDeps, type Machine, type MachineStatus } from './run-cli.ts'
+export { type AttackOptions, runCli, type CliDeps, type Machine, type MachineStatus } from './run-cli.ts'
 export { ControlPlaneClient, readKubeconfig, ApiRefusal, type Credentials } from './platform-client.ts'
 export { renderKubeconfig } from './kubeconfig.ts'
 export { printable, renderTable } from './table.ts'
-export { applyTenants, issueKubeconfig, TENANTS_PATH, type TenantView, untilTenantReady } from './tenants.ts'
+export {
+  applyTenants,
+  deleteTenant,
+  issueKubeconfig,
+  listTenants,
+  TENANTS_PATH,
+  type TenantView,
+  untilTenantReady,
+} from './tenants.ts'

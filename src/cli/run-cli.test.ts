@@ -35,6 +35,7 @@ async function bulkhead(args: readonly string[], status: MachineStatus = nothing
       demo: async (options) => (await call('demo')(options), 0),
       egress: async (tenant) => (await call('egress')(tenant), []),
       verify: async (options) => (await call('verify')(options), 1),
+      attack: async (options) => (await call('attack')(options), 1),
     },
     print: (text) => void (ran.out += `${text}\n`),
     printError: (text) => void (ran.err += `${text}\n`),

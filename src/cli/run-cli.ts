@@ -29,6 +29,19 @@ export type Machine = {
   verify(options: { json: boolean }): Promise<number>
   /** What tenants reach outside: of all that have rules, or of one. */
   egress(tenant?: TenantName): Promise<TenantEgress[]>
+  attack(options: AttackOptions): Promise<number>
+}
+
+export type AttackOptions = {
+  /** Isolation classes of the two tenants; one word for both. */
+  classes: readonly string[]
+  families: readonly string[]
+  ids: readonly string[]
+  format: 'text' | 'json' | 'markdown'
+  /** Only say what there is. */
+  list: boolean
+  /** Only the share that is tried on every change. */
+  quick: boolean
 }
 
 export type MachineStatus = {
@@ -61,6 +74,8 @@ On this machine
   status                    which daemons run, and as whom
   demo [--no-wait]          two tenants with real workloads, attacks between them, and the proof
   verify [-o json]          observe how tenants are kept apart; fails if a layer is missing
+  attack [--classes A,B] [--family FAMILY]... [--id ID]... [--quick] [--list] [--format FORMAT]
+                            attack for real, between two throwaway tenants; fails if one escapes
 
 Tenants
   tenant list               tenants and their isolation class
@@ -147,6 +162,8 @@ async function dispatch(argv: readonly string[], deps: CliDeps): Promise<number>
         throw new UsageError(`verify knows the output "json", not "${String(output)}"`)
       return machine.verify({ json: output === 'json' })
     }
+    case 'attack':
+      return machine.attack(attackOptions(rest))
     case 'tenant':
       return tenant(rest, deps)
     case 'explain':
@@ -173,6 +190,40 @@ function options(argv: readonly string[], spec: NonNullable<OptionSpec>, positio
     // The first sentence says what is wrong; what follows is about how arguments are parsed.
     const [wrong = ''] = (error instanceof Error ? error.message : String(error)).split('. ')
     throw new UsageError(printable(wrong))
+  }
+}
+
+const ATTACK_CLASSES_DEFAULT = 'shared,sandboxed'
+const ATTACK_FORMATS = ['text', 'json', 'markdown'] as const
+
+/** @throws {UsageError} */
+function attackOptions(argv: readonly string[]): AttackOptions {
+  const { values } = options(argv, {
+    classes: { type: 'string' },
+    family: { type: 'string', multiple: true },
+    id: { type: 'string', multiple: true },
+    format: { type: 'string' },
+    list: { type: 'boolean' },
+    quick: { type: 'boolean' },
+  })
+  const words = (value: unknown) =>
+    (Array.isArray(value) ? value.map(String) : []).flatMap((one) => one.split(','))
+  const given = values['format'] ?? 'text'
+  const format = ATTACK_FORMATS.find((known) => known === given)
+  if (format === undefined)
+    throw new UsageError(
+      `attack knows the formats ${ATTACK_FORMATS.join(', ')}, not "${printable(String(given))}"`,
+    )
+  const classes = words([values['classes'] ?? ATTACK_CLASSES_DEFAULT])
+  if (classes.length > 2)
+    throw new UsageError('attack needs one or two classes, such as --classes shared,sandboxed')
+  return {
+    classes,
+    families: words(values['family']),
+    ids: words(values['id']),
+    format,
+    list: values['list'] === true,
+    quick: values['quick'] === true,
   }
 }
 

@@ -17,6 +17,7 @@ export type TenantView = {
     generation?: number
     creationTimestamp?: string
     deletionTimestamp?: string
+    labels?: Record<string, string>
   }
   spec: {
     podSecurity?: { enforce: string }

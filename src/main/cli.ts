@@ -1,5 +1,6 @@
 import { parseLayout } from '../api/index.ts'
 import { runCli } from '../cli/index.ts'
+import { attack } from './attack.ts'
 import { demo } from './demo.ts'
 import { down, type MachineContext, reset, status, tenantEgress, up } from './machine.ts'
 import { requireRoot } from './preflight.ts'
@@ -40,6 +41,7 @@ try {
         requireRoot('bulkhead verify')
         return runVerify(context, options)
       },
+      attack: (options) => attack(context, options),
     },
     print,
     printError,

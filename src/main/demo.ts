@@ -1,6 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -18,6 +17,7 @@ import {
 } from '../cli/index.ts'
 import { Daemons, ensureDaemonUsers, ensureDirectory } from '../engine/local/index.ts'
 import { createLogger, systemClock, until } from '../stdx/index.ts'
+import { freePort } from './free-port.ts'
 import { type MachineContext, up } from './machine.ts'
 import { runVerify } from './verify.ts'
 
@@ -369,17 +369,6 @@ function run(program: string, args: readonly string[], env: Record<string, strin
       },
     )
   })
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  const { promise, resolve } = Promise.withResolvers<void>()
-  server.listen(0, '127.0.0.1', resolve)
-  await promise
-  const address = server.address()
-  server.close()
-  if (address === null || typeof address === 'string') throw new Error('A TCP server has no port')
-  return address.port
 }
 
 async function untilInterrupted(print: (text: string) => void): Promise<void> {

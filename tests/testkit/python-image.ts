@@ -1,22 +1,11 @@
 import { symlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { tar, unpackPackages } from '../../samples/images/build.ts'
+import { PYTHON_PACKAGES, tar, unpackPackages } from '../../samples/images/build.ts'
 import type { ImageSource } from '../../samples/images/push.ts'
 
 /** Debian's Kubernetes client for Python with all that it imports. */
 const PACKAGES = [
-  'python3.11-minimal',
-  'libpython3.11-minimal',
-  'libpython3.11-stdlib',
-  'libc6',
-  'libssl3',
-  'libexpat1',
-  'zlib1g',
-  'libffi8',
-  'liblzma5',
-  'libbz2-1.0',
-  'libuuid1',
-  'libcrypt1',
+  ...PYTHON_PACKAGES,
   'python3-kubernetes',
   'python3-certifi',
   'python3-dateutil',

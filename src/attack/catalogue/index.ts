@@ -1,0 +1,30 @@
+import { type Attack, FAMILIES } from '../attack.ts'
+import { networkAttacks } from './network.ts'
+import { pathAttacks } from './paths.ts'
+
+/** Every attack there is, in the order in which they are tried. */
+export const CATALOGUE: readonly Attack[] = [...pathAttacks, ...networkAttacks]
+
+/** @throws {RangeError} for an id or a family that there is not. */
+export function chooseAttacks({
+  ids = [],
+  families = [],
+  always = false,
+}: {
+  ids?: readonly string[]
+  families?: readonly string[]
+  /** Only the share for every change. */
+  always?: boolean
+}): readonly Attack[] {
+  const unknown =
+    ids.find((id) => !CATALOGUE.some((attack) => attack.id === id)) ??
+    families.find((family) => !FAMILIES.some((known) => known === family))
+  if (unknown !== undefined)
+    throw new RangeError(`There is no attack or family "${unknown}"; "bulkhead attack --list" shows them`)
+  return CATALOGUE.filter(
+    (attack) =>
+      (ids.length === 0 || ids.includes(attack.id)) &&
+      (families.length === 0 || families.includes(attack.family)) &&
+      (!always || attack.always === true),
+  )
+}
