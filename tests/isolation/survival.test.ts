@@ -79,9 +79,11 @@ async function lives() {
 /** The first process of every container, with its start time, so that a recycled id is not taken for it. */
 function podProcesses(): string[] {
   const { layout } = platform
-  return observeProcesses()
+  const all = observeProcesses()
+  const counters = new Set(all.filter((p) => p.args.includes(COUNTING)).map((p) => p.pid))
+  return all
     .filter((p) => p.cgroups.some((path) => path.split('/').includes(layout.cgroup)))
-    .filter((p) => p.args[0] !== 'sleep') // children of the counters come and go
+    .filter((p) => !counters.has(p.ppid)) // children of the counters come and go
     .filter((p) => p.command !== 'exe') // and so do gVisor's stubs for them
     .map((p) => `${p.pid} since ${p.startTicks}: ${p.args[0]}`)
     .sort()
