@@ -40,6 +40,7 @@ export const DAEMON_USERS = {
   images: 'bulkhead-images',
   dns: 'bulkhead-dns',
   forwarder: 'bulkhead-names',
+  decompressor: 'bulkhead-decompressor',
 } as const
 
 // Above any ordinary user, and below 2^32 - 2 for the last slot.
@@ -130,6 +131,8 @@ export const paths = {
   forwarderSocket: (l: Layout) => `${l.runDir}/forwarder/forwarder.sock`,
   /** A tenant's store; its directory belongs to the user of its control plane. */
   partition: (l: Layout, tenant: TenantName) => `${l.stateDir}/tenants/${tenant}/store.sqlite`,
+  /** The parent of the daemons' cgroups, relative to the cgroup root; beside that of the pods, not above it. */
+  daemonCgroups: (l: Layout) => `${l.cgroup}-daemons`,
   daemonRecord: (l: Layout, daemon: string) => `${l.runDir}/daemons/${daemon}.json`,
   /** Holds the process id of an agent that has taken over everything. */
   agentReady: (l: Layout) => `${l.runDir}/node/ready`,

@@ -8,11 +8,14 @@ import { type Layout, paths, type TenantName } from '../api/index.ts'
 import type { TenantEgress } from '../jail/index.ts'
 import { type MachineStatus, printable } from '../cli/index.ts'
 import {
+  createCgroups,
   createContainerHost,
   createPodNetwork,
+  daemonLimits,
   Daemons,
   ensureDirectory,
   ensureRunDir,
+  observeMachineSize,
   removeDaemonUsers,
   removeRunDir,
 } from '../engine/local/index.ts'
@@ -83,6 +86,7 @@ async function start({ layout, print, progress }: MachineContext, daemons: Daemo
       cwd: '/',
       env: daemonEnvironment(process.env),
       privileged: true,
+      limits: daemonLimits('node', observeMachineSize()),
     })
   }
   const seen = new Set<string>()
@@ -176,6 +180,7 @@ async function takeDown(context: MachineContext): Promise<void> {
   }).reset()
   progress('removing networks')
   await network.reset()
+  await createCgroups().remove(paths.daemonCgroups(layout))
   for (const name of readdirSync(layout.runDir))
     rmSync(join(layout.runDir, name), { recursive: true, force: true })
   removeRunDir(layout)

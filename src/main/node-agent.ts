@@ -9,11 +9,14 @@ import {
   createImages,
   createLocalEngine,
   createPodNetwork,
+  daemonLimits,
+  type DaemonRole,
   Daemons,
   ensureDaemonUsers,
   ensureDirectory,
   ensureRunDir,
   type LinuxUser,
+  observeMachineSize,
   Placements,
   stateDirectories,
 } from '../engine/local/index.ts'
@@ -47,9 +50,11 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   const placements = new Placements({ layout, platformUid: users.platform.uid, workerUid: users.worker.uid })
   const daemons = new Daemons({ layout, clock, log })
   daemons.registerSelf('node')
+  const size = observeMachineSize()
   const daemon = (
     name: string,
     program: string,
+    role: DaemonRole,
     { uid, gid }: LinuxUser,
     options: { args?: string[]; env?: Record<string, string>; netns?: string; offline?: true } = {},
   ) =>
@@ -59,6 +64,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       uid,
       gid,
       cwd: '/',
+      limits: daemonLimits(role, size),
       env: {
         ...daemonEnvironment(process.env),
         GATEWAY_UID: String(users.gateway.uid),
@@ -79,7 +85,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       if (placement) engine.podEvent(placement, id, { type: 'Warning', reason: 'EgressBlocked', message })
     },
   })
-  const images = createImages({ layout, log })
+  const images = createImages({ layout, log, decompressor: users.decompressor })
   const containers = createContainerHost({
     layout,
     clock,
@@ -88,10 +94,14 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     // Pods learn no address of the machine; what stands in for it is where their resolver answers.
     hostIP: network.resolver,
   })
-  await Promise.all([network.ensureNode(), images.start(), daemon('images', 'images.ts', users.images)])
   await Promise.all([
-    daemon('dns', 'dns.ts', users.dns, { netns: paths.routerNetns(layout) }),
-    daemon('names', 'forwarder.ts', users.forwarder),
+    network.ensureNode(),
+    images.start(),
+    daemon('images', 'images.ts', 'images', users.images),
+  ])
+  await Promise.all([
+    daemon('dns', 'dns.ts', 'dns', users.dns, { netns: paths.routerNetns(layout) }),
+    daemon('names', 'forwarder.ts', 'names', users.forwarder),
   ])
   const claims = createClaims({ layout, clock, log, dataKey: (tenant) => placements.dataKey(tenant) })
   const runtimes = await containers.runtimes()
@@ -115,7 +125,8 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       if (running === undefined) rmSync(join(directory, 'control.sock'), { force: true })
       const gid = groupOf(users, uid)
       ensureDirectory(directory, { uid, gid, mode: 0o700 })
-      await daemon(daemonOf(name), 'worker.ts', { name, uid, gid }, { args: [name], offline: true })
+      const role = name === SHARED_WORKER ? 'sharedWorker' : 'worker'
+      await daemon(daemonOf(name), 'worker.ts', role, { name, uid, gid }, { args: [name], offline: true })
       await untilSocket(paths.workerControlSocket(layout, name), `The control planes' process "${name}"`)
       const pid = daemons.pid(daemonOf(name))
       if (pid !== undefined) hosted.set(name, pid)
@@ -148,7 +159,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       gid: users.gateway.gid,
       mode: 0o2750,
     })
-    await daemon('platform', 'platform.ts', users.platform, { offline: true })
+    await daemon('platform', 'platform.ts', 'platform', users.platform, { offline: true })
     await untilSocket(control, "The platform's control plane")
     const pid = daemons.pid('platform')
     await requestHosting(
@@ -171,11 +182,12 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   await programs.worker(SHARED_WORKER, users.worker.uid)
   await Promise.all([hosting.hostAll(), platformPlane()])
   await Promise.all([
-    daemon('gateway', 'gateway.ts', users.gateway),
+    daemon('gateway', 'gateway.ts', 'gateway', users.gateway),
     // The sockets of control planes are the gateways' group's to connect to.
     daemon(
       'pod-gateway',
       'pod-gateway.ts',
+      'podGateway',
       { ...users.podGateway, gid: users.gateway.gid },
       { netns: paths.routerNetns(layout) },
     ),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { totalmem } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
@@ -158,6 +159,43 @@ test(
     })
     assert.deepEqual([...new Set(kinds)].sort(), ['monitor', 'pod'])
     assert.equal(kinds.filter((kind) => kind === 'monitor').length, 2)
+  },
+)
+
+test(
+  'each daemon, and what watches the containers of a tenant, is in a cgroup of its own that it cannot outgrow',
+  { skip },
+  () => {
+    const group = (args: readonly string[], { cgroups }: Process) => {
+      const [own = ''] = cgroups.filter((path) => path.split('/')[1] === `${platform.layout.cgroup}-daemons`)
+      assert.ok(own, `${args.join(' ')} is in a cgroup of the daemons: ${cgroups.join(' ')}`)
+      return own.split('/').slice(2).join('/')
+    }
+    const limit = (path: string, v1: string, v2: string) => {
+      const [controller = ''] = v1.split('.')
+      const inside = `${platform.layout.cgroup}-daemons/${path}`
+      const files = [`/sys/fs/cgroup/${controller}/${inside}/${v1}`, `/sys/fs/cgroup/${inside}/${v2}`]
+      return readFileSync(files.find((file) => existsSync(file)) ?? '', 'utf8').trim()
+    }
+    const daemons = [...daemonProcesses()]
+    assert.deepEqual(
+      daemons.map(([name, p]) => [name, group(p.args, p)]),
+      daemons.map(([name]) => [name, name]),
+    )
+    const monitors = observeProcesses().filter(
+      (p) =>
+        p.args[0] === '/usr/bin/conmon' && p.args.some((arg) => arg.includes(`${platform.layout.runDir}/`)),
+    )
+    const watched = monitors.map((p) => group(p.args, p))
+    assert.deepEqual(watched.sort(), ['monitors/blue', 'monitors/red'])
+    for (const path of [...daemons.map(([name]) => name), ...watched]) {
+      const tasks = Number(limit(path, 'pids.max', 'pids.max'))
+      assert.ok(tasks > 0 && tasks <= 16_384, `${path}: ${tasks} tasks`)
+      // Whoever mends everything else must not be ended for lack of memory.
+      if (path === 'node') continue
+      const memory = Number(limit(path, 'memory.limit_in_bytes', 'memory.max'))
+      assert.ok(memory > 0 && memory <= totalmem() / 2, `${path}: ${memory} bytes`)
+    }
   },
 )
 

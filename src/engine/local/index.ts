@@ -6,6 +6,9 @@ export type { Claims, Images, PodNetwork, ContainerHost } from './parts.ts'
 export { createImages, type TenantImages } from './host/images/images.ts'
 export { Puller, servePuller } from './images/puller.ts'
 export { Daemons, type DaemonSpec } from './host/daemons.ts'
+export { createCgroups } from './host/cgroups.ts'
+export { daemonLimits, type DaemonRole, type MachineSize } from './plan/daemon-limits.ts'
+export { observeMachineSize } from './observe/machine-facts.ts'
 export { type Lock, tryLock } from './host/lock.ts'
 export {
   assertIdsAreFree,

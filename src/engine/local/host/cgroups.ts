@@ -13,6 +13,7 @@ import type { CgroupLimits } from '../plan/oci/resources.ts'
 
 const CGROUP2_SUPER_MAGIC = 0x6367_7270
 const CPU_PERIOD_US = 100_000
+const CONTROLLERS = ['cpu', 'memory', 'pids'] as const
 const REMOVE_ATTEMPTS_MAX = 200
 const REMOVE_RETRY_MS = 10
 
@@ -32,6 +33,8 @@ export interface Cgroups {
   /** How often the kernel killed something in it for lack of memory. */
   oomKills(path: string): number
   processes(path: string): number[]
+  /** The files through which a process enters it: one for each hierarchy. Requires: `ensure`. */
+  entrances(path: string): string[]
   /** Removes it and all below it. @throws when processes stay in it. */
   remove(path: string): Promise<void>
   /** Removes it where it has neither processes nor groups below it. */
@@ -40,6 +43,22 @@ export interface Cgroups {
 
 export function createCgroups(root = '/sys/fs/cgroup'): Cgroups {
   return statfsSync(root).type === CGROUP2_SUPER_MAGIC ? new CgroupsV2(root) : new CgroupsV1(root)
+}
+
+/** Enters a cgroup before anything else happens, and stays out of the way when that fails. */
+const ENTER_SCRIPT =
+  'unset PWD OLDPWD; while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"'
+const ENTER_AND_OFFER_SCRIPT =
+  'echo "$1" > /proc/self/oom_score_adj || [ "$1" -lt 0 ] || exit 125; shift; ' + ENTER_SCRIPT
+
+/**
+ * What goes before a command that shall run in a cgroup from its first moment on; a number says how readily the kernel
+ * ends it for lack of memory. A number below ours needs CAP_SYS_RESOURCE; without it the process keeps our own.
+ */
+export function enterCgroup(entrances: readonly string[], oomScoreAdj?: number): string[] {
+  return oomScoreAdj === undefined
+    ? ['/bin/sh', '-c', ENTER_SCRIPT, 'sh', ...entrances, '--']
+    : ['/bin/sh', '-c', ENTER_AND_OFFER_SCRIPT, 'sh', String(oomScoreAdj), ...entrances, '--']
 }
 
 abstract class Hierarchies {
@@ -135,7 +154,7 @@ class CgroupsV1 extends Hierarchies implements Cgroups {
       for (const option of options.split(',')) this.controllers.set(option, point)
     }
     this.mounts = [...mounts]
-    for (const controller of ['cpu', 'memory', 'pids'])
+    for (const controller of CONTROLLERS)
       if (!this.controllers.has(controller))
         throw new Error(`The cgroup controller "${controller}" is not mounted in "${root}"`)
     const unified = join(root, 'unified', 'cgroup.controllers')
@@ -144,8 +163,7 @@ class CgroupsV1 extends Hierarchies implements Cgroups {
 
   ensure(path: string, limits: Partial<CgroupLimits>): void {
     checkPath(path)
-    for (const controller of ['cpu', 'memory', 'pids'])
-      mkdirSync(join(this.mount(controller), path), { recursive: true })
+    for (const controller of CONTROLLERS) mkdirSync(join(this.mount(controller), path), { recursive: true })
     if (limits.cpuShares !== undefined) this.write('cpu', path, 'cpu.shares', limits.cpuShares)
     if (limits.cpuQuotaUs !== undefined) this.setCpuQuota(path, limits.cpuQuotaUs)
     if (limits.memoryBytesMax !== undefined) this.setMemoryMax(path, limits.memoryBytesMax)
@@ -180,6 +198,11 @@ class CgroupsV1 extends Hierarchies implements Cgroups {
     return this.pids(this.read(this.mount('pids'), path, 'cgroup.procs'))
   }
 
+  entrances(path: string): string[] {
+    checkPath(path)
+    return CONTROLLERS.map((controller) => join(this.mount(controller), path, 'cgroup.procs'))
+  }
+
   private mount(controller: string): string {
     const point = this.controllers.get(controller)
     assert(point !== undefined, `The cgroup controller "${controller}" is not mounted`)
@@ -211,7 +234,7 @@ class CgroupsV2 extends Hierarchies implements Cgroups {
     const parents: string[] = []
     for (let at = dirname(target); at.length >= this.root.length; at = dirname(at)) parents.unshift(at)
     for (const parent of parents)
-      for (const controller of ['cpu', 'memory', 'pids'])
+      for (const controller of CONTROLLERS)
         writeFileSync(join(parent, 'cgroup.subtree_control'), `+${controller}`)
     if (limits.cpuShares !== undefined) {
       // The runtime spec's conversion from shares (2 to 262144) to weight (1 to 10000).
@@ -244,5 +267,9 @@ class CgroupsV2 extends Hierarchies implements Cgroups {
 
   processes(path: string): number[] {
     return this.pids(this.read(this.root, path, 'cgroup.procs'))
+  }
+
+  entrances(path: string): string[] {
+    return [join(this.directory(path), 'cgroup.procs')]
   }
 }

@@ -36,6 +36,7 @@ import {
   readRecord,
   RECORD_FILE,
 } from '../observe/containers.ts'
+import { observeMachineSize } from '../observe/machine-facts.ts'
 import { isAlive, observeProcess, type ProcessIdentity } from '../observe/processes.ts'
 import type {
   ContainerHost,
@@ -44,6 +45,7 @@ import type {
   PodNamespaces,
   TenantPlacement,
 } from '../parts.ts'
+import { monitorLimits, tenantMemoryBytes } from '../plan/daemon-limits.ts'
 import type { OciConfig } from '../plan/oci/config-types.ts'
 import { ContainerError } from '../plan/oci/container-error.ts'
 import { renderHostname, renderHosts, renderResolvConf } from '../plan/oci/pod-files.ts'
@@ -52,7 +54,7 @@ import { podLimits, tenantLimits } from '../plan/oci/resources.ts'
 import { tellOfRuntime } from '../plan/oci/runtime-message.ts'
 import { resolveUser } from '../plan/oci/user.ts'
 import { attach } from './attach.ts'
-import type { Cgroups } from './cgroups.ts'
+import { type Cgroups, enterCgroup } from './cgroups.ts'
 import { CreateRefused, startMonitor } from './conmon.ts'
 import { Exec } from './exec.ts'
 import { ExitWatcher } from './exit-watcher.ts'
@@ -172,6 +174,7 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
       writeAtomically(this.places.podRecord(jail.id), JSON.stringify(record))
 
       cgroups.ensure(this.places.tenantCgroup(tenant), {})
+      cgroups.ensure(this.places.monitorCgroup(tenant), {})
       this.limitTenantNow(cgroups, placement)
       // A quota slows a sandbox's start down, so it follows the start.
       const atOnce = gvisor || cpuQuotaUs === undefined ? {} : { cpuQuotaUs }
@@ -202,11 +205,15 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
     const path = this.places.tenantCgroup(tenant)
     // One more than there are, because the one that is coming up needs its room first.
     const pods = cgroups.children(path) + 1
+    const gvisor = isGvisorClass(placement)
+    const size = observeMachineSize()
     const { cpuQuotaUs, memoryBytesMax, pidsMax } = tenantLimits(quota, {
-      gvisor: isGvisorClass(placement),
+      gvisor,
       pods,
+      memoryBytesDefault: tenantMemoryBytes(size.memoryBytes),
     })
     cgroups.ensure(path, { pidsMax })
+    const monitors = this.places.monitorCgroup(tenant)
     const set = (what: string, change: () => void) => {
       try {
         change()
@@ -217,6 +224,7 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
     }
     set('cpu', () => cgroups.setCpuQuota(path, cpuQuotaUs))
     set('memory', () => cgroups.setMemoryMax(path, memoryBytesMax))
+    set('monitors', () => cgroups.ensure(monitors, monitorLimits({ gvisor, pods }, size)))
   }
 
   async updateFiles(jail: Jail, volume: Extract<JailVolume, { kind: 'files' }>): Promise<void> {
@@ -334,7 +342,7 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
       program: '/pause',
     })
     writeFileSync(join(bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 })
-    await this.monitor(runtime, { id, bundle, log: join(bundle, 'log') }, signal)
+    await this.monitor(runtime, { jail: jail.id, id, bundle, log: join(bundle, 'log') }, signal)
     const started = this.recordStart(bundle, record)
     undo.release()
     return started
@@ -383,7 +391,7 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
       this.logFiles.prepare(jail.id, container.name, attempt)
       const log = this.places.log(jail.id, container.name, attempt)
       const program = place.role === 'member' ? available(machine.gvisor).memberProgram : runtime.program
-      await this.monitor(runtime, { id, bundle, log, program, container }, signal)
+      await this.monitor(runtime, { jail: jail.id, id, bundle, log, program, container }, signal)
     }
     // Where the first process still waits to begin: afterwards it can end, and its pid become a stranger's.
     const first = runtime.tool === 'runsc' ? undefined : readPidFile(join(bundle, 'pid'))
@@ -587,12 +595,14 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
   private async monitor(
     runtime: Runtime,
     {
+      jail,
       id,
       bundle,
       log,
       program = runtime.program,
       container,
     }: {
+      jail: JailId
       id: string
       bundle: string
       log: string
@@ -606,7 +616,7 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
         {
           id,
           bundle,
-          prefix: runtime.prefix,
+          prefix: [...(await this.enterMonitors(jail)), ...runtime.prefix],
           runtime: program,
           runtimeArgs: runtime.programArgs,
           exits: this.places.exits,
@@ -621,6 +631,17 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
       if (!(cause instanceof CreateRefused)) throw cause
       throw new ContainerError('RunContainerError', tellOfRuntime(cause.message), { cause })
     }
+  }
+
+  /** What goes before a command of ours whose number and size the pod's tenant decides. */
+  private async enterMonitors(jail: JailId): Promise<string[]> {
+    const { cgroups } = await this.machine()
+    const pod = this.podRecord(jail)
+    if (!pod) throw new Error(`The pod ${jail} does not exist`)
+    const group = this.places.monitorCgroup(pod.tenant)
+    // Pods that an older version has started have none yet.
+    cgroups.ensure(group, {})
+    return enterCgroup(cgroups.entrances(group))
   }
 
   async signal(jail: JailId, containerID: string, signal: string): Promise<void> {
@@ -752,6 +773,7 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
       const exec = await Exec.start(
         {
           ...wish,
+          enter: await this.enterMonitors(jail),
           runtime: found.runtime,
           id: record.id,
           bundle,
@@ -885,6 +907,9 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
         await machine.cgroups.remove(this.places.podCgroup(tenant, jail))
         // Another pod of the tenant may be coming up at this moment, so nothing is taken by force.
         machine.cgroups.removeEmpty(this.places.tenantCgroup(tenant))
+        // The last monitor may still be on its way out. A group that is in use again stays.
+        if (!machine.cgroups.exists(this.places.tenantCgroup(tenant)))
+          await machine.cgroups.remove(this.places.monitorCgroup(tenant)).catch(() => {})
       }
       // Last, because its record is what a second attempt starts from.
       rmSync(pod, { recursive: true, force: true })
@@ -948,6 +973,8 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
     const machine = await this.machine()
     for (const jail of observeBundles(this.places.run).keys()) await this.removePod(jail)
     await machine.cgroups.remove(this.places.cgroup)
+    await machine.cgroups.remove(this.places.monitorCgroups)
+    machine.cgroups.removeEmpty(this.places.daemonCgroups)
     this.machinePromise = undefined
     this.cancelRotation()
     unmountBelow(this.places.run)

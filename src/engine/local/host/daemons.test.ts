@@ -15,7 +15,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { type Layout, parseLayout, paths } from '../../../api/index.ts'
-import { FakeClock, silentLogger, until } from '../../../stdx/index.ts'
+import { FakeClock, MiB, silentLogger, until } from '../../../stdx/index.ts'
+import { createCgroups } from './cgroups.ts'
 import { Daemons } from './daemons.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'bulkhead-daemons-'))
@@ -118,5 +119,50 @@ test(
     assert.match(text(), /^Max processes +1024 +1024 /m)
     assert.match(text(), /^CapBnd:\s+0+$/m)
     await daemons.remove('worker-curious', uid)
+  },
+)
+
+test(
+  'a daemon that takes more memory than it may is ended alone, and comes back',
+  { skip: process.getuid?.() !== 0 && 'needs root' },
+  async () => {
+    const own: Layout = { ...layout, cgroup: `bulkhead-t${process.pid}` }
+    const clock = new FakeClock(0)
+    const greedy = new Daemons({ layout: own, clock, log: silentLogger })
+    const uid = 4_294_000_003
+    // `tail` keeps in memory the last line, and this one has no end.
+    const command = [
+      '/bin/sh',
+      '-c',
+      'cat /proc/self/cgroup /proc/self/oom_score_adj; echo begins; head -c 1G /dev/zero | tail; echo ended',
+    ]
+    await greedy.ensure({
+      name: 'worker-greedy',
+      command,
+      uid,
+      gid: uid,
+      env: { PATH: '/usr/bin:/bin' },
+      cwd: '/',
+      limits: { cpuShares: 100, memoryBytesMax: 32 * MiB, pidsMax: 8, oomScoreAdj: 500 },
+    })
+    const text = () => readFileSync(paths.daemonLog(own, 'worker-greedy'), 'utf8')
+    await until(() => text().includes('ended\n'), { timeoutMs: 20_000, what: 'What becomes of it' })
+    assert.match(text(), new RegExp(`memory:/bulkhead-t${process.pid}-daemons/worker-greedy|0::/bulkhead-t`))
+    assert.match(text(), /^500$/m)
+    const cgroups = createCgroups()
+    const group = `${paths.daemonCgroups(own)}/worker-greedy`
+    assert.ok(cgroups.oomKills(group) > 0, 'the kernel has ended something in its group')
+    const begun = () => text().split('begins\n').length - 1
+    assert.equal(begun(), 1)
+    await until(
+      () => {
+        clock.advance(1_000)
+        return begun() > 1
+      },
+      { timeoutMs: 20_000, what: 'Its next start' },
+    )
+    await greedy.remove('worker-greedy', uid)
+    assert.equal(cgroups.exists(group), false)
+    await cgroups.remove(paths.daemonCgroups(own))
   },
 )

@@ -16,6 +16,8 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type Layout, paths } from '../../../api/index.ts'
+import { type DaemonLimits, DAEMONS_CPU_SHARES } from '../plan/daemon-limits.ts'
+import { type Cgroups, createCgroups, enterCgroup } from './cgroups.ts'
 import { assert, type Clock, type Logger, MiB, until } from '../../../stdx/index.ts'
 
 /** One daemon of the platform: a program of ours under a Linux user of its own, without any capability. */
@@ -33,6 +35,8 @@ export type DaemonSpec = {
   offline?: true
   /** Only for the node agent itself. */
   privileged?: true
+  /** Its own cgroup's. Without it, it shares the one of whoever starts it. */
+  limits?: DaemonLimits
 }
 
 type DaemonRecord = { pid: number; startTicks: string; fingerprint: string }
@@ -43,9 +47,9 @@ const RESTART_DELAY_MAX_MS = 10_000
 const STABLE_MS = 30_000
 const ADOPTED_CHECK_MS = 500
 const STOP_TIMEOUT_MS = 10_000
-/** Of one daemon's log; as much again is kept of what was before. */
 /** A program of ours has about 15 threads; instances of the platform side by side have users in common. */
 const TASKS_PER_USER_MAX = 1_024
+/** Of one daemon's log; as much again is kept of what was before. */
 const LOG_BYTES_MAX = 16 * MiB
 
 /**
@@ -56,6 +60,7 @@ export class Daemons {
   private readonly layout: Layout
   private readonly clock: Clock
   private readonly log: Logger
+  private cgroupsMade: Cgroups | undefined
   private readonly wanted = new Map<string, { spec: DaemonSpec; delayMs: number; cancel: (() => void)[] }>()
 
   constructor({ layout, clock, log }: { layout: Layout; clock: Clock; log: Logger }) {
@@ -83,12 +88,14 @@ export class Daemons {
     const record = this.record(name)
     if (record && isAlive(record)) await this.kill(record, name)
     rmSync(paths.daemonRecord(this.layout, name), { force: true })
+    this.cgroups().removeEmpty(this.cgroupOf(name))
   }
 
   /** Stops it for good, with its log and with whatever else a user that only it had has left running. */
   async remove(name: string, uid: number): Promise<void> {
     assert(uid > 0, 'Root is not a user that only one daemon has')
     await this.stop(name)
+    // What it has left behind keeps its cgroup; gone with that, so is the group.
     await until(
       () => {
         if (processesOf(uid).length === 0) return true
@@ -97,6 +104,7 @@ export class Daemons {
       },
       { timeoutMs: STOP_TIMEOUT_MS, what: `The end of all processes of the daemon "${name}"` },
     )
+    this.cgroups().removeEmpty(this.cgroupOf(name))
     for (const log of [name, `${name}.old`]) rmSync(paths.daemonLog(this.layout, log), { force: true })
   }
 
@@ -172,6 +180,7 @@ export class Daemons {
     // keeps the machine's handler from starting (core(5)). And it cannot fill the machine with processes.
     const limit = ['prlimit', '--core=1', ...(spec.privileged ? [] : [`--nproc=${TASKS_PER_USER_MAX}`]), '--']
     const [program = 'false', ...args] = [
+      ...(spec.limits === undefined ? [] : this.enterGroup(spec.name, spec.limits)),
       ...enter,
       ...limit,
       ...(spec.privileged ? [] : drop),
@@ -220,6 +229,22 @@ export class Daemons {
       this.clock.after(wanted.delayMs, () => this.start(spec)),
     )
     wanted.delayMs = Math.min(wanted.delayMs * 2, RESTART_DELAY_MAX_MS)
+  }
+
+  private enterGroup(name: string, { oomScoreAdj, ...limits }: DaemonLimits): string[] {
+    const path = this.cgroupOf(name)
+    const cgroups = this.cgroups()
+    cgroups.ensure(dirname(path), { cpuShares: DAEMONS_CPU_SHARES })
+    cgroups.ensure(path, limits)
+    return enterCgroup(cgroups.entrances(path), oomScoreAdj)
+  }
+
+  private cgroupOf(name: string): string {
+    return `${paths.daemonCgroups(this.layout)}/${name}`
+  }
+
+  private cgroups(): Cgroups {
+    return (this.cgroupsMade ??= createCgroups())
   }
 
   private async kill(record: DaemonRecord, name: string): Promise<void> {

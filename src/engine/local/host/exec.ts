@@ -21,6 +21,8 @@ export type ExecEnd =
   | { kind: 'refused'; message: string }
 
 export type ExecWish = {
+  /** Goes before the runtime's command: entering the cgroup it runs in. */
+  enter: readonly string[]
   runtime: Runtime
   id: string
   bundle: string
@@ -156,17 +158,18 @@ type Started = {
 }
 
 function spawnRuntime(
-  { runtime, id }: ExecWish,
+  { enter, runtime, id }: ExecWish,
   files: ExecFileNames,
   stdio: (number | 'ignore')[],
   consoleSocket?: string,
 ): { child: ChildProcess; exit: Promise<number> } {
-  const [command = '', ...args] = runtime.execCommand(id, {
+  const names = {
     processFile: files.process,
     pidFile: files.pid,
     log: files.log,
     ...(consoleSocket === undefined ? {} : { consoleSocket }),
-  })
+  }
+  const [command = '', ...args] = [...enter, ...runtime.execCommand(id, names)]
   const child = spawn(command, args, {
     stdio,
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },

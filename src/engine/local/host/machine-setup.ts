@@ -1,7 +1,8 @@
 import { accessSync, constants, existsSync, mkdirSync, readFileSync, statfsSync } from 'node:fs'
 import type { Layout } from '../../../api/index.ts'
 import type { Logger } from '../../../stdx/index.ts'
-import { observeMachineFacts } from '../observe/machine-facts.ts'
+import { observeMachineFacts, observeMachineSize } from '../observe/machine-facts.ts'
+import { PODS_CPU_SHARES, podsMemoryBytes } from '../plan/daemon-limits.ts'
 import type { MachineFacts } from '../plan/oci/render-config.ts'
 import { type Cgroups, createCgroups } from './cgroups.ts'
 import { Crun } from './crun.ts'
@@ -42,6 +43,13 @@ export async function setUpMachine(
 ): Promise<Machine> {
   ensurePlaces(layout, places)
   const cgroups = createCgroups()
+  // Whatever tenants do, the rest of the machine keeps some memory and its turn on the processors.
+  cgroups.ensure(places.cgroup, { cpuShares: PODS_CPU_SHARES })
+  try {
+    cgroups.setMemoryMax(places.cgroup, podsMemoryBytes(observeMachineSize().memoryBytes))
+  } catch (error) {
+    log.warn('the memory of all pods cannot be limited while they use more', { error })
+  }
   const facts: MachineFacts = { ...observeMachineFacts(), cgroupMount: true }
   let seccompProgramBase64: string | undefined
   const trial = { layout, places, cgroups, exits }

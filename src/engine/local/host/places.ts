@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import type { Layout, TenantName } from '../../../api/index.ts'
+import { type Layout, paths, type TenantName } from '../../../api/index.ts'
 import { type ClaimId, isClaimId, isJailId, type JailId } from '../../../jail/index.ts'
 import { assert } from '../../../stdx/index.ts'
 
@@ -20,6 +20,7 @@ export class Places {
   /** On disk: writable layers, volumes, logs. */
   readonly disk: string
   readonly cgroup: string
+  readonly daemonCgroups: string
   /** On disk: the file systems of volumes that outlive pods. Root only. */
   readonly claims: string
 
@@ -31,6 +32,7 @@ export class Places {
     this.run = join(layout.runDir, 'containers')
     this.disk = join(layout.stateDir, 'containers')
     this.cgroup = layout.cgroup
+    this.daemonCgroups = paths.daemonCgroups(layout)
     this.claims = join(layout.stateDir, 'volumes')
   }
 
@@ -128,6 +130,13 @@ export class Places {
   tenantCgroup(tenant: TenantName): string {
     // A tenant's name is a DNS label, so it is one segment.
     return `${this.cgroup}/${checkName(tenant)}`
+  }
+  get monitorCgroups(): string {
+    return `${this.daemonCgroups}/monitors`
+  }
+  /** Of the monitors of the tenant's containers and the runtimes that exec starts: ours, and beside the pods'. */
+  monitorCgroup(tenant: TenantName): string {
+    return `${this.monitorCgroups}/${checkName(tenant)}`
   }
   podCgroup(tenant: TenantName, jail: JailId): string {
     return `${this.tenantCgroup(tenant)}/${checkJail(jail)}`

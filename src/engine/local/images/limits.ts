@@ -18,6 +18,9 @@ export const PULL_REQUEST_BYTES_MAX = 64 * KiB
 export const STORE_BYTES_MAX = 100 * GiB
 /** What the puller says about one image: its config of at most IMAGE_CONFIG_BYTES_MAX, and layers. */
 export const PULLED_ANSWER_BYTES_MAX = 8 * MiB
+/** Each takes two programs and the disk's bandwidth. */
+export const UNPACKS_CONCURRENT_MAX = 8
+export const UNPACKS_PER_TENANT_CONCURRENT_MAX = 2
 /** A layer of LAYER_UNPACKED_BYTES_MAX on a slow disk. */
 export const UNPACK_TIMEOUT_MS = 20 * 60_000
 /** Of the disk's blocks and inodes, one part of so many stays free of images. */

@@ -1,6 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { totalmem } from 'node:os'
+import { availableParallelism, totalmem } from 'node:os'
+import type { MachineSize } from '../plan/daemon-limits.ts'
 import type { MachineFacts } from '../plan/oci/render-config.ts'
+
+export function observeMachineSize(): MachineSize {
+  return { memoryBytes: totalmem(), cpus: availableParallelism() }
+}
 
 /** What this process may give to containers at most. */
 export function observeMachineFacts(): Omit<MachineFacts, 'cgroupMount'> {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
@@ -10,10 +11,11 @@ import { packTar, type TarEntry } from 'modern-tar'
 import { busyboxImage } from '../../../../../samples/images/build.ts'
 import { pushImage, sha256 } from '../../../../../samples/images/push.ts'
 import { startRegistry } from '../../../../../tests/testkit/registry.ts'
-import { type Layout, parseLayout, parseTenantName } from '../../../../api/index.ts'
+import { type Layout, parseLayout, parseTenantName, paths } from '../../../../api/index.ts'
 import { silentLogger } from '../../../../stdx/index.ts'
 import { Puller, servePuller } from '../../images/puller.ts'
 import { ImageError, type TenantPlacement } from '../../parts.ts'
+import { createCgroups } from '../cgroups.ts'
 import { createImages } from './images.ts'
 
 const missing =
@@ -22,6 +24,7 @@ const missing =
     : existsSync('/usr/bin/docker-registry')
       ? false
       : 'needs docker-registry'
+const NOBODY = { uid: 65_534, gid: 65_534 }
 const signal = AbortSignal.timeout(60_000)
 
 describe('images', { skip: missing }, () => {
@@ -60,13 +63,14 @@ describe('images', { skip: missing }, () => {
     await puller.start()
     await mkdir(join(work, 'images'), { recursive: true })
     server = await servePuller({ puller, socketPath: join(work, 'images/images.sock'), log: silentLogger })
-    images = createImages({ layout, log: silentLogger })
+    images = createImages({ layout, log: silentLogger, decompressor: NOBODY })
     await images.start()
   })
   after(async () => {
     server.close()
     server.closeAllConnections()
     await registry[Symbol.asyncDispose]()
+    await createCgroups().remove(paths.daemonCgroups(layout))
     await rm(work, { recursive: true, force: true })
   })
 
@@ -192,7 +196,7 @@ describe('images', { skip: missing }, () => {
     const scratch = join(work, 'images/layers', `.${'0'.repeat(64)}`)
     // What an agent that was killed in the middle leaves behind.
     execFileSync('python3', ['-c', DEEP_DIRECTORY, scratch])
-    await createImages({ layout, log: silentLogger }).start()
+    await createImages({ layout, log: silentLogger, decompressor: NOBODY }).start()
     const left = await readdir(join(work, 'images/layers'))
     assert.deepEqual(
       left.filter((name) => name.startsWith('.')),
@@ -200,22 +204,48 @@ describe('images', { skip: missing }, () => {
     )
   })
 
-  test('no thread of the unpacker has a capability that the unpacker does not need', async () => {
+  test('no thread of the unpacker has a capability that it does not need, and who decompresses has none', async () => {
     await push('slow', [{ header: { name: 'a', size: 1, type: 'file' }, body: 'x' }])
-    const seen = new Set<string>()
+    const unpacker = new Set<string>()
+    const decompressor = new Set<string>()
+    const users = new Set<string>()
     const done = ensure('slow:1')
     const state = { over: false }
     void done.finally(() => (state.over = true))
     while (!state.over) {
-      for (const pid of children(process.pid))
-        if (commandOf(pid).includes('unpack-main.ts')) for (const set of capabilitySets(pid)) seen.add(set)
+      for (const pid of children(process.pid)) {
+        const command = commandOf(pid)
+        // Before, it is the shell and the tools that take the rest away.
+        if (!command.startsWith(process.execPath)) continue
+        const seen = command.includes('unpack-main.ts') ? unpacker : decompressor
+        for (const set of capabilitySets(pid)) seen.add(set)
+        if (command.includes('decompress-main.ts')) users.add(userOf(pid))
+      }
       await new Promise((resolve) => setImmediate(resolve))
     }
     await done
     // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SYS_CHROOT, SYS_ADMIN, MKNOD.
     const needed = [0, 1, 3, 4, 18, 21, 27].reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n)
-    assert.ok(seen.size > 0)
-    for (const set of seen) assert.equal(BigInt(`0x${set}`) & ~needed, 0n, set)
+    assert.ok(unpacker.size > 0)
+    for (const set of unpacker) assert.equal(BigInt(`0x${set}`) & ~needed, 0n, set)
+    assert.deepEqual([...decompressor], ['0'.repeat(16)])
+    assert.deepEqual([...users], [String(NOBODY.uid)])
+  })
+
+  test('a layer whose compression is broken in the middle is a clear error', async () => {
+    const noise = randomBytes(200_000)
+    const tar = Buffer.from(
+      await packTar([{ header: { name: 'a', size: noise.length, type: 'file' }, body: noise }]),
+    )
+    await pushImage(registry.host, 'torn', '1', { layers: [tar], config: {} })
+    await ensure('torn:1')
+    await rm(join(work, 'images/layers', sha256(tar).slice(7)), { recursive: true })
+    for (const name of await readdir(join(work, 'images/blobs'))) {
+      const path = join(work, 'images/blobs', name)
+      const bytes = await readFile(path)
+      if (bytes[0] === 0x1f && bytes.length > noise.length) await writeFile(path, bytes.subarray(0, 100_000))
+    }
+    await refused('torn:1', /has the digest|failed to unpack/)
   })
 
   describe('a puller that was taken over', () => {
@@ -232,6 +262,7 @@ describe('images', { skip: missing }, () => {
       createImages({
         layout: { ...layout, stateDir: directory, runDir: directory },
         log: silentLogger,
+        decompressor: NOBODY,
       }).ensure(placement('red', ['r.example']), 'r.example/x:1', 'Always', signal)
 
     before(async () => {
@@ -300,6 +331,14 @@ for _ in range(3000):
 
 function children(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
+}
+
+function userOf(pid: number): string {
+  try {
+    return /^Uid:\t\d+\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? ''
+  } catch {
+    return ''
+  }
 }
 
 function commandOf(pid: number): string {

@@ -1,6 +1,6 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { constants, existsSync } from 'node:fs'
+import { closeSync, constants, existsSync } from 'node:fs'
 import { mkdir, open, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
@@ -19,14 +19,22 @@ import {
   PULLED_ANSWER_BYTES_MAX,
   STATE_FREE_PARTS_MIN,
   UNPACK_TIMEOUT_MS,
+  UNPACKS_CONCURRENT_MAX,
+  UNPACKS_PER_TENANT_CONCURRENT_MAX,
 } from '../../images/limits.ts'
 import type { PulledImage } from '../../images/puller.ts'
 import { ImageError, type Images, type TenantPlacement, type UnpackedImage } from '../../parts.ts'
+import { observeMachineSize } from '../../observe/machine-facts.ts'
+import { daemonLimits } from '../../plan/daemon-limits.ts'
+import { Gate } from '../../pods/gate.ts'
+import { createCgroups, enterCgroup } from '../cgroups.ts'
+import { pipe } from '../syscalls.ts'
 import { runTool } from '../tool.ts'
 
 const PINS_PER_TENANT_MAX = 2_000
 /** CHOWN to SYS_ADMIN are those that it keeps (see there); SYS_CHROOT it gives up once it has entered the layer. */
 const UNPACKER_CAPABILITIES = '+chown,+dac_override,+fowner,+fsetid,+sys_admin,+mknod,+sys_chroot'
+const DECOMPRESS_PROGRAM = fileURLToPath(new URL('decompress-main.ts', import.meta.url))
 const UNPACK_PROGRAM = fileURLToPath(new URL('unpack-main.ts', import.meta.url))
 
 /** What a tenant's reference was pinned to, kept so that `IfNotPresent` means the same image after a restart. */
@@ -40,11 +48,23 @@ export type TenantImages = Images & { start(): Promise<void>; removeTenant(tenan
  * unpacker, and keeps layers as root-owned directories. Pins belong to a tenant: that another tenant pulled an image
  * proves nothing, so a tenant's first use always asks the registry.
  */
-export function createImages({ layout, log }: { layout: Layout; log: Logger }): TenantImages {
+export function createImages({
+  layout,
+  log,
+  decompressor,
+}: {
+  layout: Layout
+  log: Logger
+  /** Who decompresses layers; nothing belongs to it. */
+  decompressor: { uid: number; gid: number }
+}): TenantImages {
   const blobsDir = join(layout.stateDir, 'images/blobs')
   const layersDir = join(layout.stateDir, 'images/layers')
   const pinsDir = join(layout.stateDir, 'images/pins')
   const unpacking = new Map<string, Promise<void>>()
+  const unpackers = new Gate(UNPACKS_CONCURRENT_MAX)
+  const tenantUnpackers = new Map<string, Gate>()
+  const cgroups = createCgroups()
   const pinsCache = new Map<string, Promise<Pins>>()
 
   const pinsOf = (tenant: string): Promise<Pins> => {
@@ -64,12 +84,28 @@ export function createImages({ layout, log }: { layout: Layout; log: Logger }): 
     await rename(temporary, join(pinsDir, `${tenant}.json`))
   }
 
-  const ensureLayer = (layer: PulledImage['layers'][number]): Promise<void> => {
+  /** A tenant with many large layers waits for itself. */
+  const unpackersOf = (tenant: string): Gate => {
+    const gate = tenantUnpackers.get(tenant) ?? new Gate(UNPACKS_PER_TENANT_CONCURRENT_MAX)
+    tenantUnpackers.set(tenant, gate)
+    return gate
+  }
+
+  const enterUnpackers = (): string[] => {
+    const group = `${paths.daemonCgroups(layout)}/unpackers`
+    const { oomScoreAdj, ...limits } = daemonLimits('unpackers', observeMachineSize())
+    cgroups.ensure(group, limits)
+    return enterCgroup(cgroups.entrances(group), oomScoreAdj)
+  }
+
+  const ensureLayer = (layer: PulledImage['layers'][number], tenant: string): Promise<void> => {
     const target = join(layersDir, hex(layer.diffId))
     if (existsSync(target)) return Promise.resolve()
     const running = unpacking.get(layer.diffId)
     if (running) return running
-    const work = unpackLayer(layer, target).finally(() => unpacking.delete(layer.diffId))
+    const work = unpackersOf(tenant)
+      .run(() => unpackers.run(() => unpackLayer(layer, target)))
+      .finally(() => unpacking.delete(layer.diffId))
     unpacking.set(layer.diffId, work)
     return work
   }
@@ -84,6 +120,7 @@ export function createImages({ layout, log }: { layout: Layout; log: Logger }): 
         join(blobsDir, hex(layer.digest)),
         scratch,
         compressionOf(layer.mediaType),
+        { enter: enterUnpackers(), decompressor },
       )
       // The blob lies in the puller's directory, so only the digest of what we read ourselves counts.
       if (digest !== layer.digest) {
@@ -146,7 +183,7 @@ export function createImages({ layout, log }: { layout: Layout; log: Logger }): 
       if (!image) throw new ImageError('ImageInspectError', `image "${name}" is not known`)
       if (reference.digest !== undefined && image.digest !== reference.digest)
         throw new ImageError('ErrImagePull', `"${name}" was answered with the digest ${image.digest}`)
-      for (const layer of image.layers) await ensureLayer(layer)
+      for (const layer of image.layers) await ensureLayer(layer, placement.tenant)
       if (pulled && pins[name]?.digest !== image.digest) {
         if (Object.keys(pins).length >= PINS_PER_TENANT_MAX)
           throw new ImageError(
@@ -161,6 +198,7 @@ export function createImages({ layout, log }: { layout: Layout; log: Logger }): 
 
     async removeTenant(tenant) {
       pinsCache.delete(tenant)
+      tenantUnpackers.delete(tenant)
       await rm(join(pinsDir, `${tenant}.json`), { force: true })
     },
   }
@@ -209,11 +247,15 @@ type UnpackerOutput =
   | { diffId: string; entries: number; bytes: number; skippedDevices: number }
   | { problem: string }
 
-/** Feeds a blob to the unpacker and computes the digest of exactly the bytes that were fed. */
+/**
+ * Feeds a blob through the decompressor to the unpacker, and computes the digest of exactly the bytes that were fed.
+ * The decompressor has no privilege at all; the unpacker has few, and never sees a compressed byte.
+ */
 async function runUnpacker(
   blob: string,
   target: string,
-  compression: string,
+  compression: 'gzip' | 'zstd' | 'none',
+  { enter, decompressor }: { enter: readonly string[]; decompressor: { uid: number; gid: number } },
 ): Promise<{ digest: string; output: UnpackerOutput }> {
   const hash = createHash('sha256')
   // The blob's directory is the puller's: a FIFO must not hold one of our few threads for ever.
@@ -223,48 +265,94 @@ async function runUnpacker(
     await file.close()
     throw new ImageError('ErrImagePull', 'The puller has left no file where the layer should be')
   }
-  // Before the program begins, so that every thread of it is born with no more than this.
-  const bounded = [
-    'setpriv',
-    '--no-new-privs',
-    '--inh-caps=-all',
-    `--bounding-set=-all,${UNPACKER_CAPABILITIES}`,
-  ]
-  const child = spawn(
-    bounded[0]!,
-    [...bounded.slice(1), '--', process.execPath, UNPACK_PROGRAM, target, compression],
-    {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-      timeout: UNPACK_TIMEOUT_MS,
-      killSignal: 'SIGKILL',
-    },
-  )
+  const { unpacker, first } = startUnpacker(target, compression, enter, decompressor)
   let stdout = ''
   let stderr = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout = (stdout + text).slice(-64_000)))
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr = (stderr + text).slice(-4_000)))
-  const ended = new Promise<void>((resolve) => {
-    child.on('close', () => resolve())
-    child.on('error', () => resolve())
-  })
+  unpacker.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout = (stdout + text).slice(-64_000)))
+  const complaints = (program: ChildProcess) => {
+    let text = ''
+    program.stderr?.setEncoding('utf8').on('data', (more: string) => (text = (text + more).slice(-4_000)))
+    return () => text
+  }
+  const [unpackerSays, firstSays] = [complaints(unpacker), complaints(first)]
+  const ended = Promise.all([unpacker, first].map(end))
+  // Without its reader a decompressor has nothing left to do, and one that was taken over might go on all the same.
+  void end(unpacker).then(() => first.kill('SIGKILL'))
   // No further than its size now: a puller could go on writing for ever.
   const stream = file.createReadStream({ highWaterMark: 1024 * 1024, end: stat.size - 1 })
   stream.on('error', (error) => {
     stderr = error.message
-    child.stdin.destroy()
+    first.stdin?.destroy()
   })
   // The unpacker stops reading at the first problem; then the rest need not be fed.
-  child.stdin.on('error', () => stream.destroy())
+  first.stdin?.on('error', () => stream.destroy())
   stream.on('data', (chunk) => hash.update(chunk))
-  stream.pipe(child.stdin)
+  if (first.stdin) stream.pipe(first.stdin)
   await ended
   stream.destroy()
   try {
-    return { digest: `sha256:${hash.digest('hex')}`, output: JSON.parse(stdout) as UnpackerOutput } // our own program's words
+    const output = JSON.parse(stdout) as UnpackerOutput // our own program's words
+    // What ended early was not a short layer but a broken one, and the decompressor knows why.
+    const why = first === unpacker ? '' : (firstSays().trim().split('\n').at(-1) ?? '')
+    const isBroken = 'problem' in output && why !== '' && first.exitCode === 1
+    return {
+      digest: `sha256:${hash.digest('hex')}`,
+      output: isBroken ? { problem: `${why} (${output.problem})` } : output,
+    }
   } catch (cause) {
-    throw new ImageError('ErrImagePull', `The unpacker failed: ${stderr.split('\n')[0] ?? ''}`, { cause })
+    const why = `${stderr}${unpackerSays()}${firstSays()}`.split('\n')[0] ?? ''
+    throw new ImageError('ErrImagePull', `The unpacker failed: ${why}`, { cause })
   }
+}
+
+/** `first` is what takes the blob. Each is bounded before it begins, so that every thread of it is born so. */
+function startUnpacker(
+  target: string,
+  compression: 'gzip' | 'zstd' | 'none',
+  enter: readonly string[],
+  { uid, gid }: { uid: number; gid: number },
+): { unpacker: ChildProcess; first: ChildProcess } {
+  const start = (command: readonly string[], stdio: ('pipe' | number)[]) => {
+    const [program = 'false', ...args] = [...enter, ...command]
+    return spawn(program, args, {
+      stdio,
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+      cwd: '/',
+      timeout: UNPACK_TIMEOUT_MS,
+      killSignal: 'SIGKILL',
+    })
+  }
+  const unpack = [
+    ...['setpriv', '--no-new-privs', '--inh-caps=-all', `--bounding-set=-all,${UNPACKER_CAPABILITIES}`, '--'],
+    ...[process.execPath, UNPACK_PROGRAM, target],
+  ]
+  if (compression === 'none') {
+    const unpacker = start(unpack, ['pipe', 'pipe', 'pipe'])
+    return { unpacker, first: unpacker }
+  }
+  const decompress = [
+    ...['unshare', '--net', '--ipc', '--'],
+    // It writes to a pipe and nowhere else.
+    ...['prlimit', '--core=1', '--fsize=0', '--'],
+    ...['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--no-new-privs', '--inh-caps=-all'],
+    ...['--bounding-set=-all', '--', process.execPath, DECOMPRESS_PROGRAM, compression],
+  ]
+  // A pipe of the kernel's: one of Node's would be read by us as well.
+  const between = pipe()
+  try {
+    const first = start(decompress, ['pipe', between.write, 'pipe'])
+    return { unpacker: start(unpack, [between.read, 'pipe', 'pipe']), first }
+  } finally {
+    closeSync(between.read)
+    closeSync(between.write)
+  }
+}
+
+function end(program: ChildProcess): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  program.on('close', () => resolve())
+  program.on('error', () => resolve())
+  return promise
 }
 
 function askPuller(socketPath: string, reference: string, signal: AbortSignal): Promise<unknown> {

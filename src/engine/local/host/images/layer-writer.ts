@@ -17,7 +17,7 @@ import {
   fchownSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { Readable, Transform, type Duplex } from 'node:stream'
+import { Readable, Transform } from 'node:stream'
 import type { createTarDecoder, ParsedTarEntry } from 'modern-tar'
 import {
   ENTRY_PATH_BYTES_MAX,
@@ -61,7 +61,6 @@ export function parseEntryPath(name: string): string {
  */
 export async function unpackLayer(
   source: Readable,
-  decompress: readonly Duplex[],
   decoder: ReturnType<typeof createTarDecoder>,
   calls: LayerCalls,
 ): Promise<UnpackResult> {
@@ -83,11 +82,8 @@ export async function unpackLayer(
     },
   })
   const failed = Promise.withResolvers<never>()
-  let last: Readable = source
-  for (const stage of [...decompress, measure]) {
-    last.on('error', failed.reject)
-    last = last.pipe(stage)
-  }
+  source.on('error', failed.reject)
+  const last: Readable = source.pipe(measure)
   last.on('error', failed.reject)
   const directoryTimes = new Map<string, bigint>()
   const write = async () => {

@@ -1,9 +1,8 @@
 /**
- * The program that unpacks one layer: `unpack-main.ts LAYER_DIR COMPRESSION` with the layer on standard input. It
+ * The program that unpacks one layer: `unpack-main.ts LAYER_DIR` with the layer's tar on standard input. It
  * enters LAYER_DIR as its root before it reads the first byte, so nothing that a tar says, no `..` and no symbolic
  * link, leads anywhere else. It prints one line: `{"diffId": …}` or `{"problem": …}`.
  */
-import { createGunzip, createZstdDecompress } from 'node:zlib'
 import koffi from 'koffi'
 import { createTarDecoder } from 'modern-tar'
 import { type UnpackResult, unpackLayer } from './layer-writer.ts'
@@ -28,11 +27,10 @@ const S_IFCHR = 0o020000
 const AT_FDCWD = -100
 const AT_SYMLINK_NOFOLLOW = 0x100
 
-const [layerDir, compression] = process.argv.slice(2)
+const [layerDir] = process.argv.slice(2)
 
 async function main(): Promise<UnpackResult> {
-  if (layerDir === undefined || !layerDir.startsWith('/'))
-    throw new Error('unpack-main.ts LAYER_DIR COMPRESSION')
+  if (layerDir === undefined || !layerDir.startsWith('/')) throw new Error('unpack-main.ts LAYER_DIR')
   if (chroot(layerDir) !== 0) throw new Error(`Cannot enter "${layerDir}" as root directory`)
   process.chdir('/')
   process.umask(0)
@@ -41,9 +39,7 @@ async function main(): Promise<UnpackResult> {
   if (capset(new Uint32Array([0x20080522, 0]), new Uint32Array([mask, mask, 0, 0, 0, 0])) !== 0)
     throw new Error('Cannot drop capabilities')
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) !== 0) throw new Error('Cannot set no_new_privs')
-  const decompress =
-    compression === 'gzip' ? [createGunzip()] : compression === 'zstd' ? [createZstdDecompress()] : []
-  return unpackLayer(process.stdin, decompress, createTarDecoder({ strict: true }), {
+  return unpackLayer(process.stdin, createTarDecoder({ strict: true }), {
     whiteout: (path) => mknod(path, S_IFCHR, 0) === 0,
     opaque: (path) => setxattr(path, 'trusted.overlay.opaque', 'y', 1, 0) === 0,
     touch: (path, seconds) =>

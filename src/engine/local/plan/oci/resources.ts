@@ -86,18 +86,18 @@ export function podLimits(jail: Jail, { gvisor }: { gvisor: boolean }): CgroupLi
 }
 
 /**
- * Limits of all pods of a tenant together; undefined means the machine's. What gVisor needs for itself is not the
+ * Limits of all pods of a tenant together; no quota of processors means the machine's. What gVisor needs for itself is not the
  * tenant's to pay for, so it comes on top for each of `pods`.
  */
 export function tenantLimits(
   { pods: podsMax, cpuMillis, memoryBytes }: TenantQuota,
-  { gvisor, pods }: { gvisor: boolean; pods: number },
-): { cpuQuotaUs: number | undefined; memoryBytesMax: number | undefined; pidsMax: number } {
+  { gvisor, pods, memoryBytesDefault }: { gvisor: boolean; pods: number; memoryBytesDefault: number },
+): { cpuQuotaUs: number | undefined; memoryBytesMax: number; pidsMax: number } {
   const overhead = gvisor ? GVISOR_MEMORY_OVERHEAD_BYTES + SANDBOX_MEMORY_BYTES_MIN : MEMORY_BYTES_MIN
   const pidsPerPod = PIDS_PER_POD_MAX + (gvisor ? GVISOR_PIDS_OVERHEAD : 0)
   return {
     cpuQuotaUs: cpuMillis === undefined ? undefined : cpuQuotaUs(cpuMillis),
-    memoryBytesMax: memoryBytes === undefined ? undefined : memoryBytes + pods * overhead,
+    memoryBytesMax: memoryBytes === undefined ? memoryBytesDefault : memoryBytes + pods * overhead,
     pidsMax: Math.min(PIDS_PER_TENANT_MAX, Math.max(1, podsMax ?? Infinity) * pidsPerPod),
   }
 }
