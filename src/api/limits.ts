@@ -68,6 +68,13 @@ export const SCHEDULE_CHARS_MAX = 1_024
 export const TIME_ZONES_CACHED_MAX = 64
 /** Completions of an Indexed Job, whose status lists the indexes that are complete. */
 export const INDEXED_COMPLETIONS_MAX = 100_000
+/** As upstream, of policies that say when a job has failed or done enough. */
+export const FAILURE_RULES_MAX = 20
+export const FAILURE_EXIT_CODES_MAX = 255
+export const FAILURE_CONDITIONS_MAX = 20
+export const SUCCESS_RULES_MAX = 20
+export const INDEXES_CHARS_MAX = 65_536
+export const JOB_MANAGER_CHARS_MAX = 63
 /** As upstream: a token lives at least this long, and at most so long. */
 export const TOKEN_SECONDS_MIN = 600
 export const TOKEN_SECONDS_MAX = 2 ** 32

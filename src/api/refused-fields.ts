@@ -6,7 +6,6 @@ import type { Refusal, RefusedFields } from './schema.ts'
  */
 
 const CORE = 'io.k8s.api.core.v1'
-const BATCH = 'io.k8s.api.batch.v1'
 const ADMISSION = 'io.k8s.api.admissionregistration.v1'
 const META = 'io.k8s.apimachinery.pkg.apis.meta.v1'
 
@@ -404,16 +403,6 @@ export const refusedFields: RefusedFields = {
     ),
   },
   [`${CORE}.LoadBalancerStatus`]: { ingress: { ...NOT_REPORTED, harmless: [[]] } },
-  [`${BATCH}.JobSpec`]: {
-    backoffLimitPerIndex: unsupported('failures are counted for the whole job', 'use backoffLimit'),
-    managedBy: unsupported('the platform carries out every job', 'leave it out', {
-      harmless: ['kubernetes.io/job-controller', ''],
-    }),
-    maxFailedIndexes: unsupported('failures are counted for the whole job', 'use backoffLimit'),
-    podFailurePolicy: unsupported('exit codes do not decide about a job', 'use backoffLimit'),
-    successPolicy: unsupported('a job is done when its completions are', 'use completions'),
-  },
-  [`${BATCH}.JobStatus`]: { failedIndexes: NOT_REPORTED },
   'io.k8s.api.discovery.v1.Endpoint': {
     deprecatedTopology: unsupported('it is out of use', 'use zone and nodeName', EMPTY_OBJECT),
     hints: unsupported('there is one zone', 'leave it out', EMPTY_OBJECT),
@@ -580,11 +569,6 @@ export const refusedValues: {
   },
   [`${CORE}.LimitRangeItem`]: {
     type: { '*': unsupported('nothing else has bounds', 'write Container, PersistentVolumeClaim or Pod') },
-  },
-  [`${BATCH}.JobSpec`]: {
-    podReplacementPolicy: {
-      Failed: unsupported('a pod is replaced as soon as it is being deleted', 'leave it out'),
-    },
   },
   'io.k8s.api.discovery.v1.EndpointSlice': {
     addressType: {

@@ -513,9 +513,47 @@ test('a job gets a selector of its own, and cannot name another', () => {
   assert.deepEqual(fields(write(kind, job({ completionMode: 'Indexed', parallelism: 2 })).problems), [
     'spec.completions Required',
   ])
-  assert.deepEqual(fields(write(kind, job({ podFailurePolicy: { rules: [] } })).problems), [
-    'spec.podFailurePolicy Forbidden',
-  ])
+  const problemsOf = (spec: object) => fields(write(kind, job(spec)).problems)
+  const indexed = { completionMode: 'Indexed', completions: 5 }
+  const exit = (values: number[]) => ({ onExitCodes: { operator: 'In', values } })
+  const rules = (...list: object[]) => ({ podFailurePolicy: { rules: list } })
+  const success = (...list: object[]) => ({ ...indexed, successPolicy: { rules: list } })
+  const at = 'spec.podFailurePolicy.rules[0]'
+  assert.deepEqual(problemsOf(rules({ action: 'FailJob', ...exit([1, 2]) })), [])
+  const wrong: [object, string[]][] = [
+    [rules({ action: 'FailIndex', ...exit([1]) }), [`${at}.action Invalid`]],
+    [rules({ action: 'Ignore' }), [`${at} Invalid`]],
+    [rules({ action: 'Count', ...exit([1]), onPodConditions: [{ type: 'Ready' }] }), [`${at} Invalid`]],
+    [rules({ action: 'Count', ...exit([]) }), [`${at}.onExitCodes.values Invalid`]],
+    [rules({ action: 'Count', ...exit([0]) }), [`${at}.onExitCodes.values[0] Invalid`]],
+    [rules({ action: 'Count', ...exit([2, 1]) }), [`${at}.onExitCodes.values Invalid`]],
+    [
+      rules({ action: 'Count', onExitCodes: { containerName: 'no', operator: 'In', values: [1] } }),
+      [`${at}.onExitCodes.containerName Invalid`],
+    ],
+    [
+      rules(...Array.from({ length: 21 }, () => ({ action: 'Count', ...exit([1]) }))),
+      ['spec.podFailurePolicy.rules TooMany'],
+    ],
+    [{ ...rules(), podReplacementPolicy: 'TerminatingOrFailed' }, ['spec.podReplacementPolicy Invalid']],
+    [{ backoffLimitPerIndex: 1 }, ['spec.backoffLimitPerIndex Invalid']],
+    [{ ...indexed, maxFailedIndexes: 1 }, ['spec.backoffLimitPerIndex Required']],
+    [{ ...indexed, backoffLimitPerIndex: 1, maxFailedIndexes: 6 }, ['spec.maxFailedIndexes Invalid']],
+    [success(), ['spec.successPolicy.rules Required']],
+    [success({}), ['spec.successPolicy.rules[0] Required']],
+    [success({ succeededIndexes: '0-5' }), ['spec.successPolicy.rules[0].succeededIndexes Invalid']],
+    [success({ succeededIndexes: '2,1' }), ['spec.successPolicy.rules[0].succeededIndexes Invalid']],
+    [success({ succeededIndexes: 'a' }), ['spec.successPolicy.rules[0].succeededIndexes Invalid']],
+    [
+      success({ succeededIndexes: '0,2', succeededCount: 3 }),
+      ['spec.successPolicy.rules[0].succeededCount Invalid'],
+    ],
+    [{ successPolicy: { rules: [{ succeededCount: 1 }] }, completions: 1 }, ['spec.successPolicy Invalid']],
+    [{ managedBy: 'me' }, ['spec.managedBy Invalid']],
+    [{ managedBy: `a.b/${'x'.repeat(60)}` }, ['spec.managedBy TooLong']],
+  ]
+  for (const [spec, expected] of wrong) assert.deepEqual(problemsOf(spec), expected, JSON.stringify(spec))
+  assert.deepEqual(problemsOf({ ...indexed, managedBy: 'example.com/mine', backoffLimitPerIndex: 1 }), [])
 })
 
 test('metadata: names, labels, annotations, owners and finalizers are checked', () => {

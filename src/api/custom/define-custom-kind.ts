@@ -3,7 +3,7 @@ import type { CustomResourceDefinition, CustomResourceVersion } from '../kinds/c
 import { ALL_VERBS, statusSubresource } from '../kinds/define-kind.ts'
 import { objectFields } from '../kinds/meta.ts'
 import { dns1035LabelProblem } from '../kinds/names.ts'
-import { scaleSubresource } from '../kinds/workloads.ts'
+import { scaleSubresource } from '../kinds/templated.ts'
 import type { CustomKind, CustomScale, KindDefinition, TableColumn, WriteContext } from '../kind.ts'
 import { groupVersion } from '../kind.ts'
 import { CUSTOM_CELL_CHARS_MAX, CUSTOM_DEFAULTED_BYTES_MAX } from '../limits.ts'

@@ -1,17 +1,9 @@
 import type { WriteContext } from '../kind.ts'
 import type { KubeObject } from '../meta.ts'
 import type { FieldError } from '../status.ts'
-import {
-  ageColumn,
-  column,
-  nameColumn,
-  renderContainerImages,
-  renderContainerNames,
-  renderSelector,
-  renderSince,
-} from './columns.ts'
+import { ageColumn, column, nameColumn, renderSelector, renderSince } from './columns.ts'
 import { parseCronSchedule, timeZoneProblem } from './cron-schedule.ts'
-import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
+import type { TypedKind } from './define-kind.ts'
 import { invalidValue, requiredValue, unsupportedValue } from './field-errors.ts'
 import { objectFields, objectMetaSchema } from './meta.ts'
 import { dnsSubdomainProblem } from './names.ts'
@@ -30,8 +22,9 @@ import {
   time,
   type TypeOf,
 } from './schema-builders.ts'
-import { applyTemplateDefaults, jobSpecErrors } from './workload-rules.ts'
-import { jobSpecSchema, type JobSpec } from './workloads.ts'
+import { jobSpecSchema, type JobSpec } from './job.ts'
+import { applyJobSpecDefaults, jobSpecErrors } from './job-rules.ts'
+import { defineWorkload, templateColumns } from './templated.ts'
 
 const BATCH = 'io.k8s.api.batch.v1'
 
@@ -83,15 +76,10 @@ export const cronJobKind: TypedKind<CronJob> = {
 /** The names of its jobs have 11 characters more, and are labels of their pods. */
 const NAME_CHARS_MAX = 52
 
-export const cronJobDefinition = defineKind(cronJobKind, {
+export const cronJobDefinition = defineWorkload(cronJobKind, {
   singular: 'cronjob',
   shortNames: ['cj'],
-  categories: ['all'],
-  verbs: ALL_VERBS,
   schema: cronJobSchema,
-  subresources: [statusSubresource],
-  hasGeneration: true,
-  hasStatus: true,
   nameProblem: (name) =>
     dnsSubdomainProblem(name) ??
     (name.length > NAME_CHARS_MAX ? `must be no more than ${NAME_CHARS_MAX} characters` : undefined),
@@ -111,24 +99,13 @@ export const cronJobDefinition = defineKind(cronJobKind, {
       status?.lastScheduleTime ? renderSince(status.lastScheduleTime, nowMs) : '<none>',
     ),
     ageColumn,
-    column(
-      'Containers',
-      'Names of the containers.',
-      ({ spec }) => renderContainerNames(spec.jobTemplate.spec.template.spec.containers),
-      { priority: 1 },
-    ),
-    column(
-      'Images',
-      'Images of the containers.',
-      ({ spec }) => renderContainerImages(spec.jobTemplate.spec.template.spec.containers),
-      { priority: 1 },
-    ),
+    ...templateColumns<CronJob>(({ spec }) => spec.jobTemplate.spec),
     column('Selector', 'Made for each job.', ({ spec }) => renderSelector(spec.jobTemplate.spec.selector), {
       priority: 1,
     }),
   ],
   applyDefaults: (cronJob) => {
-    applyTemplateDefaults(cronJob.spec?.jobTemplate?.spec?.template)
+    applyJobSpecDefaults(cronJob.spec?.jobTemplate?.spec)
     return cronJob
   },
   validate: validateCronJob,

@@ -1,33 +1,11 @@
 import type { WriteContext } from '../kind.ts'
-import type { KubeObject } from '../meta.ts'
 import type { FieldError } from '../status.ts'
-import {
-  ageColumn,
-  column,
-  nameColumn,
-  renderContainerImages,
-  renderContainerNames,
-  renderMap,
-  renderSelector,
-} from './columns.ts'
-import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
+import { ageColumn, column, nameColumn, renderMap } from './columns.ts'
+import type { TypedKind } from './define-kind.ts'
 import { invalidValue, requiredValue } from './field-errors.ts'
-import { labelSelectorSchema, objectFields } from './meta.ts'
-import { dnsSubdomainProblem } from './names.ts'
-import { podTemplateSpecSchema, type PodTemplateSpec } from './pod-schema.ts'
+import { objectFields } from './meta.ts'
 import { immutableError, intOrPercentErrors, nonNegative } from './rules.ts'
-import {
-  int32,
-  int64,
-  intOrString,
-  listByKey,
-  object,
-  oneOf,
-  optional,
-  required,
-  string,
-  type TypeOf,
-} from './schema-builders.ts'
+import { int32, intOrString, object, oneOf, optional, required, type TypeOf } from './schema-builders.ts'
 import {
   alwaysRestarts,
   applyTemplateDefaults,
@@ -35,18 +13,26 @@ import {
   selectorErrors,
   templateErrors,
 } from './workload-rules.ts'
-import { conditionFields } from './workloads.ts'
+import {
+  conditionsField,
+  defineWorkload,
+  minReadySecondsField,
+  observedGenerationField,
+  revisionHistoryLimitField,
+  selectorColumn,
+  selectorField,
+  type Templated,
+  templateColumns,
+  templateField,
+} from './templated.ts'
 
 const APPS = 'io.k8s.api.apps.v1'
 
 const daemonSetSpecSchema = object(`${APPS}.DaemonSetSpec`, 'What runs on the node, and how it changes.', {
-  minReadySeconds: optional(int32, 'A pod counts as available when it was ready for so long.'),
-  revisionHistoryLimit: optional(int32, 'How many old templates are kept for a rollback.', { default: 10 }),
-  selector: required(
-    labelSelectorSchema,
-    'Which pods are its own; must fit the template’s labels; cannot change.',
-  ),
-  template: required(podTemplateSpecSchema, 'What its pods look like.'),
+  minReadySeconds: minReadySecondsField,
+  revisionHistoryLimit: revisionHistoryLimitField,
+  selector: selectorField,
+  template: templateField,
   updateStrategy: optional(
     object(`${APPS}.DaemonSetUpdateStrategy`, 'How pods are replaced.', {
       rollingUpdate: optional(
@@ -70,23 +56,14 @@ const daemonSetSpecSchema = object(`${APPS}.DaemonSetSpec`, 'What runs on the no
 })
 const daemonSetStatusSchema = object(`${APPS}.DaemonSetStatus`, 'How a DaemonSet is.', {
   collisionCount: optional(int32, 'How often a ControllerRevision’s name was taken.'),
-  conditions: optional(
-    listByKey(
-      object(`${APPS}.DaemonSetCondition`, 'One thing known about it.', {
-        ...conditionFields,
-        type: required(string, 'What is known.'),
-      }),
-      ['type'],
-    ),
-    'What is known about it.',
-  ),
+  conditions: conditionsField(`${APPS}.DaemonSetCondition`, 'What is known.'),
   currentNumberScheduled: required(int32, 'Nodes that have its pod, and should.'),
   desiredNumberScheduled: required(int32, 'Nodes that should have its pod: there is one.'),
   numberAvailable: optional(int32, 'Nodes whose pod was ready for minReadySeconds.'),
   numberMisscheduled: required(int32, 'Nodes that have its pod, and should not.'),
   numberReady: required(int32, 'Nodes whose pod is ready.'),
   numberUnavailable: optional(int32, 'Nodes whose pod is not available.'),
-  observedGeneration: optional(int64, 'The generation of spec that the status shows.'),
+  observedGeneration: observedGenerationField,
   updatedNumberScheduled: optional(int32, 'Nodes that have the pod of the newest template.'),
 })
 export const daemonSetSchema = object(`${APPS}.DaemonSet`, 'Keeps one pod on the node.', {
@@ -94,16 +71,9 @@ export const daemonSetSchema = object(`${APPS}.DaemonSet`, 'Keeps one pod on the
   spec: optional(daemonSetSpecSchema, 'What is wanted.', { default: {} }),
   status: optional(daemonSetStatusSchema, 'How it is. Kept by the platform.'),
 })
-export type DaemonSetSpec = Omit<TypeOf<typeof daemonSetSpecSchema>, 'template'> & {
-  template: PodTemplateSpec
-}
 export type DaemonSetStatus = TypeOf<typeof daemonSetStatusSchema>
-export type DaemonSet = KubeObject & {
-  apiVersion: 'apps/v1'
-  kind: 'DaemonSet'
-  spec: DaemonSetSpec
-  status?: DaemonSetStatus
-}
+export type DaemonSet = Templated<'apps/v1', 'DaemonSet', TypeOf<typeof daemonSetSpecSchema>, DaemonSetStatus>
+export type DaemonSetSpec = DaemonSet['spec']
 export const daemonSetKind: TypedKind<DaemonSet> = {
   group: 'apps',
   version: 'v1',
@@ -114,16 +84,10 @@ export const daemonSetKind: TypedKind<DaemonSet> = {
 const integer = (name: string, description: string, cell: (status: DaemonSetStatus) => number | undefined) =>
   column<DaemonSet>(name, description, ({ status }) => (status && cell(status)) ?? 0, { type: 'integer' })
 
-export const daemonSetDefinition = defineKind(daemonSetKind, {
+export const daemonSetDefinition = defineWorkload(daemonSetKind, {
   singular: 'daemonset',
   shortNames: ['ds'],
-  categories: ['all'],
-  verbs: ALL_VERBS,
   schema: daemonSetSchema,
-  subresources: [statusSubresource],
-  hasGeneration: true,
-  hasStatus: true,
-  nameProblem: dnsSubdomainProblem,
   columns: [
     nameColumn,
     integer('Desired', 'Nodes that should have its pod.', (status) => status.desiredNumberScheduled),
@@ -137,21 +101,8 @@ export const daemonSetDefinition = defineKind(daemonSetKind, {
     integer('Available', 'Nodes whose pod is available.', (status) => status.numberAvailable),
     column('Node Selector', 'Without effect here.', ({ spec }) => renderMap(spec.template.spec.nodeSelector)),
     ageColumn,
-    column(
-      'Containers',
-      'Names of the containers.',
-      ({ spec }) => renderContainerNames(spec.template.spec.containers),
-      { priority: 1 },
-    ),
-    column(
-      'Images',
-      'Images of the containers.',
-      ({ spec }) => renderContainerImages(spec.template.spec.containers),
-      { priority: 1 },
-    ),
-    column('Selector', 'Which pods are its own.', ({ spec }) => renderSelector(spec.selector), {
-      priority: 1,
-    }),
+    ...templateColumns<DaemonSet>(({ spec }) => spec),
+    selectorColumn(({ spec }) => spec.selector),
   ],
   applyDefaults: applyDaemonSetDefaults,
   validate: validateDaemonSet,

@@ -11,6 +11,7 @@ import { customResourceDefinitionDefinition } from './custom-resource-definition
 import { daemonSetDefinition } from './daemon-set.ts'
 import { endpointsDefinition, endpointSliceDefinition } from './endpoints.ts'
 import { eventDefinition } from './event.ts'
+import { jobDefinition } from './job.ts'
 import { leaseDefinition } from './lease.ts'
 import { limitRangeDefinition } from './limit-range.ts'
 import { namespaceDefinition } from './namespace.ts'
@@ -32,7 +33,7 @@ import { serviceDefinition } from './service.ts'
 import { storageClassDefinition } from './storage-class.ts'
 import { statefulSetDefinition } from './stateful-set.ts'
 import { tenantDefinition } from './tenant.ts'
-import { deploymentDefinition, jobDefinition, replicaSetDefinition } from './workloads.ts'
+import { deploymentDefinition, replicaSetDefinition } from './workloads.ts'
 
 /** A registry that finds kinds by resource or kind; without a version it gives the first there is. */
 export function createKindRegistry(

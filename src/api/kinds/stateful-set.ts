@@ -1,8 +1,8 @@
 import type { WriteContext } from '../kind.ts'
 import type { KubeObject } from '../meta.ts'
 import type { FieldError } from '../status.ts'
-import { ageColumn, column, nameColumn, renderContainerImages, renderContainerNames } from './columns.ts'
-import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
+import { ageColumn, column, nameColumn } from './columns.ts'
+import type { TypedKind } from './define-kind.ts'
 import {
   duplicateValue,
   forbiddenField,
@@ -10,21 +10,19 @@ import {
   requiredValue,
   unsupportedValue,
 } from './field-errors.ts'
-import { labelSelectorSchema, objectFields } from './meta.ts'
+import { objectFields } from './meta.ts'
 import { dnsLabelProblem } from './names.ts'
 import {
   claimSpecErrors,
   type PersistentVolumeClaim,
   persistentVolumeClaimSchema,
 } from './persistent-volume-claim.ts'
-import { podTemplateSpecSchema, type PodTemplateSpec } from './pod-schema.ts'
+import type { PodTemplateSpec } from './pod-schema.ts'
 import { equalField, intOrPercentErrors, nonNegative } from './rules.ts'
 import {
   int32,
-  int64,
   intOrString,
   list,
-  listByKey,
   object,
   oneOf,
   optional,
@@ -40,7 +38,17 @@ import {
   selectorErrors,
   templateErrors,
 } from './workload-rules.ts'
-import { conditionFields, scaleSubresource } from './workloads.ts'
+import {
+  conditionsField,
+  defineWorkload,
+  minReadySecondsField,
+  observedGenerationField,
+  revisionHistoryLimitField,
+  scaleSubresource,
+  selectorField,
+  templateColumns,
+  templateField,
+} from './templated.ts'
 
 const APPS = 'io.k8s.api.apps.v1'
 
@@ -48,7 +56,7 @@ const statefulSetSpecSchema = object(
   `${APPS}.StatefulSetSpec`,
   'How many pods with names of their own, and how they change.',
   {
-    minReadySeconds: optional(int32, 'A pod counts as available when it was ready for so long.'),
+    minReadySeconds: minReadySecondsField,
     ordinals: optional(
       object(`${APPS}.StatefulSetOrdinals`, 'How pods are numbered.', {
         start: optional(int32, 'The first number; 0 when absent.'),
@@ -72,16 +80,13 @@ const statefulSetSpecSchema = object(
       { default: 'OrderedReady' },
     ),
     replicas: optional(int32, 'How many pods.', { default: 1 }),
-    revisionHistoryLimit: optional(int32, 'How many old templates are kept for a rollback.', { default: 10 }),
-    selector: required(
-      labelSelectorSchema,
-      'Which pods are its own; must fit the template’s labels; cannot change.',
-    ),
+    revisionHistoryLimit: revisionHistoryLimitField,
+    selector: selectorField,
     serviceName: optional(
       string,
       'The headless Service under which each pod has a name of its own in DNS; cannot change.',
     ),
-    template: required(podTemplateSpecSchema, 'What its pods look like.'),
+    template: templateField,
     updateStrategy: optional(
       object(`${APPS}.StatefulSetUpdateStrategy`, 'How pods are replaced.', {
         rollingUpdate: optional(
@@ -108,19 +113,10 @@ const statefulSetSpecSchema = object(
 const statefulSetStatusSchema = object(`${APPS}.StatefulSetStatus`, 'How a StatefulSet is.', {
   availableReplicas: optional(int32, 'Pods ready for minReadySeconds.'),
   collisionCount: optional(int32, 'How often a ControllerRevision’s name was taken.'),
-  conditions: optional(
-    listByKey(
-      object(`${APPS}.StatefulSetCondition`, 'One thing known about it.', {
-        ...conditionFields,
-        type: required(string, 'What is known.'),
-      }),
-      ['type'],
-    ),
-    'What is known about it.',
-  ),
+  conditions: conditionsField(`${APPS}.StatefulSetCondition`, 'What is known.'),
   currentReplicas: optional(int32, 'Pods of the current revision.'),
   currentRevision: optional(string, 'The revision that pods below the partition have.'),
-  observedGeneration: optional(int64, 'The generation of spec that the status shows.'),
+  observedGeneration: observedGenerationField,
   readyReplicas: optional(int32, 'Pods that are ready.'),
   replicas: required(int32, 'Pods that exist.'),
   updateRevision: optional(string, 'The revision that pods are brought to.'),
@@ -156,15 +152,11 @@ export const statefulSetKind: TypedKind<StatefulSet> = {
   plural: 'statefulsets',
   namespaced: true,
 }
-export const statefulSetDefinition = defineKind(statefulSetKind, {
+export const statefulSetDefinition = defineWorkload(statefulSetKind, {
   singular: 'statefulset',
   shortNames: ['sts'],
-  categories: ['all'],
-  verbs: ALL_VERBS,
   schema: statefulSetSchema,
-  subresources: [scaleSubresource, statusSubresource],
-  hasGeneration: true,
-  hasStatus: true,
+  subresources: [scaleSubresource],
   // Its name begins its pods' hostnames.
   nameProblem: dnsLabelProblem,
   columns: [
@@ -175,18 +167,7 @@ export const statefulSetDefinition = defineKind(statefulSetKind, {
       ({ spec, status }) => `${status?.readyReplicas ?? 0}/${spec.replicas ?? 1}`,
     ),
     ageColumn,
-    column(
-      'Containers',
-      'Names of the containers.',
-      ({ spec }) => renderContainerNames(spec.template.spec.containers),
-      { priority: 1 },
-    ),
-    column(
-      'Images',
-      'Images of the containers.',
-      ({ spec }) => renderContainerImages(spec.template.spec.containers),
-      { priority: 1 },
-    ),
+    ...templateColumns<StatefulSet>(({ spec }) => spec),
   ],
   applyDefaults: applyStatefulSetDefaults,
   validate: validateStatefulSet,

@@ -165,6 +165,10 @@ function conditionsOf(
     condition('Ready', notReady === undefined, notReady),
     condition('ContainersReady', notReady === undefined, notReady),
     condition('PodScheduled', true),
+    // What policies of jobs tell from failures of the program.
+    ...(jail?.reason === 'Evicted'
+      ? [condition('DisruptionTarget', true, { reason: 'TerminationByKubelet', message: jail.message ?? '' })]
+      : []),
   ]
   const types = new Set(wanted.map(({ type }) => type))
   const others = (pod.status?.conditions ?? []).filter(({ type }) => !types.has(type))

@@ -276,7 +276,9 @@ export class PodController extends QueueController {
       await this.show(pod, { jail })
       return undefined
     }
-    // The engine has named every jail it has, and this is none of them.
+    // The engine has named every jail it has, and this is none of them. Whoever keeps the pod shall see that it ended.
+    if (pod.metadata.finalizers?.length && !isFinal(pod))
+      await this.write(pod, { ...pod.status, phase: 'Failed' })
     await ensureDeleted(this.context.client, podKind, pod, { gracePeriodSeconds: 0 })
     return undefined
   }

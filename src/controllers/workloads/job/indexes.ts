@@ -1,3 +1,4 @@
+import { parseIndexRange } from '../../../api/index.ts'
 import type { Pod } from '../../kinds.ts'
 
 /** Tells which index a pod of an Indexed Job is for, as a label and as an annotation. */
@@ -13,10 +14,10 @@ export function indexOf(pod: Pod, completions: number): number | undefined {
 export function parseIndexes(text: string, completions: number): Set<number> {
   const indexes = new Set<number>()
   for (const part of text.split(',')) {
-    const [, first, last = first] = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(part) ?? []
-    if (first === undefined) continue
-    const end = Math.min(Number(last), completions - 1)
-    for (let index = Number(first); index <= end; index += 1) indexes.add(index)
+    const range = parseIndexRange(part)
+    if (!range) continue
+    const end = Math.min(range.last, completions - 1)
+    for (let index = range.first; index <= end; index += 1) indexes.add(index)
   }
   return indexes
 }

@@ -1,3 +1,4 @@
+import { JOB_CONTROLLER } from '../../../api/index.ts'
 import {
   ensureDeleted,
   type EventRecorder,
@@ -14,7 +15,8 @@ import { mergePatch, messageOf, writeStatus } from '../../writes.ts'
 import { createInBatches, ensureClaims, podCandidates, podOf } from '../pods.ts'
 import { sameStatus } from '../replicaset/plan.ts'
 import { INDEX_LABEL } from './indexes.ts'
-import { isTracked, planJob, TRACKING_FINALIZER } from './plan.ts'
+import { type Attempts, FAILURE_COUNT_ANNOTATION, IGNORED_COUNT_ANNOTATION } from './failures.ts'
+import { isTracked, type JobPlan, planExpiry, planJob, TRACKING_FINALIZER } from './plan.ts'
 
 const LABELS = {
   uid: ['batch.kubernetes.io/controller-uid', 'controller-uid'],
@@ -39,6 +41,12 @@ export class JobController extends QueueController {
     await this.releaseStrays(key, job)
     if (!job) return undefined
     const { client, clock } = this.context
+    if (job.spec.managedBy !== undefined && job.spec.managedBy !== JOB_CONTROLLER) {
+      // Its pods and its status are somebody else's.
+      const { expired, requeueAfterMs } = planExpiry(job, clock.nowMs())
+      if (expired) await this.expire(job)
+      return requeueAfterMs === undefined ? undefined : { requeueAfterMs }
+    }
     const selector = job.spec.selector ?? { matchLabels: { [LABELS.uid[0]]: job.metadata.uid } }
     const pods = await ensureClaims({
       client,
@@ -54,10 +62,7 @@ export class JobController extends QueueController {
     }
     const plan = planJob(job, pods, { nowMs: clock.nowMs(), isGoing: (pod) => this.pods.isGoing(pod) })
     if (plan.expired) {
-      await ensureDeleted(client, jobKind, job, {
-        propagationPolicy: 'Foreground',
-        preconditions: { resourceVersion: job.metadata.resourceVersion },
-      })
+      await this.expire(job)
       return undefined
     }
     const changed = !sameStatus(job.status, plan.status)
@@ -73,13 +78,23 @@ export class JobController extends QueueController {
         message: `Deleted pod: ${pod.metadata.name}`,
       })
     }
-    await this.create(current, plan.create, plan.indexes)
+    await this.create(current, plan)
     // Counting goes on with the events of the pods; what has none of its own is asked for here.
     if (plan.unfinalize.length > 0) this.queue.add(key)
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs }
   }
 
-  private async create(job: Job, count: number, indexes: readonly number[] = []): Promise<void> {
+  private async expire(job: Job): Promise<void> {
+    await ensureDeleted(this.context.client, jobKind, job, {
+      propagationPolicy: 'Foreground',
+      preconditions: { resourceVersion: job.metadata.resourceVersion },
+    })
+  }
+
+  private async create(
+    job: Job,
+    { create: count, indexes = [], attempts }: Pick<JobPlan, 'create' | 'indexes' | 'attempts'>,
+  ): Promise<void> {
     const { template } = job.spec
     const own = Object.fromEntries([
       ...LABELS.uid.map((label) => [label, job.metadata.uid]),
@@ -96,7 +111,7 @@ export class JobController extends QueueController {
       const wanted = podOf({ ...template, metadata }, job)
       const pod = await this.context.client.create<Pod>(
         podKind,
-        index === undefined ? wanted : withIndex(wanted, job, index),
+        index === undefined ? wanted : withIndex(wanted, job, index, attempts?.get(index)),
       )
       this.events.record(job, {
         type: 'Normal',
@@ -152,7 +167,12 @@ export class JobController extends QueueController {
 }
 
 /** The pod of an index: its name, hostname, label, annotation and environment say which. */
-function withIndex(pod: Record<string, unknown>, job: Job, index: number): Record<string, unknown> {
+function withIndex(
+  pod: Record<string, unknown>,
+  job: Job,
+  index: number,
+  attempts: Attempts | undefined,
+): Record<string, unknown> {
   const { labels, annotations, ...metadata } = pod['metadata'] as Partial<Pod['metadata']>
   const spec = pod['spec'] as Pod['spec']
   const variable = {
@@ -171,7 +191,12 @@ function withIndex(pod: Record<string, unknown>, job: Job, index: number): Recor
       ...metadata,
       generateName: `${job.metadata.name.slice(0, 46)}-${index}-`,
       labels: { ...labels, [INDEX_LABEL]: String(index) },
-      annotations: { ...annotations, [INDEX_LABEL]: String(index) },
+      annotations: {
+        ...annotations,
+        [INDEX_LABEL]: String(index),
+        ...(attempts ? { [FAILURE_COUNT_ANNOTATION]: String(attempts.failures) } : {}),
+        ...(attempts && attempts.ignored > 0 ? { [IGNORED_COUNT_ANNOTATION]: String(attempts.ignored) } : {}),
+      },
     },
     spec: {
       ...spec,

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { job, NOW, object, podSpec } from '../../controllers.testkit.ts'
 import type { Job, Pod } from '../../kinds.ts'
+import { FAILURE_COUNT_ANNOTATION } from './failures.ts'
 import { INDEX_LABEL, parseIndexes, renderIndexes } from './indexes.ts'
 import { backoffMs, isTracked, planJob, TRACKING_FINALIZER } from './plan.ts'
 
@@ -119,10 +120,20 @@ class Cluster {
       ...plan.remove.map((pod) => () => this.delete(pod)),
       ...Array.from(
         { length: plan.create },
-        () => () => void this.pods.push(podOf(`p${this.made++}`, 'Running')),
+        (_, at) => () => void this.pods.push(this.make(plan.indexes?.[at], plan.attempts)),
       ),
     ]
     for (const step of steps.slice(0, writes)) step()
+  }
+
+  private make(index: number | undefined, attempts: ReturnType<typeof planJob>['attempts']): Pod {
+    const pod = podOf(`p${this.made++}`, 'Running')
+    if (index === undefined) return pod
+    const annotations = {
+      [INDEX_LABEL]: String(index),
+      [FAILURE_COUNT_ANNOTATION]: String(attempts?.get(index)?.failures ?? 0),
+    }
+    return { ...pod, metadata: { ...pod.metadata, annotations } }
   }
 
   private unfinalize(pod: Pod): void {
@@ -253,5 +264,181 @@ test('indexes are written short and read back', () => {
         for (const index of parseIndexes(text, completions)) assert.ok(index >= 0 && index < completions)
       },
     ),
+  )
+})
+
+const plan = (given: Job, pods: Pod[], nowMs = NOW_MS) => planJob(given, pods, { nowMs, isGoing })
+const conditionsOf = (given: { status: Job['status'] }) =>
+  given.status?.conditions?.map(({ type, reason }) => `${type}: ${reason}`) ?? []
+const exited = (pod: Pod, exitCode: number, attempts: Record<string, string> = {}): Pod => ({
+  ...pod,
+  metadata: { ...pod.metadata, annotations: { ...pod.metadata.annotations, ...attempts } },
+  status: {
+    ...pod.status,
+    containerStatuses: (pod.status?.containerStatuses ?? []).map((container) => ({
+      ...container,
+      state: { terminated: { exitCode, finishedAt: '2025-12-31T00:00:00Z' } },
+    })),
+  },
+})
+const inCondition = (pod: Pod, type: string): Pod => ({
+  ...pod,
+  status: { ...pod.status, conditions: [{ type, status: 'True' }] },
+})
+
+test('the first rule that fits a failed pod decides what its failure means', () => {
+  const rules: NonNullable<Job['spec']['podFailurePolicy']>['rules'] = [
+    { action: 'Ignore', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] },
+    { action: 'FailJob', onExitCodes: { containerName: 'web', operator: 'In', values: [42] } },
+    { action: 'Count', onExitCodes: { operator: 'NotIn', values: [1, 2] } },
+  ]
+  const given = job('p', { backoffLimit: 0, podReplacementPolicy: 'Failed', podFailurePolicy: { rules } })
+  const failed = podOf('a', 'Failed', '2025-12-31T00:00:00Z')
+  const fatal = plan(given, [exited(failed, 42)])
+  assert.deepEqual(conditionsOf(fatal), ['FailureTarget: PodFailurePolicy'])
+  assert.equal(
+    fatal.status.conditions?.[0]?.message,
+    'Container web for pod default/a failed with exit code 42 matching FailJob rule at index 1',
+  )
+  const ignored = plan(given, [inCondition(exited(failed, 42), 'DisruptionTarget')])
+  assert.deepEqual(
+    [
+      conditionsOf(ignored),
+      ignored.unfinalize.length,
+      ignored.status.uncountedTerminatedPods,
+      ignored.create,
+    ],
+    [[], 1, undefined, 1],
+    'another one takes its place, and nothing is counted',
+  )
+  const counted = plan(given, [exited(failed, 1)])
+  assert.deepEqual(conditionsOf(counted), ['FailureTarget: BackoffLimitExceeded'])
+})
+
+test('a pod is replaced once it has ended, when the job says so', () => {
+  const going = (phase: 'Running' | 'Failed') => {
+    const pod = podOf('a', phase, '2025-12-31T00:00:00Z')
+    return { ...pod, metadata: { ...pod.metadata, deletionTimestamp: '2025-12-31T00:00:00Z' } }
+  }
+  const waiting = job('w', { podReplacementPolicy: 'Failed' })
+  const before = plan(waiting, [going('Running')])
+  assert.deepEqual([before.create, before.status.terminating, before.unfinalize], [0, 1, []])
+  const after = plan(waiting, [going('Failed')])
+  assert.deepEqual([after.create, after.status.uncountedTerminatedPods], [1, { failed: ['a'] }])
+  assert.equal(plan(job('h', {}), [going('Running')]).create, 1, 'otherwise at once')
+  const indexes = indexed({ podReplacementPolicy: 'Failed', completions: 1, parallelism: 1 })
+  const last = {
+    ...going('Running'),
+    metadata: { ...going('Running').metadata, annotations: { [INDEX_LABEL]: '0' } },
+  }
+  assert.equal(plan(indexes, [last]).create, 0)
+})
+
+test('an index that has failed too often is given up, and the others go on', () => {
+  const given = indexed({ backoffLimitPerIndex: 1, completions: 3, parallelism: 3, backoffLimit: 1_000 })
+  const once = plan(given, [exited(indexPod(0, 'Failed'), 1), indexPod(1, 'Running'), indexPod(2, 'Running')])
+  assert.deepEqual(once.indexes, [0])
+  assert.deepEqual(once.attempts?.get(0), { failures: 1, ignored: 0 })
+  assert.deepEqual(once.unfinalize, [], 'its pod stays until another one tells how often it failed')
+  const second = exited(indexPod(0, 'Failed', 'second'), 1, { [FAILURE_COUNT_ANNOTATION]: '1' })
+  const twice = plan(given, [exited(indexPod(0, 'Failed'), 1), second, indexPod(1, 'Running')])
+  assert.equal(twice.status.failedIndexes, '0')
+  assert.deepEqual(twice.indexes, [2])
+  assert.equal(twice.unfinalize.length, 2)
+  const over = plan({ ...given, status: { failedIndexes: '0', completedIndexes: '1' } }, [
+    indexPod(2, 'Succeeded'),
+  ])
+  assert.deepEqual(conditionsOf(over), ['FailureTarget: FailedIndexes', 'Failed: FailedIndexes'])
+  const tooMany = plan({ ...given, spec: { ...given.spec, maxFailedIndexes: 0 } }, [second])
+  assert.deepEqual(conditionsOf(tooMany), ['FailureTarget: MaxFailedIndexesExceeded'])
+})
+
+test('an index that keeps failing waits without holding up the others, and a rule gives it up at once', () => {
+  const rules = [{ action: 'FailIndex' as const, onExitCodes: { operator: 'In' as const, values: [9] } }]
+  const given = indexed({
+    backoffLimitPerIndex: 5,
+    completions: 3,
+    parallelism: 2,
+    podReplacementPolicy: 'Failed',
+    podFailurePolicy: { rules },
+  })
+  const failing = exited(indexPod(0, 'Failed'), 1)
+  const justNow = plan(given, [failing], Date.parse('2025-12-31T00:00:04Z'))
+  assert.deepEqual([justNow.indexes, justNow.requeueAfterMs], [[1, 2], 6_000])
+  const givenUp = plan(given, [exited(indexPod(0, 'Failed'), 9)])
+  assert.deepEqual([givenUp.status.failedIndexes, givenUp.indexes], ['0', [1, 2]])
+})
+
+test('a job has done enough when one of its rules is met', () => {
+  const given = indexed({
+    successPolicy: { rules: [{ succeededIndexes: '0-1' }, { succeededIndexes: '2-4', succeededCount: 1 }] },
+  })
+  assert.deepEqual(conditionsOf(plan(given, [indexPod(0, 'Succeeded'), indexPod(1, 'Running')])), [])
+  const done = plan(given, [indexPod(0, 'Running'), indexPod(3, 'Succeeded')])
+  assert.deepEqual(conditionsOf(done), ['SuccessCriteriaMet: SuccessPolicy'])
+  assert.equal(done.status.conditions?.[0]?.message, 'Matched rules at index 1')
+  assert.deepEqual(
+    done.remove.map((pod) => pod.metadata.uid),
+    ['p0'],
+    'the others are stopped',
+  )
+  const counted = indexed({ successPolicy: { rules: [{ succeededCount: 2 }] } })
+  const both = [indexPod(0, 'Succeeded'), indexPod(4, 'Succeeded')]
+  assert.deepEqual(conditionsOf(plan(counted, both)), [
+    'SuccessCriteriaMet: SuccessPolicy',
+    'Complete: SuccessPolicy',
+  ])
+})
+
+test('every failure of every index is counted once and no index is tried too often, whatever crashes', () => {
+  const step = fc.record({
+    which: fc.nat(10),
+    exitCode: fc.constantFrom(0, 1, 9),
+    writes: fc.constantFrom(0, 1, 2, 100, 100),
+  })
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), fc.integer({ min: 0, max: 2 }), (steps, limit) => {
+      const cluster = new Cluster(
+        indexed({
+          backoffLimitPerIndex: limit,
+          backoffLimit: 1_000,
+          podReplacementPolicy: 'Failed',
+          podFailurePolicy: {
+            rules: [{ action: 'FailIndex', onExitCodes: { operator: 'In', values: [9] } }],
+          },
+        }),
+      )
+      const failures = new Map<number, number>()
+      for (const { which, exitCode, writes } of steps) {
+        const running = cluster.pods.filter((pod) => pod.status?.phase === 'Running' && !isGoing(pod))
+        const chosen = running[which % Math.max(1, running.length)]
+        if (chosen) {
+          const ended = podOf(chosen.metadata.uid, exitCode === 0 ? 'Succeeded' : 'Failed')
+          const index = Number(chosen.metadata.annotations?.[INDEX_LABEL])
+          if (exitCode !== 0) failures.set(index, (failures.get(index) ?? 0) + 1)
+          cluster.pods = cluster.pods.map((pod) =>
+            pod === chosen ? { ...exited({ ...ended, metadata: pod.metadata }, exitCode) } : pod,
+          )
+        }
+        cluster.nowMs += 10_000_000
+        cluster.reconcile(writes)
+        for (const [index, count] of failures)
+          assert.ok(count <= limit + 1, `index ${index} failed ${count} times`)
+        const indexes = cluster.pods
+          .filter((pod) => pod.status?.phase === 'Running')
+          .map((pod) => pod.metadata.annotations?.[INDEX_LABEL])
+        assert.equal(new Set(indexes).size, indexes.length, 'one pod for each index')
+      }
+      for (let round = 0; round < 8; round += 1) {
+        cluster.nowMs += 10_000_000
+        cluster.reconcile(100)
+      }
+      const { failedIndexes = '', completedIndexes = '', failed = 0 } = cluster.job.status ?? {}
+      const both = parseIndexes(failedIndexes, 5).intersection(parseIndexes(completedIndexes, 5))
+      assert.equal(both.size, 0, 'no index has both failed and succeeded')
+      const total = [...failures.values()].reduce((sum, count) => sum + count, 0)
+      assert.ok(failed <= total + 5)
+    }),
+    { numRuns: 150 },
   )
 })

@@ -2,6 +2,15 @@ import { findCondition, timestamp, withCondition } from '../../conditions.ts'
 import { JOB_BACKOFF_FIRST_MS, JOB_BACKOFF_LAST_MS, PODS_PER_RECONCILE_MAX } from '../../limits.ts'
 import type { Job, JobStatus, Pod } from '../../kinds.ts'
 import { compareForDeletion, isReady } from '../pods.ts'
+import {
+  type Attempts,
+  attemptsAfter,
+  attemptsOf,
+  attemptsTotal,
+  hasFailed,
+  judgeFailure,
+  waitsForEnd,
+} from './failures.ts'
 import { indexOf, parseIndexes, pendingIndexes, renderIndexes } from './indexes.ts'
 
 /**
@@ -24,6 +33,8 @@ export type JobPlan = {
   create: number
   /** Of an Indexed Job: which indexes to create pods for, as many as `create`. */
   indexes?: number[]
+  /** Of a job whose indexes may fail a number of times: how often those of `indexes` did that have. */
+  attempts?: ReadonlyMap<number, Attempts>
   /** The job is over: what to say about it, once. */
   told?: { type: 'Normal' | 'Warning'; reason: string; message: string }
   /** Delete the job itself. */
@@ -48,12 +59,15 @@ export function planJob(job: Job, pods: readonly Pod[], { nowMs, isGoing }: Cont
     status.succeeded = completed.size
     if (completed.size > 0) status.completedIndexes = renderIndexes(completed)
   }
+  const perIndex = completed && failuresPerIndex(job, status, pods, uncounted, completed)
+  if (perIndex) status.failedIndexes = renderIndexes(perIndex.failed)
 
   const over = isTrue(conditions, 'Complete') || isTrue(conditions, 'Failed')
   // A job that is over keeps its conditions; all that is left is to count and to expire.
   const outcome = over
     ? undefined
-    : (targetOf(conditions) ?? outcomeOf(job, status, uncounted, pods, nowMs, isGoing, completed))
+    : (targetOf(conditions) ??
+      outcomeOf({ job, status, uncounted, pods, nowMs, isGoing, completed, perIndex }))
   const stopping = over || outcome !== undefined || (job.spec.suspend ?? false)
 
   const unfinalize: Pod[] = []
@@ -65,18 +79,21 @@ export function planJob(job: Job, pods: readonly Pod[], { nowMs, isGoing }: Cont
       // An index succeeds once, however often it is looked at, so it needs no uid to be counted right.
       if (!completed) uncounted.succeeded.add(uid)
       unfinalize.push(pod)
-    } else if (pod.status?.phase === 'Failed' || pod.metadata.deletionTimestamp) {
-      uncounted.failed.add(uid)
+    } else if (hasFailed(job, pod)) {
+      // The pod that replaces it learns from it how often its index has failed, so until then it has to stay.
+      if (!over && !outcome && perIndex?.unreplaced.get(indexOf(pod, completions) ?? -1) === pod) continue
+      if (judgeFailure(job, pod).action !== 'Ignore') uncounted.failed.add(uid)
       unfinalize.push(pod)
     }
   }
 
   const running = pods.filter((pod) => !hasEnded(pod) && !isGoing(pod))
   const terminating = pods.filter((pod) => !hasEnded(pod) && isGoing(pod))
+  const waitedFor = waitsForEnd(job) ? terminating.filter((pod) => !hasFailed(job, pod)) : []
   const plan: JobPlan = { status, unfinalize, remove: [], create: 0, expired: false }
   if (stopping) plan.remove = running
-  else if (completed) planIndexed(plan, job, { completed, running, pods, nowMs })
-  else planPods(plan, job, { status, uncounted, running, pods, nowMs })
+  else if (completed) planIndexed(plan, job, { completed, perIndex, running, waitedFor, pods, nowMs })
+  else planPods(plan, job, { status, uncounted, running, waitedFor, pods, nowMs })
 
   const now = timestamp(nowMs)
   status.active = running.length - plan.remove.length
@@ -142,26 +159,92 @@ function targetOf(conditions: Conditions): Outcome | undefined {
   return undefined
 }
 
-function outcomeOf(
+type PerIndex = {
+  /** Indexes that will not be tried again. */
+  failed: Set<number>
+  /** Of indexes that will: the pod that failed last, while no other is there for it. */
+  unreplaced: Map<number, Pod>
+}
+
+/** Of a job whose indexes fail one by one; undefined for others. */
+function failuresPerIndex(
   job: Job,
   status: JobStatus,
-  uncounted: Uncounted,
   pods: readonly Pod[],
-  nowMs: number,
-  isGoing: (pod: Pod) => boolean,
-  completed: ReadonlySet<number> | undefined,
-): Outcome | undefined {
-  const fresh = (result: 'Succeeded' | 'Failed') =>
-    pods.filter((pod) => {
-      if (!isTracked(pod)) return false
-      if (uncounted.succeeded.has(pod.metadata.uid) || uncounted.failed.has(pod.metadata.uid)) return false
-      const lost = pod.metadata.deletionTimestamp && pod.status?.phase !== 'Succeeded'
-      return result === 'Succeeded'
-        ? pod.status?.phase === 'Succeeded'
-        : pod.status?.phase === 'Failed' || lost
-    }).length
-  const succeeded = completed?.size ?? (status.succeeded ?? 0) + uncounted.succeeded.size + fresh('Succeeded')
-  const failed = (status.failed ?? 0) + uncounted.failed.size + fresh('Failed')
+  uncounted: Uncounted,
+  completed: ReadonlySet<number>,
+): PerIndex | undefined {
+  const { backoffLimitPerIndex: limit, completions = 0 } = job.spec
+  if (limit === undefined) return undefined
+  const failed = parseIndexes(status.failedIndexes ?? '', completions)
+  const last = new Map<number, Pod>()
+  for (const pod of pods) {
+    const index = indexOf(pod, completions)
+    if (index === undefined) continue
+    const known = last.get(index)
+    if (!known || attemptsTotal(pod) > attemptsTotal(known)) last.set(index, pod)
+  }
+  const unreplaced = new Map<number, Pod>()
+  for (const [index, pod] of last) {
+    if (!isTracked(pod) || !hasFailed(job, pod) || uncounted.failed.has(pod.metadata.uid)) continue
+    if (completed.has(index) || failed.has(index)) continue
+    const { action } = judgeFailure(job, pod)
+    const spent = action !== 'Ignore' && attemptsOf(pod).failures >= limit
+    if (action === 'FailIndex' || spent) failed.add(index)
+    else unreplaced.set(index, pod)
+  }
+  return { failed, unreplaced }
+}
+
+/** Says why a job has done enough, when one of its own rules does. */
+function successOf(job: Job, completed: ReadonlySet<number>): Outcome | undefined {
+  const { successPolicy, completions = 0 } = job.spec
+  const index = (successPolicy?.rules ?? []).findIndex(({ succeededIndexes, succeededCount }) => {
+    if (succeededIndexes === undefined) return completed.size >= (succeededCount ?? completions)
+    const wanted = parseIndexes(succeededIndexes, completions)
+    return wanted.intersection(completed).size >= (succeededCount ?? wanted.size)
+  })
+  return index < 0
+    ? undefined
+    : {
+        target: 'SuccessCriteriaMet',
+        reason: 'SuccessPolicy',
+        message: `Matched rules at index ${index}`,
+      }
+}
+
+function outcomeOf({
+  job,
+  status,
+  uncounted,
+  pods,
+  nowMs,
+  isGoing,
+  completed,
+  perIndex,
+}: {
+  job: Job
+  status: JobStatus
+  uncounted: Uncounted
+  pods: readonly Pod[]
+  nowMs: number
+  isGoing: (pod: Pod) => boolean
+  completed: ReadonlySet<number> | undefined
+  perIndex: PerIndex | undefined
+}): Outcome | undefined {
+  const uncountedYet = pods.filter(
+    (pod) =>
+      isTracked(pod) && !uncounted.succeeded.has(pod.metadata.uid) && !uncounted.failed.has(pod.metadata.uid),
+  )
+  const verdicts = uncountedYet.filter((pod) => hasFailed(job, pod)).map((pod) => judgeFailure(job, pod))
+  const fatal = verdicts.find(({ action }) => action === 'FailJob')
+  if (fatal) return { target: 'FailureTarget', reason: 'PodFailurePolicy', message: fatal.message }
+  const fresh = {
+    Succeeded: uncountedYet.filter((pod) => pod.status?.phase === 'Succeeded').length,
+    Failed: verdicts.filter(({ action }) => action !== 'Ignore').length,
+  }
+  const succeeded = completed?.size ?? (status.succeeded ?? 0) + uncounted.succeeded.size + fresh.Succeeded
+  const failed = (status.failed ?? 0) + uncounted.failed.size + fresh.Failed
   const limit = job.spec.backoffLimit ?? 6
   const restarts =
     job.spec.template.spec.restartPolicy === 'OnFailure'
@@ -186,7 +269,20 @@ function outcomeOf(
       reason: 'DeadlineExceeded',
       message: 'Job was active longer than specified deadline',
     }
+  if (perIndex && perIndex.failed.size > (job.spec.maxFailedIndexes ?? Infinity))
+    return {
+      target: 'FailureTarget',
+      reason: 'MaxFailedIndexesExceeded',
+      message: 'Job has exceeded the specified maximal number of failed indexes',
+    }
+  const enoughByRule = completed && successOf(job, completed)
+  if (enoughByRule) return enoughByRule
   if (job.spec.suspend) return undefined
+  if (completed && perIndex && perIndex.failed.size > 0) {
+    const tried = perIndex.failed.union(completed).size
+    if (tried >= (job.spec.completions ?? 0))
+      return { target: 'FailureTarget', reason: 'FailedIndexes', message: 'Job has failed indexes' }
+  }
   const active = pods.filter((pod) => !hasEnded(pod) && !isGoing(pod)).length
   const enough =
     job.spec.completions === undefined ? succeeded > 0 && active === 0 : succeeded >= job.spec.completions
@@ -206,12 +302,14 @@ function planPods(
     status,
     uncounted,
     running,
+    waitedFor,
     pods,
     nowMs,
   }: {
     status: JobStatus
     uncounted: Uncounted
     running: readonly Pod[]
+    waitedFor: readonly Pod[]
     pods: readonly Pod[]
     nowMs: number
   },
@@ -228,8 +326,8 @@ function planPods(
       .slice(0, running.length - wanted)
     return
   }
-  const missing = Math.min(wanted - running.length, PODS_PER_RECONCILE_MAX)
-  if (missing === 0) return
+  const missing = Math.min(wanted - running.length - waitedFor.length, PODS_PER_RECONCILE_MAX)
+  if (missing <= 0) return
   const waitMs = backoffMs(pods, nowMs)
   if (waitMs > 0) plan.requeueAfterMs = waitMs
   else plan.create = missing
@@ -251,31 +349,63 @@ function planIndexed(
   job: Job,
   {
     completed,
+    perIndex,
     running,
+    waitedFor,
     pods,
     nowMs,
-  }: { completed: ReadonlySet<number>; running: readonly Pod[]; pods: readonly Pod[]; nowMs: number },
+  }: {
+    completed: ReadonlySet<number>
+    perIndex: PerIndex | undefined
+    running: readonly Pod[]
+    waitedFor: readonly Pod[]
+    pods: readonly Pod[]
+    nowMs: number
+  },
 ): void {
   const { completions = 0, parallelism = 1 } = job.spec
+  const done = perIndex ? perIndex.failed.union(completed) : completed
   const byIndex = new Map<number, Pod>()
   // The one that is furthest stays.
   for (const pod of running.toSorted((a, b) => compareForDeletion(b, a, nowMs))) {
     const index = indexOf(pod, completions)
-    if (index === undefined || completed.has(index) || byIndex.has(index)) plan.remove.push(pod)
+    if (index === undefined || done.has(index) || byIndex.has(index)) plan.remove.push(pod)
     else byIndex.set(index, pod)
   }
-  const wanted = Math.max(0, Math.min(completions - completed.size, parallelism))
+  const wanted = Math.max(0, Math.min(completions - done.size, parallelism))
   const surplus = [...byIndex.values()].toSorted((a, b) => compareForDeletion(a, b, nowMs))
   plan.remove.push(...surplus.slice(0, Math.max(0, surplus.length - wanted)))
-  const missing = Math.min(wanted - byIndex.size, PODS_PER_RECONCILE_MAX)
+  const missing = Math.min(wanted - byIndex.size - waitedFor.length, PODS_PER_RECONCILE_MAX)
   if (missing <= 0) return
-  const waitMs = backoffMs(pods, nowMs)
-  if (waitMs > 0) {
-    plan.requeueAfterMs = waitMs
-    return
+  const going = new Set(waitedFor.map((pod) => indexOf(pod, completions)))
+  const taken = (index: number) => done.has(index) || byIndex.has(index) || going.has(index)
+  if (!perIndex) {
+    const waitMs = backoffMs(pods, nowMs)
+    if (waitMs > 0) plan.requeueAfterMs = waitMs
+    else plan.indexes = pendingIndexes(missing, completions, taken)
+  } else {
+    // An index that fails again and again does not hold up the others.
+    const waits = new Map([...perIndex.unreplaced].map(([index, pod]) => [index, retryInMs(pod, nowMs)]))
+    plan.indexes = pendingIndexes(missing, completions, (i) => taken(i) || (waits.get(i) ?? 0) > 0)
+    plan.attempts = new Map(
+      plan.indexes.map((index) => {
+        const last = perIndex.unreplaced.get(index)
+        return [index, last ? attemptsAfter(job, last) : { failures: 0, ignored: 0 }]
+      }),
+    )
+    const later = [...waits.values()].filter((waitMs) => waitMs > 0)
+    if (later.length > 0) plan.requeueAfterMs = Math.min(...later)
   }
-  plan.indexes = pendingIndexes(missing, completions, (index) => completed.has(index) || byIndex.has(index))
-  plan.create = plan.indexes.length
+  plan.create = plan.indexes?.length ?? 0
+}
+
+/** How long to wait before the index of a pod that has failed is tried again. */
+function retryInMs(pod: Pod, nowMs: number): number {
+  return Math.max(0, endedAtMs(pod) + delayMs(attemptsTotal(pod) + 1) - nowMs)
+}
+
+function delayMs(failures: number): number {
+  return Math.min(JOB_BACKOFF_FIRST_MS * 2 ** (failures - 1), JOB_BACKOFF_LAST_MS)
 }
 
 /** How long to wait before the next pod: doubles with every failure since the last success. */
@@ -287,8 +417,7 @@ export function backoffMs(pods: readonly Pod[], nowMs: number): number {
   const failures = ends.filter((end) => end.failed && end.atMs > successMs)
   if (failures.length === 0) return 0
   const lastMs = Math.max(...failures.map((end) => end.atMs))
-  const delayMs = Math.min(JOB_BACKOFF_FIRST_MS * 2 ** (failures.length - 1), JOB_BACKOFF_LAST_MS)
-  return Math.max(0, lastMs + delayMs - nowMs)
+  return Math.max(0, lastMs + delayMs(failures.length) - nowMs)
 }
 
 function endedAtMs(pod: Pod): number {
@@ -298,6 +427,13 @@ function endedAtMs(pod: Pod): number {
   const known = ends.filter((end) => Number.isFinite(end))
   if (known.length > 0) return Math.max(...known)
   return Date.parse(pod.metadata.deletionTimestamp ?? pod.metadata.creationTimestamp)
+}
+
+/** Whether the time to live of a job is over, whoever carries it out. */
+export function planExpiry(job: Job, nowMs: number): Pick<JobPlan, 'expired' | 'requeueAfterMs'> {
+  const plan: JobPlan = { status: {}, unfinalize: [], remove: [], create: 0, expired: false }
+  planTime(plan, job, {}, job.status?.conditions ?? [], nowMs)
+  return plan
 }
 
 /** When it is over for good, when its deadline passes. */
