@@ -152,7 +152,7 @@ export function leftovers(layout: Layout): string[] {
       .map((p) => `process ${p.pid}: ${p.args.join(' ').slice(0, 200)}`),
     ...mountsBelow([runDir, stateDir]).map((point) => `mount ${point}`),
     ...[runDir, stateDir].filter((dir) => existsSync(dir)).map((dir) => `files in ${dir}`),
-    ...cgroupsNamed(cgroup).map((dir) => `cgroup ${dir}`),
+    ...[cgroup, `${cgroup}-daemons`].flatMap(cgroupsNamed).map((dir) => `cgroup ${dir}`),
     ...readdirSync('/sys/class/net')
       .filter((name) => name.startsWith(interfacePrefix))
       .map((name) => `interface ${name}`),

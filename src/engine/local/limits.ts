@@ -69,6 +69,17 @@ export const DISK_MEASURES_CONCURRENT_MAX = 2
 export const DISK_MEASURE_FAILURES_MAX = 5
 /** Volumes, writable layers and logs of a pod that names no limit of its own. */
 export const POD_DISK_BYTES_MAX = 10 * GiB
+/** A file without content takes an inode, of which a disk has only so many; ext4 makes one for 16 KiB. */
+export const POD_FILES_MIN = 10_000
+export const POD_BYTES_PER_FILE = 10 * KiB
+/** All pods of a tenant together: of the disk's blocks, and of its inodes, one part in so many. */
+export const TENANT_SHARE_OF_DISK = 4
+/** Below one part in so many the disk is short, and pods go. Images stop earlier to come (see images/limits.ts). */
+export const DISK_FREE_PARTS_MIN = 25
+export const DISK_PRESSURE_EVERY_MS = 1 * SECOND_MS
+/** An evicted pod has a second to end; then its files go. */
+export const DISK_PRESSURE_REST_MS = 5 * SECOND_MS
+export const MEASURED_PODS_MAX = PODS_PER_MACHINE_MAX
 /** What the kubelet gives a pod that it evicts for its own limits. */
 export const EVICTION_GRACE_SECONDS = 1
 

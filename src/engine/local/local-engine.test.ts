@@ -37,7 +37,7 @@ import { ImageError, type TenantPlacement } from './parts.ts'
 import type { DiskUsage } from './plan/disk.ts'
 import { ContainerError } from './plan/oci/container-error.ts'
 
-const NO_USAGE: DiskUsage = { total: 0, volumes: new Map(), layers: new Map(), logs: new Map() }
+const NO_USAGE: DiskUsage = { total: 0, files: 0, volumes: new Map(), layers: new Map(), logs: new Map() }
 
 /** A machine whose containers, networks and files outlive the engines that come and go on it. */
 class FakeMachine {
@@ -711,6 +711,52 @@ test('a pod that occupies more disk than it may is evicted for good, and its dat
   await machine.pass(20)
   assert.deepEqual(machine.containers.starts(), ['app 0'])
   assert.equal((await machine.status()).reason, 'Evicted')
+})
+
+test('a pod with more files than it may have is evicted, however small they are', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  machine.disk.usage = { ...NO_USAGE, files: 2 ** 20 }
+  await machine.pass(30)
+  assert.equal((await machine.status()).phase, 'Running')
+  machine.disk.usage = { ...NO_USAGE, files: 2 ** 20 + 1 }
+  await machine.pass(20)
+  const { reason, message } = await machine.status()
+  assert.deepEqual(
+    { reason, message },
+    {
+      reason: 'Evicted',
+      message: 'Pod ephemeral local storage has 1048577 files, which exceeds the limit of 1048576. ',
+    },
+  )
+})
+
+test('pods of a tenant that have more than its share of the disk are evicted', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  machine.disk.free = { ...machine.disk.free, bytes: 2 ** 30 }
+  machine.disk.usage = { ...NO_USAGE, total: 2 ** 28 }
+  await machine.pass(30)
+  assert.equal((await machine.status()).phase, 'Running', 'a share may be used up')
+  machine.disk.usage = { ...NO_USAGE, total: 2 ** 28 + 1 }
+  await machine.pass(20)
+  assert.match((await machine.status()).message ?? '', /together occupy more than 256Mi/)
+})
+
+test('when the disk is nearly full, pods go until it is not', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  await machine.restart()
+  machine.disk.usage = { ...NO_USAGE, total: 4_096 }
+  await machine.pass(5)
+  assert.equal((await machine.status()).phase, 'Running')
+  machine.disk.free = { ...machine.disk.free, filesFree: 2 ** 24 / 25 - 1 }
+  await machine.pass(20)
+  const { reason, message } = await machine.status()
+  assert.deepEqual(
+    { reason, message },
+    { reason: 'Evicted', message: 'The node was low on resource: ephemeral-storage. ' },
+  )
 })
 
 test('a pod that cannot be measured again and again is evicted, one that could once is not', async (t) => {

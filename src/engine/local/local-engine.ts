@@ -21,6 +21,7 @@ import { createPodDisk, type PodDisk } from './host/pod-disk.ts'
 import * as limits from './limits.ts'
 import type { Claims, ContainerHost, Images, PodNetwork, Prober, TenantPlacement } from './parts.ts'
 import { Gate } from './pods/gate.ts'
+import { DiskPressure } from './pods/disk-pressure.ts'
 import { DiskWatch } from './pods/disk-watch.ts'
 import { emptyMemory, type PodMemory } from './pods/pod-memory.ts'
 import { PodRecords } from './pods/pod-records.ts'
@@ -77,6 +78,7 @@ class Machine implements LocalEngine {
   private readonly prober: Prober
   private readonly disk: PodDisk
   private readonly records: PodRecords
+  private readonly pressure: DiskPressure
   private readonly machineStarts = new Gate(limits.STARTS_CONCURRENT_MAX)
   private readonly diskMeasures = new Gate(limits.DISK_MEASURES_CONCURRENT_MAX)
   private readonly tenants = new Map<TenantName, Tenant>()
@@ -89,9 +91,22 @@ class Machine implements LocalEngine {
     this.prober = options.prober ?? createProber({ host: containers, network, clock })
     this.disk = options.disk ?? createPodDisk(options.layout)
     this.records = new PodRecords(options.layout)
+    this.pressure = new DiskPressure({
+      clock,
+      log: options.log,
+      disk: this.disk,
+      // Of its own: a tenant whose files take long to count must not hold up the relief.
+      gate: new Gate(limits.DISK_MEASURES_CONCURRENT_MAX),
+      pods: () =>
+        [...this.tenants].flatMap(([tenant, { workers }]) =>
+          [...workers.values()].map((pod) => [tenant, pod] as const),
+        ),
+      closing: this.closing.signal,
+    })
   }
 
   async start(): Promise<void> {
+    this.pressure.start()
     const { containers, network, log } = this.options
     const known = this.records.load((jail, error) => {
       log.error('the record of a pod cannot be read; the pod goes', { jail, error })

@@ -14,7 +14,7 @@ import type {
   TenantNetwork,
 } from '../../../jail/index.ts'
 import type { Clock } from '../../../stdx/index.ts'
-import type { PodDisk } from '../host/pod-disk.ts'
+import type { DiskRoom, PodDisk } from '../host/pod-disk.ts'
 import type { DiskUsage } from '../plan/disk.ts'
 import type {
   Claims,
@@ -293,13 +293,17 @@ export class FakeProber implements Prober {
 
 /** Says of every pod what it was told to say. */
 export class FakeDisk implements PodDisk {
-  usage: DiskUsage = { total: 0, volumes: new Map(), layers: new Map(), logs: new Map() }
+  usage: DiskUsage = { total: 0, files: 0, volumes: new Map(), layers: new Map(), logs: new Map() }
   failure: Error | undefined
   readonly released: JailId[] = []
 
   async measure(): Promise<DiskUsage> {
     if (this.failure) throw this.failure
     return this.usage
+  }
+  free: DiskRoom = { bytes: 2 ** 40, bytesFree: 2 ** 39, files: 2 ** 24, filesFree: 2 ** 23 }
+  async room(): Promise<DiskRoom> {
+    return this.free
   }
   async release(id: JailId): Promise<void> {
     this.released.push(id)

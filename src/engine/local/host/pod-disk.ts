@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { statfs } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import type { Layout } from '../../../api/index.ts'
 import type { JailId } from '../../../jail/index.ts'
@@ -9,15 +10,19 @@ import { unmountBelow } from './mounts.ts'
 import { Places } from './places.ts'
 import { runTool } from './tool.ts'
 
+export type DiskRoom = { bytes: number; bytesFree: number; files: number; filesFree: number }
+
 /** What pods occupy on this machine's disk. */
 export interface PodDisk {
   /** @throws when it takes too long to find out. */
   measure(id: JailId): Promise<DiskUsage>
+  /** Of the disk that pods are on. */
+  room(): Promise<DiskRoom>
   /** Removes the volumes of a pod whose containers are gone; safe to repeat. */
   release(id: JailId): Promise<void>
 }
 
-const NOTHING: DiskUsage = { total: 0, volumes: new Map(), layers: new Map(), logs: new Map() }
+const NOTHING: DiskUsage = { total: 0, files: 0, volumes: new Map(), layers: new Map(), logs: new Map() }
 const REMOVE_TIMEOUT_MS = 600_000
 
 export function createPodDisk(layout: Layout): PodDisk {
@@ -26,7 +31,14 @@ export function createPodDisk(layout: Layout): PodDisk {
     async measure(id) {
       const root = places.podDisk(id)
       if (!existsSync(root)) return NOTHING
-      return parseUsage(await du(root), root)
+      const usage = parseUsage(await du(root, ['--block-size=1', '--max-depth=2']), root)
+      // The second look finds everything in the kernel's memory.
+      const { total: files } = parseUsage(await du(root, ['--inodes', '--max-depth=0']), root)
+      return { ...usage, files }
+    },
+    async room() {
+      const { bsize, blocks, bavail, files, ffree } = await statfs(places.disk)
+      return { bytes: blocks * bsize, bytesFree: bavail * bsize, files, filesFree: ffree }
     },
     async release(id) {
       const inMemory = join(places.pod(id), 'volumes')
@@ -42,11 +54,11 @@ export function createPodDisk(layout: Layout): PodDisk {
  * `du` walks with descriptors and follows no link, so it comes through whatever a tenant has built. It leaves with an
  * error when a file vanishes under it, and its sums are good all the same.
  */
-function du(root: string): Promise<string> {
+function du(root: string, options: readonly string[]): Promise<string> {
   const done = Promise.withResolvers<string>()
   execFile(
     'nice',
-    ['-n', '19', 'du', '--one-file-system', '--block-size=1', '--max-depth=2', '--', root],
+    ['-n', '19', 'du', '--one-file-system', ...options, '--', root],
     {
       timeout: DISK_MEASURE_TIMEOUT_MS,
       maxBuffer: TOOL_OUTPUT_BYTES_MAX,
@@ -67,6 +79,7 @@ function du(root: string): Promise<string> {
 export function parseUsage(text: string, root: string): DiskUsage {
   const usage = {
     total: 0,
+    files: 0,
     volumes: new Map<string, number>(),
     layers: new Map<string, number>(),
     logs: new Map<string, number>(),

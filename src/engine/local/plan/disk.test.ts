@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { sampleContainer, sampleJail } from '../fakes/sample-jail.ts'
-import { type DiskUsage, planEviction } from './disk.ts'
+import { type DiskUsage, planEviction, planTenantEviction } from './disk.ts'
 
 const MiB = 2 ** 20
 
@@ -15,7 +15,7 @@ function limited(name: string, ephemeralStorageBytesLimit?: number) {
 }
 
 function usage(over: Partial<DiskUsage> = {}): DiskUsage {
-  return { total: 0, volumes: new Map(), layers: new Map(), logs: new Map(), ...over }
+  return { total: 0, files: 0, volumes: new Map(), layers: new Map(), logs: new Map(), ...over }
 }
 
 const ids = new Map([
@@ -73,4 +73,14 @@ test('a pod without limits has one all the same, and the larger init container c
   })
   assert.equal(planEviction(jail, usage({ total: 8 * MiB }), ids), undefined)
   assert.ok(planEviction(jail, usage({ total: 8 * MiB + 1 }), ids))
+})
+
+test('of a tenant that has more than its share, the pod with the most goes', () => {
+  const disk = { bytes: 4_000, files: 400 }
+  const pod = (total: number, files: number) => ({ total, files })
+  assert.equal(planTenantEviction([], disk), undefined)
+  assert.equal(planTenantEviction([pod(500, 50), pod(500, 50)], disk), undefined)
+  assert.equal(planTenantEviction([pod(300, 0), pod(500, 0), pod(201, 0)], disk)?.index, 1)
+  assert.equal(planTenantEviction([pod(0, 10), pod(0, 31), pod(0, 60)], disk)?.index, 2)
+  assert.equal(planTenantEviction([pod(0, 10 ** 6)], { bytes: 4_000, files: 0 }), undefined)
 })

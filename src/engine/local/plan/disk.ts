@@ -1,10 +1,12 @@
 import { parseQuantity, renderQuantity } from '../../../api/index.ts'
 import type { Jail } from '../../../jail/index.ts'
-import { POD_DISK_BYTES_MAX } from '../limits.ts'
+import { POD_BYTES_PER_FILE, POD_DISK_BYTES_MAX, POD_FILES_MIN, TENANT_SHARE_OF_DISK } from '../limits.ts'
 
 /** What a pod occupies on disk, in bytes of blocks: a file with holes counts what it really takes. */
 export type DiskUsage = {
   total: number
+  /** Files, directories and links, of which each takes an inode. */
+  files: number
   /** By the name of the volume. */
   volumes: ReadonlyMap<string, number>
   /** Writable layers, by the id of the container. */
@@ -31,6 +33,9 @@ export function planEviction(
   const limit = podLimit(jail)
   if (usage.total > limit)
     return `Pod ephemeral local storage usage exceeds the total limit of containers ${renderBytes(limit)}. `
+  const filesMax = podFilesMax(limit)
+  if (usage.files > filesMax)
+    return `Pod ephemeral local storage has ${usage.files} files, which exceeds the limit of ${filesMax}. `
   for (const { name, resources } of [...jail.initContainers, ...jail.containers]) {
     const own = resources.ephemeralStorageBytesLimit
     if (own === undefined) continue
@@ -47,6 +52,35 @@ function podLimit(jail: Jail): number {
   const sidecars = jail.initContainers.filter((c) => c.restartPolicy === 'Always')
   const together = [...jail.containers, ...sidecars].reduce((sum, c) => sum + limitOf(c), 0)
   return Math.max(together, ...jail.initContainers.map(limitOf)) || POD_DISK_BYTES_MAX
+}
+
+/** Of a pod that may occupy so many bytes. */
+export function podFilesMax(bytesMax: number): number {
+  return Math.max(POD_FILES_MIN, Math.floor(bytesMax / POD_BYTES_PER_FILE))
+}
+
+/** Why the largest pod of a tenant must go: together they occupy more than a tenant's share. Pure. */
+export function planTenantEviction(
+  usages: readonly Pick<DiskUsage, 'total' | 'files'>[],
+  { bytes, files }: { bytes: number; files: number },
+): { index: number; message: string } | undefined {
+  const largest = (sizeOf: (usage: Pick<DiskUsage, 'total' | 'files'>) => number) =>
+    usages.reduce((best, usage, at) => (sizeOf(usage) > sizeOf(usages[best] ?? usage) ? at : best), 0)
+  const sum = (sizeOf: (usage: Pick<DiskUsage, 'total' | 'files'>) => number) =>
+    usages.reduce((total, usage) => total + sizeOf(usage), 0)
+  const bytesMax = Math.floor(bytes / TENANT_SHARE_OF_DISK)
+  if (sum((usage) => usage.total) > bytesMax)
+    return {
+      index: largest((usage) => usage.total),
+      message: `Pods of this tenant together occupy more than ${renderBytes(bytesMax)} of the node's disk, and this is the largest. `,
+    }
+  const filesMax = Math.floor(files / TENANT_SHARE_OF_DISK)
+  if (files > 0 && sum((usage) => usage.files) > filesMax)
+    return {
+      index: largest((usage) => usage.files),
+      message: `Pods of this tenant together have more than ${filesMax} files on the node's disk, and this one has most. `,
+    }
+  return undefined
 }
 
 /** As a tenant would write it. */

@@ -2,8 +2,10 @@ import type { JailId } from '../../../jail/index.ts'
 import type { Clock, Logger } from '../../../stdx/index.ts'
 import type { PodDisk } from '../host/pod-disk.ts'
 import { DISK_MEASURE_EVERY_MS, DISK_MEASURE_FAILURES_MAX, DISK_MEASURE_REST_FACTOR } from '../limits.ts'
-import type { DiskUsage } from '../plan/disk.ts'
+import { type DiskUsage, planTenantEviction } from '../plan/disk.ts'
 import type { Gate } from './gate.ts'
+
+type MeasuredPod = { pod: WatchedPod; usage: DiskUsage }
 
 type WatchedPod = {
   readonly id: JailId
@@ -43,17 +45,35 @@ export class DiskWatch {
     const { clock, pods, closing } = this.options
     const startedMs = clock.nowMs()
     const left = new Set(this.failures.keys())
+    const measured: MeasuredPod[] = []
     for (const pod of [...pods()]) {
       left.delete(pod.id)
       if (closing.aborted) return
-      if (pod.occupiesDisk) await this.look(pod)
+      if (!pod.occupiesDisk) continue
+      const usage = await this.look(pod)
+      if (usage && pod.occupiesDisk) measured.push({ pod, usage })
     }
+    await this.holdToShare(measured)
     for (const gone of left) this.failures.delete(gone)
     const tookMs = clock.nowMs() - startedMs
     this.later(Math.max(DISK_MEASURE_EVERY_MS, tookMs * DISK_MEASURE_REST_FACTOR))
   }
 
-  private async look(pod: WatchedPod): Promise<void> {
+  /** One pod at a time: the next look tells whether that was enough. */
+  private async holdToShare(measured: readonly MeasuredPod[]): Promise<void> {
+    const { disk, log } = this.options
+    try {
+      const found = planTenantEviction(
+        measured.map(({ usage }) => usage),
+        await disk.room(),
+      )
+      if (found) measured[found.index]?.pod.evict(found.message)
+    } catch (error) {
+      log.warn('cannot hold a tenant to its share of the disk', { error })
+    }
+  }
+
+  private async look(pod: WatchedPod): Promise<DiskUsage | undefined> {
     const { disk, gate, log, closing } = this.options
     let usage: DiskUsage
     try {
@@ -66,9 +86,10 @@ export class DiskWatch {
       log.warn('cannot measure what a pod occupies on disk', { jail: pod.id, failures, error })
       if (failures >= DISK_MEASURE_FAILURES_MAX)
         pod.evict('Pod ephemeral local storage usage has too many files to be measured. ')
-      return
+      return undefined
     }
     pod.checkDisk(usage)
+    return usage
   }
 }
 
