@@ -84,8 +84,8 @@ export type AttackContext = {
   registry: string
   /** The image that every pod of an attack runs: Python and busybox. */
   image: string
-  /** Another tenant, removed after the attempt. */
-  scratchTenant(isolationClass?: string): Promise<Party>
+  /** Another tenant, removed after the attempt. `name`: of one that this attack has deleted. */
+  scratchTenant(isolationClass?: string, name?: string): Promise<Party>
   /** Removes a tenant at once and waits until nothing is left of it. */
   deleteTenant(party: Party): Promise<void>
   /** Present for attacks that need the machine. */

@@ -36,7 +36,7 @@ export type Scene = {
   machine?: MachineAccess
   /** Absent when there are no pods, because they were not wanted. */
   pods: boolean
-  makeTenant(isolationClass: string): Promise<Party>
+  makeTenant(isolationClass: string, name?: string): Promise<Party>
   removeTenant(party: Party): Promise<void>
   onResult?: (result: Result) => void
 }
@@ -108,9 +108,9 @@ async function tryAttack(
           nobody: `nobody-${randomBytes(16).toString('hex')}`.slice(0, victim.name.length),
           registry: scene.registry,
           image: scene.image,
-          scratchTenant: async (isolationClass = 'shared') => {
+          scratchTenant: async (isolationClass = 'shared', name) => {
             if (scratch.size >= SCRATCH_TENANTS_MAX) throw new Error('The attack wants too many tenants')
-            const party = await scene.makeTenant(isolationClass)
+            const party = await scene.makeTenant(isolationClass, name)
             scratch.add(party)
             return party
           },

@@ -50,7 +50,8 @@ export class TenantApi implements AsyncDisposable {
     this.ca = ca
     this.identity = identity
     this.heard = heard
-    this.agent = new Agent({ connect: this.tls(), pipelining: 1 })
+    // HTTP/2 has tries of its own.
+    this.agent = new Agent({ connect: this.tls(), pipelining: 1, allowH2: false })
   }
 
   /** An HTTP/1.1 request. `path` goes out as it is, however odd. */
@@ -149,11 +150,30 @@ export class TenantApi implements AsyncDisposable {
     return text
   }
 
-  /** The header line that says who we are, for requests that are written by hand. */
-  get authorizationLine(): string {
-    return Object.entries(this.authorization())
-      .map(([name, value]) => `${name}: ${value}\r\n`)
-      .join('')
+  /** As `request`, written by hand: no client library has a say in the headers. */
+  async write(
+    path: string,
+    {
+      method = 'GET',
+      headers = {},
+      body,
+    }: { method?: string; headers?: Record<string, string | string[]>; body?: object } = {},
+  ): Promise<ApiAnswer> {
+    const text = body === undefined ? '' : JSON.stringify(body)
+    const fields = {
+      host: 'x',
+      connection: 'close',
+      accept: 'application/json',
+      ...this.authorization(),
+      ...(body === undefined
+        ? {}
+        : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(text)) }),
+      ...headers,
+    }
+    const lines = Object.entries(fields).flatMap(([name, value]) =>
+      [value].flat().map((one) => `${name}: ${one}\r\n`),
+    )
+    return parseRaw(await this.raw(`${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n${text}`))
   }
 
   async http2(): Promise<ClientHttp2Session> {
@@ -264,4 +284,10 @@ export class TenantApi implements AsyncDisposable {
       ...(own === undefined ? {} : { cert: own.certificate, key: own.key }),
     }
   }
+}
+
+/** The first answer in raw bytes; code 0 when the connection ended without one. */
+export function parseRaw(text: string): ApiAnswer {
+  const code = Number(/^HTTP\/1\.[01] (\d{3})/.exec(text)?.[1] ?? 0)
+  return { code, body: text.slice(text.indexOf('\r\n\r\n') + 4), headers: {} }
 }

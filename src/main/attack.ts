@@ -109,9 +109,13 @@ async function attackWith(
   const origin = serverUrl(layout)
   const made = new Map<string, Party>()
 
-  const makeTenant = async (isolationClass: string): Promise<Party> => {
+  const makeTenant = async (
+    isolationClass: string,
+    name = `t${randomBytes(5).toString('hex')}`,
+  ): Promise<Party> => {
     signal.throwIfAborted()
-    const name = `t${randomBytes(5).toString('hex')}`
+    // A name is free to be given only while nobody has it: `apply` would change what is somebody else's.
+    if ((await find(platform, name)) !== undefined) throw new Error(`There is a tenant "${name}" already`)
     records.record(name)
     const { metadata } = (await platform.apply(`${TENANTS_PATH}/${name}`, {
       apiVersion: 'tenancy.bulkhead.dev/v1alpha1',

@@ -1,9 +1,18 @@
 import { type Attack, FAMILIES } from '../attack.ts'
+import { headerAttacks } from './headers.ts'
+import { identityAttacks } from './identity.ts'
 import { networkAttacks } from './network.ts'
 import { pathAttacks } from './paths.ts'
+import { protocolAttacks } from './protocol.ts'
 
 /** Every attack there is, in the order in which they are tried. */
-export const CATALOGUE: readonly Attack[] = [...pathAttacks, ...networkAttacks]
+export const CATALOGUE: readonly Attack[] = [
+  ...pathAttacks,
+  ...headerAttacks,
+  ...protocolAttacks,
+  ...identityAttacks,
+  ...networkAttacks,
+]
 
 /** @throws {RangeError} for an id or a family that there is not. */
 export function chooseAttacks({
