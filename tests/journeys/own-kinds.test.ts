@@ -1,15 +1,12 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { until } from '../../src/stdx/index.ts'
-import { KUBECTL, platformMissing } from '../testkit/machine.ts'
+import { HELM, platformMissing } from '../testkit/machine.ts'
 import { TestPlatform } from '../testkit/platform.ts'
-
-const HELM = join(dirname(KUBECTL), 'helm')
 
 const widgets = (field: string) => `
 apiVersion: apiextensions.k8s.io/v1
@@ -55,7 +52,7 @@ async function writeChart(directory: string): Promise<string> {
 
 describe(
   'kinds of tenants on a real platform',
-  { skip: platformMissing || (!existsSync(HELM) && 'needs Helm in .cache/bin (tools/setup)') },
+  { skip: platformMissing },
   () => {
     let platform: TestPlatform
     let directory: string
@@ -77,7 +74,7 @@ describe(
       const chart = await writeChart(directory)
       const helm = (...args: string[]) => {
         const home = { HOME: directory, PATH: '/usr/bin:/bin', KUBECONFIG: platform.kubeconfig('blue') }
-        const { status, stdout, stderr } = spawnSync(HELM, args, {
+        const { status, stdout, stderr } = spawnSync(HELM[3], args, {
           env: home,
           encoding: 'utf8',
           timeout: 90_000,

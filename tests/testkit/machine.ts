@@ -7,7 +7,10 @@ import type { Layout } from '../../src/api/index.ts'
 
 const PROGRAMS = ['conmon', 'nft', 'ip', 'setpriv', 'nsenter', 'docker-registry', 'ps', 'ss'] as const
 const BIN = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/local/bin']
-export const KUBECTL = new URL('../../.cache/bin/kubectl', import.meta.url).pathname
+const client = (name: string) => new URL(`../../.cache/bin/${name}`, import.meta.url).pathname
+export const KUBECTL = client('kubectl')
+/** Helm by the major version that people have. */
+export const HELM = { 3: client('helm'), 4: client('helm-4') } as const
 
 const installed = (program: string) => BIN.some((dir) => existsSync(join(dir, program)))
 
@@ -15,7 +18,8 @@ const installed = (program: string) => BIN.some((dir) => existsSync(join(dir, pr
 export const platformMissing: string | false = (() => {
   if (process.platform !== 'linux') return 'needs Linux'
   if (process.getuid?.() !== 0) return 'needs root: it starts a real platform'
-  if (!existsSync(KUBECTL)) return 'needs kubectl in .cache/bin (tools/setup)'
+  for (const program of [KUBECTL, ...Object.values(HELM)])
+    if (!existsSync(program)) return `needs ${program} (tools/setup)`
   const missing = PROGRAMS.filter((program) => !installed(program))
   if (missing.length > 0) return `needs ${missing.join(', ')}`
   if (!installed('crun') && !installed('runc')) return 'needs crun or runc'
