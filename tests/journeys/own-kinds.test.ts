@@ -50,75 +50,71 @@ async function writeChart(directory: string): Promise<string> {
   return chart
 }
 
-describe(
-  'kinds of tenants on a real platform',
-  { skip: platformMissing },
-  () => {
-    let platform: TestPlatform
-    let directory: string
+describe('kinds of tenants on a real platform', { skip: platformMissing }, () => {
+  let platform: TestPlatform
+  let directory: string
 
-    before(async () => {
-      directory = await mkdtemp(join(tmpdir(), 'bulkhead-own-kinds-'))
-      platform = await TestPlatform.start({
-        instance: 'crk',
-        slot: 26,
-        tenants: [{ name: 'red' }, { name: 'blue', trust: 'untrusted' }],
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'bulkhead-own-kinds-'))
+    platform = await TestPlatform.start({
+      instance: 'crk',
+      slot: 26,
+      tenants: [{ name: 'red' }, { name: 'blue', trust: 'untrusted' }],
+    })
+  })
+  after(async () => {
+    await platform?.[Symbol.asyncDispose]()
+    await rm(directory, { recursive: true, force: true })
+  })
+
+  test('a chart with crds/ installs, upgrades and is refused by the schema that it brought', async () => {
+    const chart = await writeChart(directory)
+    const helm = (...args: string[]) => {
+      const home = { HOME: directory, PATH: '/usr/bin:/bin', KUBECONFIG: platform.kubeconfig('blue') }
+      const { status, stdout, stderr } = spawnSync(HELM[3], args, {
+        env: home,
+        encoding: 'utf8',
+        timeout: 90_000,
       })
-    })
-    after(async () => {
-      await platform?.[Symbol.asyncDispose]()
-      await rm(directory, { recursive: true, force: true })
-    })
+      return { status, said: stdout + stderr }
+    }
+    const installed = helm('install', 'w', chart, '--wait')
+    assert.equal(installed.status, 0, installed.said)
+    assert.match(await platform.mustKubectl('blue', 'get', 'wd'), /NAME +VALUE\none +abc\n/)
+    const upgraded = helm('upgrade', 'w', chart, '--set', 'value=abd')
+    assert.equal(upgraded.status, 0, upgraded.said)
+    assert.match(await platform.mustKubectl('blue', 'get', 'wd'), /one +abd\n/)
+    const refused = helm('upgrade', 'w', chart, '--set', 'value=xyz')
+    assert.notEqual(refused.status, 0)
+    assert.match(refused.said, /must begin with a/)
+    assert.match(await platform.mustKubectl('blue', 'explain', 'widget.spec.blue'), /FIELD: blue <string>/)
+  })
 
-    test('a chart with crds/ installs, upgrades and is refused by the schema that it brought', async () => {
-      const chart = await writeChart(directory)
-      const helm = (...args: string[]) => {
-        const home = { HOME: directory, PATH: '/usr/bin:/bin', KUBECONFIG: platform.kubeconfig('blue') }
-        const { status, stdout, stderr } = spawnSync(HELM[3], args, {
-          env: home,
-          encoding: 'utf8',
-          timeout: 90_000,
-        })
-        return { status, said: stdout + stderr }
-      }
-      const installed = helm('install', 'w', chart, '--wait')
-      assert.equal(installed.status, 0, installed.said)
-      assert.match(await platform.mustKubectl('blue', 'get', 'wd'), /NAME +VALUE\none +abc\n/)
-      const upgraded = helm('upgrade', 'w', chart, '--set', 'value=abd')
-      assert.equal(upgraded.status, 0, upgraded.said)
-      assert.match(await platform.mustKubectl('blue', 'get', 'wd'), /one +abd\n/)
-      const refused = helm('upgrade', 'w', chart, '--set', 'value=xyz')
-      assert.notEqual(refused.status, 0)
-      assert.match(refused.said, /must begin with a/)
-      assert.match(await platform.mustKubectl('blue', 'explain', 'widget.spec.blue'), /FIELD: blue <string>/)
-    })
-
-    test('two tenants call different things by the same name, and neither sees the other’s', async () => {
-      assert.match(
-        (await platform.kubectl('red', 'get', 'widgets')).stderr,
-        /the server doesn't have a resource type "widgets"/,
-      )
-      await platform.apply('red', widgets('red'))
-      await platform.mustKubectl(
-        'red',
-        'wait',
-        '--for=condition=Established',
-        'crd/widgets.example.com',
-        '--timeout=20s',
-      )
-      await platform.apply('red', widget('red', 'abc'))
-      const wrong = await platform.runKubectl('red', ['apply', '-f', '-'], { input: widget('blue', 'abc') })
-      assert.match(wrong.stderr, /spec\.blue: Unknown field/)
-      assert.match(
-        await platform.mustKubectl('red', 'get', 'wd', '-A', '-o', 'name'),
-        /^widget.example.com\/one\n$/,
-      )
-      // One tenant's definition goes with its objects, and the other's stays.
-      await platform.mustKubectl('red', 'delete', 'crd', 'widgets.example.com', '--timeout=30s')
-      await until(
-        async () => (await platform.kubectl('red', 'get', '--raw', '/apis/example.com/v1')).code !== 0,
-      )
-      assert.match(await platform.mustKubectl('blue', 'get', 'wd'), /one +abd\n/)
-    })
-  },
-)
+  test('two tenants call different things by the same name, and neither sees the other’s', async () => {
+    assert.match(
+      (await platform.kubectl('red', 'get', 'widgets')).stderr,
+      /the server doesn't have a resource type "widgets"/,
+    )
+    await platform.apply('red', widgets('red'))
+    await platform.mustKubectl(
+      'red',
+      'wait',
+      '--for=condition=Established',
+      'crd/widgets.example.com',
+      '--timeout=20s',
+    )
+    await platform.apply('red', widget('red', 'abc'))
+    const wrong = await platform.runKubectl('red', ['apply', '-f', '-'], { input: widget('blue', 'abc') })
+    assert.match(wrong.stderr, /spec\.blue: Unknown field/)
+    assert.match(
+      await platform.mustKubectl('red', 'get', 'wd', '-A', '-o', 'name'),
+      /^widget.example.com\/one\n$/,
+    )
+    // One tenant's definition goes with its objects, and the other's stays.
+    await platform.mustKubectl('red', 'delete', 'crd', 'widgets.example.com', '--timeout=30s')
+    await until(
+      async () => (await platform.kubectl('red', 'get', '--raw', '/apis/example.com/v1')).code !== 0,
+    )
+    assert.match(await platform.mustKubectl('blue', 'get', 'wd'), /one +abd\n/)
+  })
+})
