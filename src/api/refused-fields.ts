@@ -91,6 +91,12 @@ const CLASS_OF_PLATFORM = refuse(
   'use the default class',
 )
 
+const NODE_OF_PLATFORM = refuse(
+  'node identity',
+  'it would tell about the machine, which other tenants share, or steer it',
+  'leave it out; only the platform writes nodes',
+)
+
 export const refusedFields: RefusedFields = {
   'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceConversion': {
     webhook: refuse(
@@ -340,6 +346,26 @@ export const refusedFields: RefusedFields = {
     nodeAffinity: VOLUME_OF_PLATFORM,
     volumeAttributesClassName: VOLUME_OF_PLATFORM,
   },
+  [`${CORE}.NodeSpec`]: {
+    configSource: NODE_OF_PLATFORM,
+    externalID: NODE_OF_PLATFORM,
+    podCIDR: NODE_OF_PLATFORM,
+    podCIDRs: NODE_OF_PLATFORM,
+    providerID: NODE_OF_PLATFORM,
+    taints: NODE_OF_PLATFORM,
+  },
+  [`${CORE}.NodeStatus`]: {
+    config: NODE_OF_PLATFORM,
+    daemonEndpoints: NODE_OF_PLATFORM,
+    declaredFeatures: NODE_OF_PLATFORM,
+    features: NODE_OF_PLATFORM,
+    images: NODE_OF_PLATFORM,
+    phase: NODE_OF_PLATFORM,
+    runtimeHandlers: NODE_OF_PLATFORM,
+    volumesAttached: NODE_OF_PLATFORM,
+    volumesInUse: NODE_OF_PLATFORM,
+  },
+  [`${CORE}.NodeSystemInfo`]: { swap: NODE_OF_PLATFORM },
   'io.k8s.api.storage.v1.StorageClass': {
     allowedTopologies: CLASS_OF_PLATFORM,
     mountOptions: CLASS_OF_PLATFORM,
@@ -428,7 +454,7 @@ const QUOTA_SCOPES = {
     'every pod runs on one node, so affinity means nothing',
     'leave it out',
   ),
-  PriorityClass: unsupported('pods of a tenant are not ranked', 'leave it out'),
+  PriorityClass: unsupported('quotas do not count by priority', 'leave it out'),
   VolumeAttributesClass: unsupported('there are no classes of volume attributes', 'leave it out'),
 }
 
@@ -562,7 +588,7 @@ export const refusedValues: {
     operator: Object.fromEntries(
       ['In', 'NotIn', 'DoesNotExist'].map((operator) => [
         operator,
-        unsupported('it is for priority classes, and pods of a tenant are not ranked', 'write Exists'),
+        unsupported('it is for priority classes, and quotas do not count by priority', 'write Exists'),
       ]),
     ),
     scopeName: QUOTA_SCOPES,

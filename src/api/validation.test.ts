@@ -168,12 +168,18 @@ test('values that mean "off" are accepted and dropped', () => {
 test('fields without effect are accepted with a warning, and empty ones without', () => {
   const { warnings, problems } = write(
     podDefinition,
-    pod({ nodeSelector: { disk: 'fast' }, tolerations: [], affinity: {}, priorityClassName: 'high' }),
+    pod({
+      imagePullSecrets: [{ name: 'registry' }],
+      topologySpreadConstraints: [],
+      affinity: {
+        podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [{ topologyKey: 'zone' }] },
+      },
+    }),
   )
   assert.deepEqual(problems, [])
   assert.deepEqual(
     warnings.map((warning) => warning.split(':')[0]),
-    ['spec.nodeSelector', 'spec.priorityClassName'],
+    ['spec.imagePullSecrets', 'spec.affinity.podAntiAffinity'],
   )
 })
 

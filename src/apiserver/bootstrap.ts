@@ -1,4 +1,11 @@
-import { ApiError, defaultStorageClass, type KindDefinition, type KindRegistry } from '../api/index.ts'
+import {
+  ApiError,
+  defaultStorageClass,
+  type KindDefinition,
+  type KindRegistry,
+  SYSTEM_PRIORITY_CLASSES,
+  VIRTUAL_NODE_NAME,
+} from '../api/index.ts'
 import type { ApiClient } from '../client/index.ts'
 import { PROTECTED_NAMESPACES, type PolicyRule, RBAC_GROUP } from '../policy/index.ts'
 
@@ -148,6 +155,12 @@ function seeds(adminGroup: string): Seed[] {
   return [
     ...PROTECTED_NAMESPACES.map((name) => ({ group: '', kind: 'Namespace', object: { metadata: { name } } })),
     { group: 'storage.k8s.io', kind: 'StorageClass', object: defaultStorageClass },
+    ...SYSTEM_PRIORITY_CLASSES.map((object) => ({
+      group: 'scheduling.k8s.io',
+      kind: 'PriorityClass',
+      object,
+    })),
+    { group: '', kind: 'Node', object: { metadata: { name: VIRTUAL_NODE_NAME } } },
     clusterRole('cluster-admin', EVERYTHING),
     clusterRole('admin', [], aggregated('admin')),
     clusterRole('edit', [], aggregated('edit'), aggregate('admin')),

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex, Readable } from 'node:stream'
-import { ApiError, type KubeObject, type TenantName } from '../api/index.ts'
+import { ApiError, type KubeObject, type TenantName, VIRTUAL_NODE_NAME } from '../api/index.ts'
 import { FakeApiClient } from '../client/index.ts'
 import {
   type ClaimedVolume,
@@ -15,7 +15,11 @@ import {
   type NodeFacts,
   parseClaimedVolume,
   parseJail,
+  parseRoomRequest,
   parseTenantNetwork,
+  type RoomRequest,
+  type RoomAnswer,
+  type Shortage,
   type TenantNetwork,
 } from '../jail/index.ts'
 import { BoundedQueue, type Clock, FakeClock, silentLogger, until } from '../stdx/index.ts'
@@ -24,6 +28,7 @@ import {
   type Deployment,
   type Job,
   namespaceKind,
+  nodeKind,
   type Pod,
   podKind,
   type PodSpec,
@@ -98,6 +103,8 @@ export class FakeEngine implements Engine {
   refuseNetwork: ((network: TenantNetwork) => void) | undefined
   /** What it throws is the answer to `ensure`. */
   refuse: ((jail: Jail) => void) | undefined
+  /** What the machine lacks for a pod; nothing when absent. */
+  noRoom: ((id: JailId, requests: RoomRequest) => Shortage[]) | undefined
   /** True: containers run as soon as their jail is there. */
   autorun = true
   /** True: a removed jail is gone at once. */
@@ -199,9 +206,13 @@ export class FakeEngine implements Engine {
   portForward(): Promise<Duplex> {
     return Promise.reject(new Error('The fake engine forwards nothing'))
   }
+  async reserve(id: JailId, requests: RoomRequest): Promise<RoomAnswer> {
+    this.mustBeUp()
+    return { missing: this.noRoom?.(id, parseRoomRequest(JSON.parse(JSON.stringify(requests)))) ?? [] }
+  }
   async node(): Promise<NodeFacts> {
     return {
-      allocatable: { cpuMillis: 4_000, memoryBytes: 2 ** 32, pods: 110 },
+      allocatable: { cpuMillis: 4_000, memoryBytes: 2 ** 32, ephemeralStorageBytes: 2 ** 34, pods: 110 },
       architecture: 'amd64',
       runtimes: {},
     }
@@ -303,6 +314,7 @@ export class TestControlPlane implements AsyncDisposable {
   static async start(options: Partial<TenantControllersOptions> = {}): Promise<TestControlPlane> {
     const plane = new TestControlPlane()
     for (const name of ['default', 'kube-system']) await plane.client.create(namespaceKind, namespace(name))
+    await plane.client.create(nodeKind, object('Node', 'v1', VIRTUAL_NODE_NAME, {}, { namespace: undefined }))
     await plane.resume(options)
     return plane
   }

@@ -1,5 +1,5 @@
 // Reconcilers: what makes the world of a control plane be as its objects say.
-import type { TenantName } from '../api/index.ts'
+import { type TenantName, VIRTUAL_NODE_NAME } from '../api/index.ts'
 import { type ApiClient, EventRecorder, Informers, type KindRef } from '../client/index.ts'
 import type { Engine, JailRuntime } from '../jail/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
@@ -22,6 +22,7 @@ import { DisruptionController } from './workloads/disruption/disruption-controll
 import { ApiServiceController } from './workloads/apiservice/apiservice-controller.ts'
 import { EndpointSliceController } from './workloads/endpointslice/endpointslice-controller.ts'
 import { GarbageCollector } from './workloads/garbage-collector/garbage-collector.ts'
+import { NodeController } from './workloads/node/node-controller.ts'
 import { JobController } from './workloads/job/job-controller.ts'
 import { NamespaceController } from './workloads/namespace/namespace-controller.ts'
 import { ReplicaSetController } from './workloads/replicaset/replicaset-controller.ts'
@@ -40,8 +41,6 @@ export {
 } from './tenancy/tenant-controller.ts'
 export type { NodeAmounts } from './pods/downward-api.ts'
 
-/** The one node that a tenant sees. */
-export const VIRTUAL_NODE_NAME = 'bulkhead'
 export const CLUSTER_DOMAIN = 'cluster.local'
 
 export type TenantControllersOptions = {
@@ -81,9 +80,15 @@ export function startTenantControllers({
   clock: Clock
   log: Logger
   options: TenantControllersOptions
-}): Running {
+}): Running & {
+  /** Looks again at how much the tenant may have. */
+  shareChanged(): void
+} {
   const kinds = options.kinds ?? tenantRegistry.kinds
-  return start({ client, clock, log }, (context) => {
+  let lookAtNode = (): void => {}
+  const running = start({ client, clock, log }, (context) => {
+    const node = new NodeController(context, { engine, runtime: options.runtime })
+    lookAtNode = () => node.lookAgain()
     const network = new NetworkController(context, { engine, onPodsReady: (uids) => pods.lookAgain(uids) })
     const pods = new PodController(context, {
       engine,
@@ -116,11 +121,13 @@ export function startTenantControllers({
       ...(options.apiServer ? [new ApiServiceController(context)] : []),
       new ClaimController(context, { engine }),
       new EphemeralVolumeController(context),
-      new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME }),
+      node,
+      new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME, engine }),
       network,
       pods,
     ]
   })
+  return { ...running, shareChanged: () => lookAtNode() }
 }
 
 /** Starts everything that runs in the platform's control plane. */

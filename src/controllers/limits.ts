@@ -42,6 +42,9 @@ export const ENV_BYTES_MAX = 1 * MiB
 export const TOKEN_RENEW_FRACTION = 0.8
 export const TOKEN_SECONDS_DEFAULT = 3_600
 
+/** A pod that found no room: another tenant's pod may have gone meanwhile, and nobody tells. */
+export const NO_ROOM_RETRY_MS = 5 * SECOND_MS
+
 /** How long changes of services and endpoints are collected before the engine is told. */
 export const NETWORK_DEBOUNCE_MS = 50
 

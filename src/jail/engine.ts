@@ -2,6 +2,7 @@ import type { Duplex, Readable } from 'node:stream'
 import type { ClaimedVolume } from './claimed-volume.ts'
 import type { Jail } from './jail.ts'
 import type { EngineEvent, JailStatus } from './jail-status.ts'
+import type { RoomRequest, RoomAnswer } from './room.ts'
 import type { TenantNetwork } from './tenant-network.ts'
 import type { ClaimId, JailId } from './uid.ts'
 
@@ -51,6 +52,11 @@ export interface Engine {
    * @throws {ApiError} Conflict while a pod uses it.
    */
   removeVolume(id: ClaimId, signal?: AbortSignal): Promise<void>
+  /**
+   * Keeps room for a pod that is about to come, for as long as it takes to bring it; safe to repeat. What does not fit
+   * into the tenant's share, or onto the machine, gets none. A jail that comes without is measured just the same.
+   */
+  reserve(id: JailId, requests: RoomRequest, signal?: AbortSignal): Promise<RoomAnswer>
   node(signal?: AbortSignal): Promise<NodeFacts>
 }
 
@@ -72,9 +78,9 @@ export type ExecOptions = {
   tty: boolean
 }
 
-/** What a tenant may know of the machine it runs on: enough for a virtual Node. */
+/** What a tenant may know of the machine it runs on: its own share, and enough for a virtual Node. */
 export type NodeFacts = {
-  allocatable: { cpuMillis: number; memoryBytes: number; pods: number }
+  allocatable: { cpuMillis: number; memoryBytes: number; ephemeralStorageBytes: number; pods: number }
   architecture: 'amd64' | 'arm64'
   runtimes: Partial<Record<'runc' | 'gvisor', string>>
 }

@@ -8,6 +8,13 @@ export * from './stream-frames.ts'
 export * from './jail-text.ts'
 export * from './uid.ts'
 export { type ClaimedVolume, parseClaimedVolume } from './claimed-volume.ts'
+export {
+  parseRoomRequest,
+  type RoomRequest,
+  ROOM_REQUESTS_MAX,
+  type RoomAnswer,
+  type Shortage,
+} from './room.ts'
 export { parseJail } from './parse-jail.ts'
 export { isServiceAddress, parseTenantNetwork } from './parse-tenant-network.ts'
 export {

@@ -15,6 +15,8 @@ export const PATH_BYTES_MAX = 4_095
 /** What a control plane says of a volume: an id and a size. */
 export const CLAIMED_VOLUME_BYTES_MAX = 1 * KiB
 
+/** As many pods as a tenant can have on one machine. */
+export const ROOM_WITHOUT_MAX = 250
 export const INIT_CONTAINERS_MAX = 32
 export const CONTAINERS_MAX = 32
 export const VOLUMES_MAX = 128

@@ -12,6 +12,7 @@ import {
   ENGINE_SOCKETS_MAX,
   WATCH_LINE_BYTES_MAX,
 } from './limits.ts'
+import type { RoomRequest, RoomAnswer } from './room.ts'
 import type { TenantNetwork } from './tenant-network.ts'
 import type { ClaimId, JailId } from './uid.ts'
 
@@ -123,6 +124,13 @@ export class RemoteEngine implements Engine {
 
   async removeVolume(id: ClaimId, signal?: AbortSignal): Promise<void> {
     await this.json('DELETE', volumePath(id), { signal })
+  }
+
+  async reserve(id: JailId, requests: RoomRequest, signal?: AbortSignal): Promise<RoomAnswer> {
+    return (await this.json('PUT', `/v1/room/${encodeURIComponent(id)}`, {
+      signal,
+      body: requests,
+    })) as RoomAnswer
   }
 
   async node(signal?: AbortSignal): Promise<NodeFacts> {

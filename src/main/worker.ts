@@ -100,6 +100,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
       change(changed) {
         plane.server.setOperatorPolicies(operatorPoliciesOf(changed))
         plane.server.setLimits(tenantLimitsOf(changed))
+        controllers.shareChanged()
       },
       async close() {
         await controllers.stop()

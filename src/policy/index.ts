@@ -31,6 +31,7 @@ export {
   type ReachablePod,
   selectsPod,
 } from './network-reachability.ts'
+export { podAmount } from './pod-amounts.ts'
 export { quotaUsage } from './resource-quota.ts'
 export { podResourcesExceeded, type TenantLimits, type TenantUsage, tenantQuotaExceeded } from './quota.ts'
 export { POD_SECURITY_LEVELS, type PodSecurityLevel } from './pod-security/checks.ts'

@@ -10,16 +10,14 @@ const OWN_COLUMNS =
   'Columns are described in our own words, and counts in columns of type string are strings.'
 const POD_GENERATION = 'Pods have a generation since Kubernetes 1.33.'
 const POD_FIELDS =
-  'Pods have a generation since 1.33; tolerations and priorities mean nothing on a virtual node and are not defaulted; ' +
+  'Pods have a generation since 1.33; tolerations mean nothing on a virtual node without taints and are not defaulted; ' +
   'the recorded server ran without the ServiceAccount plugin, ours has it.'
 const NOT_STORED = 'Reviews are never stored, so nobody owns their fields.'
 const SAYS_MORE = 'The cause names the operation that failed and why; upstream leaves the client to guess.'
 
 const podFields = (at = ''): string[] => [
   `${at}metadata.generation`,
-  ...['tolerations', 'priority', 'preemptionPolicy', 'serviceAccountName', 'serviceAccount'].map(
-    (f) => `${at}spec.${f}`,
-  ),
+  ...['tolerations', 'serviceAccountName', 'serviceAccount'].map((f) => `${at}spec.${f}`),
 ]
 
 export const ACCEPTED_DIFFERENCES: Readonly<Record<string, AcceptedDifference>> = {

@@ -712,7 +712,18 @@ function schedulingErrors(spec: PodSpec, path: string, errors: FieldError[]): vo
         ),
       )
   })
-  const { podAffinity, podAntiAffinity } = spec.affinity ?? {}
+  const { podAffinity, podAntiAffinity, nodeAffinity } = spec.affinity ?? {}
+  const required = nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution
+  const demands = `${path}.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms`
+  if (required?.nodeSelectorTerms.length === 0)
+    errors.push(requiredValue(demands, 'must have at least one node selector term'))
+  required?.nodeSelectorTerms.forEach((term, index) => nodeTermErrors(term, `${demands}[${index}]`, errors))
+  nodeAffinity?.preferredDuringSchedulingIgnoredDuringExecution?.forEach(({ preference, weight }, index) => {
+    const at = `${path}.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[${index}]`
+    if (weight < 1 || weight > 100)
+      errors.push(invalidValue(`${at}.weight`, weight, 'must be in the range 1-100'))
+    nodeTermErrors(preference, `${at}.preference`, errors)
+  })
   for (const [field, affinity] of [
     ['podAffinity', podAffinity],
     ['podAntiAffinity', podAntiAffinity],
@@ -728,6 +739,46 @@ function schedulingErrors(spec: PodSpec, path: string, errors: FieldError[]): vo
         )
     })
   }
+}
+
+type NodeTerm = NonNullable<
+  NonNullable<
+    NonNullable<PodSpec['affinity']>['nodeAffinity']
+  >['requiredDuringSchedulingIgnoredDuringExecution']
+>['nodeSelectorTerms'][number]
+
+function nodeTermErrors(
+  { matchExpressions, matchFields }: NodeTerm,
+  path: string,
+  errors: FieldError[],
+): void {
+  matchExpressions?.forEach(({ key, operator, values = [] }, index) => {
+    const at = `${path}.matchExpressions[${index}]`
+    push(errors, `${at}.key`, key, qualifiedNameProblem)
+    if ((operator === 'In' || operator === 'NotIn') && values.length === 0)
+      errors.push(requiredValue(`${at}.values`, "must be specified when `operator` is 'In' or 'NotIn'"))
+    if ((operator === 'Exists' || operator === 'DoesNotExist') && values.length > 0)
+      errors.push(
+        forbiddenField(`${at}.values`, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"),
+      )
+    if ((operator === 'Gt' || operator === 'Lt') && values.length !== 1)
+      errors.push(
+        requiredValue(`${at}.values`, "must be specified single value when `operator` is 'Lt' or 'Gt'"),
+      )
+  })
+  matchFields?.forEach(({ key, operator, values = [] }, index) => {
+    const at = `${path}.matchFields[${index}]`
+    if (key !== 'metadata.name') errors.push(invalidValue(`${at}.key`, key, 'not a valid field selector key'))
+    if (operator !== 'In' && operator !== 'NotIn')
+      errors.push(invalidValue(`${at}.operator`, operator, 'not a valid selector operator'))
+    if (values.length !== 1)
+      errors.push(
+        requiredValue(
+          `${at}.values`,
+          "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+        ),
+      )
+  })
 }
 
 // --- the pod -------------------------------------------------------------------------------------------------------

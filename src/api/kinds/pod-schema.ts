@@ -28,8 +28,6 @@ const CORE = 'io.k8s.api.core.v1'
 
 const NO_EFFECT = 'has no effect: every pod of a tenant runs on the same virtual node'
 
-const NOT_RANKED = 'has no effect: pods of a tenant are not ranked'
-
 const protocol = oneOf('TCP', 'UDP', 'SCTP')
 const pullPolicy = oneOf('Always', 'IfNotPresent', 'Never')
 
@@ -398,7 +396,7 @@ export const volumeSchema = object(
   },
 )
 
-// --- scheduling: understood, and without effect on one virtual node ----------------------------------------------------
+// --- scheduling onto one virtual node ----------------------------------------------------
 
 const nodeSelectorRequirement = object(
   `${CORE}.NodeSelectorRequirement`,
@@ -460,11 +458,13 @@ const affinity = object(`${CORE}.Affinity`, 'Where a pod wants to run.', {
   ),
   podAffinity: optional(
     object(`${CORE}.PodAffinity`, 'Near which pods.', podAffinityFields),
-    'Near which pods.',
+    'Near which pods. Without effect here.',
+    { warning: NO_EFFECT },
   ),
   podAntiAffinity: optional(
     object(`${CORE}.PodAntiAffinity`, 'Far from which pods.', podAffinityFields),
-    'Far from which pods.',
+    'Far from which pods. Without effect here.',
+    { warning: NO_EFFECT },
   ),
 })
 const toleration = object(`${CORE}.Toleration`, 'A taint of a node that the pod puts up with.', {
@@ -510,7 +510,7 @@ const hostAlias = object(`${CORE}.HostAlias`, 'A line of /etc/hosts.', {
 
 export const podSpecSchema = object(`${CORE}.PodSpec`, 'What a pod runs.', {
   activeDeadlineSeconds: optional(int64, 'The pod fails when it runs longer.'),
-  affinity: optional(affinity, 'Where to run. Without effect here.', { warning: NO_EFFECT }),
+  affinity: optional(affinity, 'Where to run.'),
   automountServiceAccountToken: optional(
     boolean,
     'Whether containers get a token; the service account decides when absent.',
@@ -533,16 +533,13 @@ export const podSpecSchema = object(`${CORE}.PodSpec`, 'What a pod runs.', {
     'Run one after the other before the containers; those with restartPolicy: Always stay.',
   ),
   nodeName: optional(string, 'Where it runs. Set by the control plane.'),
-  nodeSelector: optional(map(string, { atomic: true }), 'Labels of the node. Without effect here.', {
-    warning: NO_EFFECT,
-  }),
-  preemptionPolicy: optional(oneOf('PreemptLowerPriority', 'Never'), 'Without effect here.', {
-    warning: NOT_RANKED,
-  }),
-  priority: optional(int32, 'Without effect here.', { warning: NOT_RANKED }),
-  priorityClassName: optional(string, 'Without effect here.', {
-    warning: NOT_RANKED,
-  }),
+  nodeSelector: optional(map(string, { atomic: true }), 'Labels that the node must have.'),
+  preemptionPolicy: optional(
+    oneOf('PreemptLowerPriority', 'Never'),
+    'Whether less important pods go when there is no room. Follows from priorityClassName.',
+  ),
+  priority: optional(int32, 'How important it is among the tenant’s pods. Follows from priorityClassName.'),
+  priorityClassName: optional(string, 'The PriorityClass that says how important it is.'),
   restartPolicy: optional(oneOf('Always', 'OnFailure', 'Never'), 'What to do when a container ends.', {
     default: 'Always',
   }),
@@ -556,9 +553,7 @@ export const podSpecSchema = object(`${CORE}.PodSpec`, 'What a pod runs.', {
   terminationGracePeriodSeconds: optional(int64, 'Time to end after the signal, before it is killed.', {
     default: 30,
   }),
-  tolerations: optional(list(toleration), 'Taints to put up with. Without effect here.', {
-    warning: NO_EFFECT,
-  }),
+  tolerations: optional(list(toleration), 'Taints to put up with. The node has none.'),
   topologySpreadConstraints: optional(
     listByKey(topologySpreadConstraint, ['topologyKey', 'whenUnsatisfiable']),
     'How to spread pods. Without effect here.',
@@ -634,7 +629,7 @@ export const podStatusSchema = object(`${CORE}.PodStatus`, 'How a pod is.', {
   ),
   initContainerStatuses: optional(list(containerStatusSchema), 'How each init container is.'),
   message: optional(string, 'Why it is so.'),
-  nominatedNodeName: optional(string, 'Never set here.'),
+  nominatedNodeName: optional(string, 'Where it will run once less important pods have gone.'),
   observedGeneration: optional(int64, 'The generation of spec that the status shows.'),
   phase: optional(oneOf('Pending', 'Running', 'Succeeded', 'Failed', 'Unknown'), 'Where it is in its life.'),
   podIP: optional(string, 'Its address in the tenant’s network.'),

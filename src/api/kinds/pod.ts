@@ -64,9 +64,14 @@ export const podDefinition = defineKind(podKind, {
       priority: 1,
     }),
     column('Node', 'Where it runs.', (pod) => pod.spec.nodeName || '<none>', { priority: 1 }),
-    column('Nominated Node', 'Never set here.', (pod) => pod.status?.nominatedNodeName || '<none>', {
-      priority: 1,
-    }),
+    column(
+      'Nominated Node',
+      'Where it will run once others have gone.',
+      (pod) => pod.status?.nominatedNodeName || '<none>',
+      {
+        priority: 1,
+      },
+    ),
     column('Readiness Gates', 'There are none here.', () => '<none>', { priority: 1 }),
   ],
   applyDefaults: applyPodDefaults,

@@ -16,10 +16,12 @@ import { leaseDefinition } from './lease.ts'
 import { limitRangeDefinition } from './limit-range.ts'
 import { namespaceDefinition } from './namespace.ts'
 import { networkPolicyDefinition } from './network-policy.ts'
+import { nodeDefinition } from './node.ts'
 import { persistentVolumeClaimDefinition } from './persistent-volume-claim.ts'
 import { persistentVolumeDefinition } from './persistent-volume.ts'
 import { podDefinition } from './pod.ts'
 import { podDisruptionBudgetDefinition } from './pod-disruption-budget.ts'
+import { priorityClassDefinition } from './priority-class.ts'
 import {
   clusterRoleBindingDefinition,
   clusterRoleDefinition,
@@ -68,6 +70,7 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     limitRangeDefinition,
     persistentVolumeClaimDefinition,
     persistentVolumeDefinition,
+    nodeDefinition,
     eventDefinition,
     deploymentDefinition,
     replicaSetDefinition,
@@ -85,6 +88,7 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     validatingAdmissionPolicyDefinition,
     validatingAdmissionPolicyBindingDefinition,
     storageClassDefinition,
+    priorityClassDefinition,
   ],
   reviewKinds,
 )

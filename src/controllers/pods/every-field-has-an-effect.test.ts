@@ -384,8 +384,30 @@ const ROWS: readonly Row[] = [
 ]
 
 /** Fields whose effect cannot be seen by comparing two jails, and what it is. */
+const SCHEDULER = 'the scheduler decides by it'
+const PREFERRED = 'affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution'
+const REQUIRED = 'affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[]'
 const ELSEWHERE: Readonly<Record<string, string>> = {
   nodeName: 'only the control plane may set it',
+  nodeSelector: SCHEDULER,
+  preemptionPolicy: SCHEDULER,
+  priority: SCHEDULER,
+  priorityClassName: 'gives the priority',
+  ...Object.fromEntries(
+    ['effect', 'key', 'operator', 'tolerationSeconds', 'value'].map((field) => [
+      `tolerations[].${field}`,
+      'the one node has no taints, so all of them are tolerated',
+    ]),
+  ),
+  [`${PREFERRED}[].weight`]: 'the one node there is, is the best one',
+  ...Object.fromEntries(
+    [
+      `${REQUIRED}.matchExpressions`,
+      `${REQUIRED}.matchFields`,
+      `${PREFERRED}[].preference.matchExpressions`,
+      `${PREFERRED}[].preference.matchFields`,
+    ].flatMap((list) => ['key', 'operator', 'values'].map((field) => [`${list}[].${field}`, SCHEDULER])),
+  ),
   [`${C}.restartPolicy`]: 'refused here; of an init container it becomes its restartPolicy in the jail',
   [`${C}.securityContext.allowPrivilegeEscalation`]: 'true is refused, false holds for every container',
   'securityContext.fsGroupChangePolicy':
@@ -447,13 +469,9 @@ test('every field of a pod has an effect on its jail, a warning, or a reason', (
     'not accepted any more',
   )
   assert.deepEqual(WARNED.toSorted(), [
-    'affinity',
+    'affinity.podAffinity',
+    'affinity.podAntiAffinity',
     'imagePullSecrets',
-    'nodeSelector',
-    'preemptionPolicy',
-    'priority',
-    'priorityClassName',
-    'tolerations',
     'topologySpreadConstraints',
   ])
 })

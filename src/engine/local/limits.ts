@@ -22,6 +22,15 @@ export const PODS_PER_MACHINE_MAX = 2_000
 /** The unpacked containers, monitors and sandboxes of one pod cost at least this much. */
 export const MEMORY_BYTES_PER_POD = 16 * MiB
 
+/** A pod's requests as JSON, with the ids of all others. */
+export const ROOM_REQUEST_BYTES_MAX = 16 * KiB
+/** Room that was promised to a pod and not used by then is free again. */
+export const ROOM_KEPT_MS = 60 * SECOND_MS
+/** What the platform's own processes and the system keep of the machine; the rest is for pods. */
+export const MACHINE_RESERVE_CPU_MILLIS = 100
+export const MACHINE_RESERVE_MEMORY_BYTES = 256 * MiB
+export const MACHINE_RESERVE_DISK_FRACTION = 0.1
+
 // Streams, per tenant.
 export const SESSIONS_MAX = 64
 export const LOG_STREAMS_MAX = 64
@@ -99,6 +108,7 @@ export const TIMER_MS_MAX = 2 ** 31 - 1
 
 assert(REQUEST_BODIES_BYTES_MAX >= 2 * Math.max(JAIL_BYTES_MAX, TENANT_NETWORK_BYTES_MAX))
 assert(PODS_PER_TENANT_MAX <= PODS_PER_MACHINE_MAX)
+assert(PODS_PER_TENANT_MAX * 40 + KiB <= ROOM_REQUEST_BYTES_MAX)
 assert(EVENTS_KEPT_MAX * EVENT_MESSAGE_CHARS_MAX * 2 < GiB / 256)
 
 /** Accepted jails of one tenant as JSON together: they are kept in memory, and so is what their `files` volumes hold. */

@@ -25,6 +25,7 @@ import {
   FakeProber,
 } from './fakes/fake-parts.ts'
 import {
+  blue,
   JAIL_ID,
   red,
   sampleContainer,
@@ -871,6 +872,30 @@ test('a tenant has room for so many pods', async (t) => {
   for (let i = 0; i < allocatable.pods; i++) await ensure(i)
   await assert.rejects(ensure(allocatable.pods), { reason: 'TooManyRequests' })
   await ensure(0)
+})
+
+test('room is given once: to pods that come, to those that are about to, and to nobody beyond the quota', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.images.gate = new Promise(() => {})
+  const blueEngine = machine.engine.engineFor(samplePlacement({ tenant: blue, index: 1 }))
+  const { allocatable } = await machine.red.node()
+  const id = (index: number) => `00000000-0000-4000-8000-${String(index).padStart(12, '0')}` as JailId
+  const half = { cpuMillis: Math.floor(allocatable.cpuMillis / 2), memoryBytes: 1 }
+  assert.deepEqual(await machine.red.reserve(id(1), half), { missing: [] })
+  assert.deepEqual(await machine.red.reserve(id(1), half), { missing: [] }, 'asking again changes nothing')
+  assert.deepEqual(await blueEngine.reserve(id(2), half), { missing: [] })
+  assert.deepEqual(await machine.red.reserve(id(3), half), { missing: ['cpu'] })
+  // Only one's own pods can be thought away.
+  assert.deepEqual(await machine.red.reserve(id(3), { ...half, without: [id(2)] }), { missing: ['cpu'] })
+  assert.deepEqual(await machine.red.reserve(id(3), { ...half, without: [id(1)] }), { missing: [] })
+  assert.deepEqual(await machine.red.reserve(id(3), half), { missing: ['cpu'] }, 'a question keeps nothing')
+  const resources = { cpuMillisRequest: half.cpuMillis, memoryBytesRequest: 1 }
+  const jail = (index: number) => sampleJail({ id: id(index), containers: [sampleContainer({ resources })] })
+  await assert.rejects(machine.red.ensure(jail(3)), { reason: 'TooManyRequests' })
+  await machine.red.ensure(jail(1))
+  assert.deepEqual(await machine.red.reserve(id(3), half), { missing: ['cpu'] })
+  machine.clock.advance(61_000)
+  assert.deepEqual(await machine.red.reserve(id(3), half), { missing: [] }, 'blue’s pod never came')
 })
 
 test('a watcher sees changes as they happen and the removal at the end', async (t) => {

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, statfsSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import type { Duplex, Readable } from 'node:stream'
 import { ApiError, type Layout, type TenantName } from '../../api/index.ts'
@@ -14,12 +14,16 @@ import type {
   JailStatus,
   LogOptions,
   NodeFacts,
+  RoomRequest,
+  RoomAnswer,
+  Shortage,
   TenantNetwork,
 } from '../../jail/index.ts'
 import { assert, type Clock, type Logger } from '../../stdx/index.ts'
 import { createPodDisk, type PodDisk } from './host/pod-disk.ts'
 import * as limits from './limits.ts'
 import type { Claims, ContainerHost, Images, PodNetwork, Prober, TenantPlacement } from './parts.ts'
+import { addLoad, type Load, loadOf, NO_LOAD, planShortage } from './plan/room.ts'
 import { Gate } from './pods/gate.ts'
 import { DiskPressure } from './pods/disk-pressure.ts'
 import { DiskWatch } from './pods/disk-watch.ts'
@@ -43,6 +47,8 @@ export type LocalEngineOptions = {
   prober?: Prober
   /** Made from `layout` unless a test brings its own. */
   disk?: PodDisk
+  /** What pods of all tenants may have together. That of this machine unless a test says otherwise. */
+  room?: Load
   /** Where a tenant is placed now; undefined when it is none of this machine's. */
   placement: (tenant: TenantName) => TenantPlacement | undefined
 }
@@ -83,7 +89,7 @@ class Machine implements LocalEngine {
   private readonly diskMeasures = new Gate(limits.DISK_MEASURES_CONCURRENT_MAX)
   private readonly tenants = new Map<TenantName, Tenant>()
   private readonly closing = new AbortController()
-  readonly podsMax = podsMaxOfMachine()
+  readonly room: Load
 
   constructor(options: LocalEngineOptions) {
     this.options = options
@@ -103,6 +109,7 @@ class Machine implements LocalEngine {
         ),
       closing: this.closing.signal,
     })
+    this.room = options.room ?? roomOfMachine()
   }
 
   async start(): Promise<void> {
@@ -174,10 +181,12 @@ class Machine implements LocalEngine {
     for (const tenant of this.tenants.values()) tenant.close()
   }
 
-  podCount(): number {
-    let count = 0
-    for (const tenant of this.tenants.values()) count += tenant.workers.size
-    return count
+  /** What all tenants have been promised; of one of them, without some of its pods. */
+  used(without: ReadonlySet<JailId>, of?: Tenant): Load {
+    let used = NO_LOAD
+    for (const tenant of this.tenants.values())
+      used = addLoad(used, tenant.used(tenant === of ? without : NONE))
+    return used
   }
 
   private tenant(placement: TenantPlacement): Tenant {
@@ -216,6 +225,8 @@ class Machine implements LocalEngine {
   }
 }
 
+const NONE: ReadonlySet<JailId> = new Set()
+
 /** A tenant's pods and sessions on this machine. */
 class Tenant {
   readonly workers = new Map<JailId, PodWorker>()
@@ -224,6 +235,8 @@ class Tenant {
   readonly parts: PodParts
   readonly options: LocalEngineOptions
   readonly closing: AbortSignal
+  /** Room that pods which are about to come were told they have. */
+  private readonly reserved = new Map<JailId, { load: Load; untilMs: number }>()
   private sessions = 0
   private logStreams = 0
   private removing = false
@@ -243,6 +256,7 @@ class Tenant {
       this.parts,
     )
     this.workers.set(jail.id, worker)
+    this.reserved.delete(jail.id)
     this.jails.set(jail.id, { jail, bytes })
     void this.forget(worker)
     return worker
@@ -254,8 +268,42 @@ class Tenant {
     this.jails.delete(worker.id)
   }
 
+  /** What its pods have been promised, without some of them. */
+  used(without: ReadonlySet<JailId>): Load {
+    const nowMs = this.parts.clock.nowMs()
+    let used = NO_LOAD
+    for (const [id, worker] of this.workers) {
+      const known = without.has(id) ? undefined : this.jails.get(id)
+      // A pod that has ended still has a place among the tenant's pods, and nothing else.
+      if (known) used = addLoad(used, worker.holdsRoom ? loadOf(known.jail) : { ...NO_LOAD, pods: 1 })
+    }
+    for (const [id, { load, untilMs }] of this.reserved)
+      if (untilMs <= nowMs) this.reserved.delete(id)
+      else if (!without.has(id)) used = addLoad(used, load)
+    return used
+  }
+
+  /** Of what there is not enough for another pod: first of what the tenant may have, then on the machine. */
+  shortage(wanted: Load, placement: TenantPlacement, without: ReadonlySet<JailId>): Shortage[] {
+    const { machine } = this
+    const own = planShortage(wanted, this.used(without), shareOf(placement, machine.room))
+    return own.length > 0 ? own : planShortage(wanted, machine.used(without, this), machine.room)
+  }
+
+  /** Keeps room for a pod that is about to come. */
+  reserve(id: JailId, wanted: Load, placement: TenantPlacement, without?: readonly JailId[]): Shortage[] {
+    if (this.removing)
+      throw new ApiError('ServiceUnavailable', 'The tenant is being removed from this machine')
+    if (this.workers.has(id)) return []
+    const missing = this.shortage(wanted, placement, new Set([id, ...(without ?? [])]))
+    // Those that are kept count as pods, so there are never more of them than a tenant may have pods.
+    if (missing.length === 0 && !without)
+      this.reserved.set(id, { load: wanted, untilMs: this.parts.clock.nowMs() + limits.ROOM_KEPT_MS })
+    return missing
+  }
+
   /** @throws {ApiError} TooManyRequests when the tenant or the machine has no room for another jail. */
-  requireRoom(id: JailId, bytes: number, podsMax = limits.PODS_PER_TENANT_MAX): void {
+  requireRoom({ id, ...jail }: Jail, bytes: number, placement: TenantPlacement): void {
     if (this.removing)
       throw new ApiError('ServiceUnavailable', 'The tenant is being removed from this machine')
     const wait = { details: { retryAfterSeconds: 10 } }
@@ -268,13 +316,14 @@ class Tenant {
         wait,
       )
     if (this.workers.has(id)) return
-    if (this.workers.size >= Math.min(podsMax, limits.PODS_PER_TENANT_MAX))
+    const share = shareOf(placement, this.machine.room)
+    if (this.workers.size >= share.pods)
       throw new ApiError(
         'TooManyRequests',
-        `More than ${Math.min(podsMax, limits.PODS_PER_TENANT_MAX)} pods of one tenant on this machine`,
+        `More than ${share.pods} pods of one tenant on this machine`,
         wait,
       )
-    if (this.machine.podCount() >= this.machine.podsMax)
+    if (this.shortage(loadOf(jail), placement, new Set([id])).length > 0)
       throw new ApiError('TooManyRequests', 'This machine has no room for another pod', wait)
   }
 
@@ -369,13 +418,13 @@ class TenantEngine implements Engine {
       const { jail: updated, kept } = planUpdate(before.jail, jail)
       if (kept.length > 0)
         this.tenant.parts.log.info('a pod keeps what it was started with', { jail: jail.id, kept })
-      this.tenant.requireRoom(jail.id, bytes)
+      this.tenant.requireRoom(jail, bytes, this.placement)
       const bytesNow = this.tenant.parts.records.saveJail(updated)
       this.tenant.jails.set(jail.id, { jail: updated, bytes: bytesNow })
       worker.update(updated)
       return worker.status()
     }
-    this.tenant.requireRoom(jail.id, bytes, this.placement.quota?.pods)
+    this.tenant.requireRoom(jail, bytes, this.placement)
     const { records, clock } = this.tenant.parts
     const memory = emptyMemory(jail, clock.nowMs())
     try {
@@ -453,6 +502,11 @@ class TenantEngine implements Engine {
     await this.tenant.parts.claims.remove(this.placement.tenant, id)
   }
 
+  async reserve(id: JailId, { without, ...requests }: RoomRequest): Promise<RoomAnswer> {
+    if (this.tenant.closing.aborted) throw shuttingDown()
+    return { missing: this.tenant.reserve(id, { ...requests, pods: 1 }, this.placement, without) }
+  }
+
   async node(): Promise<NodeFacts> {
     const runtimes = await this.tenant.parts.containers.runtimes()
     const version = (runtime: 'runc' | 'gvisor') => {
@@ -461,9 +515,8 @@ class TenantEngine implements Engine {
     }
     return {
       allocatable: {
-        cpuMillis: availableParallelism() * 1_000,
-        memoryBytes: totalmem(),
-        pods: Math.min(limits.PODS_PER_TENANT_MAX, this.tenant.machine.podsMax),
+        ...shareOf(this.placement, this.tenant.machine.room),
+        ephemeralStorageBytes: diskOfMachine(this.tenant.options.layout.stateDir),
       },
       architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
       runtimes: { ...version('runc'), ...version('gvisor') },
@@ -490,6 +543,28 @@ function tooManyStreams(max: number, what: string): ApiError {
 }
 
 /** As many pods as the kernel has processes and the machine has memory for, half of both left for everything else. */
+/** What one tenant may have at most, whoever else is here. */
+function shareOf({ quota = {} }: TenantPlacement, room: Load): Load {
+  return {
+    cpuMillis: Math.min(quota.cpuMillis ?? Infinity, room.cpuMillis),
+    memoryBytes: Math.min(quota.memoryBytes ?? Infinity, room.memoryBytes),
+    pods: Math.min(quota.pods ?? Infinity, limits.PODS_PER_TENANT_MAX, room.pods),
+  }
+}
+
+function roomOfMachine(): Load {
+  return {
+    cpuMillis: Math.max(1, availableParallelism() * 1_000 - limits.MACHINE_RESERVE_CPU_MILLIS),
+    memoryBytes: Math.max(1, totalmem() - limits.MACHINE_RESERVE_MEMORY_BYTES),
+    pods: podsMaxOfMachine(),
+  }
+}
+
+function diskOfMachine(directory: string): number {
+  const { blocks, bsize } = statfsSync(existsSync(directory) ? directory : '/')
+  return Math.floor(blocks * bsize * (1 - limits.MACHINE_RESERVE_DISK_FRACTION))
+}
+
 function podsMaxOfMachine(): number {
   const pidMax = Number(readFileSync('/proc/sys/kernel/pid_max', 'utf8'))
   return Math.max(

@@ -22,6 +22,8 @@ import {
   type JailStatus,
   type LogOptions,
   type NodeFacts,
+  type RoomRequest,
+  type RoomAnswer,
   type TenantNetwork,
 } from '../../jail/index.ts'
 import { silentLogger } from '../../stdx/index.ts'
@@ -97,6 +99,10 @@ class RecordingEngine implements Engine {
   }
   async removeVolume(id: ClaimId): Promise<void> {
     this.calls.push(['removeVolume', id])
+  }
+  async reserve(id: JailId, requests: RoomRequest): Promise<RoomAnswer> {
+    this.calls.push(['reserve', id, requests])
+    return { missing: ['memory'] }
   }
   async node(): Promise<NodeFacts> {
     throw new Error('A secret of ours: /var/lib/bulkhead')

@@ -12,6 +12,7 @@ import {
   isClaimId,
   parseClaimedVolume,
   parseJail,
+  parseRoomRequest,
   parseTenantNetwork,
   TENANT_NETWORK_BYTES_MAX,
   type Engine,
@@ -106,7 +107,7 @@ export async function serveEngine({
 type Route =
   | { kind: 'jails' | 'network' | 'node' | 'volumes' }
   | { kind: 'volume'; claim: ClaimId }
-  | { kind: 'jail' | 'portforward'; id: JailId }
+  | { kind: 'jail' | 'portforward' | 'room'; id: JailId }
   | { kind: 'log' | 'exec' | 'attach'; id: JailId; container: string }
 
 class TenantSession {
@@ -214,6 +215,12 @@ class TenantSession {
           },
           204,
         )
+      case 'room':
+        requireMethod(method, ['PUT'])
+        return await this.plain(response, async () => {
+          const requests = parseRoomRequest(await this.body(request, limits.ROOM_REQUEST_BYTES_MAX))
+          return await this.engine.reserve(route.id, requests, signal)
+        })
       case 'node':
         requireMethod(method, ['GET'])
         return await this.plain(response, async () => await this.engine.node(signal))
@@ -396,6 +403,8 @@ function parseRoute(path: string): Route | undefined {
   if (path === '/v1/volumes') return { kind: 'volumes' }
   const claim = path.startsWith('/v1/volumes/') ? path.slice('/v1/volumes/'.length) : undefined
   if (claim !== undefined) return isClaimId(claim) ? { kind: 'volume', claim } : undefined
+  const room = path.startsWith('/v1/room/') ? path.slice('/v1/room/'.length) : undefined
+  if (room !== undefined) return isJailId(room) ? { kind: 'room', id: room } : undefined
   const [empty, version, jails, id, second, container, verb, ...rest] = path.split('/', 9)
   if (empty !== '' || version !== 'v1' || jails !== 'jails' || rest.length > 0) return undefined
   if (id === undefined || !isJailId(id)) return undefined

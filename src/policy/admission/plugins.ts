@@ -5,12 +5,13 @@ import type { AdmissionPlugin, AdmissionRequest } from './admission.ts'
 import { imageRegistries } from './image-registries.ts'
 import { limitRanger } from './limit-ranger.ts'
 import { namespaceLifecycle } from './namespace-lifecycle.ts'
+import { podPriority } from './pod-priority.ts'
 import { podSecurity } from './pod-security.ts'
 import { type OperatorPolicies, validatingPolicies } from './policies/validating-policies.ts'
 import { rbacEscalation } from './rbac-escalation.ts'
 import { resourceQuota } from './resource-quota.ts'
 import { serviceAccount } from './service-account.ts'
-import { platformStorage, storageClaims } from './storage.ts'
+import { platformKinds, storageClaims } from './storage.ts'
 import { tenantQuota } from './tenant-quota.ts'
 
 /** The policy of a control plane, in order. */
@@ -36,10 +37,11 @@ export function admissionPlugins({
     namespaceLifecycle,
     limitRanger,
     serviceAccount,
+    podPriority,
     imageRegistries(() => limits().registries),
     podSecurity(() => limits().podSecurity ?? 'privileged'),
     storageClaims,
-    platformStorage,
+    platformKinds,
     rbacEscalation(authorizer),
     validatingPolicies({ authorizer, registry, tenant, operatorPolicies, note }),
     tenantQuota(limits),

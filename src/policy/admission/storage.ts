@@ -29,12 +29,16 @@ const WHY: ReadonlyMap<string, string> = new Map([
     '/persistentvolumes',
     'volumes are made by the platform, one for each PersistentVolumeClaim, and go with it',
   ],
+  [
+    '/nodes',
+    'the node shows the share of the machine that the platform gives, and only the platform changes it',
+  ],
   ['storage.k8s.io/storageclasses', 'the platform decides which classes of storage there are'],
 ])
 
 /** Kinds that tenants see and only the control plane's own components write. */
-export const platformStorage: AdmissionPlugin = {
-  name: 'PlatformStorage',
+export const platformKinds: AdmissionPlugin = {
+  name: 'PlatformKinds',
   refuse({ user, group, resource, name }) {
     const why = WHY.get(`${group}/${resource}`)
     if (why === undefined || user.kind === 'component') return undefined

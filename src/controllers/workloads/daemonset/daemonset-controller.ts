@@ -13,11 +13,14 @@ import {
   controllerRevisionKind,
   type DaemonSet,
   daemonSetKind,
+  type Node,
+  nodeKind,
   type Pod,
   podKind,
 } from '../../kinds.ts'
 import { DAEMON_BACKOFF_FIRST_MS, DAEMON_BACKOFF_LAST_MS } from '../../limits.ts'
 import { messageOf, writeStatus } from '../../writes.ts'
+import { fitsNode } from '../node/plan.ts'
 import { ensureHistory, forgetRevisions, planTruncation, REVISION_LABEL } from '../history.ts'
 import { ensureClaims, podCandidates, podOf } from '../pods.ts'
 import { sameStatus } from '../replicaset/plan.ts'
@@ -28,6 +31,7 @@ export class DaemonSetController extends QueueController {
   private readonly sets: Informer<DaemonSet>
   private readonly pods: Informer<Pod>
   private readonly revisions: Informer<ControllerRevision>
+  private readonly nodes: Informer<Node>
   private readonly events: EventRecorder
   private readonly nodeName: string
   /** By uid of a set: pods that ended one after another, and when the next may be replaced. */
@@ -42,6 +46,7 @@ export class DaemonSetController extends QueueController {
       return [key]
     })
     this.pods = this.follow(podKind, ({ old, object }) => this.setsOf([old, object]))
+    this.nodes = this.follow(nodeKind, () => this.sets.list().map(keyOf))
     this.revisions = context.informers.of(controllerRevisionKind)
   }
 
@@ -68,7 +73,9 @@ export class DaemonSetController extends QueueController {
     })
     const hash = update.metadata.labels?.[REVISION_LABEL] ?? update.metadata.name
     const isGoing = (pod: Pod) => this.pods.isGoing(pod)
-    const plan = planNode(set, claimed, { nowMs: clock.nowMs(), isGoing, hash })
+    const node = this.nodes.find({ name: this.nodeName })
+    const fits = node === undefined || fitsNode(set.spec.template.spec, node)
+    const plan = planNode(set, claimed, { nowMs: clock.nowMs(), isGoing, hash, fits })
     const waitMs = plan.ended.length > 0 ? this.backoff(set, plan.ended) : 0
     const ending = new Set(waitMs > 0 ? plan.ended : [])
     for (const pod of plan.remove) if (!ending.has(pod)) await this.remove(set, pod)
@@ -80,6 +87,7 @@ export class DaemonSetController extends QueueController {
     const { status, availableInMs = Infinity } = planStatus(set, pods, {
       nowMs: clock.nowMs(),
       hash,
+      fits,
       collisionCount,
     })
     if (!sameStatus(set.status, status)) await writeStatus(client, daemonSetKind, set, status)

@@ -35,7 +35,7 @@ function podOf(name: string, hash: string, state: 'ready' | 'pending' | 'going' 
 }
 
 function steps(set: DaemonSet, ...pods: Pod[]): string {
-  const { create, remove } = planNode(set, pods, { nowMs: NOW_MS, isGoing, hash: 'new' })
+  const { create, remove } = planNode(set, pods, { nowMs: NOW_MS, isGoing, hash: 'new', fits: true })
   return [...(create ? ['+'] : []), ...remove.map((pod) => `-${pod.metadata.name}`)].join(' ')
 }
 
@@ -67,7 +67,7 @@ test('OnDelete leaves old pods alone', () => {
 })
 
 test('the status counts the one node', () => {
-  const { status } = planStatus(rolling, [podOf('a', 'old')], { nowMs: NOW_MS, hash: 'new' })
+  const { status } = planStatus(rolling, [podOf('a', 'old')], { nowMs: NOW_MS, hash: 'new', fits: true })
   assert.deepEqual(status, {
     currentNumberScheduled: 1,
     desiredNumberScheduled: 1,
@@ -79,6 +79,6 @@ test('the status counts the one node', () => {
     observedGeneration: 1,
   })
   const later = { ...rolling, spec: { ...rolling.spec, minReadySeconds: 5 } }
-  const waiting = planStatus(later, [podOf('a', 'new')], { nowMs: NOW_MS + 2_000, hash: 'new' })
+  const waiting = planStatus(later, [podOf('a', 'new')], { nowMs: NOW_MS + 2_000, hash: 'new', fits: true })
   assert.deepEqual([waiting.status.numberAvailable, waiting.availableInMs], [0, 3_000])
 })

@@ -10,7 +10,13 @@ export type DaemonSetPlan = {
   ended: Pod[]
 }
 
-type Context = { nowMs: number; isGoing: (pod: Pod) => boolean; hash: string }
+type Context = {
+  nowMs: number
+  isGoing: (pod: Pod) => boolean
+  hash: string
+  /** False when the template asks for another node than there is. */
+  fits: boolean
+}
 
 /**
  * What to do next for the one node that there is. `hash` names the newest template. With `maxSurge` a new pod is there
@@ -19,7 +25,7 @@ type Context = { nowMs: number; isGoing: (pod: Pod) => boolean; hash: string }
 export function planNode(
   set: DaemonSet,
   pods: readonly Pod[],
-  { nowMs, isGoing, hash }: Context,
+  { nowMs, isGoing, hash, fits }: Context,
 ): DaemonSetPlan {
   const plan: DaemonSetPlan = { create: false, remove: [], ended: [] }
   if (set.metadata.deletionTimestamp) return plan
@@ -31,6 +37,10 @@ export function planNode(
     return atMs !== undefined && atMs <= nowMs
   }
   plan.remove.push(...plan.ended)
+  if (!fits) {
+    plan.remove.push(...running)
+    return plan
+  }
   // A pod that is going, or has just been told to, keeps its place until it is gone.
   if (pods.length === 0) return { ...plan, create: true }
 
@@ -74,19 +84,19 @@ function byAge(pods: readonly Pod[]): Pod[] {
 export function planStatus(
   set: DaemonSet,
   pods: readonly Pod[],
-  { nowMs, hash, collisionCount }: Omit<Context, 'isGoing'> & { collisionCount?: number | undefined },
+  { nowMs, hash, fits, collisionCount }: Omit<Context, 'isGoing'> & { collisionCount?: number | undefined },
 ): { status: DaemonSetStatus; availableInMs?: number } {
   const [pod] = byAge(pods)
   const availableMs = pod && availableAtMs(pod, set.spec.minReadySeconds ?? 0)
-  const available = availableMs !== undefined && availableMs <= nowMs
+  const available = fits && availableMs !== undefined && availableMs <= nowMs
   const status: DaemonSetStatus = {
-    currentNumberScheduled: pod ? 1 : 0,
-    desiredNumberScheduled: 1,
-    numberMisscheduled: 0,
-    numberReady: pod && isReady(pod) ? 1 : 0,
-    updatedNumberScheduled: pod?.metadata.labels?.[REVISION_LABEL] === hash ? 1 : 0,
+    currentNumberScheduled: fits && pod ? 1 : 0,
+    desiredNumberScheduled: fits ? 1 : 0,
+    numberMisscheduled: !fits && pod ? 1 : 0,
+    numberReady: fits && pod && isReady(pod) ? 1 : 0,
+    updatedNumberScheduled: fits && pod?.metadata.labels?.[REVISION_LABEL] === hash ? 1 : 0,
     numberAvailable: available ? 1 : 0,
-    numberUnavailable: available ? 0 : 1,
+    numberUnavailable: available || !fits ? 0 : 1,
     observedGeneration: Math.max(set.metadata.generation ?? 0, set.status?.observedGeneration ?? 0),
     ...(collisionCount === undefined ? {} : { collisionCount }),
     ...(set.status?.conditions ? { conditions: set.status.conditions } : {}),

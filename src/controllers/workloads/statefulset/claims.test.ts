@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { object, podTemplate } from '../../controllers.testkit.ts'
-import type { PersistentVolumeClaim, Pod, StatefulSet } from '../../kinds.ts'
+import type { Node, PersistentVolumeClaim, Pod, StatefulSet } from '../../kinds.ts'
 import { whyUnschedulable } from '../scheduler/plan.ts'
 import { claimsOfPod, planClaimOwners, volumesWithClaims } from './claims.ts'
 
@@ -61,6 +61,7 @@ test('a claim goes with whom the retention policy says, and references of others
 })
 
 test('a pod is placed when all its claims are bound and free', () => {
+  const node: Node = object('Node', 'v1', 'bulkhead', {}, { namespace: undefined })
   const user = (name: string, nodeName?: string): Pod =>
     object(
       'Pod',
@@ -76,7 +77,7 @@ test('a pod is placed when all its claims are bound and free', () => {
       { uid: name },
     )
   const why = (found: PersistentVolumeClaim | undefined, others: Pod[] = []) =>
-    whyUnschedulable(user('a'), () => found, others)
+    whyUnschedulable(user('a'), node, () => found, others)
   assert.equal(why(claim()), undefined)
   assert.match(
     why(undefined) ?? '',

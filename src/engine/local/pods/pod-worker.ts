@@ -190,6 +190,11 @@ export class PodWorker {
     this.sync()
   }
 
+  /** What it was promised is its own until nothing of it will run again. */
+  get holdsRoom(): boolean {
+    return !this.memory.finished
+  }
+
   /** Something of it may grow on disk. */
   get occupiesDisk(): boolean {
     const { finished, failed, terminating } = this.memory
