@@ -8,7 +8,7 @@ const ROWS: readonly (readonly string[])[] = [
   ['main'],
   ['gateway', 'apiserver', 'controllers', 'engine/local', 'verifier', 'attack', 'cli'],
   ['policy', 'store', 'client', 'jail', 'identity'],
-  ['cel'],
+  ['cel', 'rego'],
   ['api'],
   ['stdx'],
 ]

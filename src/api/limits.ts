@@ -53,6 +53,8 @@ export const MATCH_CONDITIONS_MAX = 64
 export const POLICY_VALIDATIONS_MAX = 64
 export const POLICY_VARIABLES_MAX = 64
 export const AUDIT_ANNOTATIONS_MAX = 20
+/** A compiled policy of the operator as it travels: 256 KiB in base64. */
+export const REGO_BUNDLE_CHARS_MAX = 349_528
 export const POLICY_RULES_MAX = 64
 export const POLICY_RULE_ITEMS_MAX = 256
 /** Characters of all expressions of a policy together. */

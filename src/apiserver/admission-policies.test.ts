@@ -301,6 +301,31 @@ test('Warn tells and lets in', async () => {
   )
 })
 
+test('Audit notes for the audit log, with annotations, also what is refused', async () => {
+  await using plane = await ControlPlane.start()
+  await bind(
+    plane,
+    'noted',
+    policySpec("object.metadata.name != 'x'", {
+      validation: { message: 'no x' },
+      spec: { auditAnnotations: [{ key: 'who', valueExpression: 'request.userInfo.username' }] },
+    }),
+    { validationActions: ['Audit'] },
+  )
+  const note = async (name: string) => (await create(plane, name)).headers['x-bulkhead-audit-note']
+  const annotated = /^noted\/who: [^;]+/
+  assert.match(String(await note('y')), annotated)
+  assert.doesNotMatch(String(await note('z')), /no x/)
+  assert.match(
+    String(await note('x')),
+    /^noted\/who: [^;]+; ValidatingAdmissionPolicy 'noted' with binding 'noted-binding': no x$/,
+  )
+  await bind(plane, 'hard', policySpec('false'))
+  const refused = await create(plane, 'w')
+  assert.equal(refused.code, 422)
+  assert.match(String(refused.headers['x-bulkhead-audit-note']), annotated)
+})
+
 test('the authorizer answers for the user who asks', async () => {
   await using plane = await ControlPlane.start()
   await bind(

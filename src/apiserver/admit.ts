@@ -1,4 +1,4 @@
-import { type FieldError, invalid } from '../api/index.ts'
+import { type ApiError, type FieldError, invalid } from '../api/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
 import type { Context } from './context.ts'
 
@@ -7,8 +7,34 @@ export function mutateAdmission({ plugins, cluster }: Context, request: Admissio
   for (const plugin of plugins) plugin.mutate?.(request, cluster)
 }
 
-/** @throws {ApiError} the first refusal in the order of the plugins. */
-export function refuseAdmission({ plugins, cluster }: Context, request: AdmissionRequest): void {
+/**
+ * Also adds to `notes` what plugins have to say to the audit log, refused or not.
+ * @throws {ApiError} the first refusal in the order of the plugins.
+ */
+export function refuseAdmission(context: Context, request: AdmissionRequest, notes: string[]): void {
+  try {
+    refuseAgain(context, request)
+  } finally {
+    const { plugins, cluster } = context
+    notes.push(...plugins.flatMap((plugin) => plugin.auditNotes?.(request, cluster) ?? []))
+  }
+}
+
+/**
+ * Asks the plugins that cannot answer at once about a request that every other one let in. Undefined: there is nothing to wait
+ * for. Afterwards: the world may have changed, so `refuseAgain` is called in the same turn as the write.
+ */
+export function reviewAdmission(
+  { plugins, cluster }: Context,
+  request: AdmissionRequest,
+): Promise<ApiError | undefined> | undefined {
+  const asked = plugins.flatMap((plugin) => plugin.review?.(request, cluster) ?? [])
+  if (asked.length === 0) return undefined
+  return Promise.all(asked).then((answers) => answers.find((answer) => answer !== undefined))
+}
+
+/** @throws {ApiError} when a plugin refuses now what it let in before. */
+export function refuseAgain({ plugins, cluster }: Context, request: AdmissionRequest): void {
   for (const plugin of plugins) {
     const refusal = plugin.refuse?.(request, cluster)
     if (!refusal) continue
@@ -26,11 +52,6 @@ export function furtherRefusals(
   request: AdmissionRequest,
 ): FieldError[] {
   return plugins.flatMap((plugin) => plugin.problems?.(request, cluster) ?? [])
-}
-
-/** What the plugins note for the audit log, whether or not the write is let in. */
-export function auditNotes({ plugins, cluster }: Context, request: AdmissionRequest): string[] {
-  return plugins.flatMap((plugin) => plugin.auditNotes?.(request, cluster) ?? [])
 }
 
 /** What the plugins say about what they let in. */

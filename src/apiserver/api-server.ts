@@ -8,7 +8,6 @@ import {
   type TenantName,
   type UserInfo,
   customResourceDefinitionKind,
-  userNames,
 } from '../api/index.ts'
 import type { ApiClient } from '../client/index.ts'
 import { AUDIT_NOTE_HEADER, JWKS_PATH, type TokenIssuer } from '../identity/index.ts'
@@ -18,6 +17,7 @@ import {
   type Authorizer,
   RBAC_GROUP,
   type OperatorPolicies,
+  type RegoPolicies,
   type TenantLimits,
   admissionPlugins,
 } from '../policy/index.ts'
@@ -83,7 +83,7 @@ export interface ApiServer {
   /** From now on these, and the defaults for what is absent. What is there already stays, whatever its size. */
   setLimits(limits: Partial<TenantLimits>): void
   /** From now on these rules of the operator hold, besides the control plane's own. */
-  setOperatorPolicies(policies: OperatorPolicies): void
+  setOperatorPolicies(policies: OperatorPolicies, rego?: RegoPolicies): void
   /** Ends watches and refuses what comes after. */
   close(): Promise<void>
 }
@@ -111,6 +111,7 @@ class Server implements ApiServer {
   private readonly closing = new AbortController()
   private limits: TenantLimits
   private operatorPolicies: OperatorPolicies = []
+  private regoPolicies: RegoPolicies = { policies: [], threads: undefined }
   private inFlight = 0
 
   constructor(options: ApiServerOptions) {
@@ -136,15 +137,7 @@ class Server implements ApiServer {
           tenant,
           limits: () => this.limits,
           operatorPolicies: () => this.operatorPolicies,
-          note: ({ user, operation, resource, namespace, name }, annotations) =>
-            log.info('admission policies noted', {
-              user: userNames(user).name,
-              operation,
-              resource,
-              namespace,
-              name,
-              annotations,
-            }),
+          regoPolicies: () => this.regoPolicies,
         }),
         customKinds.plugin,
         ...(options.plugins ?? []),
@@ -379,8 +372,9 @@ class Server implements ApiServer {
     this.limits = { ...DEFAULT_TENANT_LIMITS, ...limits }
   }
 
-  setOperatorPolicies(policies: OperatorPolicies): void {
+  setOperatorPolicies(policies: OperatorPolicies, rego?: RegoPolicies): void {
     this.operatorPolicies = policies
+    this.regoPolicies = rego ?? { policies: [], threads: undefined }
   }
 
   close(): Promise<void> {

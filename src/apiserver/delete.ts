@@ -8,7 +8,7 @@ import {
 } from '../api/index.ts'
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
-import { admissionWarnings, refuseAdmission } from './admit.ts'
+import { admissionWarnings, refuseAdmission, refuseAgain, reviewAdmission } from './admit.ts'
 import { type Context, inOrder, objectKey, presented, renderTime } from './context.ts'
 import { addWarnings, decodePart, decodeRequestBody } from './decode.ts'
 import { cloneJson, equalJson } from './json.ts'
@@ -113,7 +113,13 @@ async function remove(
       object: presented(definition, stored.object),
       dryRun: options.dryRun,
     }
-    refuseAdmission(context, admission)
+    refuseAdmission(context, admission, request.auditNotes)
+    const review = reviewAdmission(context, admission)
+    if (review) {
+      const refusal = await review
+      if (refusal) throw refusal
+      refuseAgain(context, admission)
+    }
     addWarnings(request.warnings, admissionWarnings(context, admission))
     const current = presented(definition, stored.object)
     const plan = planDelete(definition, current, options, context.clock.nowMs())

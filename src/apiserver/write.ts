@@ -16,7 +16,14 @@ import {
 } from '../api/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
-import { admissionWarnings, auditNotes, furtherRefusals, mutateAdmission, refuseAdmission } from './admit.ts'
+import {
+  admissionWarnings,
+  furtherRefusals,
+  mutateAdmission,
+  refuseAdmission,
+  refuseAgain,
+  reviewAdmission,
+} from './admit.ts'
 import { type Context, inOrder, objectKey, presented, renderTime } from './context.ts'
 import { cloneJson, equalJson } from './json.ts'
 import { GENERATE_NAME_ATTEMPTS_MAX, PROBLEMS_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
@@ -77,7 +84,13 @@ export async function createObject(
   for (let attempt = 1; ; attempt++) {
     const candidate = generateName === undefined ? object : cloneJson(object)
     if (generateName !== undefined) candidate.metadata.name = generatedName(context, generateName)
-    const ready = prepareNew(context, request, target, candidate, options, writer)
+    const { object: ready, admission } = prepareNew(context, request, target, candidate, options, writer)
+    const review = reviewAdmission(context, admission)
+    if (review) {
+      const refusal = await review
+      if (refusal) throw refusal
+      refuseOutdated(context, request, target.definition, admission)
+    }
     if (options.dryRun) {
       if (context.store.get(objectKey(target.definition, target.namespace, ready.metadata.name)))
         throw existsAlready(target.definition, ready.metadata.name)
@@ -113,6 +126,25 @@ function generatedName(context: Context, prefix: string): string {
   return prefix.slice(0, NAME_CHARS_MAX - GENERATED_CHARACTERS) + suffix
 }
 
+/** What would be stored, and what policies were told about it. */
+type Prepared = { object: KubeObject; admission: AdmissionRequest }
+
+/**
+ * What was let in before some policies took their time is asked about again.
+ * Afterwards: it holds in this very turn only, so the write begins at once.
+ * @throws {ApiError}
+ */
+function refuseOutdated(
+  context: Context,
+  request: ResourceRequest,
+  definition: KindDefinition,
+  admission: AdmissionRequest,
+): void {
+  requireCurrent(context, definition)
+  refuseAgain(context, admission)
+  warn(context, request, definition, admission)
+}
+
 function prepareNew(
   context: Context,
   request: ResourceRequest,
@@ -120,7 +152,7 @@ function prepareNew(
   decoded: KubeObject,
   options: WriteOptions,
   writer: Writer,
-): KubeObject {
+): Prepared {
   const { clock, entropy } = context
   const nowMs = clock.nowMs()
   requireCurrent(context, definition)
@@ -174,16 +206,15 @@ function prepareNew(
   }
   mutateAdmission(context, admission)
   refuseInvalid(context, definition, admission, validateObject(definition, object, writeContext))
-  request.auditNotes.push(...auditNotes(context, admission))
-  refuseAdmission(context, admission)
+  refuseAdmission(context, admission, request.auditNotes)
   warn(context, request, definition, admission)
   object = inOrder(object)
   checkSize(object)
   if (options.dryRun) {
     const { resourceVersion: _none, ...metadata } = object.metadata
-    return { ...object, metadata: metadata as KubeObject['metadata'] }
+    return { object: { ...object, metadata: metadata as KubeObject['metadata'] }, admission }
   }
-  return object
+  return { object, admission }
 }
 
 /** A definition may change or go while a request's body is on its way; its old rules must not count then. */
@@ -224,8 +255,16 @@ export async function updateObject(
     const stored = readStored(context, target)
     const { object: wanted, writer } = await change(presented(definition, stored.object))
     // `change` may have waited; the newest object decides, and compare-and-swap would refuse anything else anyway.
-    const object = prepareUpdate(context, request, target, wanted, stored, options, writer)
-    if (object === undefined) return presented(definition, stored.object)
+    const prepared = prepareUpdate(context, request, target, wanted, stored, options, writer)
+    if (prepared === undefined) return presented(definition, stored.object)
+    const { object, admission } = prepared
+    const review = reviewAdmission(context, admission)
+    if (review) {
+      const refusal = await review
+      if (refusal) throw refusal
+      // The object itself is looked after by compare-and-swap, a rehearsal by nobody.
+      refuseOutdated(context, request, definition, admission)
+    }
     const done = isFinished(definition, object)
     if (options.dryRun) {
       tryAddresses(context, definition, object, stored.object)
@@ -264,7 +303,7 @@ function prepareUpdate(
   stored: StoredObject,
   options: WriteOptions,
   writer: Writer,
-): KubeObject | undefined {
+): Prepared | undefined {
   requireCurrent(context, definition)
   const old = presented(definition, stored.object)
   const { resourceVersion, uid } = wanted.metadata
@@ -311,8 +350,7 @@ function prepareUpdate(
   }
   mutateAdmission(context, admission)
   refuseInvalid(context, definition, admission, validateObject(definition, object, writeContext, old))
-  request.auditNotes.push(...auditNotes(context, admission))
-  refuseAdmission(context, admission)
+  refuseAdmission(context, admission, request.auditNotes)
   warn(context, request, definition, admission)
   if (definition.hasGeneration && specChanged(definition, object, old))
     object.metadata.generation = (old.metadata.generation ?? 0) + 1
@@ -320,7 +358,7 @@ function prepareUpdate(
   // The same, and stored as the version that it shall be stored as.
   if (equalJson(definition.custom ? storedForm(definition, object) : object, stored.object)) return undefined
   checkSize(object)
-  return object
+  return { object, admission }
 }
 
 /** A sub-resource changes its own part only, and a plain update everything but the status. */

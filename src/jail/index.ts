@@ -34,5 +34,6 @@ export {
   type TenantPlacementRequest,
   type TenantPolicy,
   type TenantQuota,
+  type TenantRegoPolicy,
   UnixNodeClient,
 } from './node-client.ts'

@@ -1,5 +1,6 @@
 import { request, type IncomingMessage } from 'node:http'
 import type {
+  MatchResources,
   TenantName,
   ValidatingAdmissionPolicyBinding,
   ValidatingAdmissionPolicySpec,
@@ -32,6 +33,8 @@ export type TenantPlacementRequest = {
   podSecurity?: 'privileged' | 'baseline' | 'restricted'
   /** Admission policies of the operator that hold in its API. */
   policies?: readonly TenantPolicy[]
+  /** The same, in Rego. */
+  regoPolicies?: readonly TenantRegoPolicy[]
   egress?: EgressPolicy
 }
 
@@ -40,6 +43,15 @@ export type TenantPolicy = {
   name: string
   spec: ValidatingAdmissionPolicySpec
   bindings: readonly { name: string; spec: ValidatingAdmissionPolicyBinding['spec'] }[]
+}
+
+/** A RegoPolicy of the operator. */
+export type TenantRegoPolicy = {
+  name: string
+  /** In base64. */
+  bundle: string
+  entrypoint?: string
+  matchConstraints: MatchResources
 }
 
 /** What a machine gave a tenant. */

@@ -1,6 +1,6 @@
 import { createServer, request } from 'node:http'
 import { parseTenantName, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
-import type { TenantPolicy, TenantQuota } from '../jail/index.ts'
+import type { TenantPolicy, TenantQuota, TenantRegoPolicy } from '../jail/index.ts'
 import type { PodSecurityLevel } from '../policy/index.ts'
 import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
 
@@ -16,6 +16,7 @@ export type HostRequest = {
   registries?: readonly string[]
   podSecurity?: PodSecurityLevel
   policies?: readonly TenantPolicy[]
+  regoPolicies?: readonly TenantRegoPolicy[]
 }
 
 export type ControlPlaneHost = {
@@ -25,7 +26,7 @@ export type ControlPlaneHost = {
 }
 
 /** The operator's policies are most of it. */
-const REQUEST_BYTES_MAX = 512 * 1024
+const REQUEST_BYTES_MAX = 2 * 1024 * 1024
 const ANSWER_CHARS_MAX = 16 * 1024
 
 export async function serveControl(socketPath: string, hosts: ControlPlaneHost, log: Logger) {

@@ -20,7 +20,7 @@ import {
   TokenIssuer,
 } from '../identity/index.ts'
 import { DEFAULT_GATEWAY_LIMITS, POD_GATEWAY_LIMITS } from '../gateway/index.ts'
-import { type OperatorPolicies, RbacAuthorizer } from '../policy/index.ts'
+import { type OperatorPolicies, RbacAuthorizer, type RegoPolicies } from '../policy/index.ts'
 import {
   assert,
   type Clock,
@@ -59,7 +59,11 @@ export type ControlPlaneOptions = {
   log: Logger
   /** Hold before anybody is answered. */
   operatorPolicies?: OperatorPolicies
-} & Pick<ApiServerOptions, 'engine' | 'streams' | 'subresources' | 'limits' | 'adminGroup' | 'serverAddress'>
+  regoPolicies?: RegoPolicies
+} & Pick<
+  ApiServerOptions,
+  'engine' | 'streams' | 'subresources' | 'plugins' | 'limits' | 'adminGroup' | 'serverAddress'
+>
 
 /** Opens one tenant's store and answers its API on the socket that only the gateways may connect to. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
@@ -75,6 +79,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     log,
     limits = {},
     operatorPolicies = [],
+    regoPolicies,
     ...apiOptions
   } = options
   // A new tenant needs new keys: they are made while its partition is.
@@ -101,7 +106,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   await Promise.all([durable, server.bootstrap()])
   // Only now: what the platform itself puts into a control plane must fit, however small a tenant's quota is.
   server.setLimits(limits)
-  server.setOperatorPolicies(operatorPolicies)
+  server.setOperatorPolicies(operatorPolicies, regoPolicies)
   const http = await listen({
     tenant,
     socketPath: paths.apiSocket(layout, tenant),

@@ -5,7 +5,7 @@ import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
 import type { TenantHosting } from './tenant-hosting.ts'
 
 /** The operator's policies are most of it, and rules for the outside. */
-const REQUEST_BYTES_MAX = 1024 * 1024
+const REQUEST_BYTES_MAX = 2 * 1024 * 1024
 
 type Runtimes = Record<
   'runc' | 'gvisor',
@@ -81,8 +81,9 @@ export async function servePlatformSocket({
 /** Who asks wrote them, and for all tenants together they are long. */
 function withoutPolicies({
   policies: _known,
+  regoPolicies: _too,
   ...placement
-}: TenantPlacement): Omit<TenantPlacement, 'policies'> {
+}: TenantPlacement): Omit<TenantPlacement, 'policies' | 'regoPolicies'> {
   return placement
 }
 

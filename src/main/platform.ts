@@ -13,6 +13,8 @@ import type { SubresourceHandler } from '../apiserver/index.ts'
 import { startPlatformControllers } from '../controllers/index.ts'
 import { CsrRefused, IdentityRefused, type KeyedCertificate, parseAndSignCsr } from '../identity/index.ts'
 import { UnixNodeClient } from '../jail/index.ts'
+import { regoPolicyChecks } from '../policy/index.ts'
+import { RegoThreads } from '../rego/index.ts'
 import { systemClock } from '../stdx/index.ts'
 import { type ControlPlaneHost, serveControl } from './control-channel.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
@@ -72,6 +74,7 @@ runProgram('bulkhead-platform', async ({ layout, log }) => {
     }
   }
 
+  const threads = new RegoThreads({ clock })
   let running: { plane: ControlPlane; controllers: { stop(): Promise<void> } } | undefined
   const hosts: ControlPlaneHost = {
     async host({ tenant, dataKey }) {
@@ -88,6 +91,7 @@ runProgram('bulkhead-platform', async ({ layout, log }) => {
         clock,
         log,
         adminGroup: OPERATORS_GROUP,
+        plugins: [regoPolicyChecks(threads)],
         subresources: { 'tenants.tenancy.bulkhead.dev/credentials': credentials },
       })
       const controllers = startPlatformControllers({
@@ -112,6 +116,7 @@ runProgram('bulkhead-platform', async ({ layout, log }) => {
       control.closeAllConnections()
       await running?.controllers.stop()
       await running?.plane.close()
+      threads.close()
     },
   }
 })

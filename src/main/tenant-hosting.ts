@@ -178,6 +178,7 @@ export class TenantHosting {
         ...(placement.quota === undefined ? {} : { quota: placement.quota }),
         ...(placement.podSecurity === undefined ? {} : { podSecurity: placement.podSecurity }),
         ...(placement.policies === undefined ? {} : { policies: placement.policies }),
+        ...(placement.regoPolicies === undefined ? {} : { regoPolicies: placement.regoPolicies }),
       },
       AbortSignal.timeout(CONTROL_TIMEOUT_MS),
     )

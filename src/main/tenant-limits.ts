@@ -1,5 +1,11 @@
 import { DEFAULT_TENANT_LIMITS } from '../apiserver/index.ts'
-import { compileOperatorPolicies, type OperatorPolicies, type TenantLimits } from '../policy/index.ts'
+import {
+  bundleOf,
+  compileOperatorPolicies,
+  type HeldRegoPolicy,
+  type OperatorPolicies,
+  type TenantLimits,
+} from '../policy/index.ts'
 import type { HostRequest } from './control-channel.ts'
 
 /** What a control plane lets its tenant have: what the operator decided, which can only tighten the platform's own limits. */
@@ -24,4 +30,13 @@ export function tenantLimitsOf({
 /** @throws {TypeError} when one of the operator's policies cannot be read. */
 export function operatorPoliciesOf({ policies = [] }: Pick<HostRequest, 'policies'>): OperatorPolicies {
   return compileOperatorPolicies(policies)
+}
+
+/** They are read when they are asked for the first time; one that cannot be read refuses whatever it would judge. */
+export function regoPoliciesOf({ regoPolicies = [] }: Pick<HostRequest, 'regoPolicies'>): HeldRegoPolicy[] {
+  return regoPolicies.map(({ name, bundle, entrypoint, matchConstraints }) => ({
+    name,
+    matchConstraints,
+    bundle: bundleOf({ bundle, ...(entrypoint === undefined ? {} : { entrypoint }) }),
+  }))
 }

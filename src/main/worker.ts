@@ -11,11 +11,12 @@ import {
 import { createStreamHandler } from '../apiserver/index.ts'
 import { type IssueToken, startTenantControllers } from '../controllers/index.ts'
 import { RemoteEngine } from '../jail/index.ts'
+import { RegoThreads } from '../rego/index.ts'
 import { GiB, systemClock } from '../stdx/index.ts'
 import { type ControlPlaneHost, type HostRequest, serveControl } from './control-channel.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { requiredEnvironment, runProgram } from './environment.ts'
-import { operatorPoliciesOf, tenantLimitsOf } from './tenant-limits.ts'
+import { operatorPoliciesOf, regoPoliciesOf, tenantLimitsOf } from './tenant-limits.ts'
 import { PKI_FILES } from './pki-files.ts'
 
 const [name = ''] = process.argv.slice(2)
@@ -53,6 +54,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
   const gatewayUid = Number(requiredEnvironment('GATEWAY_UID'))
   const podGatewayUid = Number(requiredEnvironment('POD_GATEWAY_UID'))
   const serverCa = readFileSync(join(paths.pki(layout), PKI_FILES.serverCa), 'utf8')
+  const threads = new RegoThreads({ clock })
   const running = new Map<TenantName, Hosted>()
   const turns = new Map<TenantName, Promise<unknown>>()
 
@@ -75,6 +77,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
       streams: createStreamHandler({ log }),
       limits: tenantLimitsOf(request),
       operatorPolicies,
+      regoPolicies: { policies: regoPoliciesOf(request), threads },
     })
     const { allocatable } = await engine.node()
     const controllers = startTenantControllers({
@@ -98,7 +101,10 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
     log.info('tenant hosted', { tenant })
     return {
       change(changed) {
-        plane.server.setOperatorPolicies(operatorPoliciesOf(changed))
+        plane.server.setOperatorPolicies(operatorPoliciesOf(changed), {
+          policies: regoPoliciesOf(changed),
+          threads,
+        })
         plane.server.setLimits(tenantLimitsOf(changed))
         controllers.shareChanged()
       },
@@ -142,6 +148,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
       control.close()
       control.closeAllConnections()
       await Promise.all([...running.values()].map((plane) => plane.close()))
+      threads.close()
     },
   }
 })

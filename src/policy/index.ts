@@ -38,5 +38,11 @@ export { POD_SECURITY_LEVELS, type PodSecurityLevel } from './pod-security/check
 export { type PodLimits, podLimitsOf } from './pod-limits.ts'
 export type { AdmissionPlugin, AdmissionRequest, ClusterView, ResourceName } from './admission/admission.ts'
 export { compileOperatorPolicies, type OperatorPolicies } from './admission/policies/validating-policies.ts'
+export {
+  bundleOf,
+  type HeldRegoPolicy,
+  type RegoPolicies,
+  regoPolicyChecks,
+} from './admission/rego-policies.ts'
 export { admissionPlugins } from './admission/plugins.ts'
 export { PROTECTED_NAMESPACES } from './admission/namespace-lifecycle.ts'

@@ -9,6 +9,8 @@ export const ADMISSION_POLICIES_MAX = 256
 export const ADMISSION_BINDINGS_MAX = 512
 /** Objects that one binding's selector of parameters may find. */
 export const POLICY_PARAMS_MAX = 64
+/** Compiled policies of the operator: each awake one is a thread in the processes of control planes. */
+export const REGO_POLICIES_MAX = 32
 /**
  * What all expressions of a tenant's policies may cost for one request, in steps of the evaluator. The operator's have
  * the same once more, so that a tenant cannot use theirs up. Lower than upstream's, because a worker serves others too.

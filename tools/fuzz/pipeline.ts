@@ -137,7 +137,7 @@ const PLUGINS = admissionPlugins({
   registry: () => tenantRegistry,
   tenant: TENANT,
   operatorPolicies: () => [],
-  note: () => {},
+  regoPolicies: () => ({ policies: [], threads: undefined }),
   limits: () => ({ objectsMax: 1e6, bytesMax: 2 ** 40, podsMax: 1e6, namespacesMax: 1e6 }),
 })
 

@@ -164,7 +164,11 @@ export function validateAdmissionPolicyBinding({ spec }: ValidatingAdmissionPoli
   return errors
 }
 
-function matchErrors(match: MatchResources | undefined, path: string, needsRules: boolean): FieldError[] {
+export function matchErrors(
+  match: MatchResources | undefined,
+  path: string,
+  needsRules: boolean,
+): FieldError[] {
   if (!match) return [requiredValue(path)]
   const { resourceRules = [], excludeResourceRules = [], namespaceSelector, objectSelector } = match
   const errors: FieldError[] = []

@@ -36,7 +36,7 @@ const namedRuleSchema = object(
   },
   { atomic: true },
 )
-const matchResourcesSchema = object(
+export const matchResourcesSchema = object(
   `${ADMISSION}.MatchResources`,
   'Which requests.',
   {

@@ -28,6 +28,7 @@ import {
   roleBindingDefinition,
   roleDefinition,
 } from './rbac.ts'
+import { regoPolicyDefinition } from './rego-policy.ts'
 import { resourceQuotaDefinition } from './resource-quota.ts'
 import { reviewKinds } from './reviews.ts'
 import { serviceAccountDefinition } from './service-account.ts'
@@ -103,6 +104,7 @@ export const platformRegistry: KindRegistry = createKindRegistry(
     leaseDefinition,
     validatingAdmissionPolicyDefinition,
     platformAdmissionPolicyBindingDefinition,
+    regoPolicyDefinition,
     ...rbac,
   ],
   reviewKinds,

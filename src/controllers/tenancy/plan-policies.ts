@@ -1,10 +1,11 @@
 import {
   matchesLabelSelector,
+  type RegoPolicy,
   type Tenant,
   type ValidatingAdmissionPolicy,
   type ValidatingAdmissionPolicyBinding,
 } from '../../api/index.ts'
-import type { TenantPolicy } from '../../jail/index.ts'
+import type { TenantPolicy, TenantRegoPolicy } from '../../jail/index.ts'
 
 /** The operator's policies that hold in a tenant's API: the bindings whose selector finds the Tenant object decide. */
 export function planPolicies(
@@ -30,4 +31,13 @@ export function planPolicies(
       return [{ name, spec, bindings: bindings.sort(byName) }]
     })
     .sort(byName)
+}
+
+/** The same for policies in Rego, which choose their tenants themselves. */
+export function planRegoPolicies(tenant: Tenant, policies: readonly RegoPolicy[]): TenantRegoPolicy[] {
+  const labels = tenant.metadata.labels ?? {}
+  return policies
+    .filter(({ spec }) => matchesLabelSelector(spec.tenantSelector, labels))
+    .map(({ metadata: { name }, spec: { tenantSelector: _whom, ...rest } }) => ({ name, ...rest }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
 }

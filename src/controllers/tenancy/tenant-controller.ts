@@ -4,6 +4,8 @@ import {
   parseEgressPort,
   parseQuantity,
   parseTenantName,
+  type RegoPolicy,
+  regoPolicyKind,
   type TenantName,
   type ValidatingAdmissionPolicy,
   type ValidatingAdmissionPolicyBinding,
@@ -22,7 +24,7 @@ import { semanticEqual, timestamp, withCondition } from '../conditions.ts'
 import { type ControllerContext, QueueController } from '../controller.ts'
 import { type IsolationClass, type Tenant, tenantKind, type TenantSpec, type TenantStatus } from '../kinds.ts'
 import { mergePatch, writeStatus } from '../writes.ts'
-import { planPolicies } from './plan-policies.ts'
+import { planPolicies, planRegoPolicies } from './plan-policies.ts'
 
 /** Keeps a Tenant until everything of it is gone from every machine. */
 export const PLACEMENT_FINALIZER = 'tenancy.bulkhead.dev/placement'
@@ -54,6 +56,7 @@ export class TenantController extends QueueController {
   private readonly options: TenantControllerOptions
   private readonly tenants: Informer<Tenant>
   private readonly policies: Informer<ValidatingAdmissionPolicy>
+  private readonly regoPolicies: Informer<RegoPolicy>
   private readonly bindings: Informer<ValidatingAdmissionPolicyBinding>
   private readonly events: EventRecorder
   private readonly stopping = new AbortController()
@@ -70,6 +73,9 @@ export class TenantController extends QueueController {
     const changed = (a: KubeObject | undefined, b: KubeObject | undefined) =>
       !semanticEqual(a?.['spec'], b?.['spec'])
     this.policies = this.follow(validatingAdmissionPolicyKind, ({ old, object }) =>
+      changed(old, object) ? everybody() : [],
+    )
+    this.regoPolicies = this.follow(regoPolicyKind, ({ old, object }) =>
       changed(old, object) ? everybody() : [],
     )
     this.bindings = this.follow(validatingAdmissionPolicyBindingKind, ({ old, object }) =>
@@ -130,6 +136,7 @@ export class TenantController extends QueueController {
           { phase: 'Provisioning', reason: 'Provisioning', message: 'The control plane is being started' },
         )
       const policies = planPolicies(tenant, this.policies.list(), this.bindings.list())
+      const regoPolicies = planRegoPolicies(tenant, this.regoPolicies.list())
       const placement = await node.ensureTenant(
         name,
         {
@@ -138,6 +145,7 @@ export class TenantController extends QueueController {
           uid: tenant.metadata.uid,
           quota: planQuota(tenant.spec.quota),
           ...(policies.length === 0 ? {} : { policies }),
+          ...(regoPolicies.length === 0 ? {} : { regoPolicies }),
           ...(tenant.spec.podSecurity === undefined ? {} : { podSecurity: tenant.spec.podSecurity.enforce }),
           ...(tenant.spec.egress === undefined ? {} : { egress: planEgress(tenant.spec.egress) }),
         },

@@ -15,6 +15,7 @@ import type {
   TenantNetwork,
   TenantPolicy,
   TenantQuota,
+  TenantRegoPolicy,
 } from '../../jail/index.ts'
 
 /**
@@ -42,6 +43,8 @@ export type TenantPlacement = {
   podSecurity?: 'privileged' | 'baseline' | 'restricted'
   /** Admission policies of the operator; its control plane enforces them. */
   policies?: readonly TenantPolicy[]
+  /** The same, in Rego. */
+  regoPolicies?: readonly TenantRegoPolicy[]
   /** What its pods may reach outside; nothing when absent. */
   egress?: EgressPolicy
 }

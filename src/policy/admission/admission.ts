@@ -40,9 +40,14 @@ export type AdmissionPlugin = {
   mutate?(request: AdmissionRequest, cluster: ClusterView): void
   /** The reason why not, or undefined. */
   refuse?(request: AdmissionRequest, cluster: ClusterView): ApiError | undefined
+  /**
+   * The same for what cannot be answered at once; undefined when there is nothing to ask. It is asked after every `refuse` and
+   * they are asked again after it, because the world may have changed meanwhile. Never rejects.
+   */
+  review?(request: AdmissionRequest, cluster: ClusterView): Promise<ApiError | undefined> | undefined
   /** The same for an object that is refused anyway, so that people are told everything at once. */
   problems?(request: AdmissionRequest, cluster: ClusterView): FieldError[]
-  /** What the audit log shall say about a valid write, whether or not it is let in. */
+  /** What the audit log shall say about a valid write, whether or not it is let in. Asked after the refusals. */
   auditNotes?(request: AdmissionRequest, cluster: ClusterView): string[]
   /** Advice about what is let in, for `Warning:` headers. */
   warnings?(request: AdmissionRequest, cluster: ClusterView): string[]

@@ -1,7 +1,7 @@
 import type { KindRegistry, TenantName } from '../../api/index.ts'
 import type { TenantLimits } from '../quota.ts'
 import type { Authorizer } from '../rbac.ts'
-import type { AdmissionPlugin, AdmissionRequest } from './admission.ts'
+import type { AdmissionPlugin } from './admission.ts'
 import { imageRegistries } from './image-registries.ts'
 import { limitRanger } from './limit-ranger.ts'
 import { namespaceLifecycle } from './namespace-lifecycle.ts'
@@ -9,6 +9,7 @@ import { podPriority } from './pod-priority.ts'
 import { podSecurity } from './pod-security.ts'
 import { type OperatorPolicies, validatingPolicies } from './policies/validating-policies.ts'
 import { rbacEscalation } from './rbac-escalation.ts'
+import { type RegoPolicies, regoPolicies as regoPoliciesPlugin } from './rego-policies.ts'
 import { resourceQuota } from './resource-quota.ts'
 import { serviceAccount } from './service-account.ts'
 import { platformKinds, storageClaims } from './storage.ts'
@@ -21,7 +22,7 @@ export function admissionPlugins({
   tenant,
   limits,
   operatorPolicies,
-  note,
+  regoPolicies,
 }: {
   authorizer: Authorizer
   registry: () => KindRegistry
@@ -30,8 +31,7 @@ export function admissionPlugins({
   limits: () => TenantLimits
   /** Rules that the operator laid upon this control plane; they can change as well. */
   operatorPolicies: () => OperatorPolicies
-  /** For what admission policies want noted about a request. */
-  note: (request: AdmissionRequest, annotations: Readonly<Record<string, string>>) => void
+  regoPolicies: () => RegoPolicies
 }): AdmissionPlugin[] {
   return [
     namespaceLifecycle,
@@ -43,7 +43,8 @@ export function admissionPlugins({
     storageClaims,
     platformKinds,
     rbacEscalation(authorizer),
-    validatingPolicies({ authorizer, registry, tenant, operatorPolicies, note }),
+    validatingPolicies({ authorizer, registry, tenant, operatorPolicies }),
+    regoPoliciesPlugin({ authorizer, registry, tenant, policies: regoPolicies }),
     tenantQuota(limits),
     // Last, as upstream: it counts only what everybody else let in.
     resourceQuota,

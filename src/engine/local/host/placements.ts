@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { createHash, randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   IDS_PER_TENANT,
@@ -9,7 +9,12 @@ import {
   type TenantName,
 } from '../../../api/index.ts'
 import { createDataKey, unwrapKey, wrapKey } from '../../../store/index.ts'
-import { parseEgressPolicy, type TenantPolicy, type TenantQuota } from '../../../jail/index.ts'
+import {
+  parseEgressPolicy,
+  type TenantPolicy,
+  type TenantQuota,
+  type TenantRegoPolicy,
+} from '../../../jail/index.ts'
 import { KiB } from '../../../stdx/index.ts'
 import type { TenantPlacement } from '../parts.ts'
 import { destroyFile, writeDurably } from './durable-files.ts'
@@ -29,16 +34,23 @@ const QUOTAS = [
 /** Of the operator, for one tenant. */
 const POLICIES_MAX = 256
 const POLICIES_BYTES_MAX = 256 * KiB
+/** Compiled ones: what they take together in base64. */
+const REGO_POLICIES_MAX = 32
+const REGO_POLICIES_BYTES_MAX = 1_024 * KiB
 const UID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 export type PlacementRequest = Pick<
   TenantPlacement,
-  'isolationClass' | 'registries' | 'quota' | 'podSecurity' | 'policies' | 'egress'
+  'isolationClass' | 'registries' | 'quota' | 'podSecurity' | 'policies' | 'regoPolicies' | 'egress'
 > & {
   tenantUid: string
 }
 
-type SavedTenant = Omit<PlacementRequest, 'tenantUid'> & {
+/** Many tenants have the same ones, so they are kept once, by what is in them. */
+type SavedRegoPolicy = Omit<TenantRegoPolicy, 'bundle'> & { bundleSha256: string }
+
+type SavedTenant = Omit<PlacementRequest, 'tenantUid' | 'regoPolicies'> & {
+  regoPolicies?: readonly SavedRegoPolicy[]
   index: number
   tenantUid?: string
   /** It has begun to move away from this class and may still have a control plane and pods there. */
@@ -55,6 +67,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     quota = {},
     podSecurity,
     policies = [],
+    regoPolicies = [],
     egress,
     ...rest
   } = (value ?? {}) as Record<string, unknown>
@@ -85,6 +98,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     tenantUid: uid,
     quota: parseQuota(quota),
     ...parsePolicies(policies),
+    ...parseRegoPolicies(regoPolicies),
     ...(egress === undefined ? {} : { egress: parseEgressPolicy(egress) }),
   }
 }
@@ -105,6 +119,30 @@ function parsePolicies(value: unknown): Pick<PlacementRequest, 'policies'> {
       `The admission policies for the tenant take ${bytes} bytes together, more than ${POLICIES_BYTES_MAX}`,
     )
   return value.length === 0 ? {} : { policies: value as TenantPolicy[] } // every one was looked at above
+}
+
+/** Only their form, as above. */
+function parseRegoPolicies(value: unknown): Pick<PlacementRequest, 'regoPolicies'> {
+  const isPolicy = (policy: unknown) => {
+    const { name, bundle, entrypoint, matchConstraints } = (policy ?? {}) as Record<string, unknown>
+    return (
+      typeof name === 'string' &&
+      typeof bundle === 'string' &&
+      (entrypoint === undefined || typeof entrypoint === 'string') &&
+      typeof matchConstraints === 'object' &&
+      matchConstraints !== null
+    )
+  }
+  if (!Array.isArray(value) || value.length > REGO_POLICIES_MAX || !value.every(isPolicy))
+    throw new TypeError(
+      `"regoPolicies" must be at most ${REGO_POLICIES_MAX} policies with a name, a bundle and matchConstraints`,
+    )
+  const bytes = Buffer.byteLength(JSON.stringify(value))
+  if (bytes > REGO_POLICIES_BYTES_MAX)
+    throw new TypeError(
+      `The policies in Rego for the tenant take ${bytes} bytes together, more than ${REGO_POLICIES_BYTES_MAX}`,
+    )
+  return value.length === 0 ? {} : { regoPolicies: value as TenantRegoPolicy[] } // every one was looked at above
 }
 
 function parseQuota(value: unknown): TenantQuota {
@@ -135,6 +173,7 @@ export class Placements {
   private readonly workerUid: number
   private saved: Saved
   private readonly kek: Uint8Array
+  private readonly bundles = new Map<string, string>()
 
   constructor({
     layout,
@@ -186,7 +225,14 @@ export class Placements {
       )
     const from = known && (known.movingFrom ?? known.isolationClass)
     const moves = from !== undefined && (known?.movingFrom !== undefined || from !== request.isolationClass)
-    const next: SavedTenant = { ...request, index, ...(moves ? { movingFrom: from } : {}) }
+    const { regoPolicies, ...rest } = request
+    const kept = regoPolicies?.map((policy) => this.keepBundle(policy))
+    const next: SavedTenant = {
+      ...rest,
+      ...(kept ? { regoPolicies: kept } : {}),
+      index,
+      ...(moves ? { movingFrom: from } : {}),
+    }
     const tenants = { ...this.saved.tenants, [tenant]: next }
     // The key first: a placement without its key could not be opened, a key without a placement harms nobody.
     if (!known) this.createKey(tenant)
@@ -241,7 +287,17 @@ export class Placements {
 
   private placement(
     tenant: TenantName,
-    { index, isolationClass, registries, tenantUid, quota, podSecurity, policies, egress }: SavedTenant,
+    {
+      index,
+      isolationClass,
+      registries,
+      tenantUid,
+      quota,
+      podSecurity,
+      policies,
+      regoPolicies,
+      egress,
+    }: SavedTenant,
   ): TenantPlacement {
     const ownProcess = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
     return {
@@ -253,6 +309,9 @@ export class Placements {
       ...(quota === undefined ? {} : { quota }),
       ...(podSecurity === undefined ? {} : { podSecurity }),
       ...(policies === undefined ? {} : { policies }),
+      ...(regoPolicies === undefined
+        ? {}
+        : { regoPolicies: regoPolicies.map((policy) => this.withBundle(policy)) }),
       ...(egress === undefined ? {} : { egress }),
       podUidBase: this.layout.podUidBase + index * IDS_PER_TENANT,
       controlPlaneUid: ownProcess ? this.layout.controlPlaneUidBase + index : this.workerUid,
@@ -266,6 +325,38 @@ export class Placements {
   private save(next: Saved): void {
     writeDurably(this.file, Buffer.from(JSON.stringify(next)))
     this.saved = next
+    const used = new Set(
+      Object.values(next.tenants).flatMap(({ regoPolicies = [] }) =>
+        regoPolicies.map(({ bundleSha256 }) => bundleSha256),
+      ),
+    )
+    for (const digest of this.bundleFiles()) if (!used.has(digest)) rmSync(this.bundleFile(digest))
+    for (const digest of this.bundles.keys()) if (!used.has(digest)) this.bundles.delete(digest)
+  }
+
+  private keepBundle({ bundle, ...policy }: TenantRegoPolicy): SavedRegoPolicy {
+    mkdirSync(join(this.layout.stateDir, 'rego'), { recursive: true, mode: 0o700 })
+    const bundleSha256 = createHash('sha256').update(bundle).digest('hex')
+    if (!existsSync(this.bundleFile(bundleSha256)))
+      writeDurably(this.bundleFile(bundleSha256), Buffer.from(bundle))
+    this.bundles.set(bundleSha256, bundle)
+    return { ...policy, bundleSha256 }
+  }
+
+  private withBundle({ bundleSha256, ...policy }: SavedRegoPolicy): TenantRegoPolicy {
+    const known = this.bundles.get(bundleSha256)
+    const bundle = known ?? readFileSync(this.bundleFile(bundleSha256), 'utf8')
+    this.bundles.set(bundleSha256, bundle)
+    return { ...policy, bundle }
+  }
+
+  private bundleFiles(): string[] {
+    const dir = join(this.layout.stateDir, 'rego')
+    return existsSync(dir) ? readdirSync(dir).filter((name) => /^[0-9a-f]{64}$/.test(name)) : []
+  }
+
+  private bundleFile(digest: string): string {
+    return join(this.layout.stateDir, 'rego', digest)
   }
 
   private get file(): string {

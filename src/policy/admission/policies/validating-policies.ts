@@ -45,15 +45,11 @@ export function validatingPolicies({
   registry,
   tenant,
   operatorPolicies,
-  note,
-}: Surroundings & {
-  operatorPolicies: () => OperatorPolicies
-  /** For what policies want noted about a request that was let in. */
-  note: (request: AdmissionRequest, annotations: Readonly<Record<string, string>>) => void
-}): AdmissionPlugin {
+}: Surroundings & { operatorPolicies: () => OperatorPolicies }): AdmissionPlugin {
   /** Stored objects are never changed in place, so what was made of one stays right. */
   const compiled = new WeakMap<KubeObject, CompiledPolicy>()
   const warnings = new WeakMap<AdmissionRequest, string[]>()
+  const notes = new WeakMap<AdmissionRequest, string[]>()
   const readyPolicy = (object: KubeObject): CompiledPolicy => {
     const before = compiled.get(object)
     if (before) return before
@@ -93,6 +89,9 @@ export function validatingPolicies({
       }
     },
     refuse(request, cluster) {
+      // It can be asked twice about a request.
+      warnings.delete(request)
+      notes.delete(request)
       // The group of the policies themselves.
       if (request.group === GROUP) return refusePolicy(request, cluster, { authorizer, registry, tenant })
       const own = ownPolicies(cluster)
@@ -111,6 +110,8 @@ export function validatingPolicies({
       ] as const) {
         if (policies.length === 0) continue
         const judgement = judge(policies, { ...world, budget: new Budget(POLICY_REQUEST_COST_MAX) })
+        const noted = notesOf(judgement)
+        if (noted.length > 0) notes.set(request, [...(notes.get(request) ?? []), ...noted])
         const denied = judgement.violations.find(({ actions }) => actions.includes('Deny'))
         if (denied) return refusal(request, denied, whose)
         const told = judgement.violations
@@ -120,11 +121,10 @@ export function validatingPolicies({
               `Validation failed for ValidatingAdmissionPolicy '${policy}' ${whose}with binding '${binding}': ${message}`,
           )
         if (told.length > 0) warnings.set(request, [...(warnings.get(request) ?? []), ...told])
-        const notes = notesOf(judgement)
-        if (Object.keys(notes).length > 0) note(request, notes)
       }
       return undefined
     },
+    auditNotes: (request) => notes.get(request) ?? [],
     warnings: (request) => warnings.get(request) ?? [],
   }
 }
@@ -237,21 +237,15 @@ function refusal({ group, resource, name }: AdmissionRequest, violation: Violati
   })
 }
 
-function notesOf({ violations, annotations }: Judgement): Record<string, string> {
-  const audited = violations.filter(({ actions }) => actions.includes('Audit'))
-  return {
-    ...Object.fromEntries([...annotations].map(([key, values]) => [key, values.join(', ')])),
-    ...(audited.length === 0
-      ? {}
-      : {
-          'validation.policy.admission.k8s.io/validation_failure': JSON.stringify(
-            audited.map(({ policy, binding, message, actions }) => ({
-              message,
-              policy,
-              binding,
-              validationActions: actions,
-            })),
-          ),
-        }),
-  }
+/** For the audit log: what annotations say, and every violation that a binding wants there. */
+function notesOf({ violations, annotations }: Judgement): string[] {
+  return [
+    ...[...annotations].map(([key, values]) => `${key}: ${values.join(', ')}`),
+    ...violations
+      .filter(({ actions }) => actions.includes('Audit'))
+      .map(
+        ({ policy, binding, message }) =>
+          `ValidatingAdmissionPolicy '${policy}' with binding '${binding}': ${message}`,
+      ),
+  ]
 }
