@@ -140,5 +140,8 @@ export const paths = {
   /** The network namespace that all pods are routed through. */
   routerNetns: (l: Layout) => `${l.runDir}/router.netns`,
   pki: (l: Layout) => `${l.stateDir}/pki`,
+  /** With it the platform signs what it says of itself; root's alone. */
+  reportKey: (l: Layout) => `${l.stateDir}/report.key`,
+  reportPublicKey: (l: Layout) => `${l.stateDir}/report.pub`,
   operatorKubeconfig: (l: Layout) => `${l.stateDir}/operator.kubeconfig`,
 } as const

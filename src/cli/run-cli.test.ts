@@ -67,6 +67,7 @@ test('what is wrong with a command is said in a sentence, and nothing is done', 
     ['up', '--fast'],
     ['reset'],
     ['verify', '-o', 'xml'],
+    ['verify', '--check', 'report.json', '--format', 'json'],
     ['tenant'],
     ['tenant', 'rename'],
     ['tenant', 'apply'],
@@ -116,7 +117,8 @@ test('each command asks the machine for what it was told', async () => {
   assert.deepEqual(await calls('down'), [0, 'down'])
   assert.deepEqual(await calls('reset', '--yes'), [0, 'reset'])
   assert.deepEqual(await calls('demo', '--no-wait'), [0, 'demo {"wait":false}'])
-  assert.deepEqual(await calls('verify', '-o', 'json'), [1, 'verify {"json":true}'])
+  assert.deepEqual(await calls('verify', '-o', 'json'), [1, 'verify {"format":"json"}'])
+  assert.deepEqual(await calls('verify', '--check', 'report.html'), [1, 'verify {"check":"report.html"}'])
   assert.equal((await bulkhead(['version'])).out, 'bulkhead 1.2.3\n')
 })
 

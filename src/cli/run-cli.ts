@@ -26,7 +26,7 @@ export type Machine = {
   reset(): Promise<void>
   status(): Promise<MachineStatus>
   demo(options: { wait: boolean }): Promise<number>
-  verify(options: { json: boolean }): Promise<number>
+  verify(options: VerifyOptions): Promise<number>
   /** What tenants reach outside: of all that have rules, or of one. */
   egress(tenant?: TenantName): Promise<TenantEgress[]>
   attack(options: AttackOptions): Promise<number>
@@ -43,6 +43,12 @@ export type AttackOptions = {
   /** Only the share that is tried on every change. */
   quick: boolean
 }
+
+export const VERIFY_FORMATS = ['text', 'json', 'sarif', 'html'] as const
+export type VerifyOptions =
+  | { format: (typeof VERIFY_FORMATS)[number]; output?: string }
+  /** Whether a report is as it was when this platform, or the holder of `key`, signed it. */
+  | { check: string; key?: string }
 
 export type MachineStatus = {
   /** Where clients reach the gateway. */
@@ -73,7 +79,10 @@ On this machine
   reset --yes               remove everything that the platform made here
   status                    which daemons run, and as whom
   demo [--no-wait]          two tenants with real workloads, attacks between them, and the proof
-  verify [-o json]          observe how tenants are kept apart; fails if a layer is missing
+  verify [--format text|json|sarif|html] [--output FILE]
+                            observe how tenants are kept apart; fails if a layer is missing
+  verify --check FILE [--key PUBLIC.PEM]
+                            whether a report is as it was when it was signed, by whom and when
   attack [--classes A,B] [--family FAMILY]... [--id ID]... [--quick] [--list] [--format FORMAT]
                             attack for real, between two throwaway tenants; fails if one escapes
 
@@ -156,12 +165,8 @@ async function dispatch(argv: readonly string[], deps: CliDeps): Promise<number>
       return machine.demo({
         wait: options(rest, { 'no-wait': { type: 'boolean' } }).values['no-wait'] !== true,
       })
-    case 'verify': {
-      const output = options(rest, { output: { type: 'string', short: 'o' } }).values['output']
-      if (output !== undefined && output !== 'json')
-        throw new UsageError(`verify knows the output "json", not "${String(output)}"`)
-      return machine.verify({ json: output === 'json' })
-    }
+    case 'verify':
+      return machine.verify(verifyOptions(rest))
     case 'attack':
       return machine.attack(attackOptions(rest))
     case 'tenant':
@@ -175,6 +180,31 @@ async function dispatch(argv: readonly string[], deps: CliDeps): Promise<number>
     default:
       throw new UsageError(`there is no command "${printable(noun)}"`)
   }
+}
+
+function verifyOptions(argv: readonly string[]): VerifyOptions {
+  const { values } = options(argv, {
+    format: { type: 'string', short: 'o' },
+    output: { type: 'string' },
+    check: { type: 'string' },
+    key: { type: 'string' },
+  })
+  const text = (name: string) => {
+    const value = values[name]
+    return typeof value === 'string' ? value : undefined
+  }
+  const [check, key, output] = [text('check'), text('key'), text('output')]
+  if (check !== undefined) {
+    if (output !== undefined || values['format'] !== undefined)
+      throw new UsageError('verify --check takes a report and, if another platform signed it, --key')
+    return { check, ...(key === undefined ? {} : { key }) }
+  }
+  if (key !== undefined) throw new UsageError('verify --key is for --check')
+  const wanted = text('format') ?? 'text'
+  const format = VERIFY_FORMATS.find((each) => each === wanted)
+  if (format === undefined)
+    throw new UsageError(`verify knows the formats ${VERIFY_FORMATS.join(', ')}, not "${printable(wanted)}"`)
+  return { format, ...(output === undefined ? {} : { output }) }
 }
 
 type OptionSpec = NonNullable<Parameters<typeof parseArgs>[0]>['options']

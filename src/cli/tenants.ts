@@ -27,6 +27,9 @@ export type TenantView = {
     noisy?: boolean
     registries?: string[]
     quota?: Record<string, string | number>
+    egress?: {
+      allow?: { host?: string; cidr?: string; ports?: (string | number)[]; until?: string; reason?: string }[]
+    }
   }
   status?: {
     phase?: string

@@ -89,7 +89,7 @@ export async function demo(context: MachineContext, { wait }: { wait: boolean })
   const crossed = await attempts(context, kubectl, kubeconfigs)
 
   heading('8. What bulkhead verify finds')
-  const proven = await runVerify(context, { json: false })
+  const proven = await runVerify(context, { format: 'text' })
 
   print('')
   print(`Kubeconfigs: ${TENANTS.map((tenant) => kubeconfigs[tenant]).join(', ')}`)

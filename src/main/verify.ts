@@ -1,14 +1,26 @@
-import { readFileSync } from 'node:fs'
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { connect } from 'node:tls'
 import { Agent, request } from 'undici'
-import { DAEMON_USERS, parseTenantName, paths } from '../api/index.ts'
+import { DAEMON_USERS, parseQuantity, parseTenantName, paths } from '../api/index.ts'
 import { ControlPlaneClient, readKubeconfig } from '../cli/index.ts'
-import { type TenantView, TENANTS_PATH } from '../cli/index.ts'
+import { type TenantView, TENANTS_PATH, type VerifyOptions } from '../cli/index.ts'
 import { createCsr, createKeyPair, renderPrivateKey } from '../identity/index.ts'
 import {
   type ApiProbes,
+  type ExpectedTenant,
   type LayerResult,
   probeControlPlane,
+  probeControlPlaneBounds,
+  probeSigningKeys,
+  checkReport,
+  renderHtml,
   renderReport,
+  type Report,
+  renderSarif,
+  signaturePlace,
+  signReport,
   verify,
 } from '../verifier/index.ts'
 import type { MachineContext } from './machine.ts'
@@ -19,26 +31,118 @@ const NOBODY = 'no-such-tenant'
 /** Observes, prints and returns the exit code: 0 when every vector has its layers. */
 export async function runVerify(
   { layout, print, progress }: MachineContext,
-  { json }: { json: boolean },
+  options: VerifyOptions,
 ): Promise<number> {
+  if ('check' in options) return runCheck(layout, options, print)
   await using platform = new ControlPlaneClient(readKubeconfig(paths.operatorKubeconfig(layout)))
-  const { items } = (await platform.get(TENANTS_PATH)) as { items: TenantView[] }
-  const tenants = items.flatMap(({ metadata, status }) =>
-    status?.phase === 'Ready' ? [{ name: metadata.name, isolationClass: status.isolationClass ?? '' }] : [],
-  )
+  const tenants = await expectedTenants(platform)
   progress(`looking at ${tenants.length} tenants`)
-  const report = await verify({ layout, tenants, probes: apiProbes({ layout, platform }), nowMs: Date.now() })
-  print(
-    json
-      ? JSON.stringify(report, undefined, 2)
-      : renderReport(report, { colours: process.stdout.isTTY && process.env['NO_COLOR'] === undefined }),
+  const nowMs = Date.now()
+  const report = withoutTokens(
+    await verify({ layout, tenants, probes: apiProbes({ layout, platform }), nowMs }),
   )
+  const { format, output } = options
+  const signer = { name: `bulkhead-${layout.instance}@${hostname()}`, key: ensureReportKey(layout) }
+  const signature = signaturePlace(signer, nowMs)
+  const colours = output === undefined && process.stdout.isTTY && process.env['NO_COLOR'] === undefined
+  const text = {
+    text: () => `${renderReport(report, { colours })}\n\n${signature}\n`,
+    json: () => `${JSON.stringify({ ...report, signature }, undefined, 2)}\n`,
+    sarif: () => renderSarif(report, signature),
+    html: () => renderHtml(report, signature),
+  }[format]()
+  const signed = signReport(text, signer)
+  if (output === undefined) print(signed.trimEnd())
+  else {
+    writeFileSync(output, signed, { mode: 0o600 })
+    print(`${report.ok ? 'Proven' : 'NOT PROVEN'}; the report is in ${output}`)
+  }
   return report.ok ? 0 : 1
+}
+
+/** Evidence may quote what a tenant chose, such as where something is mounted: it must not pass for a signature. */
+function withoutTokens(report: Report): Report {
+  return JSON.parse(JSON.stringify(report).replaceAll('bulkhead-signature', 'bulkhead signature')) as Report // what it was
+}
+
+function runCheck(
+  layout: MachineContext['layout'],
+  { check, key }: { check: string; key?: string },
+  print: (text: string) => void,
+): number {
+  if (statSync(check).size > REPORT_BYTES_MAX)
+    throw new Error(`"${check}" has more than ${REPORT_BYTES_MAX} bytes, and no report has`)
+  const publicKey = createPublicKey(readFileSync(key ?? paths.reportPublicKey(layout)))
+  const bytes = readFileSync(check)
+  // A report that was printed has lost its last line end, and nothing else may differ.
+  const checked = [bytes, Buffer.concat([bytes, Buffer.from('\n')])].map((each) =>
+    checkReport(each, publicKey),
+  )
+  const valid = checked.find((each) => each.valid) ?? checked[0]
+  if (!valid?.valid) {
+    print(`NOT VALID: "${check}": ${valid?.problem ?? 'nothing was checked'}`)
+    return 1
+  }
+  print(`Valid: signed by ${valid.signer} at ${valid.signedAt}, with the key ${valid.keyId}`)
+  return 0
+}
+
+const REPORT_BYTES_MAX = 512 * 1024 * 1024
+
+/** The platform's key for reports: made when it is first needed, and root's alone. Its public half is for everybody. */
+function ensureReportKey(layout: MachineContext['layout']): KeyObject {
+  const path = paths.reportKey(layout)
+  if (!existsSync(path)) {
+    const { privateKey, publicKey } = generateKeyPairSync('ed25519')
+    writeFileSync(paths.reportPublicKey(layout), publicKey.export({ type: 'spki', format: 'pem' }), {
+      mode: 0o644,
+    })
+    const unfinished = `${path}.${process.pid}`
+    writeFileSync(unfinished, privateKey.export({ type: 'pkcs8', format: 'pem' }), {
+      mode: 0o600,
+      flag: 'wx',
+    })
+    renameSync(unfinished, path)
+  }
+  const key = createPrivateKey(readFileSync(path))
+  // Of two that made one at once, the last private key counts; its public half must be the one that is shown.
+  const shown = createPublicKey(key).export({ type: 'spki', format: 'pem' })
+  if (
+    !existsSync(paths.reportPublicKey(layout)) ||
+    readFileSync(paths.reportPublicKey(layout), 'utf8') !== shown
+  )
+    writeFileSync(paths.reportPublicKey(layout), shown, { mode: 0o644 })
+  return key
+}
+
+export async function expectedTenants(platform: ControlPlaneClient): Promise<ExpectedTenant[]> {
+  const { items } = (await platform.get(TENANTS_PATH)) as { items: TenantView[] }
+  return items.flatMap(({ metadata, spec, status }) =>
+    status?.phase === 'Ready' ? [expectedTenant(metadata.name, spec, status.isolationClass ?? '')] : [],
+  )
+}
+
+/** What the operator wrote into a Tenant: who it is, what it may use, and what was opened for it. */
+function expectedTenant(name: string, spec: TenantView['spec'], isolationClass: string): ExpectedTenant {
+  const amount = (value: string | number | undefined) =>
+    value === undefined ? undefined : Number(parseQuantity(value).nanos) / 1e9
+  return {
+    name,
+    isolationClass,
+    quota: { cpus: amount(spec.quota?.['cpu']), memoryBytes: amount(spec.quota?.['memoryBytes']) },
+    grants: (spec.egress?.allow ?? []).map(({ host, cidr, ports = [443], until, reason }) => ({
+      kind: 'egress',
+      what: `${host ?? cidr ?? 'nothing'} port ${ports.join(', ')}`,
+      ...(cidr === undefined ? {} : { network: cidr }),
+      ...(until === undefined ? {} : { until }),
+      ...(reason === undefined ? {} : { reason }),
+    })),
+  }
 }
 
 type Credential = { certificate: string; key: string; ca: string }
 
-function apiProbes({
+export function apiProbes({
   layout,
   platform,
 }: {
@@ -60,6 +164,11 @@ function apiProbes({
   return {
     gatewayBinding: async (attacker, victim) =>
       probeGateway(serverUrl(layout), await credentialOf(attacker), { attacker, victim }),
+    gatewayBounds: async (tenant) =>
+      probeGatewayBounds(serverUrl(layout), await credentialOf(tenant), tenant),
+    controlPlaneBounds: (tenant) =>
+      probeControlPlaneBounds(tenant, paths.apiSocket(layout, parseTenantName(tenant)), gateway),
+    signingKeys: (tenant) => probeSigningKeys(paths.apiSocket(layout, parseTenantName(tenant)), gateway),
     controlPlane: (attacker, victim) =>
       probeControlPlane({
         attacker,
@@ -115,6 +224,55 @@ async function probeGateway(
   } finally {
     await agent.destroy()
   }
+}
+
+const TOO_MANY_BYTES = 1_000_000_000
+const ANSWER_MS_MAX = 5_000
+
+/** Announces more than the gateway takes, over TLS 1.3 and nothing older. Nothing of it is sent. */
+function probeGatewayBounds(server: string, credential: Credential, tenant: string): Promise<LayerResult> {
+  const { hostname: host, port } = new URL(server)
+  const { promise, resolve } = Promise.withResolvers<LayerResult>()
+  const layer = 'gateway bounds requests'
+  const socket = connect({
+    host,
+    port: Number(port),
+    ca: credential.ca,
+    cert: credential.certificate,
+    key: credential.key,
+    ALPNProtocols: ['http/1.1'],
+    minVersion: 'TLSv1.3',
+  })
+  let text = ''
+  const end = (problem?: string) => {
+    const status = /^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? problem ?? 'nothing'
+    const protocol = socket.getProtocol() ?? 'no TLS'
+    resolve({
+      layer,
+      holds: status === '413',
+      evidence: [
+        `the gateway, over ${protocol}, answers ${status} to ${TOO_MANY_BYTES} announced bytes of ${tenant}`,
+      ],
+    })
+    socket.destroy()
+  }
+  socket.setTimeout(ANSWER_MS_MAX, () => end('nothing in time'))
+  socket.on('error', (error: NodeJS.ErrnoException) => end(error.code ?? error.message))
+  socket.on('data', (chunk: Buffer) => {
+    text = (text + chunk.toString('latin1')).slice(0, 1024)
+    if (text.includes('\r\n')) end()
+  })
+  socket.on('end', () => end())
+  socket.write(
+    [
+      `POST /tenants/${tenant}/api/v1/namespaces HTTP/1.1`,
+      `host: ${host}:${port}`,
+      'content-type: application/json',
+      `content-length: ${TOO_MANY_BYTES}`,
+      '\r\n',
+    ].join('\r\n'),
+  )
+  return promise
 }
 
 function userOf(name: string): { uid: number; gid: number } {

@@ -2,14 +2,22 @@
 export {
   type ApiProbes,
   type ExpectedTenant,
+  type Grant,
   type Report,
   verify,
-  type VectorReport,
-  type VectorState,
+  type Waiver,
 } from './verify.ts'
+export type { PairGroup, VectorReport, VectorState } from './proof.ts'
 export type { LayerResult } from './layers.ts'
 export { renderReport } from './report/text.ts'
-export { probeControlPlane } from './probes/control-plane-socket.ts'
+export { renderHtml } from './report/html.ts'
+export { renderSarif } from './report/sarif.ts'
+export { checkReport, signaturePlace, type Signer, signReport } from './report/signature.ts'
+export {
+  probeControlPlane,
+  probeControlPlaneBounds,
+  probeSigningKeys,
+} from './probes/control-plane-socket.ts'
 export {
   type FailureDomain,
   type LayerName,

@@ -1,5 +1,10 @@
 import { type PodLink, type RouterPosture, UPLINK } from './posture/network.ts'
 import { renderFrame, runBpf } from './posture/classic-bpf.ts'
+import type { CgroupPosture } from './posture/cgroups.ts'
+import type { ControlPlanePosture } from './posture/control-planes.ts'
+import type { PlatformFiles } from './posture/files.ts'
+import type { PartitionPosture } from './posture/partitions.ts'
+import type { SourceChecks } from './posture/routing.ts'
 import { type IdRange, overlaps, type ProcessPosture } from './posture/processes.ts'
 import type { Packet } from './posture/ruleset.ts'
 import type { VolumePosture } from './posture/volumes.ts'
@@ -14,6 +19,13 @@ export type TenantPosture = {
   processes: readonly ProcessPosture[]
   /** Links of pods whose network namespace one of those processes is in. */
   links: readonly PodLink[]
+  /** What the operator said that it may use; undefined is without limit. */
+  quota?: { cpus?: number | undefined; memoryBytes?: number | undefined }
+  /** Networks outside that the operator opened for it. */
+  openedNetworks?: readonly string[]
+  cgroup?: CgroupPosture | undefined
+  controlPlane?: ControlPlanePosture | undefined
+  partition?: PartitionPosture | undefined
 }
 
 export type MachinePosture = {
@@ -22,6 +34,9 @@ export type MachinePosture = {
   users: readonly { name: string; uid: number }[]
   router: RouterPosture | { problem: string }
   volumes: readonly VolumePosture[]
+  sourceChecks: readonly SourceChecks[]
+  processorLeaks: readonly { name: string; state: string }[] | undefined
+  files: PlatformFiles
   /** Directories of the platform and of pods, and devices of volumes: `owner` is the tenant, or undefined for the platform's own. */
   ownerOfPath(path: string): { owner: string | undefined } | undefined
 }
@@ -52,7 +67,7 @@ const METADATA_ADDRESSES = ['169.254.169.254', '169.254.170.2']
 const PROBED_PORTS = [22, 53, 80, 443, 2375, 6443, 7443, 10250]
 const RUNSC = /^(?:\/usr(?:\/local)?)?\/s?bin\/runsc$/
 
-const isGvisor = (process: ProcessPosture) =>
+export const isGvisor = (process: ProcessPosture) =>
   RUNSC.test(process.exe) || process.exe.startsWith('/memfd:runsc')
 
 /** Root in a pod is nobody on the machine, and its ids are no other tenant's. */
@@ -265,7 +280,7 @@ export function uplinkFilterLayer(attacker: TenantPosture, machine: MachinePostu
 
 const NO_MAC = '02:00:00:00:00:00'
 /** Of a documentation network: somebody's outside. */
-const PUBLIC_ADDRESS = '192.0.2.1'
+export const PUBLIC_ADDRESS = '192.0.2.1'
 const ipv4Of = (addresses: readonly string[]) => addresses.filter((address) => address.includes('.'))
 
 function pathsToMachine(
@@ -337,7 +352,7 @@ export function machineRulesLayer(attacker: TenantPosture, machine: MachinePostu
   )
 }
 
-function packetFrom(from: PodLink, change: Partial<Packet>): Packet {
+export function packetFrom(from: PodLink, change: Partial<Packet>): Packet {
   return {
     iifname: from.interfaceName,
     oifname: '',
@@ -354,7 +369,7 @@ function packetFrom(from: PodLink, change: Partial<Packet>): Packet {
 
 const PROBLEMS_SHOWN = 5
 
-function result(layer: LayerName, problems: readonly string[], evidence: string): LayerResult {
+export function result(layer: LayerName, problems: readonly string[], evidence: string): LayerResult {
   if (problems.length === 0) return { layer, holds: true, evidence: [evidence] }
   const more = problems.length > PROBLEMS_SHOWN ? [`and ${problems.length - PROBLEMS_SHOWN} more`] : []
   return { layer, holds: false, evidence: [...problems.slice(0, PROBLEMS_SHOWN), ...more] }
@@ -364,6 +379,6 @@ function count(tenant: TenantPosture, type: keyof ProcessPosture['namespaces']):
   return distinct(tenant.processes.map((p) => p.namespaces[type])).length
 }
 
-function distinct(values: readonly string[]): string[] {
+export function distinct(values: readonly string[]): string[] {
   return [...new Set(values)]
 }

@@ -172,7 +172,12 @@ type VectorDefinition = {
    * Fewer than two layers are known to be there, and why. Said in every report; it does not count as a failure as long
    * as those that are known are seen, because nothing broke, and not as proven either.
    */
-  open?: { layersKnown: 0 | 1; why: string }
+  open?: {
+    layersKnown: 0 | 1
+    why: string
+    /** Only where this one was not to be looked for. */
+    without?: LayerName
+  }
   /** Nothing of the kind exists here, so there is nothing to cross. */
   absent?: string
 }
@@ -265,6 +270,7 @@ const vectors = {
     open: {
       layersKnown: 1,
       why: 'once the operator opened a way outside for one tenant, the loaded rules alone keep the others from it',
+      without: 'no path to the machine',
     },
   },
   storage: {
@@ -296,7 +302,7 @@ const vectors = {
   },
   'co-location': {
     threat: 'watch or disturb processes of another tenant on the same machine',
-    layers: ['process view', 'processor mitigations', 'application kernel'],
+    layers: ['process view', 'user namespace', 'application kernel', 'processor mitigations'],
     standards: [
       'MTB-PL1-BC-HI-4',
       'MTB-PL1-BC-HI-5',
@@ -311,6 +317,7 @@ const vectors = {
   cpu: {
     threat: 'take the processor away from other tenants',
     layers: ['tenant limit', 'pod limits'],
+    open: { layersKnown: 1, why: 'only a quota of the operator gives a second one' },
     standards: [
       'MTB-PL1-CC-FNS-1',
       'MTB-PL1-CC-TI-1',
@@ -323,6 +330,7 @@ const vectors = {
   memory: {
     threat: 'take memory away from other tenants',
     layers: ['tenant limit', 'pod limits'],
+    open: { layersKnown: 0, why: 'without a quota of the operator a tenant may use all memory' },
     standards: [
       'MTB-PL1-CC-FNS-1',
       'MTB-PL1-CC-TI-1',
@@ -334,7 +342,8 @@ const vectors = {
   },
   pids: {
     threat: "use up the machine's processes",
-    layers: ['tenant limit', 'pod limits'],
+    layers: ['tenant limit'],
+    open: { layersKnown: 1, why: "the limits of pods and of tenants are of one kind, the kernel's cgroups" },
     standards: ['CIS-DOCKER-5.29', 'CIS-DOCKER-5.25', 'T1499', 'MS-TA9040'],
   },
   disk: {
@@ -376,6 +385,7 @@ const vectors = {
   'platform components': {
     threat: 'take over a component of the platform and go on from there',
     layers: ['own control plane', 'confined control plane'],
+    open: { layersKnown: 1, why: 'trusted tenants share one process for their control planes' },
     standards: ['NIST-800-190-4.4.1', 'NIST-800-190-4.3.5', 'T1068', 'T1190'],
   },
 } as const satisfies Record<string, VectorDefinition>

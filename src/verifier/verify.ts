@@ -1,20 +1,16 @@
 import type { Layout } from '../api/index.ts'
-import { DAEMON_USERS, paths } from '../api/index.ts'
+import { DAEMON_USERS, parseTenantName, paths } from '../api/index.ts'
 import {
   applicationKernelLayer,
   type LayerResult,
-  linkFilterLayer,
-  machineRulesLayer,
   type MachinePosture,
-  mountViewLayer,
-  noPathToMachineLayer,
-  routerRulesLayer,
-  systemCallFilterLayer,
   type TenantPosture,
-  uplinkFilterLayer,
-  userNamespaceLayer,
-  volumeFilesLayer,
 } from './layers.ts'
+import type { Probed } from './observers.ts'
+import { brokenQuotas } from './platform-layers.ts'
+import { CgroupReader } from './posture/cgroups.ts'
+import { observeControlPlane } from './posture/control-planes.ts'
+import { observePlatformFiles } from './posture/files.ts'
 import {
   observeLinksOf,
   observeMachineAddresses,
@@ -24,44 +20,53 @@ import {
   type OpenSocket,
   type RouterPosture,
 } from './posture/network.ts'
+import { observePartition } from './posture/partitions.ts'
 import { observeProcess, observeProcesses, type ProcessPosture } from './posture/processes.ts'
+import { observeProcessorLeaks, observeSourceChecks } from './posture/routing.ts'
 import { observeVolumes, volumeOwners } from './posture/volumes.ts'
-import {
-  type FailureDomain,
-  type LayerName,
-  LAYERS,
-  LAYERS_REQUIRED,
-  type Vector,
-  VECTOR_NAMES,
-  VECTORS,
-} from './vectors.ts'
+import { type PairGroup, prove } from './proof.ts'
+import { waiverText } from './report/words.ts'
+import type { Vector } from './vectors.ts'
 
 /** A tenant as the operator knows it: who, and what was promised. */
-export type ExpectedTenant = { name: string; isolationClass: string }
-
-export type VectorReport = {
-  attacker: string
-  victim: string
-  vector: Vector
-  layers: LayerResult[]
-  /** How many of the layers that hold are independent of each other. */
-  independent: number
-  state: VectorState
-  /** Why a vector is open or absent. */
-  note?: string
+export type ExpectedTenant = {
+  name: string
+  isolationClass: string
+  /** What the operator allows it at most; without it there is no limit. */
+  quota?: { cpus?: number | undefined; memoryBytes?: number | undefined }
+  grants?: readonly Grant[]
 }
 
-/**
- * `holds`: enough independent layers were seen. `fails`: fewer, where there should be enough. `open`: fewer are known to
- * be there, which is said and not hidden. `absent`: there is nothing to cross.
- */
-export type VectorState = 'holds' | 'fails' | 'open' | 'absent'
+/** Something that the operator opened on purpose. */
+export type Grant = {
+  kind: 'egress' | 'ingress'
+  what: string
+  /** An IPv4 network, if it is one. */
+  network?: string
+  until?: string
+  reason?: string
+}
+
+/** Who answers for a vector that fails, why, and until when. Without a tenant it is for all. */
+export type Waiver = {
+  id: string
+  vector: Vector
+  tenant?: string
+  until: string
+  by: string
+  reason: string
+}
 
 export type Report = {
   observedAt: string
   tenants: (ExpectedTenant & { pods: number; processes: number })[]
-  vectors: VectorReport[]
+  /** Every pair of tenants is in exactly one. */
+  groups: PairGroup[]
   findings: string[]
+  /** Deliberate holes, with who may use them until when. */
+  grants: (Grant & { tenant: string })[]
+  /** Those in force. */
+  waivers: Waiver[]
   /** What the tenants still have in common. */
   shared: string[]
   ok: boolean
@@ -71,6 +76,10 @@ export type Report = {
 export type ApiProbes = {
   gatewayBinding(attacker: string, victim: string): Promise<LayerResult>
   controlPlane(attacker: string, victim: string): Promise<LayerResult>
+  gatewayBounds(attacker: string): Promise<LayerResult>
+  controlPlaneBounds(attacker: string): Promise<LayerResult>
+  /** Thumbprints of the keys that a tenant's tokens are signed with, or why they cannot be had. */
+  signingKeys(tenant: string): Promise<readonly string[] | { problem: string }>
 }
 
 const MONITOR = /\/conmon$/
@@ -82,11 +91,13 @@ const MONITOR = /\/conmon$/
 export async function verify({
   layout,
   tenants,
+  waivers = [],
   probes,
   nowMs,
 }: {
   layout: Layout
   tenants: readonly ExpectedTenant[]
+  waivers?: readonly Waiver[]
   probes: ApiProbes
   nowMs: number
 }): Promise<Report> {
@@ -100,116 +111,37 @@ export async function verify({
     users: observeMachineUsers(),
     router,
     volumes: observeVolumes(layout, self.mounts),
+    sourceChecks: 'problem' in router ? [] : observeSourceChecks(paths.routerNetns(layout)),
+    processorLeaks: observeProcessorLeaks(),
+    files: observePlatformFiles(layout, self.mounts),
     ownerOfPath: pathOwners(layout, processes),
   }
-  const postures = tenants.map((tenant) => observeTenant(layout, tenant, processes, router))
+  const cgroups = new CgroupReader(self.mounts)
+  const postures = tenants.map((tenant) => observeTenant(layout, tenant, processes, router, cgroups))
   const findings = strays(layout, tenants, processes, machine)
-  const vectors: VectorReport[] = []
-  for (const attacker of postures) {
-    for (const victim of postures) {
-      if (attacker === victim) continue
-      for (const vector of VECTOR_NAMES) vectors.push(await lookAt(vector, attacker, victim, machine, probes))
-    }
-  }
+  const probed = await probeAll(
+    tenants.map(({ name }) => name),
+    probes,
+  )
+  const inForce = waivers.filter(({ until }) => Date.parse(until) > nowMs)
+  const groups = prove({ tenants: postures, machine, probed }).map((group) => withWaivers(group, inForce))
   findings.push(...foreignListeners(layout, machine))
-  for (const posture of postures) findings.push(...brokenPromises(posture))
+  for (const posture of postures) findings.push(...brokenPromises(posture), ...brokenQuotas(posture))
   return {
     observedAt: new Date(nowMs).toISOString(),
-    tenants: postures.map((p) => ({
-      name: p.name,
-      isolationClass: p.isolationClass,
-      pods: p.links.length,
-      processes: p.processes.length,
+    tenants: tenants.map((tenant, at) => ({
+      ...tenant,
+      pods: postures[at]?.links.length ?? 0,
+      processes: postures[at]?.processes.length ?? 0,
     })),
-    vectors,
+    groups,
     findings,
+    grants: tenants.flatMap(({ name, grants = [] }) => grants.map((grant) => ({ tenant: name, ...grant }))),
+    waivers: inForce,
     shared: sharedComponents(postures),
-    ok: findings.length === 0 && vectors.every(({ state }) => state !== 'fails'),
+    ok:
+      findings.length === 0 && groups.every(({ vectors }) => vectors.every(({ state }) => state !== 'fails')),
   }
-}
-
-async function lookAt(
-  vector: Vector,
-  attacker: TenantPosture,
-  victim: TenantPosture,
-  machine: MachinePosture,
-  probes: ApiProbes,
-): Promise<VectorReport> {
-  const { open, absent, layers: possible } = VECTORS[vector]
-  const seen = await Promise.all(
-    possible.map((layer) => layerOf(vector, layer, { attacker, victim, machine, probes })),
-  )
-  const layers = seen.filter((layer) => layer !== undefined && layer !== 'unseen')
-  const domains = new Set<FailureDomain>(
-    layers.filter((layer) => layer.holds).map((layer) => LAYERS[layer.layer].domain),
-  )
-  const note =
-    absent ?? open?.why ?? (seen.includes('unseen') ? 'not every layer is looked at yet' : undefined)
-  const state =
-    absent !== undefined
-      ? 'absent'
-      : domains.size >= LAYERS_REQUIRED
-        ? 'holds'
-        : note === undefined || domains.size < (open?.layersKnown ?? 0)
-          ? 'fails'
-          : 'open'
-  return {
-    attacker: attacker.name,
-    victim: victim.name,
-    vector,
-    layers,
-    independent: domains.size,
-    state,
-    ...(note === undefined || state === 'holds' ? {} : { note }),
-  }
-}
-
-type Between = { attacker: TenantPosture; victim: TenantPosture; machine: MachinePosture; probes: ApiProbes }
-
-/** What was seen of a layer; undefined when nobody promised it. */
-async function layerOf(
-  vector: Vector,
-  layer: LayerName,
-  { attacker, victim, machine, probes }: Between,
-): Promise<LayerResult | 'unseen' | undefined> {
-  switch (layer) {
-    case 'user namespace':
-      return userNamespaceLayer(attacker, victim, machine)
-    case 'system call filter':
-      return systemCallFilterLayer(attacker)
-    case 'application kernel': {
-      const kernel = applicationKernelLayer(attacker)
-      // Only where it was promised is its absence worth telling; where it is there, it counts.
-      return kernel.holds || isSandboxed(attacker) ? kernel : undefined
-    }
-    case 'mount view':
-      return mountViewLayer(attacker, machine)
-    case 'volume files':
-      return volumeFilesLayer(victim, machine)
-    case 'router rules':
-      return vector === 'pod network'
-        ? routerRulesLayer(attacker, victim, machine)
-        : vector === 'metadata and host services'
-          ? machineRulesLayer(attacker, machine)
-          : 'unseen'
-    case 'link filter':
-      return linkFilterLayer(attacker, victim)
-    // A way outside stands in for no way at all, and must be filtered then.
-    case 'no path to the machine':
-      return hasUplink(machine) ? undefined : noPathToMachineLayer(attacker, machine)
-    case 'uplink filter':
-      return hasUplink(machine) ? uplinkFilterLayer(attacker, machine) : undefined
-    case 'gateway binds to one tenant':
-      return probes.gatewayBinding(attacker.name, victim.name)
-    case 'control plane refuses strangers':
-      return probes.controlPlane(attacker.name, victim.name)
-    default:
-      return 'unseen'
-  }
-}
-
-function hasUplink({ router }: MachinePosture): boolean {
-  return 'uplink' in router
 }
 
 function isSandboxed({ isolationClass }: { isolationClass: string }): boolean {
@@ -235,9 +167,10 @@ function tryObserveRouter(layout: Layout): RouterPosture | { problem: string } {
 /** Only root can put a process into a cgroup, so the cgroup tells whose process it is. */
 function observeTenant(
   layout: Layout,
-  { name, isolationClass }: ExpectedTenant,
+  { name, isolationClass, quota, grants = [] }: ExpectedTenant,
   processes: readonly ProcessPosture[],
   router: RouterPosture | { problem: string },
+  cgroups: CgroupReader,
 ): TenantPosture {
   const own = processes.filter((p) => cgroupTenant(layout, p) === name && !MONITOR.test(p.exe))
   const oneOfEachNetwork = [...new Map(own.map((p) => [p.namespaces.net, p])).values()]
@@ -248,7 +181,119 @@ function observeTenant(
       .map((link) => link.mac),
   )
   const links = 'problem' in router ? [] : router.pods.filter((pod) => macs.has(pod.mac))
-  return { name, isolationClass, processes: own, links }
+  const tenant = parseTenantName(name)
+  return {
+    name,
+    isolationClass,
+    processes: own,
+    links,
+    ...(quota === undefined ? {} : { quota }),
+    openedNetworks: grants.flatMap(({ network }) => network ?? []),
+    cgroup: cgroups.observe(`${layout.cgroup}/${name}`, 1),
+    controlPlane: observeControlPlane(layout, tenant, processes),
+    partition: observePartition(paths.partition(layout, tenant)),
+  }
+}
+
+/** A waiver covers a vector of a kind of pair only where it covers every tenant that could attack there. */
+function withWaivers(group: PairGroup, waivers: readonly Waiver[]): PairGroup {
+  return {
+    ...group,
+    vectors: group.vectors.map((report) => {
+      const covering = waivers.filter(({ vector }) => vector === report.vector)
+      const covers = (attacker: string) =>
+        covering.some(({ tenant }) => tenant === undefined || tenant === attacker)
+      return report.state === 'fails' && group.attackers.every(covers)
+        ? { ...report, waiver: covering.map(waiverText).join('; ') }
+        : report
+    }),
+  }
+}
+
+/** Up to so many tenants each is set against each other; of more, each against the next one only. */
+const TENANTS_PROBED_IN_PAIRS_MAX = 12
+const PROBES_AT_ONCE = 8
+
+/** Speaks to the gateway and to control planes, as many as a platform can bear. */
+async function probeAll(names: readonly string[], probes: ApiProbes): Promise<Probed> {
+  const pairs = names.flatMap((attacker, at) =>
+    names.length <= TENANTS_PROBED_IN_PAIRS_MAX
+      ? names.filter((victim) => victim !== attacker).map((victim) => [attacker, victim] as const)
+      : [[attacker, names[(at + 1) % names.length] ?? attacker] as const],
+  )
+  const key = (attacker: string, victim: string) => `${attacker} ${victim}`
+  const ask = <T>(over: readonly (readonly string[])[], question: (...who: string[]) => Promise<T>) =>
+    mapAtMost(PROBES_AT_ONCE, over, async (who) => [who.join(' '), await question(...who)] as const).then(
+      (answers) => new Map(answers),
+    )
+  const alone = names.map((name) => [name])
+  const [binding, refusing, gatewayBounds, controlPlaneBounds, keys] = [
+    await ask(pairs, (a = '', v = '') => probes.gatewayBinding(a, v)),
+    await ask(pairs, (a = '', v = '') => probes.controlPlane(a, v)),
+    await ask(alone, (a = '') => probes.gatewayBounds(a)),
+    await ask(alone, (a = '') => probes.controlPlaneBounds(a)),
+    await ask(alone, (a = '') => probes.signingKeys(a)),
+  ]
+  const nextOf = new Map(names.map((name, at) => [name, names[(at + 1) % names.length] ?? name]))
+  const beforeOf = new Map([...nextOf].map(([name, next]) => [next, name]))
+  /** A pair that was not tried is as good as the attacker's own try, and the one on its victim. */
+  const found = (answers: Map<string, LayerResult>, a: string, v: string, layer: LayerResult['layer']) => {
+    const tried = answers.get(key(a, v))
+    if (tried) return tried
+    const byAttacker = answers.get(key(a, nextOf.get(a) ?? ''))
+    const onVictim = answers.get(key(beforeOf.get(v) ?? '', v))
+    return byAttacker?.holds === false ? byAttacker : (onVictim ?? untried(layer))
+  }
+  return {
+    gatewayBinding: (a, v) => found(binding, a, v, 'gateway binds to one tenant'),
+    controlPlane: (a, v) => found(refusing, a, v, 'control plane refuses strangers'),
+    gatewayBounds: (a) => gatewayBounds.get(a) ?? untried('gateway bounds requests'),
+    controlPlaneBounds: (a) => controlPlaneBounds.get(a) ?? untried('control plane bounds requests'),
+    signingKeys: (a, v) => compareKeys(a, keys.get(a), v, keys.get(v)),
+  }
+}
+
+function untried(layer: LayerResult['layer']): LayerResult {
+  return { layer, holds: false, evidence: ['nobody was asked'] }
+}
+
+type Keys = readonly string[] | { problem: string } | undefined
+
+function compareKeys(a: string, own: Keys, v: string, theirs: Keys): LayerResult {
+  const layer = 'signing keys'
+  const problem = (name: string, keys: Keys) =>
+    keys === undefined ? `${name} was not asked` : 'problem' in keys ? `${name}: ${keys.problem}` : undefined
+  const problems = [problem(a, own), problem(v, theirs)].filter((text) => text !== undefined)
+  if (problems.length > 0 || !Array.isArray(own) || !Array.isArray(theirs))
+    return { layer, holds: false, evidence: problems }
+  const common = own.filter((key) => theirs.includes(key))
+  return {
+    layer,
+    holds: common.length === 0 && own.length > 0 && theirs.length > 0,
+    evidence: [
+      common.length === 0
+        ? `${own.length} keys of ${a} and ${theirs.length} of ${v}, none in common`
+        : `${a} and ${v} publish the same key ${common[0]}`,
+    ],
+  }
+}
+
+async function mapAtMost<T, R>(
+  atOnce: number,
+  items: readonly T[],
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = []
+  let next = 0
+  const worker = async () => {
+    while (next < items.length) {
+      const at = next++
+      const item = items[at]
+      if (item !== undefined) results[at] = await work(item)
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker))
+  return results
 }
 
 function tryLinks(pid: number): { name: string; mac: string }[] {

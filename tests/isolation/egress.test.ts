@@ -314,6 +314,9 @@ test('the verifier sees by itself what closes the uplink, and when nothing does'
         router,
         ownerOfPath: () => undefined,
         volumes: [],
+        sourceChecks: [],
+        processorLeaks: undefined,
+        files: { keys: [], images: [], logs: [], pods: [], partitions: [], secretsIn: 'tmpfs' },
       }
       const links = router.pods.filter(({ address }) => address === red1.namespaces.podIP)
       const attacker = { name: 'red', isolationClass: 'shared', processes: [], links }

@@ -212,7 +212,7 @@ function field(value: unknown, name: string): unknown {
     : undefined
 }
 
-function runIn(netns: string, program: string, args: readonly string[], input = ''): string {
+export function runIn(netns: string, program: string, args: readonly string[], input = ''): string {
   return execFileSync('nsenter', [`--net=${netns}`, '--', program, ...args], {
     encoding: 'utf8',
     input,

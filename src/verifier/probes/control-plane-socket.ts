@@ -1,24 +1,24 @@
+import { createHash } from 'node:crypto'
 import { connect } from 'node:net'
 import type { LayerResult } from '../layers.ts'
 
 const ANSWER_BYTES_MAX = 64 * 1024
 const ANSWER_TIMEOUT_MS = 5_000
 
+type Caller = { uid: number; gid: number }
+/** The HTTP status and body of an answer, or why there was none. */
+type Answer = { status: string; body: string }
+
 /**
- * Speaks to a control plane's socket as a given user of the machine, and says how it answered: the HTTP status, or why
- * there was none. Requires root, to become that user for the moment of connecting (credentials(7), SO_PEERCRED).
+ * Speaks to a control plane's socket as a given user of the machine. Requires root, to become that user for the moment of
+ * connecting (credentials(7), SO_PEERCRED).
  */
-export function askSocketAs(
-  uid: number,
-  gid: number,
-  socketPath: string,
-  identity: unknown,
-): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<string>()
+function exchange(caller: Caller, socketPath: string, head: readonly string[]): Promise<Answer> {
+  const { promise, resolve } = Promise.withResolvers<Answer>()
   let socket
   const [ownUid, ownGid] = [process.geteuid!(), process.getegid!()]
-  process.setegid!(gid)
-  process.seteuid!(uid)
+  process.setegid!(caller.gid)
+  process.seteuid!(caller.uid)
   try {
     // connect(2) happens within the call, so the credentials are those of this moment.
     socket = connect({ path: socketPath })
@@ -28,17 +28,90 @@ export function askSocketAs(
   }
   let text = ''
   socket.setTimeout(ANSWER_TIMEOUT_MS, () => socket.destroy(new Error('no answer')))
-  socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
+  socket.on('error', (error: NodeJS.ErrnoException) =>
+    resolve({ status: statusOf(text) ?? error.code ?? error.message, body: '' }),
+  )
   socket.on('data', (chunk) => {
     text = (text + chunk.toString('latin1')).slice(0, ANSWER_BYTES_MAX)
   })
-  socket.on('close', () => resolve(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 'closed without an answer'))
-  const header =
-    identity === undefined
-      ? ''
-      : `x-bulkhead-identity: ${Buffer.from(JSON.stringify(identity)).toString('base64url')}\r\n`
-  socket.write(`GET /api/v1/namespaces HTTP/1.1\r\nhost: control-plane\r\nconnection: close\r\n${header}\r\n`)
+  socket.on('close', () =>
+    resolve({
+      status: statusOf(text) ?? 'closed without an answer',
+      body: text.slice(text.indexOf('\r\n\r\n') + 4),
+    }),
+  )
+  socket.write(`${head.join('\r\n')}\r\nhost: control-plane\r\nconnection: close\r\n\r\n`)
   return promise
+}
+
+function statusOf(text: string): string | undefined {
+  return /^HTTP\/1\.1 (\d{3})/.exec(text)?.[1]
+}
+
+function identityHeader(identity: unknown): string {
+  return `x-bulkhead-identity: ${Buffer.from(JSON.stringify(identity)).toString('base64url')}`
+}
+
+export async function askSocketAs(
+  uid: number,
+  gid: number,
+  socketPath: string,
+  identity: unknown,
+): Promise<string> {
+  const { status } = await exchange({ uid, gid }, socketPath, [
+    'GET /api/v1/namespaces HTTP/1.1',
+    ...(identity === undefined ? [] : [identityHeader(identity)]),
+  ])
+  return status
+}
+
+const TOO_MANY_BYTES = 1_000_000_000
+
+/** Announces a body that nobody may send, past the gateway. Nothing of it is sent. */
+export async function probeControlPlaneBounds(
+  tenant: string,
+  socketPath: string,
+  gateway: Caller,
+): Promise<LayerResult> {
+  const { status } = await exchange(gateway, socketPath, [
+    // Something that everybody may ask, or it would be refused for that.
+    'POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews HTTP/1.1',
+    'content-type: application/json',
+    `content-length: ${TOO_MANY_BYTES}`,
+    identityHeader({ kind: 'tenantUser', tenant, name: 'bulkhead:verifier', groups: [] }),
+  ])
+  return {
+    layer: 'control plane bounds requests',
+    holds: status === '413',
+    evidence: [`the control plane of ${tenant} answers ${status} to ${TOO_MANY_BYTES} announced bytes`],
+  }
+}
+
+/** Thumbprints of the keys that a control plane publishes for its tokens. */
+export async function probeSigningKeys(
+  socketPath: string,
+  gateway: Caller,
+): Promise<readonly string[] | { problem: string }> {
+  const { status, body } = await exchange(gateway, socketPath, [
+    'GET /openid/v1/jwks HTTP/1.1',
+    'accept: application/jwk-set+json, application/json',
+  ])
+  if (status !== '200') return { problem: `its keys cannot be had: ${status}` }
+  const start = body.indexOf('{')
+  try {
+    const { keys } = JSON.parse(body.slice(start, body.lastIndexOf('}') + 1)) as { keys?: unknown }
+    return Array.isArray(keys)
+      ? keys.map((key) => createHash('sha256').update(publicPart(key)).digest('hex'))
+      : { problem: 'it publishes no list of keys' }
+  } catch {
+    return { problem: 'what it publishes is not JSON' }
+  }
+}
+
+/** Without names and ids, which two equal keys need not share. */
+function publicPart(key: unknown): string {
+  const { kty, crv, x, y, n, e } = (key ?? {}) as Record<string, unknown>
+  return JSON.stringify([kty, crv, x, y, n, e])
 }
 
 /** The control plane of `victim` is asked directly, past the gateway's checks: by strangers, and in the name of another tenant. */

@@ -1,0 +1,144 @@
+import {
+  applicationKernelLayer,
+  isGvisor,
+  type LayerResult,
+  linkFilterLayer,
+  machineRulesLayer,
+  type MachinePosture,
+  mountViewLayer,
+  noPathToMachineLayer,
+  routerRulesLayer,
+  systemCallFilterLayer,
+  type TenantPosture,
+  uplinkFilterLayer,
+  userNamespaceLayer,
+  volumeFilesLayer,
+} from './layers.ts'
+import {
+  confinedControlPlaneLayer,
+  egressRulesLayer,
+  forgedSourceRulesLayer,
+  imageFilesLayer,
+  keyFilesLayer,
+  logFilesLayer,
+  ownControlPlaneLayer,
+  partitionCipherLayer,
+  podLimitsLayer,
+  processorLayer,
+  processViewLayer,
+  reversePathLayer,
+  secretFilesLayer,
+  tenantLimitLayer,
+} from './platform-layers.ts'
+import type { LayerName, Vector } from './vectors.ts'
+
+/** What asking the gateway and the control planes showed; made before, because it takes connections. */
+export type Probed = {
+  gatewayBinding(attacker: string, victim: string): LayerResult
+  controlPlane(attacker: string, victim: string): LayerResult
+  signingKeys(attacker: string, victim: string): LayerResult
+  gatewayBounds(attacker: string): LayerResult
+  controlPlaneBounds(attacker: string): LayerResult
+}
+
+export type World = {
+  tenants: readonly TenantPosture[]
+  machine: MachinePosture
+  probed: Probed
+}
+
+/** Of whom a layer speaks. What concerns one tenant only is looked at once, and so is what concerns the machine. */
+export type Observer = {
+  of: 'machine' | 'attacker' | 'victim' | 'pair'
+  /** Undefined when nobody promised the layer to this attacker. */
+  look(world: World, attacker: TenantPosture, victim: TenantPosture): LayerResult | undefined
+  /** The same without words, for many pairs. */
+  holds?(world: World, attacker: TenantPosture, victim: TenantPosture): boolean | undefined
+}
+
+const isSandboxed = ({ isolationClass }: TenantPosture) =>
+  isolationClass === 'sandboxed' || isolationClass === 'dedicated'
+const hasUplink = ({ router }: MachinePosture) => 'uplink' in router
+
+const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
+  'user namespace': { of: 'pair', look: ({ machine }, a, v) => userNamespaceLayer(a, v, machine) },
+  'system call filter': { of: 'attacker', look: (_, a) => systemCallFilterLayer(a) },
+  'application kernel': {
+    of: 'attacker',
+    look(_, a) {
+      const kernel = applicationKernelLayer(a)
+      // Only where it was promised is its absence worth telling; where it is there, it counts.
+      return kernel.holds || isSandboxed(a) ? kernel : undefined
+    },
+  },
+  'mount view': { of: 'attacker', look: ({ machine }, a) => mountViewLayer(a, machine) },
+  'process view': {
+    of: 'pair',
+    // gVisor's processes have only gVisor's view to give, which is another layer.
+    look: ({ machine }, a, v) =>
+      a.processes.length > 0 && a.processes.every(isGvisor) ? undefined : processViewLayer(a, v, machine),
+  },
+  'volume files': { of: 'victim', look: ({ machine }, _, v) => volumeFilesLayer(v, machine) },
+  'platform files': (vector) =>
+    vector === 'secrets'
+      ? { of: 'victim', look: ({ machine }, _, v) => secretFilesLayer(v, machine) }
+      : vector === 'logs and metrics'
+        ? { of: 'victim', look: ({ machine, tenants }, _, v) => logFilesLayer(v, machine, tenants) }
+        : vector === 'images and image cache'
+          ? { of: 'machine', look: ({ machine, tenants }) => imageFilesLayer(machine, tenants) }
+          : { of: 'machine', look: ({ machine, tenants }) => keyFilesLayer(machine, tenants) },
+  'router rules': (vector) =>
+    vector === 'pod network'
+      ? { of: 'pair', look: ({ machine }, a, v) => routerRulesLayer(a, v, machine) }
+      : vector === 'DNS'
+        ? { of: 'pair', look: ({ machine }, a, v) => forgedSourceRulesLayer(a, v, machine) }
+        : vector === 'egress'
+          ? { of: 'attacker', look: ({ machine }, a) => egressRulesLayer(a, machine) }
+          : { of: 'attacker', look: ({ machine }, a) => machineRulesLayer(a, machine) },
+  'link filter': { of: 'pair', look: (_, a, v) => linkFilterLayer(a, v) },
+  'reverse path': { of: 'attacker', look: ({ machine }, a) => reversePathLayer(a, machine) },
+  // A way outside stands in for no way at all, and must be filtered then.
+  'no path to the machine': {
+    of: 'attacker',
+    look: ({ machine }, a) => (hasUplink(machine) ? undefined : noPathToMachineLayer(a, machine)),
+  },
+  'uplink filter': {
+    of: 'attacker',
+    look: ({ machine }, a) => (hasUplink(machine) ? uplinkFilterLayer(a, machine) : undefined),
+  },
+  'gateway binds to one tenant': {
+    of: 'pair',
+    look: ({ probed }, a, v) => probed.gatewayBinding(a.name, v.name),
+  },
+  'control plane refuses strangers': {
+    of: 'pair',
+    look: ({ probed }, a, v) => probed.controlPlane(a.name, v.name),
+  },
+  'gateway bounds requests': { of: 'attacker', look: ({ probed }, a) => probed.gatewayBounds(a.name) },
+  'control plane bounds requests': {
+    of: 'attacker',
+    look: ({ probed }, a) => probed.controlPlaneBounds(a.name),
+  },
+  'partition cipher': { of: 'victim', look: (_, __, v) => partitionCipherLayer(v) },
+  'signing keys': { of: 'pair', look: ({ probed }, a, v) => probed.signingKeys(a.name, v.name) },
+  'own control plane': { of: 'pair', look: (_, a, v) => ownControlPlaneLayer(a, v) },
+  'confined control plane': {
+    of: 'attacker',
+    look: ({ machine }, a) => confinedControlPlaneLayer(a, machine),
+  },
+  'tenant limit': (vector) => ({
+    of: 'attacker',
+    look: (_, a) => tenantLimitLayer(a, vector === 'memory' ? 'memory' : vector === 'pids' ? 'pids' : 'cpu'),
+  }),
+  'pod limits': (vector) => ({
+    of: 'attacker',
+    look: (_, a) => podLimitsLayer(a, vector === 'memory' ? 'memory' : 'cpu'),
+  }),
+  'processor mitigations': { of: 'machine', look: ({ machine }) => processorLayer(machine) },
+}
+
+/** The same observer for vectors that look at the same. */
+export function observerOf(vector: Vector, layer: LayerName): Observer {
+  const observer = layers[layer]
+  return typeof observer === 'function' ? observer(vector) : observer
+}

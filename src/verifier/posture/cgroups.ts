@@ -1,0 +1,80 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { ProcessPosture } from './processes.ts'
+
+/** Limits of one cgroup; undefined where there is none. */
+export type CgroupPosture = {
+  path: string
+  /** Processors, such as 1.5. */
+  cpus: number | undefined
+  memoryBytes: number | undefined
+  pids: number | undefined
+  /** Its share when all want more, as the kernel counts it in this version of cgroups. */
+  cpuWeight: number | undefined
+  /** The groups directly below it. */
+  children: readonly CgroupPosture[]
+}
+
+/** Version 1 writes "no limit" as the largest multiple of a page. */
+const MEMORY_UNLIMITED = 2 ** 62
+
+/** Reads limits of cgroups as the kernel holds them, wherever its hierarchies are mounted. */
+export class CgroupReader {
+  private readonly v2: string | undefined
+  private readonly v1 = new Map<string, string>()
+
+  constructor(mounts: ProcessPosture['mounts']) {
+    for (const { type, mountPoint, options } of mounts) {
+      if (type === 'cgroup') for (const option of options.split(',')) this.v1.set(option, mountPoint)
+      else if (type === 'cgroup2') this.v2 ??= mountPoint
+    }
+  }
+
+  /** `depth` says how many levels below it are read. */
+  observe(path: string, depth: number): CgroupPosture | undefined {
+    const v1 = this.v1.has('memory')
+    const directory = this.directory(v1 ? 'pids' : undefined, path)
+    if (directory === undefined) return undefined
+    let names: string[]
+    try {
+      names = readdirSync(directory, { withFileTypes: true }).flatMap((e) =>
+        e.isDirectory() ? [e.name] : [],
+      )
+    } catch {
+      return undefined
+    }
+    const read = (controller: string, file: string) => this.read(v1 ? controller : undefined, path, file)
+    const [quota, period] = v1
+      ? [read('cpu', 'cpu.cfs_quota_us'), read('cpu', 'cpu.cfs_period_us')]
+      : read('cpu', 'cpu.max').split(' ')
+    const limit = (text: string) => {
+      const number = Number(text)
+      return text === '' || text === 'max' || !Number.isFinite(number) || number < 0 ? undefined : number
+    }
+    const memory = limit(read('memory', v1 ? 'memory.limit_in_bytes' : 'memory.max'))
+    const quotaUs = limit(quota ?? '')
+    return {
+      path,
+      cpus: quotaUs === undefined ? undefined : quotaUs / (limit(period ?? '') ?? 100_000),
+      memoryBytes: memory === undefined || memory >= MEMORY_UNLIMITED ? undefined : memory,
+      pids: limit(read('pids', 'pids.max')),
+      cpuWeight: limit(read('cpu', v1 ? 'cpu.shares' : 'cpu.weight')),
+      children: depth > 0 ? names.flatMap((name) => this.observe(join(path, name), depth - 1) ?? []) : [],
+    }
+  }
+
+  private directory(controller: string | undefined, path: string): string | undefined {
+    const mount = controller === undefined ? this.v2 : this.v1.get(controller)
+    return mount === undefined ? undefined : join(mount, path)
+  }
+
+  private read(controller: string | undefined, path: string, file: string): string {
+    const directory = this.directory(controller, path)
+    if (directory === undefined) return ''
+    try {
+      return readFileSync(join(directory, file), 'utf8').trim()
+    } catch {
+      return ''
+    }
+  }
+}
