@@ -17,6 +17,7 @@ import {
   WATCH_STALLED_MS_MAX,
 } from './limits.ts'
 import { type PlainAnswer, notAcceptable } from './plain-paths.ts'
+import { renderJson } from './render-json.ts'
 import { renderYaml } from './render-yaml.ts'
 import type { ApiResult, RequestBody, WatchItem } from './request.ts'
 import type { ResourcePath } from './route.ts'
@@ -150,11 +151,22 @@ export class HttpAnswers {
     wanted: Pick<Representation, 'format'>,
   ): Promise<void> {
     const yaml = wanted.format === 'yaml'
-    const text = yaml ? renderYaml(value) : `${JSON.stringify(value)}\n`
-    await this.sendBytes(request, response, code, Buffer.from(text), {
-      'content-type': yaml ? 'application/yaml' : 'application/json',
-      'cache-control': 'no-cache, private',
-    })
+    const pieces: Buffer[] = []
+    let bytes = 0
+    try {
+      for await (const piece of yaml ? [Buffer.from(renderYaml(value))] : renderJson(value)) {
+        if (response.destroyed) return
+        pieces.push(piece)
+        bytes += piece.length
+        this.heldBytes += piece.length
+      }
+      await this.sendBytes(request, response, code, Buffer.concat(pieces), {
+        'content-type': yaml ? 'application/yaml' : 'application/json',
+        'cache-control': 'no-cache, private',
+      })
+    } finally {
+      this.heldBytes -= bytes
+    }
   }
 
   private async sendBytes(

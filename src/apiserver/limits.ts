@@ -13,6 +13,8 @@ export const AUDIT_NOTE_CHARS_MAX = 1_024
 export const PROBLEMS_MAX = 100
 /** How many objects deletecollection removes in one request. */
 export const DELETE_COLLECTION_MAX = 10_000
+/** Objects of a list that are made JSON before other requests have their turn: about a millisecond or two of pods. */
+export const LIST_ITEMS_RENDERED_AT_ONCE = 100
 /** Objects that a list with a selector reads at a time, at least. */
 export const LIST_BATCH = 1_000
 /** Of these, how many share commits. */
