@@ -3,6 +3,7 @@ import { headerAttacks } from './headers.ts'
 import { identityAttacks } from './identity.ts'
 import { networkAttacks } from './network.ts'
 import { pathAttacks } from './paths.ts'
+import { podAttacks } from './pod.ts'
 import { protocolAttacks } from './protocol.ts'
 
 /** Every attack there is, in the order in which they are tried. */
@@ -12,6 +13,7 @@ export const CATALOGUE: readonly Attack[] = [
   ...protocolAttacks,
   ...identityAttacks,
   ...networkAttacks,
+  ...podAttacks,
 ]
 
 /** @throws {RangeError} for an id or a family that there is not. */

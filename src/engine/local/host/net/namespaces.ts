@@ -8,14 +8,22 @@ import { withDeadline } from '../../../../stdx/index.ts'
 export const PINNED = ['user', 'net', 'ipc', 'uts'] as const
 
 /**
+ * Nobody in the pod can make another user namespace, or another of these in one: the kernel counts them per user
+ * namespace (namespaces(7), /proc/sys/user). The system call filter refuses it before; this holds without it.
+ */
+const NO_NESTING = PINNED.map((kind) => `echo 0 >/proc/sys/user/max_${kind}_namespaces`).join('; ')
+
+/**
  * Makes the four namespaces of a pod, owned by a user namespace with the uids from `uidBase`, and pins each as a file
  * in `dir`. A process with threads cannot make user namespaces for itself (unshare(2)), so a short-lived one does.
  */
 export async function pinNamespaces(dir: string, uidBase: number, idsCount: number): Promise<void> {
   // `cat` ends with our end of the pipe, so nothing stays behind should we be killed now.
-  const helper = spawn('unshare', ['--user', '--net', '--ipc', '--uts', 'cat'], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-  })
+  const helper = spawn(
+    'unshare',
+    ['--user', '--net', '--ipc', '--uts', '--keep-caps', 'sh', '-ec', `${NO_NESTING}; exec cat`],
+    { stdio: ['pipe', 'pipe', 'pipe'] },
+  )
   try {
     await withDeadline('Making namespaces', HELPER_TIMEOUT_MS, async (signal) => {
       const errors: Buffer[] = []
