@@ -46,6 +46,12 @@ test('what is no reference is refused with the text in the message', () => {
     'h.example/',
     'a@b@c',
     'x'.repeat(600),
+    // In lower case the Kelvin sign is a k.
+    'registry.\u212A8s.example/app',
+    'r.example:70000/app',
+    'r.example/app:1\n',
+    'r.example/app\u00a0',
+    'r.example/\u0430pp',
   ])
     assert.throws(() => parseReference(text), /couldn't parse image name/, JSON.stringify(text))
 })
@@ -63,6 +69,27 @@ test('rendering and parsing a reference again gives the same', () => {
       assert.deepEqual(parseReference(renderReference(reference)), reference)
     }),
     { numRuns: 2_000 },
+  )
+})
+
+test('what is accepted is printable ASCII, as a jail wants it', () => {
+  const near = fc
+    .tuple(
+      fc.constantFrom('r.example/app:1', 'r.example:5000/a', 'nginx'),
+      fc.nat(15),
+      fc.string({ unit: 'binary', maxLength: 1 }),
+    )
+    .map(([text, at, odd]) => text.slice(0, at) + odd + text.slice(at))
+  fc.assert(
+    fc.property(near, (text) => {
+      try {
+        parseReference(text)
+      } catch {
+        return
+      }
+      assert.match(text, /^[!-~]+$/)
+    }),
+    { numRuns: 20_000 },
   )
 })
 

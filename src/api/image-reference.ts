@@ -14,6 +14,7 @@ export type ImageReference = {
 
 const DOMAIN =
   /^(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*(?::[0-9]{1,5})?$/
+const PORT_MAX = 65_535
 const PATH_COMPONENT = /^[a-z0-9]+(?:(?:\.|_|__|-{1,8})[a-z0-9]+)*$/
 const TAG = /^\w[\w.-]{0,127}$/
 const DIGEST = /^sha256:[0-9a-f]{64}$/
@@ -22,6 +23,8 @@ const DIGEST = /^sha256:[0-9a-f]{64}$/
 export function parseReference(text: string): ImageReference {
   const bad = (why: string) => new TypeError(`couldn't parse image name "${text.slice(0, 200)}": ${why}`)
   if (text.length === 0 || text.length > IMAGE_REFERENCE_CHARS_MAX) throw bad('invalid reference format')
+  // Some letters of other scripts become ASCII in lower case, the Kelvin sign for one.
+  if (!/^[!-~]*$/.test(text)) throw bad('it must be printable ASCII without spaces')
   const [beforeDigest = '', digest, ...tooMany] = text.split('@')
   if (tooMany.length > 0) throw bad('invalid reference format')
   if (digest !== undefined && !DIGEST.test(digest))
@@ -34,7 +37,8 @@ export function parseReference(text: string): ImageReference {
   const colon = rest.lastIndexOf(':')
   const path = colon < 0 ? rest : rest.slice(0, colon)
   const tag = colon < 0 ? undefined : rest.slice(colon + 1)
-  if (!DOMAIN.test(registry)) throw bad('invalid registry host')
+  if (!DOMAIN.test(registry) || Number(registry.split(':')[1] ?? 0) > PORT_MAX)
+    throw bad('invalid registry host')
   if (/[A-Z]/.test(path)) throw bad('repository name must be lowercase')
   if (!path.split('/').every((component) => PATH_COMPONENT.test(component)))
     throw bad('invalid reference format')

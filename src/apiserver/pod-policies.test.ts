@@ -168,6 +168,28 @@ test('an image from elsewhere is refused in the workload that names it, with the
   assert.match((await plane.ask('POST', PODS, { body: pod() })).body.message, /this tenant has none/)
 })
 
+test('what could not be an image is refused in the workload that names it, also where every registry may be used', async () => {
+  await using plane = await ControlPlane.start()
+  await plane.ask('POST', NAMESPACES, { body: namespace() })
+  for (const image of [
+    'a b',
+    'registry.test/\u0430pp',
+    'app@sha256:12',
+    'app:',
+    'registry.\u212A8s.test/app',
+    'UPPER/x:1:2',
+  ]) {
+    const body = deployment({ containers: [{ name: 'c', image }] })
+    const { code, body: refused } = await plane.ask('POST', DEPLOYMENTS, { body })
+    assert.equal(code, 422, image)
+    assert.deepEqual(
+      refused.details.causes.map(({ field }: Json) => field),
+      ['spec.template.spec.containers[0].image'],
+      image,
+    )
+  }
+})
+
 test('images, the level and everything else that is wrong are told at once', async () => {
   await using plane = await ControlPlane.start()
   plane.server.setLimits({ registries: ['registry.test'], podSecurity: 'restricted' })

@@ -12,13 +12,10 @@ import type { AdmissionPlugin, AdmissionRequest } from './admission.ts'
 
 /**
  * Images come from the registries that the operator lists, and whoever writes a workload is told so at once. The engine
- * looks again when it pulls. `allowed` is undefined where nobody has said which.
+ * looks again when it pulls. What could not be an image at all is refused everywhere. `allowed` is undefined where nobody has said which.
  */
 export function imageRegistries(allowed: () => readonly string[] | undefined): AdmissionPlugin {
-  const problems = (request: AdmissionRequest): FieldError[] => {
-    const registries = allowed()
-    return registries === undefined ? [] : imageErrors(request, registries)
-  }
+  const problems = (request: AdmissionRequest): FieldError[] => imageErrors(request, allowed())
   return {
     name: 'ImageRegistries',
     problems,
@@ -30,7 +27,7 @@ export function imageRegistries(allowed: () => readonly string[] | undefined): A
   }
 }
 
-function imageErrors(request: AdmissionRequest, registries: readonly string[]): FieldError[] {
+function imageErrors(request: AdmissionRequest, registries: readonly string[] | undefined): FieldError[] {
   const { operation, subresource, user, object, old } = request
   if (operation === 'DELETE' || subresource !== undefined) return []
   // Pods of a template of before are the engine's to refuse: where a registry was taken away, the pod says so.
@@ -42,7 +39,7 @@ function imageErrors(request: AdmissionRequest, registries: readonly string[]): 
     if (!image) return []
     try {
       const reference = parseReference(image)
-      if (isRegistryAllowed(reference, registries)) return []
+      if (registries === undefined || isRegistryAllowed(reference, registries)) return []
       const whole = `${reference.registry}/${reference.repository}`
       const instead =
         registries.length > 0
