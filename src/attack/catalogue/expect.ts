@@ -36,6 +36,7 @@ export function refuser(answer: ApiAnswer): string {
   if (answer.code === 403) return 'authorization (RBAC)'
   if (answer.code === 400 || answer.code === 431 || answer.code === 405) return 'request parsing'
   if (answer.code === 404) return "the tenant's own control plane has nothing of others"
+  if (answer.code === 410) return "the tenant's own store"
   if (answer.code === 409) return "concurrency checks of the tenant's own store"
   if (answer.code === 413 || answer.code === 429) return 'limits per tenant'
   if (answer.code === 415 || answer.code === 406) return 'content negotiation'

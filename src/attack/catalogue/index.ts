@@ -1,10 +1,16 @@
 import { type Attack, FAMILIES } from '../attack.ts'
+import { extensionAttacks } from './extensions.ts'
 import { headerAttacks } from './headers.ts'
 import { identityAttacks } from './identity.ts'
 import { networkAttacks } from './network.ts'
+import { objectAttacks } from './objects.ts'
+import { oracleAttacks } from './oracles.ts'
 import { pathAttacks } from './paths.ts'
 import { podAttacks } from './pod.ts'
 import { protocolAttacks } from './protocol.ts'
+import { rightsAttacks } from './rights.ts'
+import { serviceAttacks } from './services.ts'
+import { watchAttacks } from './watches.ts'
 
 /** Every attack there is, in the order in which they are tried. */
 export const CATALOGUE: readonly Attack[] = [
@@ -12,6 +18,12 @@ export const CATALOGUE: readonly Attack[] = [
   ...headerAttacks,
   ...protocolAttacks,
   ...identityAttacks,
+  ...objectAttacks,
+  ...rightsAttacks,
+  ...watchAttacks,
+  ...oracleAttacks,
+  ...serviceAttacks,
+  ...extensionAttacks,
   ...networkAttacks,
   ...podAttacks,
 ]
