@@ -51,6 +51,14 @@ export type CustomScale = {
   labelSelector?: readonly string[]
 }
 
+/** Another form of the objects of another kind, which are stored once: Event of events.k8s.io is the Event of v1. */
+export type KindView = {
+  /** Whose objects. */
+  of: { group: string; resource: string }
+  present(stored: KubeObject): KubeObject
+  store(object: KubeObject): KubeObject
+}
+
 /** Everything the API server knows of a kind. Adding a kind is adding one of these. */
 export type KindDefinition = {
   group: string
@@ -67,6 +75,7 @@ export type KindDefinition = {
   /** Reads what a client sent, where more than `schema` says what may be in it. */
   check?: (value: unknown, options: CheckOptions) => CheckResult
   custom?: CustomKind
+  view?: KindView
   subresources?: readonly Subresource[]
   columns: readonly TableColumn[]
   /** Field selectors besides metadata.name and metadata.namespace: label → value of an object. */

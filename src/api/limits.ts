@@ -69,6 +69,10 @@ export const SCHEDULE_CHARS_MAX = 1_024
 /** Time zones that are kept ready for schedules. */
 export const TIME_ZONES_CACHED_MAX = 64
 /** Completions of an Indexed Job, whose status lists the indexes that are complete. */
+/** As upstream, of events of events.k8s.io. */
+export const EVENT_WORD_CHARS_MAX = 128
+export const EVENT_NOTE_CHARS_MAX = 1_024
+
 export const INDEXED_COMPLETIONS_MAX = 100_000
 /** As upstream, of policies that say when a job has failed or done enough. */
 export const FAILURE_RULES_MAX = 20

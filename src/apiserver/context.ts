@@ -38,13 +38,19 @@ export function keyPrefix(of: ResourceName, namespace?: string): string {
   return namespace === undefined ? `${of.resource}.${of.group}/` : `${of.resource}.${of.group}/${namespace}/`
 }
 
+/** The name under which the objects of a kind are stored. */
+export function storedAs({ view, group, plural }: KindDefinition): ResourceName {
+  return view ? view.of : { group, resource: plural }
+}
+
 export function objectKey(definition: KindDefinition, namespace: string | undefined, name: string): StoreKey {
-  return `${definition.plural}.${definition.group}/${namespace ?? ''}/${name}`
+  const { group, resource } = storedAs(definition)
+  return `${resource}.${group}/${namespace ?? ''}/${name}`
 }
 
 /** A stored object as a kind's version shows it. */
-export function presented({ custom }: KindDefinition, object: KubeObject): KubeObject {
-  return custom ? custom.present(object) : object
+export function presented({ custom, view }: KindDefinition, object: KubeObject): KubeObject {
+  return (custom ?? view)?.present(object) ?? object
 }
 
 /** What plugins may see. Creations on their way count already, or many at once would slip past a limit. */

@@ -7,7 +7,7 @@ import {
   notFound,
 } from '../api/index.ts'
 import { RevisionCompacted, type StoreKey, type StoredObject } from '../store/index.ts'
-import { type Context, keyPrefix, objectKey, presented } from './context.ts'
+import { type Context, keyPrefix, objectKey, presented, storedAs } from './context.ts'
 import { ContinueExpired } from './continue-token.ts'
 import { LIST_BATCH } from './limits.ts'
 import type { ListOptions } from './options.ts'
@@ -42,7 +42,7 @@ export type ListPage = { items: KubeObject[]; metadata: ListMeta }
 export function listObjects(context: Context, target: Target, options: ListOptions): ListPage {
   const { definition, namespace } = target
   const selection = parseSelection(definition, options)
-  const prefix = keyPrefix({ group: definition.group, resource: definition.plural }, namespace)
+  const prefix = keyPrefix(storedAs(definition), namespace)
   const { limit } = options
   if (options.continue !== '') {
     if (options.resourceVersion !== undefined && options.resourceVersion !== 0)

@@ -8,9 +8,14 @@ import {
 } from '../api/index.ts'
 
 /** A workload as autoscaling/v1 Scale. */
-export function scaleOf({ custom }: KindDefinition, object: KubeObject): KubeObject {
+export function scaleOf({ custom, group, plural }: KindDefinition, object: KubeObject): KubeObject {
   const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata
   const spec = object['spec'] as { selector?: LabelSelector } | undefined
+  // A ReplicationController's selector is older than selectors with operators.
+  const selector =
+    group === '' && plural === 'replicationcontrollers'
+      ? { matchLabels: spec?.selector as Record<string, string> }
+      : spec?.selector
   const paths = custom?.scale
   const numberAt = (path: readonly string[]) => {
     const value = valueAt(object, path)
@@ -34,8 +39,8 @@ export function scaleOf({ custom }: KindDefinition, object: KubeObject): KubeObj
         ? typeof ownSelector === 'string'
           ? ownSelector
           : ''
-        : spec?.selector
-          ? renderLabelSelector(labelSelectorRequirements(spec.selector))
+        : selector
+          ? renderLabelSelector(labelSelectorRequirements(selector))
           : '',
     },
   }

@@ -17,7 +17,8 @@ export function isCustomResourceDefinition({ group, plural }: KindDefinition): b
 }
 
 /** Objects of a custom kind are stored as one version, whichever a client writes. */
-export function storedForm({ custom }: KindDefinition, object: KubeObject): KubeObject {
+export function storedForm({ custom, view }: KindDefinition, object: KubeObject): KubeObject {
+  if (view) return view.store(object)
   return custom && object.apiVersion !== custom.storedVersion
     ? { ...object, apiVersion: custom.storedVersion }
     : object
@@ -49,7 +50,7 @@ export async function writeStored(
   if (service && old && addressOf(old.object) !== addressOf(stored.object)) addresses.release(old.object)
   if (definition.group === RBAC_GROUP) authorizer.observe(stored.object)
   if (isCustomResourceDefinition(definition)) context.customKinds.observe(stored.object)
-  return definition.custom ? { ...stored, object: presented(definition, stored.object) } : stored
+  return { ...stored, object: presented(definition, stored.object) }
 }
 
 /** What a service would get, for a dry run: taken, written into `object`, and given back. */

@@ -1,7 +1,7 @@
 import { ApiError, type KindDefinition, type KubeObject, expired } from '../api/index.ts'
 import { SECOND_MS } from '../stdx/index.ts'
 import { RevisionCompacted, type StoreEvent, StoreFull } from '../store/index.ts'
-import { type Context, keyPrefix, presented } from './context.ts'
+import { type Context, keyPrefix, presented, storedAs } from './context.ts'
 import { WATCHES_MAX, WATCH_BOOKMARK_EVERY_MS, WATCH_TIMEOUT_MS_MAX, WATCH_TIMEOUT_MS_MIN } from './limits.ts'
 import type { ListOptions } from './options.ts'
 import { tooLargeVersion } from './read.ts'
@@ -51,7 +51,7 @@ async function* watchItems(
   outerSignal: AbortSignal,
 ): AsyncGenerator<WatchItem> {
   const { store, clock, entropy } = context
-  const prefix = keyPrefix({ group: definition.group, resource: definition.plural }, namespace)
+  const prefix = keyPrefix(storedAs(definition), namespace)
   const matches =
     name === '' ? selection.matches : (o: KubeObject) => o.metadata.name === name && selection.matches(o)
   const from = options.resourceVersion ?? 0

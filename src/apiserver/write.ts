@@ -356,7 +356,7 @@ function prepareUpdate(
     object.metadata.generation = (old.metadata.generation ?? 0) + 1
   object = inOrder(object)
   // The same, and stored as the version that it shall be stored as.
-  if (equalJson(definition.custom ? storedForm(definition, object) : object, stored.object)) return undefined
+  if (equalJson(storedForm(definition, object), stored.object)) return undefined
   checkSize(object)
   return { object, admission }
 }

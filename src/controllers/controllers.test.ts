@@ -23,6 +23,7 @@ import {
   type Pod,
   podKind,
   replicaSetKind,
+  replicationControllerKind,
   secretKind,
   serviceAccountKind,
   serviceKind,
@@ -240,6 +241,33 @@ test('a refused pod shows in events and conditions, and costs one request and no
     'The condition is gone',
     () => !plane.client.find(replicaSetKind, { ...DEFAULT, name: 'web' })?.status?.conditions?.length,
   )
+})
+
+test('a ReplicationController keeps its pods, adopts what fits, and follows its replicas', async () => {
+  await using plane = await TestControlPlane.start()
+  const key = { ...DEFAULT, name: 'old' }
+  const { metadata, spec } = replicaSet('old', { replicas: 2 })
+  await plane.client.create(podKind, pod('stray', {}, { labels: { app: 'old' } }))
+  await plane.client.create(replicationControllerKind, {
+    apiVersion: 'v1',
+    kind: 'ReplicationController',
+    metadata,
+    spec: { ...spec, selector: { app: 'old' } },
+  })
+  await plane.until('Two pods', () => plane.pods().length === 2)
+  await plane.until(
+    'It says so',
+    () => plane.client.find(replicationControllerKind, key)?.status?.replicas === 2,
+  )
+  const owner = plane.client.find(podKind, { ...DEFAULT, name: 'stray' })?.metadata.ownerReferences?.[0]
+  assert.deepEqual([owner?.kind, owner?.name, owner?.controller], ['ReplicationController', 'old', true])
+  await plane.client.patch(
+    replicationControllerKind,
+    key,
+    { spec: { replicas: 0 } },
+    { type: 'application/merge-patch+json' },
+  )
+  await plane.until('No pods', () => plane.pods().length === 0)
 })
 
 test('a ReplicaSet adopts a pod that fits and lets go of one that does not fit any more', async () => {

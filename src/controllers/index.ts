@@ -1,5 +1,5 @@
 // Reconcilers: what makes the world of a control plane be as its objects say.
-import { type TenantName, VIRTUAL_NODE_NAME } from '../api/index.ts'
+import { type KindRegistry, type TenantName, VIRTUAL_NODE_NAME } from '../api/index.ts'
 import { type ApiClient, EventRecorder, Informers, type KindRef } from '../client/index.ts'
 import type { Engine, JailRuntime } from '../jail/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
@@ -25,7 +25,11 @@ import { GarbageCollector } from './workloads/garbage-collector/garbage-collecto
 import { NodeController } from './workloads/node/node-controller.ts'
 import { JobController } from './workloads/job/job-controller.ts'
 import { NamespaceController } from './workloads/namespace/namespace-controller.ts'
-import { ReplicaSetController } from './workloads/replicaset/replicaset-controller.ts'
+import {
+  REPLICA_SETS,
+  REPLICATION_CONTROLLERS,
+  ReplicaSetController,
+} from './workloads/replicaset/replicaset-controller.ts'
 import { ResourceQuotaController } from './workloads/resourcequota/resourcequota-controller.ts'
 import { Scheduler } from './workloads/scheduler/scheduler.ts'
 import { ServiceAccountController } from './workloads/serviceaccount/serviceaccount-controller.ts'
@@ -65,6 +69,11 @@ export type Running = {
   stop(): Promise<void>
 }
 
+/** Kinds that have objects of their own: a view of others is followed where those are. */
+function stored({ kinds }: KindRegistry): readonly KindRef[] {
+  return kinds.filter(({ view }) => !view)
+}
+
 /** Starts everything that runs in a tenant's control plane. Idle, it holds watches and no timers. */
 export function startTenantControllers({
   client,
@@ -84,7 +93,7 @@ export function startTenantControllers({
   /** Looks again at how much the tenant may have. */
   shareChanged(): void
 } {
-  const kinds = options.kinds ?? tenantRegistry.kinds
+  const kinds = options.kinds ?? stored(tenantRegistry)
   let lookAtNode = (): void => {}
   const running = start({ client, clock, log }, (context) => {
     const node = new NodeController(context, { engine, runtime: options.runtime })
@@ -111,7 +120,8 @@ export function startTenantControllers({
       new CustomResourceDefinitionController(context, { builtIn: tenantRegistry.kinds, followers }),
       new ServiceAccountController(context, { caPem: options.caPem }),
       new DeploymentController(context),
-      new ReplicaSetController(context),
+      new ReplicaSetController(context, REPLICA_SETS),
+      new ReplicaSetController(context, REPLICATION_CONTROLLERS),
       new StatefulSetController(context),
       new DaemonSetController(context, { nodeName: VIRTUAL_NODE_NAME }),
       new JobController(context),
@@ -142,7 +152,7 @@ export function startPlatformControllers({
   log: Logger
   options: TenantControllerOptions & { kinds?: readonly KindRef[] }
 }): Running {
-  const kinds = options.kinds ?? platformRegistry.kinds
+  const kinds = options.kinds ?? stored(platformRegistry)
   return start({ client, clock, log }, (context) => [
     new NamespaceController(context, { kinds }),
     new GarbageCollector(context, { kinds }),

@@ -64,6 +64,8 @@ export {
   type ReplicaSet,
   replicaSetKind,
   type ReplicaSetStatus,
+  type ReplicationController,
+  replicationControllerKind,
   type ResourceFieldSelector,
   type ResourceQuota,
   resourceQuotaKind,

@@ -3,6 +3,8 @@ import type { Container, KubeObject, PodSpec } from '../api/index.ts'
 /** Where each kind that describes pods does so, by `plural.group`. A test holds it against the schemas. */
 export const POD_TEMPLATES: ReadonlyMap<string, readonly string[]> = new Map([
   ['pods.', []],
+  ['podtemplates.', ['template']],
+  ['replicationcontrollers.', ['spec', 'template']],
   ['daemonsets.apps', ['spec', 'template']],
   ['deployments.apps', ['spec', 'template']],
   ['replicasets.apps', ['spec', 'template']],

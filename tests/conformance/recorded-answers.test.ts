@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { UserInfo } from '../../src/api/index.ts'
+import { differingPaths, isObject, masked, parseAnswer } from './compare-answers.ts'
 import { ControlPlane, type Json, TENANT } from './control-plane.ts'
 import { ACCEPTED_DIFFERENCES } from './accepted-differences.ts'
 
@@ -62,7 +63,7 @@ test('every recorded request is answered as kube-apiserver answered it, but for 
       ...(body === null ? {} : typeof body === 'string' ? { raw: body } : { body }),
       ...(USERS[name] ? { user: USERS[name] } : {}),
     })
-    const [theirs, ours] = [parse(res.body), parse(answer.text)]
+    const [theirs, ours] = [parseAnswer(res.body), parseAnswer(answer.text)]
     if (isObject(theirs) && isObject(ours)) learn(revisions, theirs, ours)
     theirContinue = (theirs as Json)?.metadata?.continue ?? theirContinue
     ourContinue = (ours as Json)?.metadata?.continue ?? ourContinue
@@ -134,56 +135,9 @@ async function prepare(plane: ControlPlane): Promise<void> {
   })
 }
 
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    // A watch: one document per line.
-    const lines = text.split('\n').filter((line) => line !== '')
-    try {
-      return lines.map((line) => JSON.parse(line) as unknown)
-    } catch {
-      return text
-    }
-  }
-}
-
 function learn(revisions: Map<string, string>, theirs: Json, ours: Json): void {
   const [a, b] = [theirs?.metadata?.resourceVersion, ours?.metadata?.resourceVersion]
   if (typeof a === 'string' && typeof b === 'string') revisions.set(a, b)
-}
-
-const MASKED = new Set(['uid', 'resourceVersion', 'time', 'continue', 'token'])
-
-/** Without what is new every time. */
-function masked(value: unknown, key = ''): unknown {
-  if (Array.isArray(value)) return value.map((v) => masked(v))
-  if (isObject(value)) return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, masked(v, k)]))
-  if (MASKED.has(key) || (key.endsWith('Timestamp') && typeof value === 'string')) return '*'
-  if (typeof value !== 'string') return value
-  return value
-    .replace(/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, '*')
-    .replace(/^g-[a-z0-9]{5}$/, 'g-*')
-    .replace(/current: \d+/, 'current: *')
-    .replace(/^(\d+[dhms])+$/, '*')
-    .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, '*')
-    .replace(/resourceVersion: "\d+"/g, '*')
-}
-
-function differingPaths(a: unknown, b: unknown, path = ''): string[] {
-  if (Array.isArray(a) && Array.isArray(b)) {
-    if (a.length !== b.length) return [`${path}[]`]
-    return [...new Set(a.flatMap((item, at) => differingPaths(item, b[at], `${path}[]`)))]
-  }
-  if (isObject(a) && isObject(b))
-    return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((key) =>
-      differingPaths(a[key], b[key], path === '' ? key : `${path}.${key}`),
-    )
-  return JSON.stringify(a) === JSON.stringify(b) ? [] : [path === '' ? 'body' : path]
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function short(text: string): string {

@@ -1,7 +1,11 @@
 import type { WriteContext } from '../kind.ts'
 import type { FieldError } from '../status.ts'
+import { EVENT_NOTE_CHARS_MAX, EVENT_WORD_CHARS_MAX } from '../limits.ts'
 import type { Event } from './event.ts'
-import { invalidValue } from './field-errors.ts'
+import { invalidValue, requiredValue, unsupportedValue } from './field-errors.ts'
+import { qualifiedNameProblem } from './names.ts'
+import type { ReportedEvent } from './reported-event.ts'
+import { immutableError } from './rules.ts'
 
 /** Where events about cluster-scoped objects may stand. */
 const FOR_CLUSTER_SCOPED: readonly (string | undefined)[] = ['default', 'kube-system']
@@ -16,4 +20,78 @@ export function validateEvent(event: Event, _context: WriteContext, _old?: Event
   return fits
     ? []
     : [invalidValue('involvedObject.namespace', involved ?? '', 'does not match event.namespace')]
+}
+
+const DEPRECATED = [
+  'deprecatedCount',
+  'deprecatedFirstTimestamp',
+  'deprecatedLastTimestamp',
+  'deprecatedSource',
+] as const
+
+/** Everything but `series`, which goes on. */
+const FIXED = [
+  ...DEPRECATED,
+  'action',
+  'eventTime',
+  'note',
+  'reason',
+  'regarding',
+  'related',
+  'reportingController',
+  'reportingInstance',
+  'type',
+] as const satisfies (keyof ReportedEvent)[]
+
+/** events.k8s.io asks for more than v1: who reports what, and when. */
+export function validateReportedEvent(
+  event: ReportedEvent,
+  _context: WriteContext,
+  old?: ReportedEvent,
+): FieldError[] {
+  if (old)
+    return [
+      ...FIXED.flatMap((field) => immutableError(field, event[field], old[field])),
+      ...seriesErrors(event),
+    ]
+  const { namespace } = event.metadata
+  const about = event.regarding?.namespace || undefined
+  const fits = about === undefined ? FOR_CLUSTER_SCOPED.includes(namespace) : about === namespace
+  const errors: FieldError[] = [
+    ...(namespace === undefined || fits
+      ? []
+      : [invalidValue('regarding.namespace', about ?? '', 'does not match event.namespace')]),
+    ...DEPRECATED.flatMap((field) =>
+      isZero(event[field]) ? [] : [invalidValue(field, event[field], 'needs to be unset')],
+    ),
+    ...seriesErrors(event),
+  ]
+  if (!event.reportingController) errors.push(requiredValue('reportingController'))
+  else {
+    const problem = qualifiedNameProblem(event.reportingController)
+    if (problem) errors.push(invalidValue('reportingController', event.reportingController, problem))
+  }
+  for (const field of ['reportingInstance', 'action', 'reason'] as const) {
+    const value = event[field]
+    if (!value) errors.push(requiredValue(field))
+    else if (value.length > EVENT_WORD_CHARS_MAX)
+      errors.push(invalidValue(field, value, `can have at most ${EVENT_WORD_CHARS_MAX} characters`))
+  }
+  if ((event.note?.length ?? 0) > EVENT_NOTE_CHARS_MAX)
+    errors.push(invalidValue('note', '', `can have at most ${EVENT_NOTE_CHARS_MAX} characters`))
+  if (event.type !== 'Normal' && event.type !== 'Warning')
+    errors.push(unsupportedValue('type', event.type ?? '', ['Normal', 'Warning']))
+  return errors
+}
+
+function seriesErrors({ series }: ReportedEvent): FieldError[] {
+  return series && series.count < 2
+    ? [invalidValue('series.count', series.count, 'should be at least 2')]
+    : []
+}
+
+function isZero(value: unknown): boolean {
+  return (
+    value === undefined || value === 0 || (typeof value === 'object' && Object.keys(value ?? {}).length === 0)
+  )
 }

@@ -9,6 +9,11 @@ import { int32, microTime, object, optional, required, string, time, type TypeOf
 
 const CORE = 'io.k8s.api.core.v1'
 
+export const eventSourceSchema = object(`${CORE}.EventSource`, 'Who reports it.', {
+  component: optional(string, 'The part of the platform.'),
+  host: optional(string, 'The node.'),
+})
+
 export const eventSchema = object(`${CORE}.Event`, 'Something that happened to an object.', {
   ...objectFields,
   metadata: required(objectMetaSchema, 'Name and namespace.'),
@@ -30,13 +35,7 @@ export const eventSchema = object(`${CORE}.Event`, 'Something that happened to a
     }),
     'How often it has happened in a row.',
   ),
-  source: optional(
-    object(`${CORE}.EventSource`, 'Who reports it.', {
-      component: optional(string, 'The part of the platform.'),
-      host: optional(string, 'The node.'),
-    }),
-    'Who reports it.',
-  ),
+  source: optional(eventSourceSchema, 'Who reports it.'),
   type: optional(string, 'Normal or Warning.'),
 })
 export type Event = KubeObject & { apiVersion: 'v1'; kind: 'Event' } & Omit<

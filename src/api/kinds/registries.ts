@@ -21,6 +21,7 @@ import { persistentVolumeClaimDefinition } from './persistent-volume-claim.ts'
 import { persistentVolumeDefinition } from './persistent-volume.ts'
 import { podDefinition } from './pod.ts'
 import { podDisruptionBudgetDefinition } from './pod-disruption-budget.ts'
+import { podTemplateDefinition } from './pod-template.ts'
 import { priorityClassDefinition } from './priority-class.ts'
 import {
   clusterRoleBindingDefinition,
@@ -29,6 +30,8 @@ import {
   roleDefinition,
 } from './rbac.ts'
 import { regoPolicyDefinition } from './rego-policy.ts'
+import { replicationControllerDefinition } from './replication-controller.ts'
+import { reportedEventDefinition } from './reported-event.ts'
 import { resourceQuotaDefinition } from './resource-quota.ts'
 import { reviewKinds } from './reviews.ts'
 import { serviceAccountDefinition } from './service-account.ts'
@@ -73,6 +76,9 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     persistentVolumeDefinition,
     nodeDefinition,
     eventDefinition,
+    reportedEventDefinition,
+    podTemplateDefinition,
+    replicationControllerDefinition,
     deploymentDefinition,
     replicaSetDefinition,
     statefulSetDefinition,
@@ -100,6 +106,7 @@ export const platformRegistry: KindRegistry = createKindRegistry(
     tenantDefinition,
     namespaceDefinition,
     eventDefinition,
+    reportedEventDefinition,
     configMapDefinition,
     leaseDefinition,
     validatingAdmissionPolicyDefinition,

@@ -1,13 +1,13 @@
 import { findCondition, semanticEqual, timestamp, withoutCondition } from '../../conditions.ts'
 import { PODS_PER_RECONCILE_MAX } from '../../limits.ts'
-import type { Pod, ReplicaSet, ReplicaSetStatus } from '../../kinds.ts'
+import type { Pod, ReplicaSet, ReplicaSetStatus, ReplicationController } from '../../kinds.ts'
 import { availableAtMs, compareForDeletion, isFinished, isReady } from '../pods.ts'
 
 export type ReplicaSetPlan = { create: number; remove: Pod[] }
 
 /** How many pods to make and which to delete. `isGoing` knows of pods that are being deleted. */
 export function planReplicas(
-  replicaSet: ReplicaSet,
+  replicaSet: ReplicaSet | ReplicationController,
   pods: readonly Pod[],
   { nowMs, isGoing }: { nowMs: number; isGoing: (pod: Pod) => boolean },
 ): ReplicaSetPlan {
@@ -23,7 +23,7 @@ export type ReplicaFailure = { reason: 'FailedCreate' | 'FailedDelete'; message:
 
 /** The status as it should be, and when it may change by time alone. */
 export function planStatus(
-  replicaSet: ReplicaSet,
+  replicaSet: ReplicaSet | ReplicationController,
   pods: readonly Pod[],
   {
     nowMs,

@@ -1,0 +1,48 @@
+/** Compares answers of two servers, leaving out what is new every time. */
+
+export function parseAnswer(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    // A watch: one document per line.
+    const lines = text.split('\n').filter((line) => line !== '')
+    try {
+      return lines.map((line) => JSON.parse(line) as unknown)
+    } catch {
+      return text
+    }
+  }
+}
+
+const MASKED = new Set(['uid', 'resourceVersion', 'time', 'continue', 'token'])
+
+/** Without what is new every time. */
+export function masked(value: unknown, key = ''): unknown {
+  if (Array.isArray(value)) return value.map((v) => masked(v))
+  if (isObject(value)) return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, masked(v, k)]))
+  if (MASKED.has(key) || (key.endsWith('Timestamp') && typeof value === 'string')) return '*'
+  if (typeof value !== 'string') return value
+  return value
+    .replace(/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, '*')
+    .replace(/^g-[a-z0-9]{5}$/, 'g-*')
+    .replace(/current: \d+/, 'current: *')
+    .replace(/^(\d+[dhms])+$/, '*')
+    .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, '*')
+    .replace(/resourceVersion: "\d+"/g, '*')
+}
+
+export function differingPaths(a: unknown, b: unknown, path = ''): string[] {
+  if (Array.isArray(a) && Array.isArray(b)) {
+    if (a.length !== b.length) return [`${path}[]`]
+    return [...new Set(a.flatMap((item, at) => differingPaths(item, b[at], `${path}[]`)))]
+  }
+  if (isObject(a) && isObject(b))
+    return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((key) =>
+      differingPaths(a[key], b[key], path === '' ? key : `${path}.${key}`),
+    )
+  return JSON.stringify(a) === JSON.stringify(b) ? [] : [path === '' ? 'body' : path]
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
