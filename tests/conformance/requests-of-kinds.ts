@@ -65,6 +65,7 @@ export const EXAMPLES: Readonly<Record<string, Json>> = {
     rules: [{ apiGroups: [''], resources: ['pods'], verbs: ['get'] }],
   },
   'clusterrolebindings.rbac.authorization.k8s.io': { roleRef: roleRef('ClusterRole') },
+  'priorityclasses.scheduling.k8s.io': { value: 10 },
   'leases.coordination.k8s.io': { spec: { holderIdentity: 'me', leaseDurationSeconds: 10 } },
   'customresourcedefinitions.apiextensions.k8s.io': {
     spec: {
@@ -100,7 +101,7 @@ export function exampleKey({ group, plural }: Pick<KindDefinition, 'group' | 'pl
   return `${plural}.${group}`
 }
 
-const MADE_BY_PLATFORM = ['persistentvolumes.', 'storageclasses.storage.k8s.io']
+const MADE_BY_PLATFORM = ['nodes.', 'persistentvolumes.', 'storageclasses.storage.k8s.io']
 
 /** Kinds whose objects clients make. */
 export function writableKinds(): KindDefinition[] {
