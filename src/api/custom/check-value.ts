@@ -99,6 +99,7 @@ class Check {
   }
 
   private oneOfValues(allowed: readonly JsonValue[], value: JsonValue, path: string): void {
+    this.steps.take(allowed.length / 16)
     if (allowed.some((candidate) => this.equal(candidate, value))) return
     const list = allowed.slice(0, 100).map((v) => (typeof v === 'string' ? v : JSON.stringify(v)))
     this.note(unsupportedValue(path, value, list))
@@ -197,6 +198,7 @@ class Check {
       this.note({ ...tooMany(path, keys.length, maxProperties) })
     if (minProperties !== undefined && keys.length < minProperties)
       this.bad(path, keys.length, `should have at least ${minProperties} properties`)
+    this.steps.take((keys.length + (schema.required?.length ?? 0)) / 4)
     for (const name of schema.required ?? [])
       if (!Object.hasOwn(value, name)) this.note(requiredValue(path === '' ? name : `${path}.${name}`))
     if (schema['x-kubernetes-embedded-resource'])
@@ -213,7 +215,8 @@ class Check {
   }
 
   private alternatives({ allOf, anyOf, oneOf, not }: JsonSchema, value: JsonValue, path: string): void {
-    const named = JSON.stringify(path)
+    // A path can be long, with the keys that are in it, and most values have no alternatives.
+    const named = () => JSON.stringify(path)
     if (allOf) {
       let failed = false
       for (const schema of allOf) {
@@ -221,12 +224,12 @@ class Check {
         if (errors.length > 0) failed = true
         for (const error of errors) this.note(error)
       }
-      if (failed) this.whole(`${named} must validate all the schemas (allOf)`)
+      if (failed) this.whole(`${named()} must validate all the schemas (allOf)`)
     }
     if (anyOf && anyOf.length > 0) {
       const tries = anyOf.map((schema) => this.tried(schema, value, path))
       if (tries.every((errors) => errors.length > 0)) {
-        this.whole(`${named} must validate at least one schema (anyOf)`)
+        this.whole(`${named()} must validate at least one schema (anyOf)`)
         this.closest(tries)
       }
     }
@@ -235,12 +238,12 @@ class Check {
       const valid = tries.filter((errors) => errors.length === 0).length
       if (valid !== 1) {
         const found = valid === 0 ? 'Found none valid' : `Found ${valid} valid alternatives`
-        this.whole(`${named} must validate one and only one schema (oneOf). ${found}`)
+        this.whole(`${named()} must validate one and only one schema (oneOf). ${found}`)
         if (valid === 0) this.closest(tries)
       }
     }
     if (not && this.tried(not, value, path).length === 0)
-      this.whole(`${named} must not validate the schema (not)`)
+      this.whole(`${named()} must not validate the schema (not)`)
   }
 
   /** Of alternatives that all fail, the one that comes closest tells what to do. */
@@ -252,6 +255,8 @@ class Check {
   private tried(schema: JsonSchema, value: JsonValue, path: string): FieldError[] {
     const check = new Check(this.steps)
     check.value(schema, value, undefined, path)
+    // What is wrong with an alternative is put into words, each with the path.
+    this.steps.take(check.errors.length * (1 + path.length / 256))
     return check.errors
   }
 

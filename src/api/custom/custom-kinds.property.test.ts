@@ -207,6 +207,68 @@ test('alternatives within alternatives do not multiply', () => {
   assert.match(problems.at(-1)?.message ?? '', /too large to be checked/)
 })
 
+test('long keys, lists of allowed values and of required fields do not multiply with the object', () => {
+  const key = 'k'.repeat(500_000)
+  const lists = (items: JsonSchema): JsonSchema => ({
+    type: 'object',
+    additionalProperties: { type: 'array', items },
+  })
+  const many = (name: string, item: JsonValue) => ({ [name]: Array<JsonValue>(5_000).fill(item) })
+  // Each value has the key in its path: put into words for all of them that is gigabytes.
+  assert.deepEqual(valueErrors(lists({ type: 'integer' }), many(key, 1), ''), [])
+  const tooLarge = (schema: JsonSchema, value: JsonValue) =>
+    assert.match(valueErrors(schema, value, '').at(-1)?.message ?? '', /too large to be checked/)
+  const alternatives = Array.from({ length: 20 }, (_, minLength): JsonSchema => ({
+    type: 'string',
+    minLength,
+  }))
+  tooLarge(lists({ anyOf: alternatives }), many(key, 1))
+  const names = Array.from({ length: 5_000 }, (_, index) => `n${index}`)
+  assert.equal(valueErrors(lists({ type: 'string', enum: names }), many('a', 'x'), '').length, 100)
+  assert.equal(valueErrors(lists({ type: 'object', required: names }), many('a', {}), '').length, 100)
+})
+
+test('an object as large as can be stored is checked against a schema as rich as those of real operators', () => {
+  const amount =
+    '^(\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))))?$'
+  const container: JsonSchema = {
+    type: 'object',
+    required: ['name'],
+    properties: {
+      name: { type: 'string', minLength: 1, maxLength: 253 },
+      args: { type: 'array', items: { type: 'string' } },
+      policy: { type: 'string', enum: ['Always', 'IfNotPresent', 'Never'] },
+      limits: {
+        type: 'object',
+        additionalProperties: {
+          anyOf: [{ type: 'integer' }, { type: 'string' }],
+          pattern: amount,
+          'x-kubernetes-int-or-string': true,
+        },
+      },
+    },
+  }
+  const schema: JsonSchema = {
+    type: 'object',
+    properties: {
+      containers: {
+        type: 'array',
+        items: container,
+        'x-kubernetes-list-type': 'map',
+        'x-kubernetes-list-map-keys': ['name'],
+      },
+    },
+  }
+  const containers = Array.from({ length: 1_500 }, (_, index) => ({
+    name: `container-${index}`,
+    args: Array<string>(10).fill(`--an-argument-of-usual-length=${index}`),
+    policy: 'IfNotPresent',
+    limits: { cpu: '100m', memory: '128Mi', 'ephemeral-storage': '1.5Gi' },
+  }))
+  assert.ok(JSON.stringify(containers).length > 700_000)
+  assert.deepEqual(valueErrors(schema, { containers }, ''), [])
+})
+
 test('an evil pattern takes no longer than a tame one, and one that unfolds is refused', () => {
   const evil = parsePattern('^(a+)+$')
   assert.ok(typeof evil !== 'string')
