@@ -76,6 +76,8 @@ export type KindDefinition = {
   check?: (value: unknown, options: CheckOptions) => CheckResult
   custom?: CustomKind
   view?: KindView
+  /** Never stored: the machine is asked whenever somebody reads. Can be read only. */
+  measured?: true
   subresources?: readonly Subresource[]
   columns: readonly TableColumn[]
   /** Field selectors besides metadata.name and metadata.namespace: label → value of an object. */

@@ -25,6 +25,7 @@ import { assert, type Clock, type Logger } from '../stdx/index.ts'
 import type { Store } from '../store/index.ts'
 import { bootstrap } from './bootstrap.ts'
 import { type Context, type Entropy, InFlight, keyPrefix, viewOf } from './context.ts'
+import { Measurements } from './measurements.ts'
 import { ContinueTokens } from './continue-token.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { CustomKinds } from './custom-kinds.ts'
@@ -154,6 +155,7 @@ class Server implements ApiServer {
       continueTokens: new ContinueTokens(),
       entropy,
       inFlight,
+      measurements: new Measurements(),
       subresources: options.subresources ?? {},
     }
     this.dispatcher = new Dispatcher(this.context)

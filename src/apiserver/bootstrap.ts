@@ -98,6 +98,7 @@ const VIEWABLE: readonly PolicyRule[] = [
       'policy',
       'networking.k8s.io',
       'events.k8s.io',
+      'metrics.k8s.io',
     ],
     resources: ['*'],
     verbs: READ,

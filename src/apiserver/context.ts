@@ -5,6 +5,7 @@ import type { AdmissionPlugin, Authorizer, ClusterView, ResourceName } from '../
 import type { Clock, Logger } from '../stdx/index.ts'
 import type { Store, StoreKey } from '../store/index.ts'
 import type { CustomKinds } from './custom-kinds.ts'
+import type { Measurements } from './measurements.ts'
 import type { ContinueTokens } from './continue-token.ts'
 import type { ServiceAddresses } from './service-addresses.ts'
 import type { SubresourceHandler } from './subresource-handler.ts'
@@ -27,6 +28,7 @@ export type Context = {
   continueTokens: ContinueTokens
   entropy: Entropy
   inFlight: InFlight
+  measurements: Measurements
   subresources: Readonly<Record<string, SubresourceHandler>>
 }
 

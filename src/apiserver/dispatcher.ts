@@ -8,6 +8,7 @@ import { evictPod } from './eviction.ts'
 import { cloneJson } from './json.ts'
 import { parseListOptions, parseBoolean, parseWriteOptions } from './options.ts'
 import { patchObject } from './patching.ts'
+import { getMeasured, listMeasured } from './measurements.ts'
 import { podLog } from './pod-log.ts'
 import { getObject, listObjects } from './read.ts'
 import { methodNotAllowed, noSuchResource, unservedAdmission } from './refusals.ts'
@@ -134,8 +135,13 @@ export class Dispatcher {
     const { definition } = target
     switch (verb) {
       case 'get':
+        if (definition.measured) return found(await getMeasured(context, target), definition)
         return found(getObject(context, target, request.query), definition)
       case 'list':
+        if (definition.measured) {
+          const page = await listMeasured(context, target, parseListOptions(request.query))
+          return { kind: 'list', definition, ...page }
+        }
         return { kind: 'list', definition, ...listObjects(context, target, parseListOptions(request.query)) }
       case 'watch': {
         const options = parseListOptions(request.query)

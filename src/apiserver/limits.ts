@@ -78,6 +78,13 @@ export const DISRUPTED_PODS_MAX = 2_000
 /** As upstream: when to ask again while a budget is being counted. */
 export const EVICTION_RETRY_SECONDS = 10
 
+/** Whoever asks again within this time gets the same measurement. */
+export const MEASURE_FRESH_MS = 5 * SECOND_MS
+/** Older readings are not compared with new ones: what is asked for is now. */
+export const MEASURE_STALE_MS = 60 * SECOND_MS
+/** Between two readings when there is none to compare with. */
+export const MEASURE_AGAIN_AFTER_MS = 1 * SECOND_MS
+
 assert(OBJECT_BYTES_MAX <= REQUEST_BODY_BYTES_MAX)
 assert(WATCH_TIMEOUT_MS_MIN < WATCH_TIMEOUT_MS_MAX)
 assert(TOKEN_SECONDS_MIN <= TOKEN_SECONDS_DEFAULT && TOKEN_SECONDS_DEFAULT <= TOKEN_SECONDS_MAX)

@@ -14,7 +14,7 @@ const ASKED = [
   'pods.spec.containers[*].securityContext',
   'svc.spec.type',
   'pod.spec.containers.resources.limits.cpu',
-  'pod.spec.priority',
+  'pod.spec.affinity.podAffinity',
   'Deployment.spec.strategy',
   'pod.spec.hostNetwrk',
   'pod.spec.containers.image.tag',

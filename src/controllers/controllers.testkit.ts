@@ -12,6 +12,7 @@ import {
   type JailEvent,
   type JailId,
   type JailStatus,
+  type JailUsage,
   type NodeFacts,
   parseClaimedVolume,
   parseJail,
@@ -205,6 +206,9 @@ export class FakeEngine implements Engine {
   }
   portForward(): Promise<Duplex> {
     return Promise.reject(new Error('The fake engine forwards nothing'))
+  }
+  async usage(): Promise<JailUsage[]> {
+    return []
   }
   async reserve(id: JailId, requests: RoomRequest): Promise<RoomAnswer> {
     this.mustBeUp()

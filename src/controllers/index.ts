@@ -71,7 +71,7 @@ export type Running = {
 
 /** Kinds that have objects of their own: a view of others is followed where those are. */
 function stored({ kinds }: KindRegistry): readonly KindRef[] {
-  return kinds.filter(({ view }) => !view)
+  return kinds.filter(({ view, measured }) => !view && !measured)
 }
 
 /** Starts everything that runs in a tenant's control plane. Idle, it holds watches and no timers. */

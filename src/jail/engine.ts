@@ -2,6 +2,7 @@ import type { Duplex, Readable } from 'node:stream'
 import type { ClaimedVolume } from './claimed-volume.ts'
 import type { Jail } from './jail.ts'
 import type { EngineEvent, JailStatus } from './jail-status.ts'
+import type { JailUsage } from './jail-usage.ts'
 import type { RoomRequest, RoomAnswer } from './room.ts'
 import type { TenantNetwork } from './tenant-network.ts'
 import type { ClaimId, JailId } from './uid.ts'
@@ -57,6 +58,8 @@ export interface Engine {
    * into the tenant's share, or onto the machine, gets none. A jail that comes without is measured just the same.
    */
   reserve(id: JailId, requests: RoomRequest, signal?: AbortSignal): Promise<RoomAnswer>
+  /** What the tenant's containers that run have used. */
+  usage(signal?: AbortSignal): Promise<JailUsage[]>
   node(signal?: AbortSignal): Promise<NodeFacts>
 }
 

@@ -4,6 +4,7 @@ import type { Duplex, Readable } from 'node:stream'
 import { ApiError, STATUS_CODES, type StatusDetails, type StatusReason } from '../api/index.ts'
 import type { Engine, ExecOptions, LogOptions, NodeFacts } from './engine.ts'
 import type { EngineEvent, JailStatus } from './jail-status.ts'
+import type { JailUsage } from './jail-usage.ts'
 import type { ClaimedVolume } from './claimed-volume.ts'
 import type { Jail } from './jail.ts'
 import {
@@ -131,6 +132,10 @@ export class RemoteEngine implements Engine {
       signal,
       body: requests,
     })) as RoomAnswer
+  }
+
+  async usage(signal?: AbortSignal): Promise<JailUsage[]> {
+    return ((await this.json('GET', '/v1/usage', { signal })) as { items: JailUsage[] }).items
   }
 
   async node(signal?: AbortSignal): Promise<NodeFacts> {

@@ -16,6 +16,7 @@ import { leaseDefinition } from './lease.ts'
 import { limitRangeDefinition } from './limit-range.ts'
 import { namespaceDefinition } from './namespace.ts'
 import { networkPolicyDefinition } from './network-policy.ts'
+import { nodeMetricsDefinition, podMetricsDefinition } from './metrics.ts'
 import { nodeDefinition } from './node.ts'
 import { persistentVolumeClaimDefinition } from './persistent-volume-claim.ts'
 import { persistentVolumeDefinition } from './persistent-volume.ts'
@@ -96,6 +97,8 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     validatingAdmissionPolicyBindingDefinition,
     storageClassDefinition,
     priorityClassDefinition,
+    podMetricsDefinition,
+    nodeMetricsDefinition,
   ],
   reviewKinds,
 )

@@ -12,6 +12,7 @@ import type {
   JailEvent,
   JailId,
   JailStatus,
+  JailUsage,
   LogOptions,
   NodeFacts,
   RoomRequest,
@@ -505,6 +506,15 @@ class TenantEngine implements Engine {
   async reserve(id: JailId, { without, ...requests }: RoomRequest): Promise<RoomAnswer> {
     if (this.tenant.closing.aborted) throw shuttingDown()
     return { missing: this.tenant.reserve(id, { ...requests, pods: 1 }, this.placement, without) }
+  }
+
+  async usage(): Promise<JailUsage[]> {
+    const { containers, clock } = this.tenant.parts
+    const all = [...this.tenant.workers.values()].map(async ({ id }): Promise<JailUsage> => {
+      const used = await containers.usage(id)
+      return { id, atMs: clock.nowMs(), containers: used }
+    })
+    return (await Promise.all(all)).filter((usage) => usage.containers.length > 0)
   }
 
   async node(): Promise<NodeFacts> {

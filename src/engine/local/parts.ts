@@ -3,6 +3,7 @@ import type { TenantName } from '../../api/index.ts'
 import type {
   ClaimedVolume,
   ClaimId,
+  ContainerUsage,
   EgressPolicy,
   ExecOptions,
   Jail,
@@ -187,6 +188,8 @@ export interface ContainerHost {
   ): Promise<Readable>
   /** The file the container may have written its last words to; at most 4,096 bytes. */
   terminationMessage(jail: JailId, container: JailContainer, attempt: number): Promise<string>
+  /** What its containers that run have used; the containers of one gVisor sandbox have equal parts of it. */
+  usage(jail: JailId): Promise<ContainerUsage[]>
   removeContainer(jail: JailId, containerID: string): Promise<void>
   /** Everything of the pod: processes, mounts, cgroup, files, logs. */
   removePod(jail: JailId): Promise<void>

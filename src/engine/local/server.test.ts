@@ -20,6 +20,7 @@ import {
   type Jail,
   type JailId,
   type JailStatus,
+  type JailUsage,
   type LogOptions,
   type NodeFacts,
   type RoomRequest,
@@ -99,6 +100,9 @@ class RecordingEngine implements Engine {
   }
   async removeVolume(id: ClaimId): Promise<void> {
     this.calls.push(['removeVolume', id])
+  }
+  async usage(): Promise<JailUsage[]> {
+    return []
   }
   async reserve(id: JailId, requests: RoomRequest): Promise<RoomAnswer> {
     this.calls.push(['reserve', id, requests])

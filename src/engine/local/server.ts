@@ -105,7 +105,7 @@ export async function serveEngine({
 }
 
 type Route =
-  | { kind: 'jails' | 'network' | 'node' | 'volumes' }
+  | { kind: 'jails' | 'network' | 'node' | 'usage' | 'volumes' }
   | { kind: 'volume'; claim: ClaimId }
   | { kind: 'jail' | 'portforward' | 'room'; id: JailId }
   | { kind: 'log' | 'exec' | 'attach'; id: JailId; container: string }
@@ -221,6 +221,9 @@ class TenantSession {
           const requests = parseRoomRequest(await this.body(request, limits.ROOM_REQUEST_BYTES_MAX))
           return await this.engine.reserve(route.id, requests, signal)
         })
+      case 'usage':
+        requireMethod(method, ['GET'])
+        return await this.plain(response, async () => ({ items: await this.engine.usage(signal) }))
       case 'node':
         requireMethod(method, ['GET'])
         return await this.plain(response, async () => await this.engine.node(signal))
@@ -400,6 +403,7 @@ function parseRoute(path: string): Route | undefined {
   if (path === '/v1/jails') return { kind: 'jails' }
   if (path === '/v1/network') return { kind: 'network' }
   if (path === '/v1/node') return { kind: 'node' }
+  if (path === '/v1/usage') return { kind: 'usage' }
   if (path === '/v1/volumes') return { kind: 'volumes' }
   const claim = path.startsWith('/v1/volumes/') ? path.slice('/v1/volumes/'.length) : undefined
   if (claim !== undefined) return isClaimId(claim) ? { kind: 'volume', claim } : undefined

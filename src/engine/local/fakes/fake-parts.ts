@@ -12,6 +12,7 @@ import type {
   JailVolume,
   LogOptions,
   TenantNetwork,
+  ContainerUsage,
 } from '../../../jail/index.ts'
 import type { Clock } from '../../../stdx/index.ts'
 import type { DiskRoom, PodDisk } from '../host/pod-disk.ts'
@@ -180,6 +181,11 @@ export class FakeContainers implements ContainerHost {
   async ensurePod(_placement: TenantPlacement, jail: Jail): Promise<void> {
     this.pods.set(jail.id, jail)
   }
+  readonly used = new Map<JailId, ContainerUsage[]>()
+  async usage(jail: JailId): Promise<ContainerUsage[]> {
+    return this.used.get(jail) ?? []
+  }
+
   async limitTenant(placement: TenantPlacement): Promise<void> {
     this.calls.push(`limitTenant ${placement.tenant}`)
   }

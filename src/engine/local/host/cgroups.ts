@@ -30,6 +30,8 @@ export interface Cgroups {
   setCpuQuota(path: string, quotaUs: number | undefined): void
   /** Takes a limit away, or sets it. @throws when more is in use and cannot be reclaimed (version 1). */
   setMemoryMax(path: string, bytesMax: number | undefined): void
+  /** What everything in it has used, and what of its memory cannot be reclaimed at once; undefined when it is gone. */
+  usage(path: string): { cpuNanos: number; workingSetBytes: number } | undefined
   /** How often the kernel killed something in it for lack of memory. */
   oomKills(path: string): number
   processes(path: string): number[]
@@ -106,6 +108,13 @@ abstract class Hierarchies {
     } catch {
       return ''
     }
+  }
+
+  /** The kubelet's working set. */
+  protected workingSet(usage: string, stat: string, inactive: string): number | undefined {
+    if (usage === '') return undefined
+    const line = stat.split('\n').find((each) => each.startsWith(`${inactive} `))
+    return Math.max(0, Number(usage) - Number(line?.slice(inactive.length + 1) ?? 0))
   }
 
   protected pids(text: string): number[] {
@@ -188,6 +197,21 @@ class CgroupsV1 extends Hierarchies implements Cgroups {
     return join(this.mount('cpu'), path)
   }
 
+  usage(path: string): { cpuNanos: number; workingSetBytes: number } | undefined {
+    checkPath(path)
+    const accounts = this.controllers.get('cpuacct')
+    const cpu = accounts === undefined ? '' : this.read(accounts, path, 'cpuacct.usage')
+    const memory = this.mount('memory')
+    const workingSetBytes = this.workingSet(
+      this.read(memory, path, 'memory.usage_in_bytes'),
+      this.read(memory, path, 'memory.stat'),
+      'total_inactive_file',
+    )
+    return cpu === '' || workingSetBytes === undefined
+      ? undefined
+      : { cpuNanos: Number(cpu), workingSetBytes }
+  }
+
   oomKills(path: string): number {
     return Number(
       /^oom_kill (\d+)$/m.exec(this.read(this.mount('memory'), path, 'memory.oom_control'))?.[1] ?? 0,
@@ -259,6 +283,19 @@ class CgroupsV2 extends Hierarchies implements Cgroups {
 
   protected directory(path: string): string {
     return join(this.root, path)
+  }
+
+  usage(path: string): { cpuNanos: number; workingSetBytes: number } | undefined {
+    checkPath(path)
+    const micros = /^usage_usec (\d+)$/m.exec(this.read(this.root, path, 'cpu.stat'))?.[1]
+    const workingSetBytes = this.workingSet(
+      this.read(this.root, path, 'memory.current'),
+      this.read(this.root, path, 'memory.stat'),
+      'inactive_file',
+    )
+    return micros === undefined || workingSetBytes === undefined
+      ? undefined
+      : { cpuNanos: Number(micros) * 1_000, workingSetBytes }
   }
 
   oomKills(path: string): number {

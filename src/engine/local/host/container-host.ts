@@ -26,6 +26,7 @@ import {
   type JailId,
   type JailVolume,
   type LogOptions,
+  type ContainerUsage,
 } from '../../../jail/index.ts'
 import { type Clock, type Logger, sleep, UndoStack } from '../../../stdx/index.ts'
 import {
@@ -961,6 +962,31 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
         return observed ? [observed] : []
       }),
     }))
+  }
+
+  async usage(jail: JailId): Promise<ContainerUsage[]> {
+    const { cgroups } = await this.machine()
+    const running = (observeBundles(this.places.run).get(jail) ?? []).flatMap((id) => {
+      const record = readRecord(this.places.bundle(jail, id))
+      return record?.started && isAlive(record.started.process) ? [record] : []
+    })
+    const members = running.filter(({ role }) => role === 'member')
+    const pod = this.podRecord(jail)
+    // One kernel of gVisor's runs all of them, and the machine's kernel cannot tell whose work it does.
+    if (members.length > 0 && pod) {
+      const together = cgroups.usage(this.places.podCgroup(pod.tenant, jail))
+      if (!together) return []
+      return members.map(({ name, id }) => ({
+        name,
+        run: `${id}/${members.length}`,
+        cpuNanos: Math.floor(together.cpuNanos / members.length),
+        workingSetBytes: Math.floor(together.workingSetBytes / members.length),
+      }))
+    }
+    return running.flatMap(({ name, id, role, cgroup }) => {
+      const used = role === 'sandbox' ? undefined : cgroups.usage(cgroup)
+      return used ? [{ name, run: id, ...used }] : []
+    })
   }
 
   private observeOne(machine: Machine, jail: JailId, id: string): ObservedContainer | undefined {
