@@ -4,6 +4,7 @@ import * as fc from 'fast-check'
 import { parseTenantName } from '../api/index.ts'
 import { FakeClock } from '../stdx/index.ts'
 import { FairShare } from './fair-share.ts'
+import { BYTES_PER_REQUEST, type GatewayLimits } from './limits.ts'
 import { DEFAULT_GATEWAY_LIMITS } from './limits.ts'
 
 const tenants = ['red', 'blue', 'green'].map(parseTenantName)
@@ -63,7 +64,7 @@ test('a tenant that comes and goes does not get its burst again', () => {
   const share = new FairShare(limits, clock)
   let admitted = 0
   for (let i = 0; i < 20; i++) {
-    const admission = share.admitRequest(tenants[0]!, 'requests')
+    const admission = share.admitRequest(tenants[0]!, 'requests', `user-${i}`)
     if (!('release' in admission)) continue
     admitted++
     admission.release()
@@ -71,4 +72,45 @@ test('a tenant that comes and goes does not get its burst again', () => {
   assert.equal(admitted, limits.tenant.requestsBurst)
   clock.advance(2_000)
   assert.ok('release' in share.admitRequest(tenants[0]!, 'requests'))
+})
+
+test('one user of a tenant cannot use up what the tenant has', () => {
+  const clock = new FakeClock()
+  const many: GatewayLimits = {
+    ...limits,
+    requestsMax: 100,
+    tenant: { ...limits.tenant, requestsMax: 8, requestsBurst: 40, requestsPerSecond: 10 },
+  }
+  const share = new FairShare(many, clock)
+  const ask = (user: string) => 'release' in share.admitRequest(tenants[0]!, 'requests', user)
+  const admitted = Array.from({ length: 10 }, () => ask('greedy')).filter(Boolean).length
+  assert.equal(admitted, 6)
+  assert.ok(ask('modest'))
+})
+
+test('who moves megabytes waits for the next request, and others of the tenant do not', () => {
+  const clock = new FakeClock()
+  const share = new FairShare({ ...limits, tenant: { ...limits.tenant, requestsBurst: 40 } }, clock)
+  const once = (user: string) => {
+    const admission = share.admitRequest(tenants[0]!, 'requests', user)
+    if ('release' in admission) admission.release()
+    return 'release' in admission
+  }
+  assert.ok(once('greedy'))
+  const meter = share.meter(tenants[0]!, 'greedy')
+  for (let i = 0; i < 360; i++) meter(BYTES_PER_REQUEST / 10)
+  assert.ok(!once('greedy'))
+  assert.ok(once('modest'))
+  clock.advance(3_600_000)
+  assert.ok(once('greedy'))
+})
+
+test('names made up by the thousand share one place', () => {
+  const clock = new FakeClock()
+  const huge = { ...limits.tenant, requestsBurst: 10_000, requestsMax: 4_000 }
+  const share = new FairShare({ ...limits, requestsMax: 10_000, tenant: huge }, clock)
+  let admitted = 0
+  for (let i = 0; i < 8_000; i++)
+    if ('release' in share.admitRequest(tenants[0]!, 'requests', `user-${i}`)) admitted++
+  assert.ok(admitted <= 4_000)
 })

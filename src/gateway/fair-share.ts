@@ -1,6 +1,6 @@
 import type { ApiError, TenantName } from '../api/index.ts'
 import type { Clock } from '../stdx/index.ts'
-import type { GatewayLimits } from './limits.ts'
+import { BYTES_PER_REQUEST, type GatewayLimits, USER_SHARE, USERS_COUNTED_MAX } from './limits.ts'
 import { tooMany } from './refusals.ts'
 
 type Kind = 'connections' | 'requests' | 'streams'
@@ -8,11 +8,16 @@ type Kind = 'connections' | 'requests' | 'streams'
 /** Holds a place until `release`, which is safe to repeat. */
 export type Admission = { release: () => void } | { refused: ApiError }
 
+/** What one user of a tenant has of the tenant's share. */
+type UserUsage = { requests: number; streams: number; tokens: number; countedAtMs: number }
+
 type Usage = Record<Kind, number> & {
   /** Requests, and connections, that may begin right now. */
   tokens: number
   connectionTokens: number
   countedAtMs: number
+  /** Only of those with something open, or who have not rested since. */
+  users: Map<string, UserUsage>
 }
 
 /** Gives each tenant its share and no more, so that a tenant that floods us meets its own limit and not another's. */
@@ -41,13 +46,23 @@ export class FairShare {
     return this.take(tenant, usage, 'connections')
   }
 
-  admitRequest(tenant: TenantName, kind: 'requests' | 'streams'): Admission {
+  /** `user` is who asks within the tenant: one that floods meets a limit before the tenant's own does. */
+  admitRequest(tenant: TenantName, kind: 'requests' | 'streams', user = ''): Admission {
     const { tenant: share, requestsMax, streamsMax } = this.limits
     const usage = this.usageOf(tenant)
-    if (usage.tokens < 1) {
-      const waitSeconds = Math.ceil((1 - usage.tokens) / share.requestsPerSecond)
+    const userUsage = this.userUsageOf(usage, user)
+    const waitSeconds = Math.ceil(
+      Math.max(
+        (1 - usage.tokens) / share.requestsPerSecond,
+        (1 - userUsage.tokens) / (share.requestsPerSecond * USER_SHARE),
+      ),
+    )
+    if (usage.tokens < 1)
       return { refused: tooMany('Your tenant sends too many requests', Math.max(1, waitSeconds)) }
-    }
+    if (userUsage.tokens < 1)
+      return { refused: tooMany('You send too many requests', Math.max(1, waitSeconds)) }
+    const openMax = Math.ceil((kind === 'requests' ? share.requestsMax : share.streamsMax) * USER_SHARE)
+    if (userUsage[kind] >= openMax) return { refused: tooMany(`You have too many ${kind} open`, 1) }
     const [own, ownMax, totalMax] =
       kind === 'requests'
         ? [usage.requests, share.requestsMax, requestsMax]
@@ -55,10 +70,60 @@ export class FairShare {
     if (own >= ownMax) return { refused: tooMany(`Your tenant has too many ${kind} open`, 1) }
     if (this.total[kind] >= totalMax) return { refused: tooMany('The platform is busy', 1) }
     usage.tokens -= 1
-    return this.take(tenant, usage, kind)
+    userUsage.tokens -= 1
+    userUsage[kind]++
+    const { release } = this.take(tenant, usage, kind)
+    let held = true
+    return {
+      release: () => {
+        if (held) userUsage[kind]--
+        held = false
+        release()
+      },
+    }
   }
 
-  private take(tenant: TenantName, usage: Usage, kind: Kind): Admission {
+  /**
+   * What one request reads and writes costs too, beyond the first piece: whoever moves megabytes waits longer for the
+   * next request. Returns what to call with every number of bytes.
+   */
+  meter(tenant: TenantName, user = ''): (bytes: number) => void {
+    let free = BYTES_PER_REQUEST
+    return (bytes) => {
+      const paid = Math.max(0, bytes - free)
+      free = Math.max(0, free - bytes)
+      if (paid > 0) this.charge(tenant, user, paid / BYTES_PER_REQUEST)
+    }
+  }
+
+  private charge(tenant: TenantName, user: string, cost: number): void {
+    if (!this.tenants.has(tenant)) return
+    const { requestsBurst } = this.limits.tenant
+    const usage = this.usageOf(tenant)
+    usage.tokens = Math.max(-requestsBurst, usage.tokens - cost)
+    const userUsage = this.userUsageOf(usage, user)
+    userUsage.tokens = Math.max(-requestsBurst, userUsage.tokens - cost)
+  }
+
+  private userUsageOf({ users }: Usage, name: string): UserUsage {
+    const { requestsPerSecond, requestsBurst } = this.limits.tenant
+    const burst = Math.ceil(requestsBurst * USER_SHARE)
+    const nowMs = this.clock.nowMs()
+    const refilled = ({ tokens, countedAtMs }: UserUsage) =>
+      Math.min(burst, tokens + (Math.max(0, nowMs - countedAtMs) / 1_000) * requestsPerSecond * USER_SHARE)
+    if (!users.has(name) && users.size >= USERS_COUNTED_MAX)
+      for (const [other, usage] of users)
+        if (usage.requests + usage.streams === 0 && refilled(usage) >= burst) users.delete(other)
+    // Who makes up names by the thousand shares one place with the rest of them.
+    const key = users.has(name) || users.size < USERS_COUNTED_MAX ? name : ''
+    const usage = users.get(key) ?? { requests: 0, streams: 0, tokens: burst, countedAtMs: nowMs }
+    users.set(key, usage)
+    usage.tokens = refilled(usage)
+    usage.countedAtMs = nowMs
+    return usage
+  }
+
+  private take(tenant: TenantName, usage: Usage, kind: Kind): { release: () => void } {
     usage[kind]++
     this.total[kind]++
     let held = true
@@ -85,6 +150,7 @@ export class FairShare {
         tokens: requestsBurst,
         connectionTokens: connectionsBurst,
         countedAtMs: nowMs,
+        users: new Map(),
       }
       this.tenants.set(tenant, usage)
     }

@@ -10,7 +10,8 @@ import {
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
-import { ApiError, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
+import { ApiError, PLATFORM_TENANT, type TenantName, userNames } from '../api/index.ts'
+import { customerOf } from './customer.ts'
 import { IdentityRefused, type OutsideUser, renderIdentity } from '../identity/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
 import { type Answer, breakOff, sendStatus, writeHead } from './answers.ts'
@@ -231,10 +232,10 @@ class TlsGateway implements Gateway {
   }
 
   private onConnection(socket: Socket): void {
-    const address = socket.remoteAddress ?? ''
+    const address = customerOf(socket.remoteAddress ?? '')
     const open = this.connectionsOf.get(address) ?? 0
     if (open >= this.limits.connectionsPerAddressMax) return void socket.destroy()
-    if (!this.occupyFor(socket, address)) return void socket.destroy()
+    if (!this.occupyFor(socket, socket.remoteAddress ?? '')) return void socket.destroy()
     this.connectionsOf.set(address, open + 1)
     // Unlike Node's other servers, one that speaks HTTP/2 does not do this: the body of an answer would wait 40 ms for
     // the client's word that it has the head.
@@ -330,6 +331,7 @@ class TlsGateway implements Gateway {
         hasBody,
         bodyBytesMax: this.limits.bodyBytesMax,
         receiveMsMax: this.limits.receiveMsMax,
+        onBytes: this.share.meter(target.tenant, userNames(identity.user).name),
         onStart: (note) => {
           exchange.policyNote = note
           if (stream) this.audit(exchange, 'ResponseStarted', answer.statusCode)
@@ -432,7 +434,11 @@ class TlsGateway implements Gateway {
     this.occupy(connection, target.tenant)
     held.push(
       accept(
-        this.share.admitRequest(target.tenant, upgraded || isStream(target.rest) ? 'streams' : 'requests'),
+        this.share.admitRequest(
+          target.tenant,
+          upgraded || isStream(target.rest) ? 'streams' : 'requests',
+          userNames(identity.user).name,
+        ),
       ),
     )
     return { identity, target, body, hasBody: hasBody(body) }

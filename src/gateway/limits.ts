@@ -66,6 +66,13 @@ export const POD_GATEWAY_LIMITS: GatewayLimits = {
   },
 }
 
+/** Of what a tenant may use, one of its users may use at most so much. */
+export const USER_SHARE = 0.75
+/** Users of one tenant that are counted one by one; all beyond share one place. */
+export const USERS_COUNTED_MAX = 1_024
+/** Large bodies and answers cost as much as so many small requests. */
+export const BYTES_PER_REQUEST = 64 * KiB
+
 /** @throws when one tenant alone could take half of anything. */
 export function assertFair({ tenant, ...all }: GatewayLimits): void {
   assert(tenant.connectionsMax * 2 <= all.connectionsMax, 'One tenant could take half of all connections')

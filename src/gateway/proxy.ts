@@ -51,12 +51,15 @@ export function proxyRequest(
     hasBody: boolean
     bodyBytesMax: number
     receiveMsMax: number
+    /** So many bytes have been read from the client, or come for it. */
+    onBytes: (bytes: number) => void
     /** The answer's first byte is on its way to the client. `note` is for the audit log. */
     onStart: (note: string | undefined) => void
     onRefusal: (error: ApiError, cause?: unknown) => void
   },
 ): Promise<void> {
-  const { clock, requestId, hasBody, bodyBytesMax, receiveMsMax, lastsMsMax, onStart, onRefusal } = passage
+  const { clock, requestId, hasBody, bodyBytesMax, receiveMsMax, lastsMsMax, onBytes, onStart, onRefusal } =
+    passage
   const over = Promise.withResolvers<void>()
   let upstream: ClientRequest
   const cancels: (() => void)[] = []
@@ -95,11 +98,13 @@ export function proxyRequest(
   upstream.on('response', (from: IncomingMessage) => {
     cancelAnswer()
     if (answer.headersSent || answer.writableEnded) return void from.destroy()
+    from.on('data', (chunk: Buffer) => onBytes(chunk.length))
     pass(from, answer, requestId)
     onStart(headerPairs(from.rawHeaders).find(([name]) => name === AUDIT_NOTE_HEADER)?.[1])
   })
   if (hasBody) {
     cancels.push(clock.after(receiveMsMax, () => !request.readableEnded && refuse(controlPlaneTooSlow)))
+    request.on('data', (chunk: Buffer) => onBytes(chunk.length))
     upload(request, upstream, bodyBytesMax, () => refuse(bodyTooLarge(bodyBytesMax)))
   } else upstream.end()
   return over.promise

@@ -23,6 +23,7 @@ import { requestHosting, requestUnhosting } from './control-channel.ts'
 /** The process that hosts the control planes of trusted tenants. */
 export const SHARED_WORKER = 'shared'
 const CONTROL_TIMEOUT_MS = 30_000
+const UNHOST_TIMEOUT_MS = 10_000
 
 export type DaemonPrograms = {
   /** Starts, or adopts, the process with the control planes of a tenant; resolves when it may be asked. */
@@ -215,7 +216,13 @@ export class TenantHosting {
    */
   private async leave(tenant: TenantName): Promise<void> {
     const shared = paths.workerControlSocket(this.layout, SHARED_WORKER)
-    await requestUnhosting(shared, tenant, AbortSignal.timeout(CONTROL_TIMEOUT_MS))
+    try {
+      await requestUnhosting(shared, tenant, AbortSignal.timeout(UNHOST_TIMEOUT_MS))
+    } catch (error) {
+      // One that hangs or was taken over must not keep the tenant. Its next life hosts nobody until it is told.
+      this.log.warn('the shared control planes do not let go of a tenant', { tenant, error })
+      await this.daemons.restart(daemonOf(SHARED_WORKER))
+    }
     await this.programs.removeWorker(tenant, this.placements.ownUid(tenant))
     await this.sockets.get(tenant)?.server.close()
     this.sockets.delete(tenant)

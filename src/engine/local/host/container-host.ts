@@ -80,7 +80,6 @@ const SUB_PATH = 'sub-path-'
 /** Exit code of runsc when it could not do what it was told. */
 const RUNSC_FAILED = 128
 const KILL_POLL_MS_MAX = 32
-const DISK_USAGE_TIMEOUT_MS = 60_000
 const REMOVE_TIMEOUT_MS = 600_000
 
 export type ContainerHostOptions = {
@@ -98,24 +97,12 @@ export type ContainerHostOptions = {
 /** What must be known of a pod to remove it without its jail. */
 type PodRecord = { jail: JailId; tenant: TenantName; podUidBase: number }
 
-/** Bytes that a pod takes on the machine's disk, for holding it to its limits. */
-export type DiskUsage = {
-  /** By volume's name; only those on disk. */
-  volumes: ReadonlyMap<string, number>
-  /** By container's name: writable layer and logs, of all attempts that are still here. */
-  containers: ReadonlyMap<string, number>
-}
-
-export interface DiskAccounts {
-  diskUsage(jail: JailId): Promise<DiskUsage>
-}
-
-export function createContainerHost(options: ContainerHostOptions): ContainerHost & DiskAccounts {
+export function createContainerHost(options: ContainerHostOptions): ContainerHost {
   return new LocalContainerHost(options)
 }
 
 /** Containers of this machine. All knowledge is in files and processes, so a new instance knows what the last one knew. */
-class LocalContainerHost implements ContainerHost, DiskAccounts {
+class LocalContainerHost implements ContainerHost {
   private readonly layout: Layout
   private readonly log: Logger
   private readonly clock: Clock
@@ -917,42 +904,6 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
     })
   }
 
-  async diskUsage(jail: JailId): Promise<DiskUsage> {
-    const disk = this.places.podDisk(jail)
-    const owners: { path: string; volume?: string; container?: string }[] = [
-      ...listDirectory(join(disk, 'volumes')).map((volume) => ({
-        path: this.places.diskVolume(jail, volume),
-        volume,
-      })),
-      ...listDirectory(join(disk, 'logs')).map((container) => ({
-        path: this.places.logs(jail, container),
-        container,
-      })),
-      ...(observeBundles(this.places.run).get(jail) ?? []).flatMap((id) => {
-        const record = readRecord(this.places.bundle(jail, id))
-        const path = this.places.layer(jail, id)
-        return record && existsSync(path) ? [{ path, container: record.name }] : []
-      }),
-    ]
-    const usage = { volumes: new Map<string, number>(), containers: new Map<string, number>() }
-    if (owners.length === 0) return usage
-    // `du` walks with descriptors, so a tenant cannot nest directories deeper than it can count.
-    const output = await runTool(['du', '-sx', '--block-size=1', '--', ...owners.map(({ path }) => path)], {
-      timeoutMs: DISK_USAGE_TIMEOUT_MS,
-      mayComplain: true,
-    })
-    const bytes = new Map(
-      output.split('\n').map((line) => [line.slice(line.indexOf('\t') + 1), Number.parseInt(line, 10)]),
-    )
-    for (const { path, volume, container } of owners) {
-      const size = bytes.get(path) ?? 0
-      if (volume !== undefined) usage.volumes.set(volume, size)
-      if (container !== undefined)
-        usage.containers.set(container, (usage.containers.get(container) ?? 0) + size)
-    }
-    return usage
-  }
-
   async observe(): Promise<{ jail: JailId; containers: ObservedContainer[] }[]> {
     const machine = await this.machine()
     return [...observeBundles(this.places.run)].map(([jail, ids]) => ({
@@ -1058,14 +1009,6 @@ class LocalContainerHost implements ContainerHost, DiskAccounts {
     } finally {
       if (this.queues.get(jail) === settled) this.queues.delete(jail)
     }
-  }
-}
-
-function listDirectory(path: string): string[] {
-  try {
-    return readdirSync(path)
-  } catch {
-    return []
   }
 }
 

@@ -82,6 +82,18 @@ export class Daemons {
     this.start(spec)
   }
 
+  /** Ends it the hard way; it starts again as after any other end. For one that no longer answers. */
+  async restart(name: string): Promise<void> {
+    const record = this.record(name)
+    if (!record || !isAlive(record)) return
+    this.log.warn('daemon is ended because it does not answer', { daemon: name, pid: record.pid })
+    signal(record.pid, 'SIGKILL')
+    await until(() => !isAlive(record), {
+      timeoutMs: STOP_TIMEOUT_MS,
+      what: `The end of the killed daemon "${name}"`,
+    })
+  }
+
   async stop(name: string): Promise<void> {
     for (const cancel of this.wanted.get(name)?.cancel ?? []) cancel()
     this.wanted.delete(name)

@@ -155,6 +155,8 @@ const RULES = `
   # As with a resolver that is a pod: whoever's egress is isolated needs a policy that allows it.
   chain ask {
     jump leave
+    # A question from every port would fill the kernel's table as connections do.
+    add @connections { meta mark ct count over ${TENANT_CONNECTIONS_MAX} } goto deny
     accept
   }
 
