@@ -13,6 +13,13 @@ import {
   type WriteContext,
 } from '../src/api/index.ts'
 import { ADMIN, ControlPlane } from '../tests/conformance/control-plane.ts'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { RegoThreads } from '../src/rego/index.ts'
+import { systemClock } from '../src/stdx/index.ts'
+import { bundleOfModule, denyIfInputHas } from '../tests/testkit/rego.ts'
 import { exchange } from './kit/exchange.ts'
 import { machineFacts, printRows } from './kit/samples.ts'
 
@@ -98,6 +105,44 @@ async function withPolicies(count: number): Promise<number[]> {
   return times(dryRun)
 }
 
+/** What OPA makes of a rule about every container's image, or, without its compiler, a module that searches the input. */
+async function regoBundle(): Promise<{ what: string; bytes: Uint8Array }> {
+  if (spawnSync('opa', ['version']).status !== 0)
+    return { what: 'assembled', bytes: await bundleOfModule(denyIfInputHas('forbidden.test/', 'no')) }
+  const dir = mkdtempSync(join(tmpdir(), 'rego-'))
+  try {
+    writeFileSync(
+      join(dir, 'p.rego'),
+      `package p
+deny contains msg if {
+	some c in input.request.object.spec.template.spec.containers
+	startswith(c.image, "forbidden.test/")
+	msg := sprintf("%s is forbidden", [c.image])
+}
+deny contains "too many" if input.request.object.spec.replicas > 100
+`,
+    )
+    execFileSync('opa', ['build', '-t', 'wasm', '-e', 'p/deny', '-o', 'b.tar.gz', 'p.rego'], { cwd: dir })
+    return { what: 'compiled by OPA', bytes: readFileSync(join(dir, 'b.tar.gz')) }
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+}
+const rego = await regoBundle()
+const threads = new RegoThreads({ clock: systemClock })
+async function withRego(): Promise<number[]> {
+  const resourceRules = [
+    { apiGroups: ['apps'], apiVersions: ['v1'], operations: ['CREATE' as const], resources: ['deployments'] },
+  ]
+  const bundle = { bytes: rego.bytes, entrypoint: undefined }
+  const policies = [{ name: 'rego', bundle, matchConstraints: { resourceRules } }]
+  plane.server.setOperatorPolicies([], { threads, policies })
+  const values = await times(dryRun)
+  plane.server.setOperatorPolicies([])
+  threads.close()
+  return values
+}
+
 const parse = 'JSON.parse'
 printRows('Admission of one Deployment', 'µs', [
   { what: parse, values: await times(() => JSON.parse(text)) },
@@ -109,6 +154,11 @@ printRows('Admission of one Deployment', 'µs', [
   {
     what: 'whole create, dry run (RBAC, admission, managedFields)',
     values: await times(dryRun),
+    against: { what: parse },
+  },
+  {
+    what: `the same with a policy in Rego (${rego.what})`,
+    values: await withRego(),
     against: { what: parse },
   },
   {

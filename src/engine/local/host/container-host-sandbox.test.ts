@@ -13,6 +13,9 @@ import {
   makeContainer,
   openHost,
   send,
+  SET_ID_ATTEMPT,
+  SET_ID_REFUSED,
+  setIdLayer,
   TestHost,
   type TestPod,
   whyNoContainers,
@@ -186,6 +189,36 @@ describe('containers with gVisor', { skip: why ?? false }, () => {
     const pod = await machine.pod([container], { runtime: 'gvisor' })
     const { exitCode, oomKilled } = await runIn(pod, container)
     assert.deepEqual({ exitCode, oomKilled }, { exitCode: 137, oomKilled: true })
+  })
+
+  test('a set-user-id program makes nobody root, there are no core files, and the sandbox is killed before us', async () => {
+    const container = makeContainer(
+      'main',
+      `${SET_ID_ATTEMPT}; ulimit -Hc; ulimit -c unlimited 2>/dev/null; ulimit -c`,
+      {
+        runAsUser: 1000,
+      },
+    )
+    const pod = await machine.pod([container], { runtime: 'gvisor' })
+    const layer = setIdLayer(machine.directory)
+    const image = { ...pod.image, layers: [layer, ...pod.image.layers] }
+    const { containerID } = await host.start({ ...pod.spec(container), image }, signal)
+    await host.waitForExit(pod.jail.id, containerID, signal)
+    const output = await text(await host.logs(pod.jail.id, 'main', 0, {}, signal))
+    assert.ok(output.startsWith(SET_ID_REFUSED), output)
+    const limits = output.slice(SET_ID_REFUSED.length).trim().split('\n')
+    assert.ok(
+      limits.every((blocks) => Number(blocks) <= 1),
+      limits.join(' '),
+    )
+    const loop = makeContainer('main', 'while true; do usleep 50000; done', {
+      resources: { cpuMillisRequest: 0, memoryBytesRequest: 0 },
+    })
+    const running = await machine.pod([loop], { runtime: 'gvisor' })
+    const { state } = await host.start(running.spec(loop), signal)
+    assert.ok(state.kind === 'running')
+    assert.equal(readFileSync(`/proc/${state.pid}/oom_score_adj`, 'utf8').trim(), '1000')
+    assert.match(readFileSync(`/proc/${state.pid}/limits`, 'utf8'), /^Max core file size +[01] /m)
   })
 
   test('volumes keep their promises in a sandbox', async () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
   existsSync,
@@ -27,6 +27,9 @@ import {
   openHost,
   send,
   TestHost,
+  SET_ID_ATTEMPT,
+  SET_ID_REFUSED,
+  setIdLayer,
   type TestPod,
   whyNoContainers,
 } from './container-host.testkit.ts'
@@ -138,6 +141,51 @@ for (const tool of ['crun', 'runc'] as const)
         Number(readFileSync(`${proc}/oom_score_adj`, 'utf8')) >=
           Number(readFileSync('/proc/self/oom_score_adj', 'utf8')),
       )
+    })
+
+    test('a container has a session keyring of its own, and is killed before us when memory is short', async () => {
+      const { state, containerID, pod } = await startLoop(
+        {},
+        {
+          resources: { cpuMillisRequest: 0, memoryBytesRequest: 0 },
+        },
+      )
+      const id = containerID.split('/').at(-1) ?? ''
+      // Who owns the keyring sees it: root, or the pod's root.
+      const { podUidBase } = pod.placement
+      const asPod = ['setpriv', `--reuid=${podUidBase}`, `--regid=${podUidBase}`, '--clear-groups']
+      const seen = [[], asPod].map((as) => {
+        const [command = '', ...args] = [...as, 'cat', '/proc/keys']
+        return execFileSync(command, args, { encoding: 'utf8' })
+      })
+      const keyrings = seen
+        .join('')
+        .split('\n')
+        .filter((line) => line.includes('keyring') && line.includes(id))
+      const serials = new Set(keyrings.map((line) => line.split(' ', 1)[0]))
+      assert.equal(serials.size, 1, 'the runtime makes one for each container')
+      for (const line of keyrings) assert.match(line, /: empty$/)
+      assert.equal(readFileSync(`/proc/${state.pid}/oom_score_adj`, 'utf8').trim(), '1000')
+    })
+
+    test('a process cannot save itself from being killed first', async () => {
+      const script =
+        'for to in -1000 0 500; do (echo $to > /proc/self/oom_score_adj) 2>/dev/null; cat /proc/self/oom_score_adj; done'
+      const container = makeContainer('main', script, {
+        resources: { cpuMillisRequest: 0, memoryBytesRequest: 0 },
+      })
+      const { output } = await runToEnd(container)
+      assert.equal(output, '1000\n1000\n1000\n')
+    })
+
+    test('a set-user-id program of the image makes a user of the pod nobody else', async () => {
+      const container = makeContainer('main', SET_ID_ATTEMPT, { runAsUser: 1000 })
+      const pod = await machine.pod([container])
+      const layer = setIdLayer(machine.directory)
+      const image = { ...pod.image, layers: [layer, ...pod.image.layers] }
+      const { containerID } = await host.start({ ...pod.spec(container), image }, signal)
+      await host.waitForExit(pod.jail.id, containerID, signal)
+      assert.equal(await text(await host.logs(pod.jail.id, 'main', 0, {}, signal)), SET_ID_REFUSED)
     })
 
     test('inside, new namespaces, mounts, devices and kernel settings are refused', async () => {

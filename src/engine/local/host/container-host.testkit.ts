@@ -31,6 +31,7 @@ import type { ContainerSpec, PodNamespaces, TenantPlacement, UnpackedImage } fro
 import type { Tool } from './places.ts'
 import { createContainerHost } from './container-host.ts'
 import { MS_BIND, mount, umount } from './syscalls.ts'
+import { renderElf } from './tiny-program.ts'
 import { runTool } from './tool.ts'
 
 /** Pods for tests without the images' and the network's parts: busybox as the image, bare namespaces as the network. */
@@ -206,6 +207,27 @@ function busyboxLayer(root: string): string {
   writeFileSync(join(root, 'etc/group'), 'root:x:0:\napp:x:1001:\nextra:x:1002:app\n')
   return root
 }
+
+/** Writes its effective user id, 8 bytes (x86-64 only). A busybox would give its rights away by itself. */
+const TELL_USER = Buffer.from([
+  ...[0xb8, 107, 0, 0, 0, 0x0f, 0x05, 0x50], // geteuid, push
+  ...[0xbf, 1, 0, 0, 0, 0x48, 0x89, 0xe6, 0xba, 8, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0x0f, 0x05], // write(1, rsp, 8)
+  ...[0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05], // exit(0)
+])
+
+/** A layer with a program of root's that has the set-user-id bit, as `/as-root`. */
+export function setIdLayer(directory: string): string {
+  const layer = join(directory, 'set-id')
+  const program = join(layer, 'as-root')
+  mkdirSync(layer, { recursive: true })
+  writeFileSync(program, renderElf('x64', TELL_USER))
+  chmodSync(program, 0o4755)
+  return layer
+}
+
+/** Whose program it is, its bits, and who a user of the pod is once it has started it. */
+export const SET_ID_ATTEMPT = 'stat -c "%u %a" /as-root; /as-root | od -An -td4 -N4 | tr -d " "'
+export const SET_ID_REFUSED = '0 4755\n1000\n'
 
 export function makeContainer(
   name: string,
