@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -62,6 +62,25 @@ test('a quota can change, and is the same after a restart', () => {
   assert.deepEqual(placements.ensure(red, request({ quota })).quota, quota)
   assert.deepEqual(open(stateDir).placements.get(red)?.quota, quota)
   assert.equal(placements.isMoving(red), false)
+})
+
+test('a bundle that several tenants have is kept once, is there after a restart, and goes with its last tenant', () => {
+  const { placements, stateDir } = open()
+  const policy = { name: 'p', bundle: 'QUJD', entrypoint: 'a/deny', matchConstraints: {} }
+  const kept = () => readdirSync(join(stateDir, 'rego')).length
+  placements.ensure(red, request({ regoPolicies: [policy] }))
+  placements.ensure(blue, request({ tenantUid: UID_B, regoPolicies: [policy, { ...policy, name: 'q' }] }))
+  assert.equal(kept(), 1)
+  assert.equal(readFileSync(join(stateDir, 'placements.json'), 'utf8').includes(policy.bundle), false)
+  const again = open(stateDir).placements
+  assert.deepEqual(again.get(red)?.regoPolicies, [policy])
+  assert.deepEqual(again.get(blue)?.regoPolicies, [policy, { ...policy, name: 'q' }])
+  again.ensure(red, request())
+  assert.equal(again.get(red)?.regoPolicies, undefined)
+  assert.equal(kept(), 1)
+  again.destroyKey(blue)
+  again.forget(blue)
+  assert.equal(kept(), 0)
 })
 
 test('the next tenant of a name gets nothing of one that is still here', () => {
