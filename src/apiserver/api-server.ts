@@ -252,7 +252,7 @@ class Server implements ApiServer {
         warnings,
         auditNotes,
       }
-      const wanted = this.answers.negotiate(request, route)
+      const wanted = this.answers.negotiate(request, route, this.context.registry)
       const result = await this.dispatcher.execute(resourceRequest)
       if (result.kind === 'watch' || result.kind === 'text') leave()
       setAuditNote(response, auditNotes)

@@ -2,7 +2,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
-import { ApiError, type KindDefinition, type KubeObject, groupVersion, internalError } from '../api/index.ts'
+import {
+  ApiError,
+  type KindDefinition,
+  type KindRegistry,
+  type KubeObject,
+  groupVersion,
+  internalError,
+} from '../api/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
 import { type Representation, acceptsGzip, negotiate } from './accept.ts'
 import { ContinueExpired } from './continue-token.ts'
@@ -47,15 +54,22 @@ export class HttpAnswers {
   }
 
   /** @throws {ApiError} NotAcceptable, before anything has been carried out. */
-  negotiate(request: IncomingMessage, path: ResourcePath): Representation {
+  negotiate(
+    request: IncomingMessage,
+    path: ResourcePath,
+    { virtualKinds }: Pick<KindRegistry, 'virtualKinds'>,
+  ): Representation {
     // Logs are text whatever was asked for, and streams negotiate in their own way.
     if (path.subresource === 'log') return { format: 'json' }
-    const wanted = negotiate(request.headers.accept, [
+    // An answer that is computed and never stored has no metadata to show, and so no table.
+    const virtual = virtualKinds.some(({ group, plural }) => group === path.group && plural === path.resource)
+    const transforms = [
       'Table',
       // A watch of a metadata-only list asks for single objects.
       'PartialObjectMetadata',
       ...(path.name === undefined ? ['PartialObjectMetadataList'] : []),
-    ])
+    ]
+    const wanted = negotiate(request.headers.accept, virtual ? [] : transforms)
     if (!wanted) throw notAcceptable()
     return wanted
   }

@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { VERDICTS } from './conformance-verdicts.ts'
+import { API_ONLY, NAMES, renderConformance, verdictOf } from './render-conformance.ts'
+
+const ROOT = join(import.meta.dirname, '../..')
+
+test('every conformance test of upstream has a verdict, and every verdict is about one', () => {
+  assert.deepEqual(
+    [...NAMES, ...API_ONLY].filter((name) => !verdictOf(name)),
+    [],
+  )
+  const used = new Set(NAMES.map(verdictOf))
+  assert.deepEqual(
+    VERDICTS.filter((verdict) => !used.has(verdict)).map(({ names }) => names),
+    [],
+  )
+})
+
+test('what is called supported is shown by tests that there are', () => {
+  const texts = new Map<string, string>()
+  for (const verdict of VERDICTS) {
+    if (!('supported' in verdict)) continue
+    assert.ok(verdict.supported.length > 0)
+    for (const [file, name] of verdict.supported) {
+      const text = texts.get(file) ?? readFileSync(join(ROOT, file), 'utf8')
+      texts.set(file, text)
+      assert.ok(text.includes(name), `${file} has no test “${name}”`)
+    }
+  }
+})
+
+test('docs/conformance.md tells what the verdicts are', () => {
+  assert.equal(readFileSync(join(ROOT, 'docs/conformance.md'), 'utf8'), renderConformance())
+})

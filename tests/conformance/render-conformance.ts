@@ -1,0 +1,69 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { VERDICTS, type Verdict } from './conformance-verdicts.ts'
+
+const PREFACE = `# Conformance
+
+Upstream's conformance tests of Kubernetes 1.32 by name, and what becomes of each. They have not been run here: **supported**
+means that tests of ours, named with it, show the behaviour, often of its parts and not from end to end; **refused** that a safe platform must not do it; **missing** that
+it is not built, or that no test of ours shows it. \`node tests/conformance/render-conformance.ts\` prints this page from
+\`tests/conformance/conformance-verdicts.ts\`, and a test keeps the two equal.
+`
+
+function readNames(file: string): string[] {
+  return readFileSync(join(import.meta.dirname, 'testdata', file), 'utf8')
+    .split('\n')
+    .filter((line) => line !== '')
+}
+
+export const NAMES = readNames('conformance-names-1.32.txt')
+/** Those that upstream's server passes without a single real container. */
+export const API_ONLY = readNames('conformance-api-only-1.32.txt')
+
+export function verdictOf(name: string): Verdict | undefined {
+  return VERDICTS.find(({ names }) => names.some((words) => name.includes(words)))
+}
+
+function isSupported(name: string): boolean {
+  const verdict = verdictOf(name)
+  return verdict !== undefined && 'supported' in verdict
+}
+
+function share(names: readonly string[]): string {
+  const supported = names.filter(isSupported).length
+  return `${supported} of ${names.length} (${Math.floor((supported * 100) / names.length)} %)`
+}
+
+function renderVerdict(verdict: Verdict): string {
+  if ('refused' in verdict) return `**refused**: ${verdict.refused}`
+  if ('missing' in verdict) return `**missing**: ${verdict.missing}`
+  return `supported: ${verdict.supported.map(([file, test]) => `\`${file}\` “${test}”`).join(', ')}`
+}
+
+export function renderConformance(): string {
+  const refused = NAMES.filter((name) => 'refused' in (verdictOf(name) ?? {})).length
+  let text = `${PREFACE}
+- Supported: ${share(NAMES)}; of those that need no container: ${share(API_ONLY)}.
+- Refused on purpose: ${refused}. Missing: ${NAMES.filter((name) => 'missing' in (verdictOf(name) ?? {})).length}.
+`
+  const groups = Map.groupBy(NAMES, (name) => /^\[([^\]]+)\]/.exec(name)?.[1] ?? '')
+  for (const [group, names] of groups) {
+    text += `\n## ${group}\n\n`
+    for (const [verdict, ofVerdict] of Map.groupBy(names, verdictOf)) {
+      if (!verdict) throw new Error(`Nothing is said about ${ofVerdict[0]}`)
+      text += `- ${renderVerdict(verdict)}\n`
+      for (const name of ofVerdict) text += `  - ${shortName(name)}\n`
+    }
+  }
+  return text
+}
+
+/** Without what all names have, and without angle brackets, which would be taken for markup. */
+function shortName(name: string): string {
+  return name
+    .replace(/^\[[^\]]+\] /, '')
+    .replace(/ ?\[(Conformance|NodeConformance|LinuxOnly|Slow|Serial|Privileged:ClusterAdmin)\]/g, '')
+    .replaceAll('*', '\\*')
+}
+
+if (import.meta.main) process.stdout.write(renderConformance())
