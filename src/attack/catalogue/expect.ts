@@ -1,4 +1,4 @@
-import { blocked, escaped, type Outcome } from '../attack.ts'
+import { blocked, escaped, type Outcome, untried } from '../attack.ts'
 import type { ApiAnswer } from '../tenant-api.ts'
 
 /** The verifier's names of the layers that answers of the API come from. */
@@ -49,6 +49,10 @@ export function allRefused(answers: readonly (readonly [what: string, answer: Ap
   const through = answers.filter(([, { code }]) => code !== 0 && (code < 400 || code >= 500))
   if (through.length > 0)
     return escaped(through.map(([what, answer]) => `${what}: ${said(answer)}`).join('; '))
+  // It would refuse anything; the attack was not tried until it is asked what it is.
+  const tooMany = answers.find(([, { code }]) => code === 429)
+  if (tooMany !== undefined)
+    return untried(`the attacker's own limit of requests answers: ${said(tooMany[1])}`)
   const by = [
     ...new Set(
       answers.map(([, answer]) => (answer.code === 0 ? 'the connection is ended' : refuser(answer))),

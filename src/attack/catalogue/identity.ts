@@ -87,7 +87,8 @@ export const identityAttacks = family('identity', 'identities and tokens', [
   {
     id: 'token-algorithm-none',
     title: 'presents its token and the victim\'s names with the algorithm "none" and no signature',
-    replays: 'CVE-2015-9235: a library accepted tokens whose header said that they need no signature',
+    replays:
+      'CVE-2022-23540: a library fell back to tokens without a signature where no algorithm was asked for',
     standards: ['T1550.001'],
     always: true,
     control: tokenWorks,
@@ -107,7 +108,8 @@ export const identityAttacks = family('identity', 'identities and tokens', [
   {
     id: 'token-public-key-as-secret',
     title: "signs tokens with HS256 and the tenant's public key as the secret",
-    replays: 'CVE-2016-10555: a library used the public key as HMAC secret when the token asked for it',
+    replays:
+      'CVE-2015-9235 and CVE-2016-10555: libraries used the public key as HMAC secret when the token asked for it',
     control: tokenWorks,
     async attempt(context) {
       const { attacker, victim } = context

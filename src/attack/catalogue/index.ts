@@ -1,5 +1,7 @@
 import { type Attack, FAMILIES } from '../attack.ts'
+import { auditAttacks } from './audit.ts'
 import { extensionAttacks } from './extensions.ts'
+import { floodAttacks } from './floods.ts'
 import { headerAttacks } from './headers.ts'
 import { identityAttacks } from './identity.ts'
 import { networkAttacks } from './network.ts'
@@ -9,7 +11,9 @@ import { pathAttacks } from './paths.ts'
 import { podAttacks } from './pod.ts'
 import { protocolAttacks } from './protocol.ts'
 import { rightsAttacks } from './rights.ts'
+import { secretAttacks } from './secrets.ts'
 import { serviceAttacks } from './services.ts'
+import { socketAttacks } from './sockets.ts'
 import { watchAttacks } from './watches.ts'
 
 /** Every attack there is, in the order in which they are tried. */
@@ -24,6 +28,10 @@ export const CATALOGUE: readonly Attack[] = [
   ...oracleAttacks,
   ...serviceAttacks,
   ...extensionAttacks,
+  ...secretAttacks,
+  ...socketAttacks,
+  ...auditAttacks,
+  ...floodAttacks,
   ...networkAttacks,
   ...podAttacks,
 ]
