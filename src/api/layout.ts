@@ -23,6 +23,8 @@ export type Layout = {
   controlPlaneUidBase: number
   gatewayAddress: string
   gatewayPort: number
+  /** Where the front door to what tenants publish listens. */
+  ingress: { address: string; httpPort: number; httpsPort: number }
   /** The link that leads outside; that of the machine's default route when absent. */
   uplinkDevice?: string
   /** The two ends of the link between the pods' router and the machine, and the name of the second. */
@@ -41,6 +43,8 @@ export const DAEMON_USERS = {
   dns: 'bulkhead-dns',
   forwarder: 'bulkhead-names',
   decompressor: 'bulkhead-decompressor',
+  ingress: 'bulkhead-ingress',
+  connector: 'bulkhead-conn',
 } as const
 
 // Above any ordinary user, and below 2^32 - 2 for the last slot.
@@ -88,6 +92,21 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
     controlPlaneUidBase: 600_000 + slot * 4_096,
     gatewayAddress: env['BULKHEAD_ADDRESS'] ?? '127.0.0.1',
     gatewayPort: integer(env['BULKHEAD_PORT'] ?? String(7443 + slot), 'BULKHEAD_PORT', 1, 65_535),
+    ingress: {
+      address: env['BULKHEAD_INGRESS_ADDRESS'] ?? env['BULKHEAD_ADDRESS'] ?? '127.0.0.1',
+      httpPort: integer(
+        env['BULKHEAD_INGRESS_HTTP_PORT'] ?? String(8080 + slot),
+        'BULKHEAD_INGRESS_HTTP_PORT',
+        1,
+        65_535,
+      ),
+      httpsPort: integer(
+        env['BULKHEAD_INGRESS_HTTPS_PORT'] ?? String(8443 + slot),
+        'BULKHEAD_INGRESS_HTTPS_PORT',
+        1,
+        65_535,
+      ),
+    },
     ...(device === undefined ? {} : { uplinkDevice: device }),
     uplink: {
       router: `169.254.${64 + (slot >> 7)}.${(slot & 127) * 2}`,
@@ -129,6 +148,12 @@ export const paths = {
   outsideSocket: (l: Layout) => `${l.runDir}/outside.sock`,
   /** Where the node agent has names outside looked up. */
   forwarderSocket: (l: Layout) => `${l.runDir}/forwarder/forwarder.sock`,
+  /** Where the node agent tells the front door whose hosts are whose, and what tenants publish. */
+  ingressSocket: (l: Layout) => `${l.runDir}/ingress/ingress.sock`,
+  /** Where the node agent tells the connector where services are. */
+  connectorSocket: (l: Layout) => `${l.runDir}/connector/connector.sock`,
+  /** Where the front door reaches the services of the tenant with this index, and of no other. */
+  connectorTenantSocket: (l: Layout, index: number) => `${l.runDir}/connector/to/${index}.sock`,
   /** A tenant's store; its directory belongs to the user of its control plane. */
   partition: (l: Layout, tenant: TenantName) => `${l.stateDir}/tenants/${tenant}/store.sqlite`,
   /** The parent of the daemons' cgroups, relative to the cgroup root; beside that of the pods, not above it. */

@@ -118,3 +118,7 @@ assert(
   'A selector cannot hold more conditions than characters',
 )
 assert(CREDENTIAL_SECONDS_MIN <= CREDENTIAL_SECONDS_MAX)
+
+export const INGRESS_RULES_MAX = 100
+export const INGRESS_PATHS_MAX = 100
+export const INGRESS_CERTIFICATES_MAX = 100

@@ -393,32 +393,39 @@ export const refusedFields: RefusedFields = {
     volumeMounts: NOT_REPORTED,
   },
   [`${CORE}.ServiceSpec`]: {
-    allocateLoadBalancerNodePorts: unsupported('there are no load balancers', 'leave it out', {
-      harmless: [false, true],
-    }),
+    allocateLoadBalancerNodePorts: unsupported(
+      'no ports of the machine are given to single services',
+      'leave it out',
+      {
+        harmless: [false, true],
+      },
+    ),
     externalIPs: refuse(
       'pod network',
       "a service could take over traffic for addresses that are not the tenant's",
       'leave it out',
       EMPTY_LIST,
     ),
-    externalTrafficPolicy: unsupported('services are not reachable from outside', 'leave it out', {
-      harmless: ['Cluster', ''],
-    }),
+    externalTrafficPolicy: unsupported(
+      'what comes from outside comes through the front door',
+      'leave it out',
+      {
+        harmless: ['Cluster', ''],
+      },
+    ),
     healthCheckNodePort: refuse(
       'pod network',
       'ports of the machine are shared by all tenants',
       'leave it out',
       ZERO,
     ),
-    loadBalancerClass: unsupported('there are no load balancers', 'leave it out', EMPTY_TEXT),
+    loadBalancerClass: unsupported('the platform has one front door', 'leave it out', EMPTY_TEXT),
     loadBalancerIP: refuse(
       'pod network',
       "addresses of the machine are not a tenant's",
       'leave it out',
       EMPTY_TEXT,
     ),
-    loadBalancerSourceRanges: unsupported('there are no load balancers', 'leave it out', EMPTY_LIST),
   },
   [`${CORE}.ServicePort`]: {
     nodePort: refuse(
@@ -428,7 +435,20 @@ export const refusedFields: RefusedFields = {
       ZERO,
     ),
   },
-  [`${CORE}.LoadBalancerStatus`]: { ingress: { ...NOT_REPORTED, harmless: [[]] } },
+  [`${CORE}.LoadBalancerIngress`]: { ipMode: NOT_REPORTED },
+  'io.k8s.api.networking.v1.IngressSpec': {
+    defaultBackend: refuse(
+      'pod network',
+      'it would catch traffic for hosts that nobody was granted',
+      'write a rule with a host and the path "/"',
+    ),
+  },
+  'io.k8s.api.networking.v1.IngressBackend': {
+    resource: unsupported('only services answer', 'use service'),
+  },
+  'io.k8s.api.networking.v1.IngressClassSpec': {
+    parameters: unsupported('the platform has one front door, which the operator configures'),
+  },
   'io.k8s.api.discovery.v1.Endpoint': {
     deprecatedTopology: unsupported('it is out of use', 'use zone and nodeName', EMPTY_OBJECT),
     hints: unsupported('there is one zone', 'leave it out', EMPTY_OBJECT),
@@ -575,11 +595,7 @@ export const refusedValues: {
       NodePort: refuse(
         'pod network',
         'ports of the machine are shared by all tenants',
-        'write ClusterIP; use kubectl port-forward to reach it from outside',
-      ),
-      LoadBalancer: unsupported(
-        'there are no load balancers',
-        'write ClusterIP; use kubectl port-forward to reach it from outside',
+        'write ClusterIP with an Ingress, or LoadBalancer with a port that the operator granted',
       ),
     },
   },

@@ -448,12 +448,23 @@ test('services: names, ports and addresses', () => {
   ])
   assert.deepEqual(
     service({
-      type: 'LoadBalancer',
+      type: 'NodePort',
       externalIPs: ['1.2.3.4'],
       ports: [{ port: 80, nodePort: 30_000 }],
     }).sort(),
     ['spec.externalIPs Forbidden', 'spec.ports[0].nodePort Forbidden', 'spec.type Forbidden'],
   )
+  const balanced = { type: 'LoadBalancer', ports: [{ port: 9000 }] }
+  assert.deepEqual(service({ ...balanced, loadBalancerSourceRanges: ['203.0.113.0/24'] }), [])
+  assert.deepEqual(service({ ...balanced, loadBalancerSourceRanges: ['everybody'] }), [
+    'spec.loadBalancerSourceRanges[0] Invalid',
+  ])
+  assert.deepEqual(service({ ports: [{ port: 80 }], loadBalancerSourceRanges: ['203.0.113.0/24'] }), [
+    'spec.loadBalancerSourceRanges Forbidden',
+  ])
+  assert.deepEqual(service({ type: 'LoadBalancer', ports: [{ port: 53, protocol: 'UDP' }] }), [
+    'spec.ports[0].protocol Forbidden',
+  ])
   const { object: old } = write(serviceDefinition, {
     metadata: { name: 'web' },
     spec: { clusterIP: '10.0.0.1', ports: [{ port: 80 }] },

@@ -5,6 +5,7 @@ import {
   type KindRegistry,
   SYSTEM_PRIORITY_CLASSES,
   VIRTUAL_NODE_NAME,
+  defaultIngressClass,
 } from '../api/index.ts'
 import type { ApiClient } from '../client/index.ts'
 import { PROTECTED_NAMESPACES, type PolicyRule, RBAC_GROUP } from '../policy/index.ts'
@@ -167,6 +168,7 @@ function seeds(adminGroup: string): Seed[] {
       object,
     })),
     { group: '', kind: 'Node', object: { metadata: { name: VIRTUAL_NODE_NAME } } },
+    { group: 'networking.k8s.io', kind: 'IngressClass', object: defaultIngressClass },
     clusterRole('cluster-admin', EVERYTHING),
     clusterRole('admin', [], aggregated('admin')),
     clusterRole('edit', [], aggregated('edit'), aggregate('admin')),

@@ -21,6 +21,9 @@ import {
   type RoomRequest,
   type RoomAnswer,
   type Shortage,
+  type IngressAnswer,
+  parseTenantIngress,
+  type TenantIngress,
   type TenantNetwork,
 } from '../jail/index.ts'
 import { BoundedQueue, type Clock, FakeClock, silentLogger, until } from '../stdx/index.ts'
@@ -97,6 +100,8 @@ export class FakeEngine implements Engine {
   readonly ensured: Jail[] = []
   readonly removed: { id: string; gracePeriodSeconds?: number }[] = []
   readonly networks: TenantNetwork[] = []
+  readonly ingresses: TenantIngress[] = []
+  refusedIngress: IngressAnswer['refused'] = []
   readonly claimed = new Map<ClaimId, ClaimedVolume>()
   /** What it throws is the answer to `ensureVolume`. */
   refuseVolume: ((volume: ClaimedVolume) => void) | undefined
@@ -193,6 +198,13 @@ export class FakeEngine implements Engine {
     const parsed = parseTenantNetwork(JSON.parse(JSON.stringify(network)))
     this.refuseNetwork?.(parsed)
     this.networks.push(parsed)
+  }
+
+  async setIngress(ingress: TenantIngress): Promise<IngressAnswer> {
+    this.mustBeUp()
+    const parsed = parseTenantIngress(JSON.parse(JSON.stringify(ingress)))
+    this.ingresses.push(parsed)
+    return { refused: this.refusedIngress }
   }
 
   logs(): Promise<Readable> {

@@ -1,12 +1,13 @@
 // Reconcilers: what makes the world of a control plane be as its objects say.
 import { type KindRegistry, type TenantName, VIRTUAL_NODE_NAME } from '../api/index.ts'
 import { type ApiClient, EventRecorder, Informers, type KindRef } from '../client/index.ts'
-import type { Engine, JailRuntime } from '../jail/index.ts'
+import type { Engine, IngressAddress, JailRuntime } from '../jail/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
 import type { Controller, ControllerContext } from './controller.ts'
 import { platformRegistry, tenantRegistry } from './kinds.ts'
 import { CUSTOM_KINDS_SYNC_MS_MAX } from './limits.ts'
 import type { NodeAmounts } from './pods/downward-api.ts'
+import { IngressController } from './pods/ingress-controller.ts'
 import { NetworkController } from './pods/network-controller.ts'
 import { PodController } from './pods/pod-controller.ts'
 import type { ApiServerAddress } from './pods/service-variables.ts'
@@ -58,6 +59,8 @@ export type TenantControllersOptions = {
   issueToken?: IssueToken
   /** What a container without limits may use, for the downward API. */
   node: NodeAmounts
+  /** Where the outside comes in; absent when it cannot. */
+  frontDoor?: IngressAddress
   /** The kinds served; the tenant registry's when absent. */
   kinds?: readonly KindRef[]
 }
@@ -92,12 +95,16 @@ export function startTenantControllers({
 }): Running & {
   /** Looks again at how much the tenant may have. */
   shareChanged(): void
+  /** Tells again what the tenant publishes: what it may has changed. */
+  grantsChanged(): void
 } {
   const kinds = options.kinds ?? stored(tenantRegistry)
+  let ingress: IngressController | undefined
   let lookAtNode = (): void => {}
   const running = start({ client, clock, log }, (context) => {
     const node = new NodeController(context, { engine, runtime: options.runtime })
     lookAtNode = () => node.lookAgain()
+    if (options.frontDoor) ingress = new IngressController(context, { engine, address: options.frontDoor })
     const network = new NetworkController(context, { engine, onPodsReady: (uids) => pods.lookAgain(uids) })
     const pods = new PodController(context, {
       engine,
@@ -108,7 +115,10 @@ export function startTenantControllers({
       issueToken: options.issueToken,
       node: options.node,
       networkReady: (uid) => network.ready(uid),
-      onEngineSynced: () => network.tellAgain(),
+      onEngineSynced: () => {
+        network.tellAgain()
+        ingress?.tellAgain()
+      },
     })
     const followers = [
       new NamespaceController(context, { kinds }),
@@ -135,9 +145,14 @@ export function startTenantControllers({
       new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME, engine }),
       network,
       pods,
+      ...(ingress ? [ingress] : []),
     ]
   })
-  return { ...running, shareChanged: () => lookAtNode() }
+  return {
+    ...running,
+    shareChanged: () => lookAtNode(),
+    grantsChanged: () => ingress?.tellAgain(),
+  }
 }
 
 /** Starts everything that runs in the platform's control plane. */

@@ -32,6 +32,8 @@ export {
   type EnvVar,
   eventKind,
   type IsolationClass,
+  type Ingress,
+  ingressKind,
   type Job,
   jobKind,
   type JobStatus,

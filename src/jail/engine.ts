@@ -4,6 +4,7 @@ import type { Jail } from './jail.ts'
 import type { EngineEvent, JailStatus } from './jail-status.ts'
 import type { JailUsage } from './jail-usage.ts'
 import type { RoomRequest, RoomAnswer } from './room.ts'
+import type { IngressAnswer, TenantIngress } from './ingress.ts'
 import type { TenantNetwork } from './tenant-network.ts'
 import type { ClaimId, JailId } from './uid.ts'
 
@@ -40,6 +41,8 @@ export interface Engine {
   portForward(id: JailId, port: number, signal?: AbortSignal): Promise<Duplex>
   /** Replaces the tenant's whole network. */
   setNetwork(network: TenantNetwork, signal?: AbortSignal): Promise<void>
+  /** Replaces what the tenant publishes to the outside; the answer names what cannot be. */
+  setIngress(ingress: TenantIngress, signal?: AbortSignal): Promise<IngressAnswer>
   /** The tenant's volumes that outlive pods. */
   volumes(signal?: AbortSignal): Promise<ClaimedVolume[]>
   /**

@@ -5,6 +5,7 @@ export * from './jail-usage.ts'
 export * from './engine.ts'
 export * from './tenant-network.ts'
 export * from './egress.ts'
+export * from './ingress.ts'
 export * from './stream-frames.ts'
 export * from './jail-text.ts'
 export * from './uid.ts'
@@ -21,8 +22,13 @@ export { isServiceAddress, parseTenantNetwork } from './parse-tenant-network.ts'
 export {
   ARGUMENT_BYTES_MAX,
   ARGUMENTS_MAX,
+  INGRESS_CERTIFICATE_BYTES_MAX,
+  INGRESS_CERTIFICATES_MAX,
+  INGRESS_KEY_BYTES_MAX,
+  INGRESS_ROUTES_MAX,
   CLAIMED_VOLUME_BYTES_MAX,
   JAIL_BYTES_MAX,
+  TENANT_INGRESS_BYTES_MAX,
   TENANT_NETWORK_BYTES_MAX,
   WATCH_LINE_BYTES_MAX,
 } from './limits.ts'

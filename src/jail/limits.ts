@@ -69,6 +69,16 @@ export const ADDRESS_RANGES_MAX = 16_384
 export const PORT_RANGES_MAX = 16_384
 export const TENANT_NETWORK_BYTES_MAX = 8 * MiB
 
+/** Paths of all hosts that a tenant publishes. */
+export const INGRESS_ROUTES_MAX = 2_048
+export const INGRESS_PATH_BYTES_MAX = 1 * KiB
+export const INGRESS_CERTIFICATES_MAX = 200
+/** A chain of several certificates. */
+export const INGRESS_CERTIFICATE_BYTES_MAX = 32 * KiB
+export const INGRESS_KEY_BYTES_MAX = 16 * KiB
+export const INGRESS_SOURCES_MAX = 64
+export const TENANT_INGRESS_BYTES_MAX = 8 * MiB
+
 /** A refusal lists this many problems; a longer list helps nobody and costs us. */
 export const PROBLEMS_MAX = 64
 

@@ -6,6 +6,7 @@ import type {
   ValidatingAdmissionPolicySpec,
 } from '../api/index.ts'
 import type { EgressPolicy } from './egress.ts'
+import type { IngressGrant } from './ingress.ts'
 
 /** Which isolation classes a machine can offer, and what is missing for the others. */
 export type NodeIsolation = {
@@ -36,6 +37,7 @@ export type TenantPlacementRequest = {
   /** The same, in Rego. */
   regoPolicies?: readonly TenantRegoPolicy[]
   egress?: EgressPolicy
+  ingress?: IngressGrant
 }
 
 /** A ValidatingAdmissionPolicy of the operator with the bindings that make it hold for a tenant. */

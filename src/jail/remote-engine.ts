@@ -14,6 +14,7 @@ import {
   WATCH_LINE_BYTES_MAX,
 } from './limits.ts'
 import type { RoomRequest, RoomAnswer } from './room.ts'
+import type { IngressAnswer, TenantIngress } from './ingress.ts'
 import type { TenantNetwork } from './tenant-network.ts'
 import type { ClaimId, JailId } from './uid.ts'
 
@@ -113,6 +114,10 @@ export class RemoteEngine implements Engine {
 
   async setNetwork(network: TenantNetwork, signal?: AbortSignal): Promise<void> {
     await this.json('PUT', '/v1/network', { signal, body: network })
+  }
+
+  async setIngress(ingress: TenantIngress, signal?: AbortSignal): Promise<IngressAnswer> {
+    return (await this.json('PUT', '/v1/ingress', { signal, body: ingress })) as IngressAnswer
   }
 
   async volumes(signal?: AbortSignal): Promise<ClaimedVolume[]> {

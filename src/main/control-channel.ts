@@ -1,6 +1,6 @@
 import { createServer, request } from 'node:http'
 import { parseTenantName, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
-import type { TenantPolicy, TenantQuota, TenantRegoPolicy } from '../jail/index.ts'
+import type { IngressGrant, TenantPolicy, TenantQuota, TenantRegoPolicy } from '../jail/index.ts'
 import type { PodSecurityLevel } from '../policy/index.ts'
 import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
 
@@ -17,6 +17,7 @@ export type HostRequest = {
   podSecurity?: PodSecurityLevel
   policies?: readonly TenantPolicy[]
   regoPolicies?: readonly TenantRegoPolicy[]
+  ingress?: IngressGrant
 }
 
 export type ControlPlaneHost = {

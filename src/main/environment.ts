@@ -52,6 +52,9 @@ export function daemonEnvironment(env: NodeJS.ProcessEnv): Record<string, string
     'BULKHEAD_ADDRESS',
     'BULKHEAD_PORT',
     'BULKHEAD_UPLINK',
+    'BULKHEAD_INGRESS_ADDRESS',
+    'BULKHEAD_INGRESS_HTTP_PORT',
+    'BULKHEAD_INGRESS_HTTPS_PORT',
     'BULKHEAD_DNS',
   ]
   const layout = kept.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]]))

@@ -69,6 +69,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
         ...daemonEnvironment(process.env),
         GATEWAY_UID: String(users.gateway.uid),
         POD_GATEWAY_UID: String(users.podGateway.uid),
+        INGRESS_UID: String(users.ingress.uid),
         ...options.env,
       },
       ...(options.netns === undefined ? {} : { netns: options.netns }),
@@ -79,6 +80,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     layout,
     log,
     resolverUid: users.dns.uid,
+    connectorUid: users.connector.uid,
     // The engine is there before any pod is.
     onEgressBlocked: ({ id, index }, message) => {
       const placement = placements.all().find((each) => each.index === index)
@@ -102,6 +104,10 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   await Promise.all([
     daemon('dns', 'dns.ts', 'dns', users.dns, { netns: paths.routerNetns(layout) }),
     daemon('names', 'forwarder.ts', 'names', users.forwarder),
+    daemon('connector', 'connector.ts', 'connector', users.connector, {
+      netns: paths.routerNetns(layout),
+    }),
+    daemon('ingress', 'ingress.ts', 'ingress', users.ingress),
   ])
   const claims = createClaims({ layout, clock, log, dataKey: (tenant) => placements.dataKey(tenant) })
   const runtimes = await containers.runtimes()

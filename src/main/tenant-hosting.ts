@@ -166,6 +166,7 @@ export class TenantHosting {
     })
     await this.network.ensureTenant(placement)
     await this.network.setTenantEgress(placement)
+    await this.network.setTenantIngressGrant(placement)
     await this.serve(placement)
     await this.programs.worker(worker, uid)
     const control = paths.workerControlSocket(this.layout, worker)
@@ -180,6 +181,7 @@ export class TenantHosting {
         ...(placement.podSecurity === undefined ? {} : { podSecurity: placement.podSecurity }),
         ...(placement.policies === undefined ? {} : { policies: placement.policies }),
         ...(placement.regoPolicies === undefined ? {} : { regoPolicies: placement.regoPolicies }),
+        ...(placement.ingress === undefined ? {} : { ingress: placement.ingress }),
       },
       AbortSignal.timeout(CONTROL_TIMEOUT_MS),
     )

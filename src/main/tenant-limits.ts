@@ -13,10 +13,12 @@ export function tenantLimitsOf({
   quota: { pods, objects, cpuMillis, memoryBytes, storageBytes } = {},
   registries,
   podSecurity,
-}: Pick<HostRequest, 'quota' | 'registries' | 'podSecurity'>): TenantLimits {
+  ingress = { hosts: [], ports: [] },
+}: Pick<HostRequest, 'quota' | 'registries' | 'podSecurity' | 'ingress'>): TenantLimits {
   const { podsMax, objectsMax } = DEFAULT_TENANT_LIMITS
   return {
     ...DEFAULT_TENANT_LIMITS,
+    ingress,
     podsMax: Math.min(pods ?? podsMax, podsMax),
     objectsMax: Math.min(objects ?? objectsMax, objectsMax),
     ...(registries === undefined ? {} : { registries }),

@@ -96,6 +96,11 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
         },
         issueToken: tokensOf(plane),
         apiServer: { host: API_SERVICE.clusterIP, port: API_SERVICE.port },
+        frontDoor: {
+          ip: layout.ingress.address,
+          httpPort: layout.ingress.httpPort,
+          httpsPort: layout.ingress.httpsPort,
+        },
       },
     })
     log.info('tenant hosted', { tenant })
@@ -107,6 +112,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
         })
         plane.server.setLimits(tenantLimitsOf(changed))
         controllers.shareChanged()
+        controllers.grantsChanged()
       },
       async close() {
         await controllers.stop()

@@ -1,3 +1,4 @@
+import type { EgressPort } from '../api/index.ts'
 import type { PodLimits } from './pod-limits.ts'
 import type { PodSecurityLevel } from './pod-security/checks.ts'
 
@@ -16,6 +17,8 @@ export type TenantLimits = {
   registries?: readonly string[]
   /** The least that the Pod Security Standards must give in every namespace; `privileged` when absent. */
   podSecurity?: PodSecurityLevel
+  /** Hosts and ports that it may publish. Absent: the control plane does not ask. */
+  ingress?: { hosts: readonly string[]; ports: readonly EgressPort[] }
   /** Of the sizes of all claims, together. */
   storageBytesMax?: number
 }

@@ -398,6 +398,8 @@ function sharedComponents(postures: readonly TenantPosture[]): string[] {
   const shared = [
     'gateway',
     "the pods' gateway to their APIs",
+    'front door, with the keys of certificates',
+    'connector of the front door',
     'node agent',
     'resolver',
     'image puller',

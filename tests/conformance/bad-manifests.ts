@@ -56,6 +56,18 @@ const service = (title: string, spec: Json, harmless?: string): Trick => ({
   body: { metadata: { name: 's' }, spec: { ports: [{ port: 80 }], ...spec } },
   ...(harmless === undefined ? {} : { harmless }),
 })
+const pathTo = (name: string): Json => ({
+  path: '/',
+  pathType: 'Prefix',
+  backend: { service: { name, port: { number: 80 } } },
+})
+const ruleFor = (host: string): Json => ({ host, http: { paths: [pathTo('web')] } })
+const published = (title: string, spec: Json): Trick => ({
+  title,
+  method: 'POST',
+  path: `/apis/networking.k8s.io/v1/namespaces/default/ingresses${STRICT}`,
+  body: { metadata: { name: 'i' }, spec },
+})
 const raw = (title: string, type: string, text: string | Buffer): Trick => ({
   title,
   method: 'POST',
@@ -456,6 +468,18 @@ export const CHAPTERS: Chapter[] = [
       service('`type: NodePort`', { type: 'NodePort' }),
       service('`nodePort` of a service inside', { ports: [{ port: 80, nodePort: 30_000 }] }),
       service('`type: LoadBalancer`', { type: 'LoadBalancer' }),
+      published('an Ingress for another’s host', { rules: [ruleFor('blue.example.com')] }),
+      published('an Ingress for every host', { rules: [{ http: { paths: [pathTo('web')] } }] }),
+      published('an Ingress with a `defaultBackend`', {
+        defaultBackend: { service: { name: 'web', port: { number: 80 } } },
+      }),
+      published('an Ingress with a path that climbs', {
+        rules: [{ host: 'shop.example.com', http: { paths: [{ ...pathTo('web'), path: '/a/%2e%2e/b' }] } }],
+      }),
+      published('an Ingress of another class', {
+        ingressClassName: 'nginx',
+        rules: [ruleFor('shop.example.com')],
+      }),
       service('`loadBalancerIP`', { loadBalancerIP: '10.0.0.1' }),
       service('an address of one’s choice outside the range: `clusterIP: 169.254.169.254`', {
         clusterIP: '169.254.169.254',
@@ -604,3 +628,4 @@ export const THERE: { path: string; body: Json }[] = [
 ]
 
 export const REGISTRIES = ['registry.test']
+export const GRANTED = { hosts: ['shop.example.com'], ports: [] }

@@ -1,5 +1,5 @@
 import { type Answer, ControlPlane } from './control-plane.ts'
-import { CHAPTERS, REGISTRIES, THERE, type Trick } from './bad-manifests.ts'
+import { CHAPTERS, GRANTED, REGISTRIES, THERE, type Trick } from './bad-manifests.ts'
 
 const PREFACE = `# Bad manifests
 
@@ -14,7 +14,7 @@ export type Outcome = { trick: Trick; code: number; told: string }
 /** Carries every trick out, each against what is there anew. */
 export async function tryTricks(tricks: readonly Trick[]): Promise<Outcome[]> {
   await using plane = await ControlPlane.start()
-  plane.server.setLimits({ registries: REGISTRIES })
+  plane.server.setLimits({ registries: REGISTRIES, ingress: GRANTED })
   for (const { path, body } of THERE) {
     const { code, text } = await plane.ask('POST', path, { body })
     if (code !== 201) throw new Error(`Cannot create what shall be there: ${text}`)

@@ -112,9 +112,16 @@ test(
     assert.deepEqual(
       seen.filter(({ name }) => name !== 'node').sort((a, b) => (a.name < b.name ? -1 : 1)),
       [
+        {
+          name: 'connector',
+          title: 'bulkhead-connector',
+          ...userOf('bulkhead-conn'),
+          ...powerless,
+        },
         { name: 'dns', title: 'bulkhead-dns', ...userOf('bulkhead-dns'), ...powerless },
         { name: 'gateway', title: 'bulkhead-gateway', ...userOf('bulkhead-gateway'), ...powerless },
         { name: 'images', title: 'bulkhead-images', ...userOf('bulkhead-images'), ...powerless },
+        { name: 'ingress', title: 'bulkhead-ingress', ...userOf('bulkhead-ingress'), ...powerless },
         { name: 'names', title: 'bulkhead-names', ...userOf('bulkhead-names'), ...powerless },
         { name: 'platform', title: 'bulkhead-platform', ...userOf('bulkhead-platform'), ...powerless },
         {
@@ -208,10 +215,12 @@ test('the node agent has no IP socket at all, in any state', { skip }, () => {
 })
 
 test(
-  'the gateway has the only listener in the namespace of the machine, and what pods reach is in that of the router',
+  'the gateway and the front door have the only listeners in the namespace of the machine, and what pods reach is in that of the router',
   { skip },
   async () => {
     const { layout } = platform
+    const { address: door, httpPort, httpsPort } = layout.ingress
+    const doors = [`${door}:${httpPort}`, `${door}:${httpsPort}`]
     const listening: Record<string, string[]> = {}
     for (const [name, { pid }] of platform.daemons()) {
       const own = socketsOf(pid)
@@ -226,6 +235,7 @@ test(
     }
     assert.deepEqual(listening, {
       gateway: [`tcp ${layout.gatewayAddress}:${layout.gatewayPort}`],
+      ingress: doors.map((port) => `tcp ${port}`),
       dns: ['tcp 169.254.1.1:53', 'udp 169.254.1.1:53'],
       'pod-gateway': ['tcp 169.254.1.1:6443'],
     })
@@ -233,10 +243,11 @@ test(
     const elsewhere = [...platform.daemons()].filter(([, { pid }]) => namespaceOf(pid, 'net') !== machine)
     assert.deepEqual(
       elsewhere.map(([name]) => name),
-      ['dns', 'platform', 'pod-gateway', 'worker-blue', 'worker-shared'],
+      ['connector', 'dns', 'platform', 'pod-gateway', 'worker-blue', 'worker-shared'],
     )
-    const inRouter = elsewhere.filter(([name]) => ['dns', 'pod-gateway'].includes(name))
-    const offline = elsewhere.filter(([name]) => !['dns', 'pod-gateway'].includes(name))
+    const routers = ['connector', 'dns', 'pod-gateway']
+    const inRouter = elsewhere.filter(([name]) => routers.includes(name))
+    const offline = elsewhere.filter(([name]) => !routers.includes(name))
     // Control planes speak on unix sockets only: whoever takes one over reaches nothing else, nor another's namespace.
     assert.equal(new Set(offline.map(([, { pid }]) => namespaceOf(pid, 'net'))).size, offline.length)
     for (const [name, { pid }] of offline) {
@@ -259,7 +270,10 @@ test(
       const pid = Number(/pid=(\d+)/.exec(line)?.[1])
       return ours.has(pid) ? [`${ours.get(pid)} ${line.trim().split(/\s+/)[4]}`] : []
     })
-    assert.deepEqual(shown, [`gateway ${layout.gatewayAddress}:${layout.gatewayPort}`])
+    assert.deepEqual(shown.sort(), [
+      `gateway ${layout.gatewayAddress}:${layout.gatewayPort}`,
+      ...doors.map((port) => `ingress ${port}`),
+    ])
   },
 )
 
@@ -292,12 +306,14 @@ test('every unix socket belongs to who may use it', { skip }, () => {
   }
   walk(layout.runDir)
   assert.deepEqual(sockets, {
+    'connector/connector.sock': `${both(userOf('bulkhead-conn'))} 600`,
     'cp/blue/api.sock': `${blue}:${gateways} 660`,
     'cp/pink/api.sock': `${worker}:${gateways} 660`,
     'cp/platform/api.sock': `${platformUser}:${gateways} 660`,
     'cp/red/api.sock': `${worker}:${gateways} 660`,
     'dns/dns.sock': `${both(userOf('bulkhead-dns'))} 600`,
     'forwarder/forwarder.sock': `${both(userOf('bulkhead-names'))} 600`,
+    'ingress/ingress.sock': `${both(userOf('bulkhead-ingress'))} 600`,
     'images/images.sock': `${both(userOf('bulkhead-images'))} 600`,
     'node/blue.sock': `${blue}:0 600`,
     'node/pink.sock': `${worker}:0 600`,

@@ -32,6 +32,8 @@ export type TestTenant = {
   /** `trusted` tenants run on the machine's kernel, `untrusted` ones on gVisor's. */
   trust?: 'trusted' | 'untrusted'
   registries?: readonly string[]
+  /** Hosts and ports that the outside reaches it under. */
+  ingress?: { hosts?: readonly string[]; ports?: readonly (number | string)[] }
 }
 
 export type TestPlatformOptions = {
@@ -88,12 +90,17 @@ export class TestPlatform implements AsyncDisposable {
   /** Creates or changes tenants, waits until they are ready, and issues their administrators' kubeconfigs. */
   async applyTenants(tenants: readonly TestTenant[]): Promise<void> {
     const file = join(this.directory, 'tenants.yaml')
-    const documents = tenants.map(({ name, trust = 'trusted', registries = [] }) =>
+    const documents = tenants.map(({ name, trust = 'trusted', registries = [], ingress }) =>
       stringify({
         apiVersion: 'tenancy.bulkhead.dev/v1alpha1',
         kind: 'Tenant',
         metadata: { name },
-        spec: { trust, code: trust === 'trusted' ? 'own' : 'thirdParty', registries: [...registries] },
+        spec: {
+          trust,
+          code: trust === 'trusted' ? 'own' : 'thirdParty',
+          registries: [...registries],
+          ...(ingress ? { ingress } : {}),
+        },
       }),
     )
     await writeFile(file, documents.join('---\n'))

@@ -15,6 +15,7 @@ import { jobDefinition } from './job.ts'
 import { leaseDefinition } from './lease.ts'
 import { limitRangeDefinition } from './limit-range.ts'
 import { namespaceDefinition } from './namespace.ts'
+import { ingressClassDefinition, ingressDefinition } from './ingress.ts'
 import { networkPolicyDefinition } from './network-policy.ts'
 import { nodeMetricsDefinition, podMetricsDefinition } from './metrics.ts'
 import { nodeDefinition } from './node.ts'
@@ -89,6 +90,8 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     cronJobDefinition,
     podDisruptionBudgetDefinition,
     networkPolicyDefinition,
+    ingressDefinition,
+    ingressClassDefinition,
     endpointSliceDefinition,
     ...rbac,
     leaseDefinition,

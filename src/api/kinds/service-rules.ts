@@ -1,4 +1,5 @@
 import type { WriteContext } from '../kind.ts'
+import { parseIpBlock } from '../ip-block.ts'
 import { SERVICE_PORTS_MAX } from '../limits.ts'
 import type { FieldError } from '../status.ts'
 import { duplicateValue, forbiddenField, invalidValue, requiredValue, tooMany } from './field-errors.ts'
@@ -8,6 +9,7 @@ import type { Service } from './service.ts'
 
 const AFFINITY_SECONDS_DEFAULT = 10_800
 const AFFINITY_SECONDS_MAX = 86_400
+const SOURCE_RANGES_MAX = 64
 
 export function applyServiceDefaults(service: Service): Service {
   const { spec } = service
@@ -23,7 +25,7 @@ export function applyServiceDefaults(service: Service): Service {
     }
   else if (spec.sessionAffinityConfig && Object.keys(spec.sessionAffinityConfig).length === 0)
     delete spec.sessionAffinityConfig
-  if (spec.type !== 'ClusterIP') return service
+  if (spec.type === 'ExternalName') return service
   spec.internalTrafficPolicy ??= 'Cluster'
   spec.ipFamilies = spec.ipFamilies?.length ? spec.ipFamilies : ['IPv4']
   spec.ipFamilyPolicy ??= 'SingleStack'
@@ -66,6 +68,7 @@ export function validateService(service: Service, _context: WriteContext, old?: 
     errors.push(tooMany('spec.ipFamilies', spec.ipFamilies?.length ?? 0, 1))
 
   portErrors(service, errors)
+  errors.push(...loadBalancerErrors(spec))
   const affinity = spec.sessionAffinityConfig?.clientIP?.timeoutSeconds
   if (spec.sessionAffinity === 'None' && spec.sessionAffinityConfig)
     errors.push(forbiddenField('spec.sessionAffinityConfig', 'must not be set when session affinity is None'))
@@ -79,9 +82,33 @@ export function validateService(service: Service, _context: WriteContext, old?: 
     )
 
   // An address is given once; whoever wants another makes another service.
-  const stays = old?.spec.type === 'ClusterIP' && spec.type === 'ClusterIP' && old.spec.clusterIP
+  const stays = old && old.spec.type !== 'ExternalName' && spec.type !== 'ExternalName' && old.spec.clusterIP
   if (stays && spec.clusterIP !== old.spec.clusterIP)
     errors.push(invalidValue('spec.clusterIPs[0]', spec.clusterIP ?? '', 'may not change once set'))
+  return errors
+}
+
+function loadBalancerErrors({
+  type,
+  ports = [],
+  loadBalancerSourceRanges: ranges = [],
+}: Service['spec']): FieldError[] {
+  const at = 'spec.loadBalancerSourceRanges'
+  if (type !== 'LoadBalancer')
+    return ranges.length === 0 ? [] : [forbiddenField(at, 'may only be used when `type` is LoadBalancer')]
+  const errors: FieldError[] = []
+  if (ranges.length > SOURCE_RANGES_MAX) errors.push(tooMany(at, ranges.length, SOURCE_RANGES_MAX))
+  for (const [n, range] of ranges.slice(0, SOURCE_RANGES_MAX).entries())
+    if (!parseIpBlock(range))
+      errors.push(invalidValue(`${at}[${n}]`, range, 'must be a network such as 203.0.113.0/24'))
+  for (const [n, { protocol }] of ports.entries())
+    if (protocol !== 'TCP')
+      errors.push(
+        forbiddenField(
+          `spec.ports[${n}].protocol`,
+          'only TCP is carried in from outside; use a Service of type ClusterIP for it',
+        ),
+      )
   return errors
 }
 

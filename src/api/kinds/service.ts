@@ -58,15 +58,41 @@ const serviceSpecSchema = object(`${CORE}.ServiceSpec`, 'What a service offers a
   trafficDistribution: optional(string, 'Without effect here.', {
     warning: 'has no effect: every pod of a tenant runs on the same virtual node',
   }),
-  type: optional(oneOf('ClusterIP', 'ExternalName'), 'ClusterIP is reachable by the tenant’s own pods.', {
-    default: 'ClusterIP',
-  }),
+  loadBalancerSourceRanges: optional(
+    list(string),
+    'For type LoadBalancer: networks of clients, such as 203.0.113.0/24. Everybody when absent.',
+  ),
+  type: optional(
+    oneOf('ClusterIP', 'ExternalName', 'LoadBalancer'),
+    'ClusterIP is reachable by the tenant’s own pods; LoadBalancer also from outside, on ports that the operator granted.',
+    { default: 'ClusterIP' },
+  ),
 })
 const serviceStatusSchema = object(`${CORE}.ServiceStatus`, 'How a service is.', {
   conditions: optional(listByKey(conditionSchema, ['type']), 'What is known about it.'),
   loadBalancer: optional(
-    object(`${CORE}.LoadBalancerStatus`, 'Empty: there are no load balancers.', {}),
-    'Empty: there are no load balancers.',
+    object(`${CORE}.LoadBalancerStatus`, 'Where it is reachable from outside.', {
+      ingress: optional(
+        list(
+          object(`${CORE}.LoadBalancerIngress`, 'An address of the platform’s front door.', {
+            hostname: optional(string, 'Its name.'),
+            ip: optional(string, 'Its address.'),
+            ports: optional(
+              list(
+                object(`${CORE}.PortStatus`, 'A port of the front door.', {
+                  error: optional(string, 'Why it does not work.'),
+                  port: required(int32, 'Its number.'),
+                  protocol: required(oneOf('TCP', 'UDP', 'SCTP'), 'Its protocol.'),
+                }),
+              ),
+              'Its ports.',
+            ),
+          }),
+        ),
+        'Addresses of the platform’s front door.',
+      ),
+    }),
+    'Where it is reachable from outside.',
   ),
 })
 export const serviceSchema = object(`${CORE}.Service`, 'One name and address for several pods.', {
@@ -108,15 +134,13 @@ export const serviceDefinition = defineKind(serviceKind, {
   },
   columns: [
     nameColumn,
-    column('Type', 'ClusterIP or ExternalName.', (service) => service.spec.type ?? '<none>'),
+    column('Type', 'ClusterIP, ExternalName or LoadBalancer.', (service) => service.spec.type ?? '<none>'),
     column(
       'Cluster-IP',
       'Its address in the tenant’s network.',
       (service) => service.spec.clusterIP || '<none>',
     ),
-    column('External-IP', 'Where it is reachable from outside.', (service) =>
-      service.spec.type === 'ExternalName' ? (service.spec.externalName ?? '<none>') : '<none>',
-    ),
+    column('External-IP', 'Where it is reachable from outside.', externalText),
     column('Port(s)', 'Its ports.', (service) => renderPorts(service.spec.ports)),
     ageColumn,
     column('Selector', 'Labels of its pods.', (service) => renderMap(service.spec.selector), { priority: 1 }),
@@ -125,6 +149,13 @@ export const serviceDefinition = defineKind(serviceKind, {
   validate: validateService,
   prepareForCreate: (service) => ({ ...service, status: { loadBalancer: {} } }),
 })
+
+function externalText({ spec, status }: Service): string {
+  if (spec.type === 'ExternalName') return spec.externalName ?? '<none>'
+  if (spec.type !== 'LoadBalancer') return '<none>'
+  const addresses = status?.loadBalancer?.ingress?.map(({ ip, hostname }) => ip ?? hostname ?? '') ?? []
+  return addresses.length > 0 ? addresses.join(',') : '<pending>'
+}
 
 function renderPorts(ports: readonly ServicePort[] | undefined): string {
   return (ports ?? []).map((p) => `${p.port}/${p.protocol ?? 'TCP'}`).join(',') || '<none>'

@@ -12,6 +12,7 @@ import {
   parseEgressPort,
   parseIpv4Network,
 } from '../egress.ts'
+import { INGRESS_HOSTS_MAX, INGRESS_PORT_NUMBERS_MAX, INGRESS_PORTS_MAX } from '../ingress.ts'
 import { isDnsLabel } from '../names.ts'
 import { invalidValue, requiredValue, tooMany } from './field-errors.ts'
 import { nonNegative } from './rules.ts'
@@ -70,6 +71,28 @@ export function validateTenant({ spec }: Tenant, _context: WriteContext, _old?: 
       errors.push(invalidValue(`spec.quota.${field}`, amount, 'must be greater than or equal to 0'))
   }
   if (spec.egress) errors.push(...egressErrors(spec.egress))
+  if (spec.ingress) errors.push(...ingressErrors(spec.ingress))
+  return errors
+}
+
+function ingressErrors({ hosts = [], ports = [] }: NonNullable<Tenant['spec']['ingress']>): FieldError[] {
+  const at = 'spec.ingress'
+  const errors: FieldError[] = []
+  if (hosts.length > INGRESS_HOSTS_MAX) errors.push(tooMany(`${at}.hosts`, hosts.length, INGRESS_HOSTS_MAX))
+  for (const [n, host] of hosts.slice(0, INGRESS_HOSTS_MAX).entries()) {
+    const why = hostPatternProblem(host)
+    if (why !== undefined) errors.push(invalidValue(`${at}.hosts[${n}]`, host, why))
+  }
+  if (ports.length > INGRESS_PORTS_MAX) errors.push(tooMany(`${at}.ports`, ports.length, INGRESS_PORTS_MAX))
+  let numbers = 0
+  for (const [n, port] of ports.slice(0, INGRESS_PORTS_MAX).entries()) {
+    const parsed = parseEgressPort(port)
+    if (!parsed || parsed.protocol !== 'TCP')
+      errors.push(invalidValue(`${at}.ports[${n}]`, port, 'must be a TCP port like 9000 or "9000-9010"'))
+    else numbers += parsed.endPort - parsed.port + 1
+  }
+  if (numbers > INGRESS_PORT_NUMBERS_MAX)
+    errors.push(tooMany(`${at}.ports`, numbers, INGRESS_PORT_NUMBERS_MAX))
   return errors
 }
 

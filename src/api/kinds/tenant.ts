@@ -68,6 +68,21 @@ const tenantEgress = object(
   },
 )
 
+const tenantIngress = object(
+  `${TENANCY}.TenantIngress`,
+  'Names and ports of the front door that belong to the tenant, and to nobody else.',
+  {
+    hosts: optional(
+      setOf(string),
+      'Host names, or "*." and one, where "*" stands for one label. At most 100. Ingresses can name these and no others.',
+    ),
+    ports: optional(
+      list(intOrString),
+      'TCP ports such as 9000 or "9000-9010", for Services of type LoadBalancer. At most 256.',
+    ),
+  },
+)
+
 const tenantSpec = object(
   `${TENANCY}.TenantSpec`,
   'Who the tenant is. The isolation class follows from it.',
@@ -123,6 +138,7 @@ const tenantSpec = object(
       }),
       'At most this much; the platform’s own limits when absent.',
     ),
+    ingress: optional(tenantIngress, 'Under which names and ports the outside reaches it. None when absent.'),
     egress: optional(tenantEgress, 'What its pods may reach outside. Nothing when absent.'),
   },
 )

@@ -19,7 +19,13 @@ import {
   keyOf,
   type ReconcileResult,
 } from '../../client/index.ts'
-import { type EgressPolicy, type NodeClient, NodeRefusal, type TenantQuota } from '../../jail/index.ts'
+import {
+  type EgressPolicy,
+  type IngressGrant,
+  type NodeClient,
+  NodeRefusal,
+  type TenantQuota,
+} from '../../jail/index.ts'
 import { semanticEqual, timestamp, withCondition } from '../conditions.ts'
 import { type ControllerContext, QueueController } from '../controller.ts'
 import { type IsolationClass, type Tenant, tenantKind, type TenantSpec, type TenantStatus } from '../kinds.ts'
@@ -147,6 +153,7 @@ export class TenantController extends QueueController {
           ...(policies.length === 0 ? {} : { policies }),
           ...(regoPolicies.length === 0 ? {} : { regoPolicies }),
           ...(tenant.spec.podSecurity === undefined ? {} : { podSecurity: tenant.spec.podSecurity.enforce }),
+          ...(tenant.spec.ingress === undefined ? {} : { ingress: planIngress(tenant.spec.ingress) }),
           ...(tenant.spec.egress === undefined ? {} : { egress: planEgress(tenant.spec.egress) }),
         },
         signal,
@@ -271,6 +278,11 @@ export function planEgress({
       ? { learn: { untilMs: Date.parse(learnUntil), unlisted } }
       : {}),
   }
+}
+
+/** Requires: the spec was validated, so every port can be read. */
+export function planIngress({ hosts = [], ports = [] }: NonNullable<TenantSpec['ingress']>): IngressGrant {
+  return { hosts, ports: ports.flatMap((port) => parseEgressPort(port) ?? []) }
 }
 
 function refused(reason: string, message: string): Told {

@@ -25,6 +25,7 @@ export {
 export { parsePlacementRequest, type PlacementRequest, Placements } from './host/placements.ts'
 export { createPodNetwork, type PodNetworkOptions } from './host/net/pod-network.ts'
 export { createResolver, Forwarder, type Resolver, type ResolverOptions } from './dns/index.ts'
+export { AccessLog, Connector, FrontDoor } from './door/index.ts'
 export { createClaims } from './host/claims.ts'
 export { GATEWAY as ROUTER_ADDRESS, POD_GATEWAY_PORT, podOwnerIndex } from './plan/net/index.ts'
 export { createContainerHost } from './host/container-host.ts'

@@ -18,6 +18,8 @@ import type {
   RoomRequest,
   RoomAnswer,
   Shortage,
+  IngressAnswer,
+  TenantIngress,
   TenantNetwork,
 } from '../../jail/index.ts'
 import { assert, type Clock, type Logger } from '../../stdx/index.ts'
@@ -485,6 +487,10 @@ class TenantEngine implements Engine {
         throw new ApiError('ServiceUnavailable', `cannot connect to port ${port} of the pod`, { cause })
       }
     }, signal)
+  }
+
+  async setIngress(ingress: TenantIngress): Promise<IngressAnswer> {
+    return await this.tenant.parts.network.setTenantIngress(this.placement, ingress)
   }
 
   async setNetwork(network: TenantNetwork): Promise<void> {

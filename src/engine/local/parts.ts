@@ -13,6 +13,9 @@ import type {
   JailProbe,
   JailVolume,
   LogOptions,
+  IngressAnswer,
+  IngressGrant,
+  TenantIngress,
   TenantNetwork,
   TenantPolicy,
   TenantQuota,
@@ -48,6 +51,8 @@ export type TenantPlacement = {
   regoPolicies?: readonly TenantRegoPolicy[]
   /** What its pods may reach outside; nothing when absent. */
   egress?: EgressPolicy
+  /** Under which hosts and ports the outside reaches it; none when absent. */
+  ingress?: IngressGrant
 }
 
 /** An image that is on this machine, unpacked, immutable. */
@@ -115,6 +120,10 @@ export interface PodNetwork {
   removePod(id: JailId): Promise<void>
   /** Service addresses, load balancing and names of one tenant; replaces what was there, atomically. */
   setTenantNetwork(placement: TenantPlacement, network: TenantNetwork): Promise<void>
+  /** What the tenant may publish from now on: what the placement says, or nothing. */
+  setTenantIngressGrant(placement: TenantPlacement): Promise<void>
+  /** What the tenant publishes; replaces what was there. The answer names what cannot be. */
+  setTenantIngress(placement: TenantPlacement, ingress: TenantIngress): Promise<IngressAnswer>
   /** Pods that exist here, for recovery after a restart of the agent. */
   pods(): Promise<ReadonlyMap<JailId, PodNamespaces>>
   /** A TCP connection made inside the pod's network namespace to the pod's own address. */

@@ -25,6 +25,8 @@ import {
   type NodeFacts,
   type RoomRequest,
   type RoomAnswer,
+  type IngressAnswer,
+  type TenantIngress,
   type TenantNetwork,
 } from '../../jail/index.ts'
 import { silentLogger } from '../../stdx/index.ts'
@@ -87,6 +89,10 @@ class RecordingEngine implements Engine {
   async portForward(id: JailId, port: number): Promise<Duplex> {
     this.calls.push(['portForward', id, port])
     return echo()
+  }
+  async setIngress(ingress: TenantIngress): Promise<IngressAnswer> {
+    this.calls.push(['setIngress', ingress])
+    return { refused: [{ what: 'a.example.com', why: 'a test' }] }
   }
   async setNetwork(network: TenantNetwork): Promise<void> {
     this.calls.push(['setNetwork', network])

@@ -13,7 +13,9 @@ import {
   parseClaimedVolume,
   parseJail,
   parseRoomRequest,
+  parseTenantIngress,
   parseTenantNetwork,
+  TENANT_INGRESS_BYTES_MAX,
   TENANT_NETWORK_BYTES_MAX,
   type Engine,
   type ExecOptions,
@@ -105,7 +107,7 @@ export async function serveEngine({
 }
 
 type Route =
-  | { kind: 'jails' | 'network' | 'node' | 'usage' | 'volumes' }
+  | { kind: 'jails' | 'network' | 'ingress' | 'node' | 'usage' | 'volumes' }
   | { kind: 'volume'; claim: ClaimId }
   | { kind: 'jail' | 'portforward' | 'room'; id: JailId }
   | { kind: 'log' | 'exec' | 'attach'; id: JailId; container: string }
@@ -195,6 +197,14 @@ class TenantSession {
             return undefined
           },
           204,
+        )
+      case 'ingress':
+        requireMethod(method, ['PUT'])
+        return await this.plain(response, async () =>
+          this.engine.setIngress(
+            parseTenantIngress(await this.body(request, TENANT_INGRESS_BYTES_MAX)),
+            signal,
+          ),
         )
       case 'volumes':
         requireMethod(method, ['GET'])
@@ -402,6 +412,7 @@ function parseTarget(url: string | undefined): { route: Route; query: URLSearchP
 function parseRoute(path: string): Route | undefined {
   if (path === '/v1/jails') return { kind: 'jails' }
   if (path === '/v1/network') return { kind: 'network' }
+  if (path === '/v1/ingress') return { kind: 'ingress' }
   if (path === '/v1/node') return { kind: 'node' }
   if (path === '/v1/usage') return { kind: 'usage' }
   if (path === '/v1/volumes') return { kind: 'volumes' }

@@ -3,6 +3,7 @@ import type { TenantLimits } from '../quota.ts'
 import type { Authorizer } from '../rbac.ts'
 import type { AdmissionPlugin } from './admission.ts'
 import { imageRegistries } from './image-registries.ts'
+import { ingressGrants } from './ingress-grants.ts'
 import { limitRanger } from './limit-ranger.ts'
 import { namespaceLifecycle } from './namespace-lifecycle.ts'
 import { podPriority } from './pod-priority.ts'
@@ -40,6 +41,7 @@ export function admissionPlugins({
     podPriority,
     imageRegistries(() => limits().registries),
     podSecurity(() => limits().podSecurity ?? 'privileged'),
+    ingressGrants(() => limits().ingress),
     storageClaims,
     platformKinds,
     rbacEscalation(authorizer),

@@ -33,6 +33,7 @@ const WHY: ReadonlyMap<string, string> = new Map([
     '/nodes',
     'the node shows the share of the machine that the platform gives, and only the platform changes it',
   ],
+  ['networking.k8s.io/ingressclasses', 'the platform decides which ways in there are'],
   ['storage.k8s.io/storageclasses', 'the platform decides which classes of storage there are'],
 ])
 

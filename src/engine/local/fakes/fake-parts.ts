@@ -11,6 +11,7 @@ import type {
   JailProbe,
   JailVolume,
   LogOptions,
+  IngressAnswer,
   TenantNetwork,
   ContainerUsage,
 } from '../../../jail/index.ts'
@@ -66,6 +67,12 @@ export class FakeNetwork implements PodNetwork {
     this.calls.push(`removePod ${id}`)
     if (this.failWith) throw this.failWith
     this.made.delete(id)
+  }
+  async setTenantIngressGrant(placement: TenantPlacement): Promise<void> {
+    this.calls.push(`setTenantIngressGrant ${placement.tenant}`)
+  }
+  async setTenantIngress(): Promise<IngressAnswer> {
+    return { refused: [] }
   }
   async setTenantNetwork(_placement: TenantPlacement, _network: TenantNetwork): Promise<void> {}
   async pods(): Promise<ReadonlyMap<JailId, PodNamespaces>> {

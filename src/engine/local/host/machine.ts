@@ -165,11 +165,20 @@ export function stateDirectories(layout: Layout, users: DaemonUsers): void {
   ensureDirectory(join(layout.stateDir, 'images/blobs'), { ...users.images, mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'audit/gateway'), { ...users.gateway, mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'audit/pod-gateway'), { ...users.podGateway, mode: 0o700 })
+  ensureDirectory(join(layout.stateDir, 'access'), { ...users.ingress, mode: 0o700 })
   ensureDirectory(join(layout.stateDir, 'platform'), { ...users.platform, mode: 0o700 })
   for (const dir of ['node', 'cp', 'worker', 'pods'])
     ensureDirectory(join(layout.runDir, dir), { mode: 0o711 })
   ensureDirectory(join(layout.runDir, 'daemons'), { mode: 0o700 })
   ensureDirectory(join(layout.runDir, 'images'), { ...users.images, mode: 0o700 })
   ensureDirectory(join(layout.runDir, 'dns'), { ...users.dns, mode: 0o700 })
+  ensureDirectory(join(layout.runDir, 'ingress'), { ...users.ingress, mode: 0o700 })
+  ensureDirectory(join(layout.runDir, 'connector'), { ...users.connector, mode: 0o711 })
+  // Sockets in it take the directory's group, so they are the front door's to connect to and nobody else's.
+  ensureDirectory(join(layout.runDir, 'connector/to'), {
+    uid: users.connector.uid,
+    gid: users.ingress.gid,
+    mode: 0o2750,
+  })
   ensureDirectory(join(layout.runDir, 'forwarder'), { ...users.forwarder, mode: 0o700 })
 }

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import {
+  hostsOverlap,
   IDS_PER_TENANT,
   type Layout,
   parseTenantName,
@@ -14,6 +15,9 @@ import {
   type TenantPolicy,
   type TenantQuota,
   type TenantRegoPolicy,
+  type IngressGrant,
+  parseIngressGrant,
+  portsOf,
 } from '../../../jail/index.ts'
 import { KiB } from '../../../stdx/index.ts'
 import type { TenantPlacement } from '../parts.ts'
@@ -41,7 +45,14 @@ const UID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 export type PlacementRequest = Pick<
   TenantPlacement,
-  'isolationClass' | 'registries' | 'quota' | 'podSecurity' | 'policies' | 'regoPolicies' | 'egress'
+  | 'isolationClass'
+  | 'registries'
+  | 'quota'
+  | 'podSecurity'
+  | 'policies'
+  | 'regoPolicies'
+  | 'egress'
+  | 'ingress'
 > & {
   tenantUid: string
 }
@@ -69,6 +80,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     policies = [],
     regoPolicies = [],
     egress,
+    ingress,
     ...rest
   } = (value ?? {}) as Record<string, unknown>
   const unknown = Object.keys(rest)
@@ -100,6 +112,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     ...parsePolicies(policies),
     ...parseRegoPolicies(regoPolicies),
     ...(egress === undefined ? {} : { egress: parseEgressPolicy(egress) }),
+    ...(ingress === undefined ? {} : { ingress: parseIngressGrant(ingress) }),
   }
 }
 
@@ -218,6 +231,8 @@ export class Placements {
       throw new TypeError(
         `An earlier tenant "${tenant}" is still on this machine, though its Tenant object is gone; delete this one, which removes both, and create it again`,
       )
+    const taken = request.ingress && this.takenIngress(tenant, request.ingress)
+    if (taken !== undefined) throw new TypeError(taken)
     const index = known?.index ?? this.saved.nextIndex
     if (index >= this.layout.tenantsMax)
       throw new RangeError(
@@ -238,6 +253,33 @@ export class Placements {
     if (!known) this.createKey(tenant)
     this.save({ nextIndex: Math.max(this.saved.nextIndex, index + 1), tenants })
     return this.placement(tenant, next)
+  }
+
+  /** Who had a host or port first keeps it, until the operator takes it away there. */
+  private takenIngress(tenant: TenantName, { hosts, ports }: IngressGrant): string | undefined {
+    const { httpPort, httpsPort } = this.layout.ingress
+    const own = new Map([
+      [this.layout.gatewayPort, 'the gateway'],
+      [httpPort, 'the front door'],
+      [httpsPort, 'the front door'],
+    ])
+    const numbers = portsOf({ ports })
+    const platforms = numbers.find((port) => own.has(port))
+    if (platforms !== undefined)
+      return `The port ${platforms} of spec.ingress is that of ${own.get(platforms)}`
+    for (const { tenant: owner, ingress } of this.all()) {
+      if (owner === tenant || !ingress) continue
+      for (const host of hosts) {
+        const theirs = ingress.hosts.find((each) => hostsOverlap(each, host))
+        if (theirs !== undefined)
+          return `The host "${host}" of spec.ingress belongs to the tenant "${owner}", which has "${theirs}"; take it away there first`
+      }
+      const theirs = new Set(portsOf(ingress))
+      const port = numbers.find((each) => theirs.has(each))
+      if (port !== undefined)
+        return `The port ${port} of spec.ingress belongs to the tenant "${owner}"; take it away there first`
+    }
+    return undefined
   }
 
   /** A move has begun and is not known to have ended. */
@@ -297,6 +339,7 @@ export class Placements {
       policies,
       regoPolicies,
       egress,
+      ingress,
     }: SavedTenant,
   ): TenantPlacement {
     const ownProcess = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
@@ -313,6 +356,7 @@ export class Placements {
         ? {}
         : { regoPolicies: regoPolicies.map((policy) => this.withBundle(policy)) }),
       ...(egress === undefined ? {} : { egress }),
+      ...(ingress === undefined ? {} : { ingress }),
       podUidBase: this.layout.podUidBase + index * IDS_PER_TENANT,
       controlPlaneUid: ownProcess ? this.layout.controlPlaneUidBase + index : this.workerUid,
     }

@@ -14,6 +14,8 @@ export const DAEMON_ROLES = [
   'images',
   'dns',
   'names',
+  'ingress',
+  'connector',
   'unpackers',
 ] as const
 export type DaemonRole = (typeof DAEMON_ROLES)[number]
@@ -49,6 +51,8 @@ export function daemonLimits(role: DaemonRole, { memoryBytes, cpus }: MachineSiz
       return { cpuShares: 4_096, pidsMax: NODE_PIDS, oomScoreAdj: -900 }
     case 'gateway':
       return { cpuShares: 1_024, memoryBytesMax: 1 * GiB, pidsMax: PIDS, oomScoreAdj: 0 }
+    case 'ingress':
+    case 'connector':
     case 'podGateway':
       return { cpuShares: 512, memoryBytesMax: 1 * GiB, pidsMax: PIDS, oomScoreAdj: 0 }
     case 'sharedWorker':

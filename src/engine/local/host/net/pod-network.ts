@@ -3,10 +3,18 @@ import { Socket } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import type { Duplex } from 'node:stream'
 import { isDeepStrictEqual } from 'node:util'
-import { IDS_PER_TENANT, type Layout, type TenantName, paths } from '../../../../api/index.ts'
+import { IDS_PER_TENANT, isHostGranted, type Layout, type TenantName, paths } from '../../../../api/index.ts'
 import {
+  backendKey,
+  backendsOf,
   type EgressPolicy,
+  type IngressAnswer,
+  type IngressBackend,
+  type IngressGrant,
+  type IngressRefusal,
   type JailId,
+  portsOf,
+  type TenantIngress,
   type TenantEgress,
   type TenantNetwork,
   isJailId,
@@ -14,6 +22,7 @@ import {
 } from '../../../../jail/index.ts'
 import { type Clock, type Logger, UndoStack, assert, systemClock } from '../../../../stdx/index.ts'
 import { observeJsonFiles, observePins } from '../../observe/net/pins.ts'
+import type { ConnectorView, DoorView } from '../../door/index.ts'
 import type { PodNamespaces, PodNetwork, TenantPlacement } from '../../parts.ts'
 import {
   GATEWAY,
@@ -21,6 +30,7 @@ import {
   type Ipv4,
   type IsolationPlan,
   type IsolationRules,
+  type NameView,
   type PodElement,
   type ServiceTable,
   elementKey,
@@ -48,9 +58,9 @@ import { PINNED, pinNamespaces, unpinNamespaces } from './namespaces.ts'
 import { NamesServer, forwarderClient } from './names-server.ts'
 import { Nft } from './nft.ts'
 import { Outside, type OutsideOptions } from './outside.ts'
-import { ResolverClient } from './resolver-client.ts'
 import { Router } from './router.ts'
 import { Uplink } from './uplink.ts'
+import { ViewClient } from './view-client.ts'
 import { AF_INET, SOCK_STREAM, inNamespace, openSocket } from './syscalls.ts'
 
 /** What we remember of a pod, in `runDir/net/pods`, so that a new agent finds its address. */
@@ -72,6 +82,10 @@ type TenantRecord = {
   index: number
   network: TenantNetwork
   egress?: EgressPolicy
+  /** Under which hosts and ports the outside reaches it. */
+  grant?: IngressGrant
+  /** Services that what it publishes leads to. The rest of that is not kept here: it has keys in it. */
+  published?: readonly IngressBackend[]
 }
 
 type TenantState = TenantRecord & {
@@ -84,6 +98,8 @@ type TenantState = TenantRecord & {
   isolation: IsolationRules
   /** Links of its pods let addresses outside pass. */
   outside: boolean
+  /** What it publishes; nobody has said since we started when absent. */
+  ingress?: TenantIngress
   /** The address given out last. */
   lastAddress?: Ipv4
 }
@@ -104,6 +120,8 @@ export type PodNetworkOptions = {
   /** Who may ask for names outside, beside root. */
   resolverUid?: number
   onEgressBlocked?: OutsideOptions['onBlocked']
+  /** Who may reach pods for the front door; nobody when absent. */
+  connectorUid?: number
   /** For tests that have a machine of their own. */
   machineNetns?: string
 }
@@ -121,7 +139,10 @@ export class LocalPodNetwork implements PodNetwork {
   private readonly netDir: string
   private readonly router: Router
   private readonly nft: Nft
-  private readonly names: ResolverClient
+  private readonly names: ViewClient<NameView>
+  private readonly connector: ViewClient<ConnectorView>
+  private readonly door: ViewClient<DoorView>
+  private readonly connectorUid: number | undefined
   private readonly tenants = new Map<number, TenantState>()
   private readonly podRecords = new Map<JailId, PodRecord>()
   private readonly queues = new Map<string, Promise<unknown>>()
@@ -138,11 +159,13 @@ export class LocalPodNetwork implements PodNetwork {
     clock = systemClock,
     resolverUid = 0,
     onEgressBlocked,
+    connectorUid,
     machineNetns = '/proc/self/ns/net',
   }: PodNetworkOptions) {
     this.layout = layout
     this.log = log
     this.clock = clock
+    this.connectorUid = connectorUid
     this.netDir = `${layout.runDir}/net`
     this.router = new Router(paths.routerNetns(layout))
     this.nft = new Nft(this.router.pin, this.netDir)
@@ -169,11 +192,28 @@ export class LocalPodNetwork implements PodNetwork {
       resolve: (pod, name) => this.outside.resolve(pod, name),
       report: (tenant) => this.egress(tenant),
     })
-    this.names = new ResolverClient({
+    this.names = new ViewClient({
       socketPath: paths.dnsSocket(layout),
+      daemon: 'resolver',
       log,
       clock,
       view: (index) => this.view(index),
+      indexes: () => this.tenants.keys(),
+    })
+    this.connector = new ViewClient({
+      socketPath: paths.connectorSocket(layout),
+      daemon: 'connector',
+      log,
+      clock,
+      view: (index) => this.connectorView(index),
+      indexes: () => this.tenants.keys(),
+    })
+    this.door = new ViewClient({
+      socketPath: paths.ingressSocket(layout),
+      daemon: 'front door',
+      log,
+      clock,
+      view: (index) => this.doorView(index),
       indexes: () => this.tenants.keys(),
     })
   }
@@ -196,6 +236,7 @@ export class LocalPodNetwork implements PodNetwork {
         pods: pods.map((pod) => this.element(pod)),
         services,
         isolation: mergeIsolation(isolation.values()),
+        ...(this.connectorUid === undefined ? {} : { connectorUid: this.connectorUid }),
       }
       const script = planRulesRepair(observed, state)
       await this.nft.apply(script)
@@ -212,6 +253,11 @@ export class LocalPodNetwork implements PodNetwork {
     })
     await this.namesServer.start()
     this.names.start()
+    if (this.connectorUid !== undefined) {
+      for (const { index, grant } of this.tenants.values()) if (grant) this.router.ensureDoor(index)
+      this.connector.start()
+      this.door.start()
+    }
     this.lookOutside()
   }
 
@@ -226,6 +272,73 @@ export class LocalPodNetwork implements PodNetwork {
       this.outside.setPolicy(tenant.index, egress)
       await this.refreshOutside()
     })
+  }
+
+  async setTenantIngressGrant(placement: TenantPlacement): Promise<void> {
+    await this.inTurnOfTenant(placement.index, async () => {
+      const tenant = this.requireTenant(placement)
+      const { ingress: grant } = placement
+      if (isDeepStrictEqual(tenant.grant, grant)) return
+      if (grant) {
+        this.router.ensureDoor(tenant.index)
+        tenant.grant = grant
+      } else {
+        delete tenant.grant
+        delete tenant.published
+        delete tenant.ingress
+      }
+      this.saveTenant(tenant)
+    })
+    this.connector.changed(placement.index)
+    this.door.changed(placement.index)
+  }
+
+  async setTenantIngress(placement: TenantPlacement, ingress: TenantIngress): Promise<IngressAnswer> {
+    const { index } = placement
+    const refused = await this.inTurnOfTenant(index, async () => {
+      const tenant = this.requireTenant(placement)
+      const { grant = { hosts: [], ports: [] } } = tenant
+      tenant.ingress = ingress
+      tenant.published = backendsOf(ingress)
+      this.saveTenant(tenant)
+      return notGranted(grant, ingress)
+    })
+    if (!this.tenants.get(index)?.grant) return { refused }
+    await this.connector.push(index)
+    const answer = JSON.parse(await this.door.push(index)) as { refused?: IngressRefusal[] } // our own daemon's words
+    return { refused: [...refused, ...(answer.refused ?? [])] }
+  }
+
+  private doorView(index: number): DoorView | undefined {
+    const { tenant, grant, ingress } = this.tenants.get(index) ?? {}
+    if (tenant === undefined || !grant) return undefined
+    return { tenant, grant, ingress: ingress ?? null }
+  }
+
+  /** Where what the tenant publishes is: pods of its own that are ready, and no others. */
+  private connectorView(index: number): ConnectorView | undefined {
+    const { grant, published = [], network } = this.tenants.get(index) ?? {}
+    if (!grant || !network) return undefined
+    const services = new Map(network.services.map((each) => [`${each.namespace}/${each.name}`, each]))
+    return {
+      services: published.flatMap((backend) => {
+        const service = services.get(`${backend.namespace}/${backend.service}`)
+        const port = service?.ports.find((each) => each.port === backend.port && each.protocol === 'TCP')
+        if (!service || !port) return []
+        const endpoints = port.endpoints.flatMap(({ jail, port: number, ready }) => {
+          const address = ready || service.publishNotReadyAddresses ? this.addressOf(index, jail) : undefined
+          return address === undefined ? [] : [{ address: ipv4Text(address), port: number }]
+        })
+        const affinity = service.sessionAffinitySeconds !== undefined
+        return [{ key: backendKey(backend), affinity, endpoints }]
+      }),
+    }
+  }
+
+  /** What the pods of a tenant are, and what it says of them, has changed. */
+  private tell(index: number): void {
+    this.names.changed(index)
+    this.connector.changed(index)
   }
 
   /** What `bulkhead egress` shows: of every tenant that has rules, or of one. */
@@ -247,7 +360,7 @@ export class LocalPodNetwork implements PodNetwork {
       const outside = this.outside.isOutgoing(tenant.index)
       if (tenant.outside === outside) continue
       tenant.outside = outside
-      this.names.changed(tenant.index)
+      this.tell(tenant.index)
       for (const pod of this.podRecords.values())
         if (pod.index === tenant.index && pod.complete) this.linkRepaired(pod, { expected: true })
     }
@@ -284,7 +397,7 @@ export class LocalPodNetwork implements PodNetwork {
       this.saveTenant(tenant)
       return undefined
     })
-    this.names.changed(placement.index)
+    this.tell(placement.index)
   }
 
   async removeTenant(name: TenantName): Promise<void> {
@@ -306,7 +419,7 @@ export class LocalPodNetwork implements PodNetwork {
       })
       rmSync(this.tenantFile(tenant.index), { force: true })
     })
-    this.names.changed(tenant.index)
+    this.tell(tenant.index)
   }
 
   async ensurePod(
@@ -323,7 +436,7 @@ export class LocalPodNetwork implements PodNetwork {
         this.repairLink(existing)
         if (!isDeepStrictEqual(existing.hostnameRecords, pod.hostnameRecords)) {
           this.savePod({ ...existing, hostnameRecords: [...pod.hostnameRecords] })
-          this.names.changed(placement.index)
+          this.tell(placement.index)
         }
         return this.namespaces(existing)
       }
@@ -380,7 +493,7 @@ export class LocalPodNetwork implements PodNetwork {
       tenant.endpoints = endpointsOf(parsed)
       this.saveTenant(tenant)
     })
-    this.names.changed(placement.index)
+    this.tell(placement.index)
   }
 
   async pods(): Promise<ReadonlyMap<JailId, PodNamespaces>> {
@@ -417,7 +530,7 @@ export class LocalPodNetwork implements PodNetwork {
   }
 
   async reset(): Promise<void> {
-    this.names.stop()
+    for (const client of [this.names, this.connector, this.door]) client.stop()
     this.stopTimers()
     this.namesServer.remove()
     await this.inTurn('rules', async () => {
@@ -442,7 +555,7 @@ export class LocalPodNetwork implements PodNetwork {
   }
 
   close(): void {
-    this.names.stop()
+    for (const client of [this.names, this.connector, this.door]) client.stop()
     this.stopTimers()
     this.namesServer.stop()
     this.router.close()
@@ -593,7 +706,7 @@ export class LocalPodNetwork implements PodNetwork {
 
   /** A pod that came or went may be an endpoint. Its own fate does not depend on that; what fails is tried again. */
   private async podChanged(record: PodRecord): Promise<void> {
-    this.names.changed(record.index)
+    this.tell(record.index)
     await this.podOutside(record)
     if (!this.tenants.get(record.index)?.endpoints.has(record.id)) return
     try {
@@ -747,8 +860,15 @@ export class LocalPodNetwork implements PodNetwork {
     writeWhole(this.podFile(record.id), record)
   }
 
-  private saveTenant({ tenant, index, network, egress }: TenantRecord): void {
-    const record: TenantRecord = { tenant, index, network, ...(egress === undefined ? {} : { egress }) }
+  private saveTenant({ tenant, index, network, egress, grant, published }: TenantRecord): void {
+    const record: TenantRecord = {
+      tenant,
+      index,
+      network,
+      ...(egress === undefined ? {} : { egress }),
+      ...(grant === undefined ? {} : { grant }),
+      ...(published === undefined ? {} : { published }),
+    }
     writeWhole(this.tenantFile(index), record)
   }
 
@@ -832,4 +952,15 @@ function isPodPin(path: string): boolean {
 
 function removeIfEmpty(dir: string): void {
   if (existsSync(dir) && readdirSync(dir).length === 0) rmdirSync(dir)
+}
+
+function notGranted(grant: IngressGrant, { routes, ports }: TenantIngress): IngressRefusal[] {
+  const hosts = new Set(routes.map(({ host }) => host).filter((host) => !isHostGranted(grant.hosts, host)))
+  const granted = new Set(portsOf(grant))
+  return [
+    ...[...hosts].map((host) => ({ what: host, why: 'the operator has not granted this host' })),
+    ...ports
+      .filter(({ port }) => !granted.has(port))
+      .map(({ port }) => ({ what: String(port), why: 'the operator has not granted this port' })),
+  ]
 }

@@ -9,6 +9,7 @@ import {
   type LinkFilter,
   type LostBackend,
   type PodElement,
+  doorAddress,
   ipv4FromText,
   podMac,
   renderLinkFilter,
@@ -116,6 +117,12 @@ export class Router {
         ...(this.routes.links().has(UPLINK) ? [] : [routeMessage({ blackhole: true })]),
       ])
     })
+  }
+
+  /** The address that the tenant's pods see the front door under. Safe to repeat. */
+  ensureDoor(index: number): void {
+    const { routes } = this.open()
+    routes.request([addressMessage(routes.link('lo'), doorAddress(index))])
   }
 
   links(): Map<string, number> {

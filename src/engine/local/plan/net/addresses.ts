@@ -50,6 +50,11 @@ export function tenantBlock(index: number): { base: Ipv4; mask: number } {
   return { base: POD_BASE + requireIndex(index) * 2 ** TENANT_BITS, mask: 2 ** 32 - 2 ** TENANT_BITS }
 }
 
+/** What a tenant's pods see the front door under: of the tenant's block, so that no other tenant's link lets it pass, and no pod's. */
+export function doorAddress(index: number): Ipv4 {
+  return tenantBlock(index).base
+}
+
 /** All virtual service addresses, as `tenantBlock` has them. */
 export const SERVICE_BLOCK: { base: Ipv4; mask: number } = {
   base: SERVICE_BASE,

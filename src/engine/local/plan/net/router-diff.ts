@@ -3,6 +3,7 @@ import { type IsolationRules, elementKey, isOwnSet, renderIsolationChanged } fro
 import {
   RULES_VERSION,
   type RouterState,
+  connectorElements,
   podElements,
   renderRuleset,
   renderTenantAdded,
@@ -32,7 +33,8 @@ export function planRulesRepair(observed: ObservedRules | undefined, desired: Ro
   if (observed?.version !== RULES_VERSION) return renderRuleset(desired)
   const ports = [...desired.services.values()].flatMap((table) => [...table])
   const portOf = new Map(ports)
-  const wanted = new Map(desired.pods.flatMap(podElements).map((e) => [`${e.set} ${e.text}`, e]))
+  const elements = [...desired.pods.flatMap(podElements), ...connectorElements(desired)]
+  const wanted = new Map(elements.map((e) => [`${e.set} ${e.text}`, e]))
   const there = new Map(observed.elements.map((e) => [`${e.set} ${e.text}`, e]))
   const chainsWanted = new Map(ports.map(([, port]) => [port.chain, port]))
   const lines: string[] = []
@@ -111,6 +113,8 @@ export function parseRules(json: unknown): ObservedRules | undefined {
         const [address, mark] = Array.isArray(member) ? (member as unknown[]) : []
         if (ipv4FromText(address) === undefined || typeof mark !== 'number') return undefined
         elements.push({ set: name, text: `${String(address)} : ${mark}` })
+      } else if (name === 'connectors') {
+        elements.push({ set: name, text: String(member) })
       } else if (name === 'source4' || name === 'link4') {
         const parts = concat(member)
         if (!parts) return undefined

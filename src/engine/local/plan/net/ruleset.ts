@@ -1,6 +1,14 @@
 import { createHash } from 'node:crypto'
 import { API_SERVICE } from '../../../../api/index.ts'
-import { GATEWAY, type Ipv4, ipv4Text, podMac, POD_GATEWAY_PORT, tenantMark } from './addresses.ts'
+import {
+  doorAddress,
+  GATEWAY,
+  type Ipv4,
+  ipv4Text,
+  podMac,
+  POD_GATEWAY_PORT,
+  tenantMark,
+} from './addresses.ts'
 import {
   POD_RANGE,
   SERVICE_RANGE,
@@ -29,6 +37,8 @@ export type RouterState = {
   services: ReadonlyMap<number, ServiceTable>
   /** Of all tenants together. */
   isolation: IsolationRules
+  /** The Linux user that reaches pods for the front door. */
+  connectorUid?: number
 }
 
 /**
@@ -40,6 +50,8 @@ const RULES = `
   set source4 { type ifname . ether_addr . ipv4_addr; }
   set link4 { type ifname . ipv4_addr; }
   set pair { type mark . mark; }
+  map door4 { type ipv4_addr : mark; }
+  set connectors { type uid; }
   map services4 { type mark . ipv4_addr . inet_proto . inet_service : verdict; }
   map egress4 { type ipv4_addr : mark; }
   map ingress4 { type ipv4_addr : mark; }
@@ -166,13 +178,30 @@ const RULES = `
     accept
   }
 
-  # Resolver and gateway read what pods send; should one be taken over, it can answer but not call. Only root may, for probes.
+  # Resolver and gateway read what pods send; should one be taken over, it can answer but not call. Root may, for probes, and
+  # the connector, for what comes from outside.
   chain output {
     type filter hook output priority filter; policy drop;
     oifname "lo" accept
     ct state established,related accept
     meta skuid 0 meta l4proto tcp ct state new accept
+    meta skuid @connectors meta l4proto tcp ct state new goto enter
     counter name output_denied
+  }
+
+  # From outside, for one tenant: under that tenant's own address, to that tenant's pods, and as far as its policies allow.
+  chain enter {
+    meta mark set 0
+    meta mark set ip saddr map @door4
+    ct mark set 0
+    ct mark set ip daddr map @tenant4
+    meta mark . ct mark != @pair goto deny
+    ct mark set 0
+    ct mark set ip daddr map @ingress4
+    ct mark vmap @policies
+    ct mark set 0
+    add @connections { meta mark ct count over ${TENANT_CONNECTIONS_MAX} } goto deny
+    accept
   }
 `
 
@@ -186,7 +215,7 @@ export function renderRuleset(state: RouterState): string {
     `delete table inet ${TABLE}`,
     `table inet ${TABLE} {${RULES}\n  counter ${RULES_VERSION} { }\n}`,
     ...state.tenants.map(renderTenantAdded),
-    renderElements('add', state.pods.flatMap(podElements)),
+    renderElements('add', [...state.pods.flatMap(podElements), ...connectorElements(state)]),
     ...[...state.services].map(([, table]) => renderServicesChanged(new Map(), table)),
     renderIsolationChanged(noIsolation(), state.isolation),
   ]
@@ -203,6 +232,7 @@ export function renderTenantAdded(index: number): string {
     `add element inet ${TABLE} traffic { ${mark} : "traffic_${mark}" }`,
     `add element inet ${TABLE} denied { ${mark} : "denied_${mark}" }`,
     `add element inet ${TABLE} pair { ${mark} . ${mark} }`,
+    `add element inet ${TABLE} door4 { ${ipv4Text(doorAddress(index))} : ${mark} }`,
   ].join('\n')
 }
 
@@ -211,11 +241,16 @@ export function renderTenantRemoved(index: number): string {
   const mark = tenantMark(index)
   return [
     `delete element inet ${TABLE} pair { ${mark} . ${mark} }`,
+    `delete element inet ${TABLE} door4 { ${ipv4Text(doorAddress(index))} }`,
     `delete element inet ${TABLE} traffic { ${mark} }`,
     `delete element inet ${TABLE} denied { ${mark} }`,
     `delete counter inet ${TABLE} traffic_${mark}`,
     `delete counter inet ${TABLE} denied_${mark}`,
   ].join('\n')
+}
+
+export function connectorElements({ connectorUid }: Pick<RouterState, 'connectorUid'>): Element[] {
+  return connectorUid === undefined ? [] : [{ set: 'connectors', text: String(connectorUid) }]
 }
 
 export function podElements(pod: PodElement): Element[] {

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
 import { request } from 'node:http'
 import type { Clock, Logger } from '../../../../stdx/index.ts'
-import type { NameView } from '../../plan/net/index.ts'
 import {
   NAMES_DEBOUNCE_MS,
   RESOLVER_ANSWER_BYTES_MAX,
@@ -11,15 +10,17 @@ import {
 } from './limits.ts'
 
 /**
- * Keeps the resolver's views equal to ours. It asks the resolver what it has, so neither side's restart loses a name:
- * whatever differs is sent again. A resolver that is down delays nobody.
+ * Keeps what a daemon knows of each tenant equal to ours. It asks the daemon what it has, so neither side's restart
+ * loses anything: whatever differs is sent again. A daemon that is down delays nobody.
  */
-export class ResolverClient {
+export class ViewClient<View extends object> {
   private readonly options: {
     socketPath: string
+    /** For the log. */
+    daemon: 'resolver' | 'connector' | 'front door'
     log: Logger
     clock: Clock
-    view: (index: number) => NameView | undefined
+    view: (index: number) => View | undefined
     indexes: () => Iterable<number>
   }
   /** What should be there: the document and its hash; undefined means rendered no more. */
@@ -30,7 +31,9 @@ export class ResolverClient {
   private stopped = true
   private failing = false
 
-  constructor(options: ResolverClient['options']) {
+  private turn: Promise<unknown> = Promise.resolve()
+
+  constructor(options: ViewClient<View>['options']) {
     this.options = options
   }
 
@@ -52,6 +55,23 @@ export class ResolverClient {
     this.schedule(NAMES_DEBOUNCE_MS)
   }
 
+  /** Sends it now, and returns what the daemon says about it. */
+  async push(index: number): Promise<string> {
+    return await this.inTurn(async () => {
+      this.dirty.add(index)
+      this.render()
+      const { version, body } = this.rendered.get(index) ?? {}
+      if (body === undefined) throw new Error(`There is nothing to tell the ${this.options.daemon}`)
+      return await this.call('PUT', `/v1/views/${index}?version=${version}`, body)
+    })
+  }
+
+  private async inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.turn.then(work, work)
+    this.turn = turn.catch(() => {})
+    return await turn
+  }
+
   private schedule(delayMs: number): void {
     if (this.stopped || this.running) return
     this.cancel?.()
@@ -62,23 +82,31 @@ export class ResolverClient {
     this.running = true
     let nextMs = RESOLVER_CHECK_MS
     try {
-      this.render()
-      const there = parseVersions(await this.call('GET', '/v1/views'))
-      for (const [index, { version, body }] of this.rendered)
-        if (there.get(index) !== version)
-          await this.call('PUT', `/v1/views/${index}?version=${version}`, body)
-      for (const index of there.keys())
-        if (!this.rendered.has(index)) await this.call('DELETE', `/v1/views/${index}`)
-      if (this.failing) this.options.log.info('resolver has all names again')
+      await this.inTurn(() => this.equalize())
+      if (this.failing)
+        this.options.log.info('daemon knows everything again', { daemon: this.options.daemon })
       this.failing = false
     } catch (error) {
-      if (!this.failing) this.options.log.warn('cannot tell the resolver its names', { error })
+      if (!this.failing)
+        this.options.log.warn('cannot tell a daemon what it has to know', {
+          daemon: this.options.daemon,
+          error,
+        })
       this.failing = true
       nextMs = RESOLVER_RETRY_MS
     } finally {
       this.running = false
     }
     this.schedule(this.dirty.size > 0 && !this.failing ? NAMES_DEBOUNCE_MS : nextMs)
+  }
+
+  private async equalize(): Promise<void> {
+    this.render()
+    const there = parseVersions(await this.call('GET', '/v1/views'))
+    for (const [index, { version, body }] of this.rendered)
+      if (there.get(index) !== version) await this.call('PUT', `/v1/views/${index}?version=${version}`, body)
+    for (const index of there.keys())
+      if (!this.rendered.has(index)) await this.call('DELETE', `/v1/views/${index}`)
   }
 
   private render(): void {
@@ -114,7 +142,7 @@ export class ResolverClient {
         incoming.on('data', (chunk: Buffer) => {
           bytes += chunk.length
           if (bytes > RESOLVER_ANSWER_BYTES_MAX)
-            incoming.destroy(new Error('The resolver answers without end'))
+            incoming.destroy(new Error(`The ${this.options.daemon} answers without end`))
           else chunks.push(chunk)
         })
         incoming.on('error', answered.reject)
@@ -124,7 +152,7 @@ export class ResolverClient {
           else
             answered.reject(
               new Error(
-                `The resolver answered ${incoming.statusCode} to ${method} ${path}: ${text.slice(0, 500)}`,
+                `The ${this.options.daemon} answered ${incoming.statusCode} to ${method} ${path}: ${text.slice(0, 500)}`,
               ),
             )
         })
@@ -139,7 +167,7 @@ export class ResolverClient {
 function parseVersions(text: string): Map<number, string> {
   const parsed: unknown = JSON.parse(text)
   const views = typeof parsed === 'object' && parsed !== null && 'views' in parsed ? parsed.views : undefined
-  if (!Array.isArray(views)) throw new Error('The resolver did not say which views it has')
+  if (!Array.isArray(views)) throw new Error('A daemon did not say which views it has')
   return new Map(
     views.flatMap((view: unknown) => {
       const [index, version] = Array.isArray(view) ? (view as unknown[]) : []

@@ -1,0 +1,662 @@
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  request,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
+import {
+  connect as connectHttp2,
+  createSecureServer,
+  type Http2SecureServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type IncomingHttpHeaders,
+} from 'node:http2'
+import { connect, createServer, isIPv4, type Server as TcpServer, type Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import { containsBlock, parseIpBlock, parseRequestHost, parseRequestPath } from '../../../api/index.ts'
+import {
+  backendKey,
+  type IngressBackend,
+  type IngressRefusal,
+  type IngressRoute,
+} from '../../../jail/index.ts'
+import type { Logger } from '../../../stdx/index.ts'
+import type { AccessLog } from './access-log.ts'
+import { readLine } from './connector.ts'
+import { type Header, headerProblem, pairs, requestHeaders, responseHeaders } from './headers.ts'
+import * as limits from './limits.ts'
+import { type DoorView, type Site, Sites } from './sites.ts'
+import { splice } from './splice.ts'
+import { ViewsServer } from './views-server.ts'
+
+export type FrontDoorOptions = {
+  /** Where the node agent says whose hosts are whose; only uid 0 is listened to. */
+  socketPath: string
+  /** Leads to the services of the tenant of this index, and to no other's. */
+  connectorSocket: (index: number) => string
+  address: string
+  httpPort: number
+  httpsPort: number
+  accessLog: AccessLog
+  log: Logger
+}
+
+type Incoming = IncomingMessage | Http2ServerRequest
+type Outgoing = ServerResponse | Http2ServerResponse
+type Listening = { server: TcpServer; problem?: string }
+
+/**
+ * Where the outside comes in, for all tenants. Which tenant a request is for follows from its host and the operator's
+ * grants; then it can only be passed on through that tenant's own connector socket. Every request gets a connection of
+ * its own, so that nothing which is left over from one can be taken for the beginning of another.
+ */
+export class FrontDoor {
+  private readonly options: FrontDoorOptions
+  private readonly sites = new Sites()
+  private readonly control: ViewsServer
+  private readonly http: Server
+  private readonly https: Http2SecureServer
+  private readonly ports = new Map<number, Listening>()
+  private readonly problems = new Map<number, string>()
+  private readonly clients = new Map<string, number>()
+  private readonly active = new Map<number, number>()
+  private readonly rates = new Map<number, { second: number; count: number }>()
+  private readonly open = new Set<Socket>()
+  private requests = 0
+  private closed = false
+
+  constructor(options: FrontDoorOptions) {
+    this.options = options
+    this.control = new ViewsServer({
+      socketPath: options.socketPath,
+      log: options.log,
+      views: {
+        set: (index, document) => this.set(index, document as DoorView), // root speaks
+        remove: async (index) => {
+          await this.set(index, undefined)
+        },
+      },
+    })
+    this.http = createHttpServer({
+      maxHeaderSize: limits.HEADER_BYTES_MAX,
+      headersTimeout: limits.HEADERS_TIMEOUT_MS,
+      requestTimeout: limits.REQUEST_TIMEOUT_MS,
+      keepAliveTimeout: limits.KEEP_ALIVE_MS,
+      connectionsCheckingInterval: 2_000,
+      insecureHTTPParser: false,
+      requireHostHeader: true,
+      rejectNonStandardBodyWrites: true,
+      noDelay: true,
+    })
+    this.https = createSecureServer({
+      allowHTTP1: true,
+      minVersion: 'TLSv1.2',
+      handshakeTimeout: limits.HANDSHAKE_TIMEOUT_MS,
+      maxSessionMemory: 2,
+      maxHeaderListPairs: limits.HEADERS_MAX,
+      settings: {
+        maxConcurrentStreams: limits.STREAMS_PER_CONNECTION_MAX,
+        maxHeaderListSize: limits.HEADER_BYTES_MAX,
+        enablePush: false,
+      },
+      // There is no certificate for whoever names nobody.
+      SNICallback: (name, done) => {
+        const host = parseRequestHost(name)
+        const context = host === undefined ? undefined : this.sites.certificateOf(host)
+        if (context) done(null, context)
+        else done(new Error('There is no such host'))
+      },
+    })
+    for (const server of [this.http, this.https]) {
+      server.setTimeout(limits.IDLE_MS)
+      server.on('connection', (socket: Socket) => this.count(socket))
+      server.on('connect', (_request: unknown, socket: Socket) => socket.destroy())
+      server.on('error', (error) => options.log.warn('the front door failed', { error }))
+    }
+    this.http.on('request', (req, res) => this.answer(req, res))
+    this.http.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) =>
+      this.upgrade(req, socket, head),
+    )
+    this.http.on('clientError', refuseBytes)
+    this.https.on('request', (req, res) => this.answer(req, res))
+    this.https.on('upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) =>
+      this.upgrade(req, socket, head),
+    )
+    this.https.on('clientError', refuseBytes)
+    this.https.on('tlsClientError', (_error: Error, socket: TLSSocket) => socket.destroy())
+    this.https.on('sessionError', () => {})
+    this.https.on('session', (session) => session.on('error', () => session.destroy()))
+    this.http.maxHeadersCount = limits.HEADERS_MAX
+    const secure = this.https as unknown as Partial<Server>
+    secure.maxHeadersCount = limits.HEADERS_MAX
+    secure.headersTimeout = limits.HEADERS_TIMEOUT_MS
+    secure.requestTimeout = limits.REQUEST_TIMEOUT_MS
+    secure.keepAliveTimeout = limits.KEEP_ALIVE_MS
+  }
+
+  async listen(): Promise<void> {
+    await this.control.listen()
+    const { address, httpPort, httpsPort } = this.options
+    await Promise.all([
+      this.bind(this.http, address, httpPort),
+      this.bind(this.https as unknown as TcpServer, address, httpsPort),
+    ])
+  }
+
+  /** For tests, which listen on any port. */
+  boundPorts(): { http: number; https: number } {
+    const port = (server: { address(): unknown }) => (server.address() as { port: number } | null)?.port ?? 0
+    return { http: port(this.http), https: port(this.https) }
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+    this.control.close()
+    this.http.close()
+    this.https.close()
+    for (const { server } of this.ports.values()) server.close()
+    for (const socket of this.open) socket.destroy()
+    await this.options.accessLog.flush()
+  }
+
+  async set(index: number, view: DoorView | undefined): Promise<{ refused: IngressRefusal[] }> {
+    const before = this.sites.get(index)
+    if (!view) {
+      this.sites.remove(index)
+      if (before) this.options.accessLog.remove(before.tenant)
+      await this.ensurePorts()
+      return { refused: [] }
+    }
+    const refused = this.sites.set(index, view)
+    await this.ensurePorts()
+    for (const port of this.sites.get(index)?.ports.keys() ?? []) {
+      const why = this.ports.get(port)?.problem
+      if (why !== undefined) refused.push({ what: String(port), why })
+    }
+    for (const why of this.problems.values()) refused.push({ what: '*', why })
+    return { refused }
+  }
+
+  private async ensurePorts(): Promise<void> {
+    const wanted = new Set([...this.sites.all()].flatMap(({ ports }) => [...ports.keys()]))
+    for (const [port, { server }] of this.ports)
+      if (!wanted.has(port)) {
+        this.ports.delete(port)
+        server.close()
+      }
+    for (const port of wanted) {
+      const known = this.ports.get(port)
+      if (known && known.problem === undefined) continue
+      const server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) =>
+        this.forward(port, socket),
+      )
+      const listening: Listening = { server }
+      this.ports.set(port, listening)
+      const done = Promise.withResolvers<void>()
+      server.once('error', (error: NodeJS.ErrnoException) => {
+        listening.problem = `the front door cannot listen there (${error.code ?? error.message})`
+        done.resolve()
+      })
+      server.listen({ host: this.options.address, port }, () => done.resolve())
+      await done.promise
+    }
+  }
+
+  /** Another program may have the port now and not later. */
+  private async bind(server: TcpServer, host: string, port: number): Promise<void> {
+    const done = Promise.withResolvers<boolean>()
+    const onError = (error: NodeJS.ErrnoException) => {
+      this.problems.set(
+        port,
+        `the front door cannot listen on ${host}:${port} (${error.code ?? error.message})`,
+      )
+      this.options.log.warn('cannot listen', { host, port, error })
+      done.resolve(false)
+    }
+    server.once('error', onError)
+    server.listen({ host, port }, () => done.resolve(true))
+    const opened = await done.promise
+    server.off('error', onError)
+    if (opened) this.problems.delete(port)
+    else if (!this.closed) setTimeout(() => void this.bind(server, host, port), limits.LISTEN_RETRY_MS)
+  }
+
+  private count(socket: Socket): void {
+    const client = socket.remoteAddress ?? ''
+    const others = this.clients.get(client) ?? 0
+    if (this.open.size >= limits.CONNECTIONS_MAX || others >= limits.CONNECTIONS_PER_CLIENT_MAX)
+      return drop(socket)
+    this.open.add(socket)
+    this.clients.set(client, others + 1)
+    socket.once('close', () => {
+      this.open.delete(socket)
+      const left = (this.clients.get(client) ?? 1) - 1
+      if (left > 0) this.clients.set(client, left)
+      else this.clients.delete(client)
+    })
+  }
+
+  /** Takes a place among what the tenant may have at once; the status of a refusal when there is none. */
+  private admit(site: Site): { leave: () => void } | { status: number } {
+    const second = Math.floor(performance.now() / 1_000)
+    const rate = this.rates.get(site.index)
+    const count = rate?.second === second ? rate.count + 1 : 1
+    this.rates.set(site.index, { second, count })
+    if (count > limits.TENANT_REQUESTS_PER_SECOND_MAX) return { status: 429 }
+    const active = this.active.get(site.index) ?? 0
+    if (active >= limits.TENANT_REQUESTS_MAX || this.requests >= limits.REQUESTS_MAX) return { status: 503 }
+    this.active.set(site.index, active + 1)
+    this.requests++
+    let left = false
+    return {
+      leave: () => {
+        if (left) return
+        left = true
+        this.requests--
+        this.active.set(site.index, (this.active.get(site.index) ?? 1) - 1)
+      },
+    }
+  }
+
+  /** Everything that is decided about a request before anybody is connected to. */
+  private decide(
+    req: Incoming,
+    upgrading: boolean,
+  ):
+    | { site: Site; route: IngressRoute; authority: string; host: string }
+    | { status: number; location?: string } {
+    const headers = pairs(req.rawHeaders)
+    if (headerProblem(headers) !== undefined) return { status: 400 }
+    const authority = isHttp2(req) ? (req.authority ?? req.headers.host) : req.headers.host
+    const host = authority === undefined ? undefined : parseRequestHost(authority)
+    const path = parseRequestPath(req.url ?? '')
+    if (authority === undefined || host === undefined || path === undefined) return { status: 400 }
+    if (isHttp2(req) && req.headers.host !== undefined && req.headers.host !== authority)
+      return { status: 400 }
+    const secure = secureSocketOf(req)
+    if (secure) {
+      const named = typeof secure.servername === 'string' ? parseRequestHost(secure.servername) : undefined
+      // The certificate that the client has checked is that of another host.
+      if (named !== host) return { status: 421 }
+    }
+    const site = this.sites.ownerOf(host)
+    const route = site && this.sites.routeOf(site, host, path)
+    if (!route) return { status: 404 }
+    if (!secure && route.redirect && this.sites.certificateOf(host)) {
+      const { httpsPort } = this.options
+      return upgrading
+        ? { status: 403 }
+        : {
+            status: 308,
+            location: `https://${host}${httpsPort === 443 ? '' : `:${httpsPort}`}${req.url ?? ''}`,
+          }
+    }
+    return { site, route, authority, host }
+  }
+
+  private answer(req: Incoming, res: Outgoing): void {
+    const began = performance.now()
+    res.on('error', () => {})
+    req.on('error', () => {})
+    const decision = this.decide(req, false)
+    if ('status' in decision) {
+      if (decision.location === undefined) return page(req, res, decision.status)
+      res.setHeader('location', decision.location)
+      return page(req, res, decision.status)
+    }
+    const { site, host } = decision
+    const place = this.admit(site)
+    if ('status' in place) return page(req, res, place.status)
+    res.once('close', () => {
+      place.leave()
+      this.options.accessLog.write(site.tenant, {
+        client: clientOf(req),
+        host,
+        method: req.method ?? '',
+        path: (req.url ?? '').split('?', 1)[0] ?? '',
+        status: res.statusCode,
+        tookMs: Math.round(performance.now() - began),
+      })
+    })
+    this.pass(req, res, decision).catch((error: unknown) => {
+      this.options.log.debug('a request failed', { error })
+      page(req, res, 502)
+    })
+  }
+
+  private async pass(
+    req: Incoming,
+    res: Outgoing,
+    { site, route, authority }: { site: Site; route: IngressRoute; authority: string },
+  ): Promise<void> {
+    const socket = await this.connectTo(site.index, route.backend, clientOf(req))
+    if (!socket) return page(req, res, 503)
+    if (res.destroyed || isGone(req)) return drop(socket)
+    res.once('close', () => socket.destroy())
+    const headers = requestHeaders(pairs(req.rawHeaders), this.forwarded(req, authority))
+    if (route.protocol === 'h2c') this.passHttp2(req, res, { socket, site, headers, authority })
+    else this.passHttp1(req, res, { socket, site, headers })
+  }
+
+  private passHttp1(
+    req: Incoming,
+    res: Outgoing,
+    { socket, site, headers }: { socket: Socket; site: Site; headers: Header[] },
+  ): void {
+    const hasLength = req.headers['content-length'] !== undefined
+    const chunked = !hasLength && hasBody(req)
+    const outgoing = request({
+      createConnection: () => socket,
+      method: req.method ?? 'GET',
+      path: req.url ?? '/',
+      headers: [
+        ...headers.flat(),
+        ...(chunked ? ['transfer-encoding', 'chunked'] : []),
+        'connection',
+        'close',
+      ],
+      setHost: false,
+      maxHeaderSize: limits.HEADER_BYTES_MAX,
+      insecureHTTPParser: false,
+    })
+    outgoing.on('error', () => page(req, res, 502))
+    outgoing.on('upgrade', (_answer, taken) => {
+      taken.destroy()
+      page(req, res, 502)
+    })
+    outgoing.on('response', (answer) => {
+      const back = responseHeaders(pairs(answer.rawHeaders), site.grant.hosts)
+      if (!begin(res, answer.statusCode ?? 502, back)) return drop(socket)
+      answer.on('error', () => cut(res))
+      answer.on('aborted', () => cut(res))
+      answer.pipe(res as ServerResponse)
+    })
+    if (hasLength || chunked) req.pipe(outgoing)
+    else outgoing.end()
+  }
+
+  /** HTTP/2 in the clear, with prior knowledge; trailers go both ways, which is what gRPC needs. */
+  private passHttp2(
+    req: Incoming,
+    res: Outgoing,
+    {
+      socket,
+      site,
+      headers,
+      authority,
+    }: { socket: Socket; site: Site; headers: Header[]; authority: string },
+  ): void {
+    const session = connectHttp2(`http://${authority}`, {
+      createConnection: () => socket,
+      settings: { enablePush: false, maxHeaderListSize: limits.HEADER_BYTES_MAX },
+      maxSessionMemory: 2,
+    })
+    const fail = () => {
+      session.destroy()
+      page(req, res, 502)
+    }
+    session.on('error', fail)
+    const fields: Record<string, string | string[]> = {
+      ':method': req.method ?? 'GET',
+      ':path': req.url ?? '/',
+      ':scheme': 'http',
+      ':authority': authority,
+      ...(req.headers['te'] === 'trailers' ? { te: 'trailers' } : {}),
+    }
+    for (const [name, value] of headers) {
+      const lower = name.toLowerCase()
+      if (lower === 'host') continue
+      const known = Object.hasOwn(fields, lower) ? fields[lower] : undefined
+      const many = known === undefined ? value : [...(Array.isArray(known) ? known : [known]), value]
+      Object.defineProperty(fields, lower, {
+        value: many,
+        enumerable: true,
+        configurable: true,
+        writable: true,
+      })
+    }
+    const stream = session.request(fields, {
+      endStream: !hasBody(req) && req.headers['content-length'] === undefined,
+    })
+    stream.on('error', fail)
+    res.once('close', () => session.destroy())
+    stream.on('response', (answer) => {
+      const back = responseHeaders(fieldsOf(answer), site.grant.hosts)
+      if (!begin(res, answer[':status'] ?? 502, back)) return session.destroy()
+      stream.on('trailers', (trailers) => {
+        const last = Object.fromEntries(responseHeaders(fieldsOf(trailers), site.grant.hosts))
+        ;(res as ServerResponse).addTrailers(last)
+      })
+      stream.on('data', (chunk: Buffer) => {
+        if ((res as ServerResponse).write(chunk)) return
+        stream.pause()
+        res.once('drain', () => stream.resume())
+      })
+      stream.on('end', () => res.end())
+      stream.on('aborted', () => cut(res))
+    })
+    if (!stream.writableEnded) req.pipe(stream)
+  }
+
+  private upgrade(req: IncomingMessage, socket: Socket, head: Buffer): void {
+    socket.on('error', () => socket.destroy())
+    const refuse = (status: number): void => {
+      socket.end(plainAnswer(status))
+    }
+    // Nothing but WebSockets: an upgrade to HTTP/2 would hide requests from us.
+    if (req.headers.upgrade?.toLowerCase() !== 'websocket' || req.method !== 'GET') return refuse(400)
+    const decision = this.decide(req, true)
+    if ('status' in decision) return refuse(decision.status)
+    const { site, route, authority } = decision
+    const place = this.admit(site)
+    if ('status' in place) return refuse(place.status)
+    socket.once('close', () => place.leave())
+    const start = async () => {
+      const up = await this.connectTo(site.index, route.backend, clientOf(req))
+      if (!up) return refuse(503)
+      if (socket.destroyed) return drop(up)
+      socket.once('close', () => up.destroy())
+      const headers = requestHeaders(pairs(req.rawHeaders), this.forwarded(req, authority))
+      const outgoing = request({
+        createConnection: () => up,
+        method: 'GET',
+        path: req.url ?? '/',
+        headers: [...headers.flat(), 'connection', 'upgrade', 'upgrade', 'websocket'],
+        setHost: false,
+        maxHeaderSize: limits.HEADER_BYTES_MAX,
+      })
+      outgoing.on('error', () => refuse(502))
+      outgoing.on('response', (answer) => {
+        answer.resume()
+        refuse(answer.statusCode ?? 502)
+      })
+      outgoing.on('upgrade', (answer, taken: Socket, first: Buffer) => {
+        const back = responseHeaders(pairs(answer.rawHeaders), site.grant.hosts)
+        const lines = [...back, ['connection', 'upgrade'], ['upgrade', 'websocket']].map(
+          ([name, value]) => `${name}: ${value}\r\n`,
+        )
+        socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join('')}\r\n`, 'latin1')
+        if (first.length > 0) socket.write(first)
+        if (head.length > 0) taken.write(head)
+        splice(socket, taken, limits.STREAM_IDLE_MS)
+      })
+      outgoing.end()
+    }
+    start().catch((error: unknown) => {
+      this.options.log.debug('an upgrade failed', { error })
+      socket.destroy()
+    })
+  }
+
+  /** A connection to a port of the door that a Service of type LoadBalancer has. */
+  private forward(port: number, socket: Socket): void {
+    socket.on('error', () => socket.destroy())
+    this.count(socket)
+    if (socket.destroyed) return
+    // Whose the port is, is asked now: it may have changed hands.
+    const owners = [...this.sites.all()].filter((site) => site.ports.has(port))
+    const [site] = owners
+    const published = site?.ports.get(port)
+    const client = addressOf(socket)
+    if (!site || !published || owners.length !== 1 || !isAllowed(client, published.sources))
+      return drop(socket)
+    const place = this.admit(site)
+    if ('status' in place) return drop(socket)
+    socket.once('close', () => place.leave())
+    const join = async () => {
+      const up = await this.connectTo(site.index, published.backend, client)
+      if (!up || socket.destroyed) {
+        up?.destroy()
+        return drop(socket)
+      }
+      splice(socket, up, limits.STREAM_IDLE_MS)
+    }
+    join().catch(() => socket.destroy())
+  }
+
+  /** Requires: `index` comes from a grant. Undefined when the service has nobody who answers. */
+  private async connectTo(
+    index: number,
+    backend: IngressBackend,
+    client: string,
+  ): Promise<Socket | undefined> {
+    const socket = connect({ path: this.options.connectorSocket(index), allowHalfOpen: true })
+    socket.on('error', () => socket.destroy())
+    socket.write(`${backendKey(backend)} ${client}\n`)
+    const line = await readLine(socket, limits.CONNECTOR_ANSWER_MS)
+    if (line === 'ok') return socket
+    socket.destroy()
+    return undefined
+  }
+
+  private forwarded(req: Incoming, authority: string) {
+    const secure = secureSocketOf(req) !== undefined
+    const { httpPort, httpsPort } = this.options
+    return {
+      authority,
+      client: clientOf(req),
+      scheme: secure ? 'https' : 'http',
+      port: secure ? httpsPort : httpPort,
+    }
+  }
+}
+
+function isHttp2(req: Incoming): req is Http2ServerRequest {
+  return req.httpVersionMajor >= 2
+}
+
+function socketOf(req: Incoming): Socket | undefined {
+  return (isHttp2(req) ? req.stream?.session?.socket : req.socket) as Socket | undefined
+}
+
+function secureSocketOf(req: Incoming): TLSSocket | undefined {
+  const socket = socketOf(req) as TLSSocket | undefined
+  // Everything that speaks HTTP/2 with us came over TLS; a socket that is gone must not look like plain HTTP.
+  if (isHttp2(req)) return socket ?? ({ servername: false } as unknown as TLSSocket)
+  return socket?.encrypted ? socket : undefined
+}
+
+function isGone(req: Incoming): boolean {
+  return socketOf(req)?.destroyed ?? true
+}
+
+function addressOf(socket: Socket | undefined): string {
+  return (socket?.remoteAddress ?? '').replace(/^::ffff:/, '') || 'unknown'
+}
+
+function clientOf(req: Incoming): string {
+  return addressOf(socketOf(req))
+}
+
+function hasBody(req: Incoming): boolean {
+  if (isHttp2(req))
+    return !req.stream.readableEnded && !(req.stream as { endAfterHeaders?: boolean }).endAfterHeaders
+  return req.headers['transfer-encoding'] !== undefined
+}
+
+function isAllowed(client: string, sources: readonly string[] | undefined): boolean {
+  if (!sources || sources.length === 0) return true
+  const block = parseIpBlock(`${client}/${isIPv4(client) ? 32 : 128}`)
+  return (
+    block !== undefined &&
+    sources.some((source) => {
+      const range = parseIpBlock(source)
+      return range !== undefined && range.family === block.family && containsBlock(range, block)
+    })
+  )
+}
+
+function fieldsOf(headers: IncomingHttpHeaders): Header[] {
+  return Object.entries(headers).flatMap(([name, value]) =>
+    value === undefined || name.startsWith(':')
+      ? []
+      : (Array.isArray(value) ? value : [String(value)]).map((each) => [name, each] as const),
+  )
+}
+
+/** Returns false when there is nobody to answer, or the answer cannot be passed on. */
+function begin(res: Outgoing, status: number, headers: readonly Header[]): boolean {
+  if (res.headersSent || res.destroyed) return false
+  try {
+    for (const [name, values] of Map.groupBy(headers, ([each]) => each.toLowerCase()))
+      res.setHeader(name, values.length === 1 ? (values[0]?.[1] ?? '') : values.map(([, value]) => value))
+    ;(res as ServerResponse).writeHead(status)
+    return true
+  } catch {
+    for (const name of res.getHeaderNames()) res.removeHeader(name)
+    if (!res.headersSent) (res as ServerResponse).writeHead(502).end()
+    return false
+  }
+}
+
+function drop(socket: Socket): void {
+  socket.destroy()
+}
+
+/** What has begun must not look whole. */
+function cut(res: Outgoing): void {
+  if ('stream' in res && res.stream) res.stream.destroy()
+  else res.destroy()
+}
+
+const PAGES: Readonly<Record<number, string>> = {
+  308: 'Permanent Redirect',
+  400: 'Bad Request',
+  403: 'Forbidden',
+  404: 'Not Found',
+  421: 'Misdirected Request',
+  429: 'Too Many Requests',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+}
+
+/** Says nothing about whom a host belongs to, or whether it does. */
+function page(req: Incoming, res: Outgoing, status: number): void {
+  if (res.headersSent) return cut(res)
+  if (res.destroyed) return
+  const text = `${status} ${PAGES[status] ?? ''}\n`
+  res.setHeader('content-type', 'text/plain; charset=utf-8')
+  res.setHeader('content-length', Buffer.byteLength(text))
+  // What is left of a body that nobody reads would be read as the next request.
+  if (!isHttp2(req)) {
+    res.setHeader('connection', 'close')
+    req.resume()
+  }
+  const plain = res as ServerResponse // the part that both kinds have in common
+  plain.writeHead(status)
+  plain.end(req.method === 'HEAD' ? '' : text)
+}
+
+function plainAnswer(status: number): string {
+  const known = PAGES[status] === undefined ? 502 : status
+  const text = `${known} ${PAGES[known]}\n`
+  return `HTTP/1.1 ${known} ${PAGES[known]}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: ${text.length}\r\nconnection: close\r\n\r\n${text}`
+}
+
+function refuseBytes(_error: Error, socket: Socket): void {
+  if (socket.writable) socket.end(plainAnswer(400))
+  else socket.destroy()
+  setTimeout(() => socket.destroy(), 1_000).unref()
+}
