@@ -510,7 +510,7 @@ test(
       assert.deepEqual(
         names.filter(
           (variable) =>
-            !['PATH', 'GATEWAY_UID', 'POD_GATEWAY_UID'].includes(variable) &&
+            !['PATH', 'GATEWAY_UID', 'POD_GATEWAY_UID', 'INGRESS_UID'].includes(variable) &&
             !variable.startsWith('BULKHEAD_'),
         ),
         [],
