@@ -45,6 +45,7 @@ export const DAEMON_USERS = {
   decompressor: 'bulkhead-decompressor',
   ingress: 'bulkhead-ingress',
   connector: 'bulkhead-conn',
+  prober: 'bulkhead-prober',
 } as const
 
 // Above any ordinary user, and below 2^32 - 2 for the last slot.
@@ -154,6 +155,8 @@ export const paths = {
   connectorSocket: (l: Layout) => `${l.runDir}/connector/connector.sock`,
   /** Where the front door reaches the services of the tenant with this index, and of no other. */
   connectorTenantSocket: (l: Layout, index: number) => `${l.runDir}/connector/to/${index}.sock`,
+  /** Where the node agent has probes asked and their answers read. */
+  proberSocket: (l: Layout) => `${l.runDir}/prober/prober.sock`,
   /** A tenant's store; its directory belongs to the user of its control plane. */
   partition: (l: Layout, tenant: TenantName) => `${l.stateDir}/tenants/${tenant}/store.sqlite`,
   /** The parent of the daemons' cgroups, relative to the cgroup root; beside that of the pods, not above it. */

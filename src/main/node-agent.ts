@@ -103,6 +103,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   ])
   await Promise.all([
     daemon('dns', 'dns.ts', 'dns', users.dns, { netns: paths.routerNetns(layout) }),
+    daemon('prober', 'prober.ts', 'prober', users.prober, { offline: true }),
     daemon('names', 'forwarder.ts', 'names', users.forwarder),
     daemon('connector', 'connector.ts', 'connector', users.connector, {
       netns: paths.routerNetns(layout),
@@ -121,6 +122,9 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     containers,
     claims,
     placement: (tenant) => placements.get(tenant),
+    onProberHung: () => {
+      daemons.restart('prober').catch((error: unknown) => log.error('cannot end the prober', { error }))
+    },
   })
 
   const hosted = new Map<string, number>()

@@ -132,6 +132,7 @@ test(
           gid: userOf('bulkhead-gateway').gid,
           ...powerless,
         },
+        { name: 'prober', title: 'bulkhead-prober', ...userOf('bulkhead-prober'), ...powerless },
         { name: 'worker-blue', title: 'bulkhead-worker blue', uid: blue.uid, gid: blue.uid, ...powerless },
         {
           name: 'worker-shared',
@@ -243,7 +244,7 @@ test(
     const elsewhere = [...platform.daemons()].filter(([, { pid }]) => namespaceOf(pid, 'net') !== machine)
     assert.deepEqual(
       elsewhere.map(([name]) => name),
-      ['connector', 'dns', 'platform', 'pod-gateway', 'worker-blue', 'worker-shared'],
+      ['connector', 'dns', 'platform', 'pod-gateway', 'prober', 'worker-blue', 'worker-shared'],
     )
     const routers = ['connector', 'dns', 'pod-gateway']
     const inRouter = elsewhere.filter(([name]) => routers.includes(name))
@@ -320,6 +321,7 @@ test('every unix socket belongs to who may use it', { skip }, () => {
     'node/platform.sock': `${platformUser}:0 600`,
     'node/red.sock': `${worker}:0 600`,
     'outside.sock': `${userOf('bulkhead-dns').uid}:0 600`,
+    'prober/prober.sock': `${both(userOf('bulkhead-prober'))} 600`,
     'worker/blue/control.sock': `${blue}:${blue} 600`,
     'worker/platform/control.sock': `${platformUser}:${platformGroup} 600`,
     'worker/shared/control.sock': `${worker}:${workers} 600`,

@@ -202,6 +202,7 @@ const ALONE = [
   'images',
   'dns',
   'names',
+  'prober',
   'node',
 ]
 
@@ -244,7 +245,7 @@ for (const name of ALONE) {
       await assertLogsWithoutGaps()
       if (name === 'worker-blue') assert.equal(writers[0]?.refused, 0, 'red did not notice')
       if (name === 'worker-shared') assert.equal(writers[1]?.refused, 0, 'blue did not notice')
-      if (['node', 'images', 'dns', 'names', 'platform', 'pod-gateway'].includes(name))
+      if (['node', 'images', 'dns', 'names', 'prober', 'platform', 'pod-gateway'].includes(name))
         assert.deepEqual(
           writers.map(({ refused }) => refused),
           [0, 0],

@@ -26,6 +26,7 @@ export { parsePlacementRequest, type PlacementRequest, Placements } from './host
 export { createPodNetwork, type PodNetworkOptions } from './host/net/pod-network.ts'
 export { createResolver, Forwarder, type Resolver, type ResolverOptions } from './dns/index.ts'
 export { AccessLog, Connector, FrontDoor } from './door/index.ts'
+export { serveExchanges } from './pods/exchange-server.ts'
 export { createClaims } from './host/claims.ts'
 export { GATEWAY as ROUTER_ADDRESS, POD_GATEWAY_PORT, podOwnerIndex } from './plan/net/index.ts'
 export { createContainerHost } from './host/container-host.ts'

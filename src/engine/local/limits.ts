@@ -103,6 +103,16 @@ export const PROBE_HEAD_BYTES_MAX = 16 * KiB
 export const PROBE_TIMEOUT_MS_MAX = 5 * 60 * SECOND_MS
 export const GRPC_ANSWER_BYTES_MAX = 1 * KiB
 
+/** Between the node agent and the prober, of one probe. */
+export const EXCHANGE_CHUNK_BYTES_MAX = 64 * KiB
+/** A head, certificates and the first of a body; more is not needed to tell. */
+export const EXCHANGE_FROM_POD_BYTES_MAX = 4 * MiB
+export const EXCHANGE_TO_POD_BYTES_MAX = 2 * MiB
+export const EXCHANGE_RESULT_BYTES_MAX = 16 * KiB
+/** A prober that takes so many questions in a row not even up is started anew. */
+export const EXCHANGES_UNHEARD_MAX = 5
+export const EXCHANGES_MAX = 4_096
+
 /** setTimeout takes no more. */
 export const TIMER_MS_MAX = 2 ** 31 - 1
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, statfsSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import type { Duplex, Readable } from 'node:stream'
-import { ApiError, type Layout, type TenantName } from '../../api/index.ts'
+import { ApiError, type Layout, paths, type TenantName } from '../../api/index.ts'
 import type {
   ClaimedVolume,
   ClaimId,
@@ -34,6 +34,7 @@ import { emptyMemory, type PodMemory } from './pods/pod-memory.ts'
 import { PodRecords } from './pods/pod-records.ts'
 import { planUpdate } from './pods/plan-update.ts'
 import { PodWorker, shuttingDown, type PodParts } from './pods/pod-worker.ts'
+import { createRemoteExchange } from './host/exchange-client.ts'
 import { createProber } from './pods/prober.ts'
 import { TenantEvents } from './pods/tenant-events.ts'
 import { jailNotFound } from './server.ts'
@@ -50,6 +51,8 @@ export type LocalEngineOptions = {
   prober?: Prober
   /** Made from `layout` unless a test brings its own. */
   disk?: PodDisk
+  /** The prober takes no questions; it should be started anew. */
+  onProberHung?: () => void
   /** What pods of all tenants may have together. That of this machine unless a test says otherwise. */
   room?: Load
   /** Where a tenant is placed now; undefined when it is none of this machine's. */
@@ -97,7 +100,18 @@ class Machine implements LocalEngine {
   constructor(options: LocalEngineOptions) {
     this.options = options
     const { containers, network, clock } = options
-    this.prober = options.prober ?? createProber({ host: containers, network, clock })
+    this.prober =
+      options.prober ??
+      createProber({
+        host: containers,
+        network,
+        clock,
+        exchange: createRemoteExchange({
+          socketPath: paths.proberSocket(options.layout),
+          log: options.log,
+          onHung: () => options.onProberHung?.(),
+        }),
+      })
     this.disk = options.disk ?? createPodDisk(options.layout)
     this.records = new PodRecords(options.layout)
     this.pressure = new DiskPressure({

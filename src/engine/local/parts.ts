@@ -232,7 +232,8 @@ export type ProbeTarget = {
 
 /** Probes and lifecycle hooks that use the network, run from inside the pod's own network namespace. */
 export interface Prober {
-  probe(target: ProbeTarget, probe: JailProbe): Promise<{ ok: boolean; message: string }>
+  /** `unknown` when it could not be found out, which counts neither for the pod nor against it. */
+  probe(target: ProbeTarget, probe: JailProbe): Promise<{ ok: boolean; message: string; unknown?: true }>
   hook(
     target: ProbeTarget,
     handler: JailHandler,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import type { Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -25,6 +26,7 @@ import { ensureRunDir, removeRunDir } from './host/machine.ts'
 import { createPodNetwork } from './host/net/pod-network.ts'
 import { createLocalEngine, type LocalEngine } from './local-engine.ts'
 import type { Images } from './parts.ts'
+import { serveExchanges } from './pods/exchange-server.ts'
 import { serveEngine, type EngineServer } from './server.ts'
 
 /** Everything of the engine is real here but the registry: each image is busybox. */
@@ -40,6 +42,8 @@ class RealMachine implements AsyncDisposable {
   private containers = this.openContainers()
   private engine: LocalEngine | undefined
   private server: EngineServer | undefined
+  /** In this process here; who runs it is not what is tested. */
+  private prober: Server | undefined
   readonly remote = new RemoteEngine({
     socketPath: paths.nodeTenantSocket(this.layout, this.placement.tenant),
   })
@@ -56,6 +60,11 @@ class RealMachine implements AsyncDisposable {
     copyFileSync('/bin/busybox', join(bin, 'busybox'))
     for (const applet of ['sh', 'sleep', 'cat', 'httpd', 'echo', 'hostname', 'id'])
       symlinkSync('busybox', join(bin, applet))
+    mkdirSync(join(machine.layout.runDir, 'prober'))
+    machine.prober = await serveExchanges({
+      socketPath: paths.proberSocket(machine.layout),
+      log: silentLogger,
+    })
     await machine.start()
     return machine
   }
@@ -161,6 +170,7 @@ class RealMachine implements AsyncDisposable {
     await this.engine?.removeTenant(this.placement.tenant)
     await this.stop()
     this.remote.close()
+    this.prober?.close()
     await this.containers.reset()
     await this.network.reset()
     removeRunDir(this.layout)

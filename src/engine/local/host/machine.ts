@@ -180,5 +180,6 @@ export function stateDirectories(layout: Layout, users: DaemonUsers): void {
     gid: users.ingress.gid,
     mode: 0o2750,
   })
+  ensureDirectory(join(layout.runDir, 'prober'), { ...users.prober, mode: 0o700 })
   ensureDirectory(join(layout.runDir, 'forwarder'), { ...users.forwarder, mode: 0o700 })
 }

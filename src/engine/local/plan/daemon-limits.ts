@@ -16,6 +16,7 @@ export const DAEMON_ROLES = [
   'names',
   'ingress',
   'connector',
+  'prober',
   'unpackers',
 ] as const
 export type DaemonRole = (typeof DAEMON_ROLES)[number]
@@ -84,6 +85,14 @@ export function daemonLimits(role: DaemonRole, { memoryBytes, cpus }: MachineSiz
       return { cpuShares: 512, memoryBytesMax: 256 * MiB, pidsMax: PIDS, oomScoreAdj: 0 }
     case 'names':
       return { cpuShares: 128, memoryBytesMax: 256 * MiB, pidsMax: PIDS, oomScoreAdj: 300 }
+    case 'prober':
+      return {
+        cpuShares: 256,
+        cpuQuotaUs: halfOfCpus,
+        memoryBytesMax: 256 * MiB,
+        pidsMax: PIDS,
+        oomScoreAdj: 300,
+      }
     case 'unpackers':
       return {
         cpuShares: 128,

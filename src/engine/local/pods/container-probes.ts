@@ -5,7 +5,7 @@ import { at } from './timers.ts'
 export type ProbeKind = 'startup' | 'liveness' | 'readiness'
 
 export type ProbeListener = {
-  probe(probe: JailProbe): Promise<{ ok: boolean; message: string }>
+  probe(probe: JailProbe): Promise<{ ok: boolean; message: string; unknown?: true }>
   /** The startup probe has succeeded, or there is none. */
   started(): void
   ready(ready: boolean): void
@@ -72,10 +72,15 @@ export class ContainerProbes {
     }
     const once = async () => {
       // A prober never throws; if ours does, that is a failure like any other.
-      const result = await this.listener
+      const result: Awaited<ReturnType<ProbeListener['probe']>> = await this.listener
         .probe(probe)
         .catch(() => ({ ok: false, message: 'The probe could not be run' }))
       if (over()) return
+      // As in the kubelet: what is not known changes nothing.
+      if (result.unknown) {
+        dueMs = Math.max(dueMs + probe.periodSeconds * SECOND_MS, this.clock.nowMs())
+        return next()
+      }
       successes = result.ok ? successes + 1 : 0
       failures = result.ok ? 0 : failures + 1
       if (!result.ok) this.listener.failed(kind, result.message)

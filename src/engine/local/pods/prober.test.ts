@@ -7,6 +7,7 @@ import * as fc from 'fast-check'
 import type { JailProbe } from '../../../jail/index.ts'
 import { systemClock } from '../../../stdx/index.ts'
 import { JAIL_ID, sampleProbe } from '../fakes/sample-jail.ts'
+import { exchange } from './probe-exchange.ts'
 import { createProber } from './prober.ts'
 
 const target = { jail: JAIL_ID, containerID: 'crun://a', podIP: '10.1.0.2' }
@@ -22,6 +23,7 @@ function proberTo(commands: Record<string, { exitCode: number; output: string }>
       },
     },
     clock: systemClock,
+    exchange,
   })
 }
 
@@ -142,6 +144,7 @@ test('a port that refuses is told in the kubelet’s words, whatever our own net
       },
     },
     clock: systemClock,
+    exchange,
   })
   const told = async (handler: JailProbe['handler']) =>
     (await prober.probe(target, sampleProbe({ handler }))).message
