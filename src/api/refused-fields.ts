@@ -97,7 +97,18 @@ const NODE_OF_PLATFORM = refuse(
   'leave it out; only the platform writes nodes',
 )
 
+const AUTOSCALING = 'io.k8s.api.autoscaling.v2'
+const OTHER_METRIC = unsupported(
+  'what pods use is the only metric that there is',
+  'use type Resource or ContainerResource',
+)
+
 export const refusedFields: RefusedFields = {
+  [`${AUTOSCALING}.MetricSpec`]: { external: OTHER_METRIC, object: OTHER_METRIC, pods: OTHER_METRIC },
+  [`${AUTOSCALING}.MetricStatus`]: { external: NOT_REPORTED, object: NOT_REPORTED, pods: NOT_REPORTED },
+  [`${AUTOSCALING}.MetricTarget`]: {
+    value: unsupported('what pods use is an average over them', 'use averageValue or averageUtilization'),
+  },
   'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceConversion': {
     webhook: refuse(
       'tenant API',
@@ -492,6 +503,10 @@ export const refusedValues: {
         'give create on pods/exec, pods/attach and pods/portforward only to those who may, with RBAC',
       ),
     },
+  },
+  [`${AUTOSCALING}.MetricSpec`]: { type: { '*': OTHER_METRIC } },
+  [`${AUTOSCALING}.MetricTarget`]: {
+    type: { '*': unsupported('what pods use is an average over them', 'write Utilization or AverageValue') },
   },
   [`${CORE}.PodSpec`]: {
     dnsPolicy: {

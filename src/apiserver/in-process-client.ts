@@ -24,8 +24,12 @@ export class InProcessClient implements ApiClient {
     this.signal = signal
   }
 
-  async get<T extends KubeObject>(kind: KindRef<T>, ref: ObjectRef): Promise<T> {
-    return objectOf(await this.execute('GET', kind, ref))
+  async get<T extends KubeObject>(
+    kind: KindRef<T>,
+    ref: ObjectRef,
+    { subresource }: { subresource?: string } = {},
+  ): Promise<T> {
+    return objectOf(await this.execute('GET', kind, ref, subresource ? { subresource } : {}))
   }
 
   async list<T extends KubeObject>(

@@ -30,7 +30,7 @@ export type PatchType =
  * Within a control plane it is wired straight to the API server, through the same path as a request from outside.
  */
 export interface ApiClient {
-  get<T extends KubeObject>(kind: KindRef<T>, ref: ObjectRef): Promise<T>
+  get<T extends KubeObject>(kind: KindRef<T>, ref: ObjectRef, options?: { subresource?: string }): Promise<T>
   list<T extends KubeObject>(
     kind: KindRef<T>,
     options?: ListOptions,

@@ -52,7 +52,13 @@ export class FakeApiClient implements ApiClient {
     this.clock = clock
   }
 
-  get<T extends KubeObject>(kind: KindRef<T>, ref: ObjectRef): Promise<T> {
+  get<T extends KubeObject>(
+    kind: KindRef<T>,
+    ref: ObjectRef,
+    { subresource }: { subresource?: string } = {},
+  ): Promise<T> {
+    if (subresource !== undefined)
+      return Promise.reject(new ApiError('MethodNotAllowed', `The fake knows no ${subresource}`))
     return this.request({ verb: 'get', kind, name: ref.name }, () => this.must(kind, ref))
   }
 

@@ -59,7 +59,7 @@ export class Informers {
       return object
     }
     return {
-      get: (kind, ref) => client.get(kind, ref),
+      get: (kind, ref, options) => client.get(kind, ref, options),
       list: (kind, options) => client.list(kind, options),
       watch: (kind, options) => client.watch(kind, options),
       create: async (kind, object, options) => observe(kind, await client.create(kind, object, options)),

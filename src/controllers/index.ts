@@ -13,6 +13,7 @@ import { PodController } from './pods/pod-controller.ts'
 import type { ApiServerAddress } from './pods/service-variables.ts'
 import type { IssueToken } from './pods/token-cache.ts'
 import { TenantController, type TenantControllerOptions } from './tenancy/tenant-controller.ts'
+import { AutoscalerController } from './workloads/autoscaler/autoscaler-controller.ts'
 import { ClaimController } from './workloads/claims/claim-controller.ts'
 import { EphemeralVolumeController } from './workloads/claims/ephemeral-controller.ts'
 import { CronJobController } from './workloads/cronjob/cronjob-controller.ts'
@@ -142,6 +143,7 @@ export function startTenantControllers({
       new ClaimController(context, { engine }),
       new EphemeralVolumeController(context),
       node,
+      new AutoscalerController(context, { builtIn: tenantRegistry.kinds }),
       new Scheduler(context, { nodeName: VIRTUAL_NODE_NAME, engine }),
       network,
       pods,

@@ -42,6 +42,12 @@ export const ENV_BYTES_MAX = 1 * MiB
 export const TOKEN_RENEW_FRACTION = 0.8
 export const TOKEN_SECONDS_DEFAULT = 3_600
 
+/** As upstream's defaults: how often autoscalers look, and what of a pod that starts does not count yet. */
+export const AUTOSCALE_EVERY_MS = 15 * SECOND_MS
+export const CPU_INITIALIZATION_MS = 300 * SECOND_MS
+export const INITIAL_READINESS_MS = 30 * SECOND_MS
+export const TOLERANCE_DEFAULT = 0.1
+
 /** A pod that found no room: another tenant's pod may have gone meanwhile, and nobody tells. */
 export const NO_ROOM_RETRY_MS = 5 * SECOND_MS
 

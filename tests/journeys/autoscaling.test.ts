@@ -65,4 +65,47 @@ describe('measuring pods', { skip: gvisorMissing }, () => {
       assert.ok(own < 400, `no more than its own pods may use: ${node}`)
       await platform.mustKubectl(tenant, 'delete', 'pod', 'busy', 'idle')
     })
+
+  test('a workload grows with its load up to the bound, says why, and what it cannot follow is refused', async () => {
+    const kubectl = (...args: string[]) => platform.mustKubectl('red', ...args)
+    await platform.apply(
+      'red',
+      `apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  selector: {matchLabels: {app: web}}\n` +
+        `  template:\n    metadata: {labels: {app: web}}\n    spec:\n      terminationGracePeriodSeconds: 1\n      containers: [${container('main', BUSY)}]\n`,
+    )
+    await kubectl('rollout', 'status', 'deployment/web', '--timeout=90s')
+    await kubectl('autoscale', 'deployment', 'web', '--min=1', '--max=2', '--cpu-percent=20')
+    await until120(async () => (await kubectl('get', 'deployment', 'web')).includes('2/2'))
+    assert.match(await kubectl('get', 'hpa'), /^web +Deployment\/web +cpu: \d+%\/20% +1 +2 +\d /m)
+    await until120(async () =>
+      /ScalingLimited +True +TooManyReplicas/.test(await kubectl('describe', 'hpa', 'web')),
+    )
+    const described = await kubectl('describe', 'hpa', 'web')
+    assert.match(
+      described,
+      /ScalingActive +True +ValidMetricFound +the HPA was able to successfully calculate/,
+    )
+    assert.match(
+      described,
+      /SuccessfulRescale .*New size: 2; reason: cpu resource utilization \(percentage of request\) above target/,
+    )
+    assert.match(
+      await kubectl('get', 'horizontalpodautoscalers.v1.autoscaling', 'web', '-o', 'yaml'),
+      /targetCPUUtilizationPercentage: 20/,
+    )
+    // Nothing is done to what somebody has switched off.
+    await kubectl('scale', 'deployment', 'web', '--replicas=0')
+    await until120(async () =>
+      /ScalingActive +False +ScalingDisabled/.test(await kubectl('describe', 'hpa', 'web')),
+    )
+    await kubectl('delete', 'hpa,deployment', 'web')
+    const external = await platform.runKubectl('red', ['apply', '-f', '-'], {
+      input:
+        'apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: queue}\nspec:\n  maxReplicas: 3\n' +
+        '  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}\n' +
+        '  metrics: [{type: External, external: {metric: {name: queue}, target: {type: AverageValue, averageValue: 5}}}]\n',
+    })
+    assert.equal(external.code, 1)
+    assert.match(external.stderr, /what pods use is the only metric that there is/)
+  })
 })

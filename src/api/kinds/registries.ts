@@ -12,6 +12,7 @@ import { daemonSetDefinition } from './daemon-set.ts'
 import { endpointsDefinition, endpointSliceDefinition } from './endpoints.ts'
 import { eventDefinition } from './event.ts'
 import { jobDefinition } from './job.ts'
+import { horizontalPodAutoscalerDefinition, oldAutoscalerDefinition } from './horizontal-pod-autoscaler.ts'
 import { leaseDefinition } from './lease.ts'
 import { limitRangeDefinition } from './limit-range.ts'
 import { namespaceDefinition } from './namespace.ts'
@@ -100,6 +101,8 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     validatingAdmissionPolicyBindingDefinition,
     storageClassDefinition,
     priorityClassDefinition,
+    horizontalPodAutoscalerDefinition,
+    oldAutoscalerDefinition,
     podMetricsDefinition,
     nodeMetricsDefinition,
   ],
