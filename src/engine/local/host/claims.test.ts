@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { existsSync, openSync, closeSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { after, before, beforeEach, describe, test } from 'node:test'
@@ -174,6 +185,26 @@ describe('volumes that outlive pods', { skip: why ?? false }, () => {
     assert.ok(!existsSync(places.claimsOf(t1)))
   })
 
+  test('another tenant’s file system under a volume’s mount point reaches no pod, as after a race for a device', async () => {
+    const [claim, theirs] = [await make(), await make(16 * MiB, t1)]
+    const { end } = await start('true', { claim: theirs, tenant: 1 })
+    try {
+      const device = execFileSync('findmnt', ['-no', 'SOURCE', places.claimMount(t1, theirs)], {
+        encoding: 'utf8',
+      }).trim()
+      const mountPoint = places.claimMount(t0, claim)
+      mkdirSync(mountPoint, { recursive: true })
+      execFileSync('mount', [device, mountPoint])
+      await assert.rejects(run('ls -la /data', { claim }), /volume "data" cannot be mounted/)
+      assert.ok(!existsSync(mountPoint), 'and it does not stay there')
+      assert.equal((await run('echo mine >/data/file && cat /data/file', { claim })).output, 'mine\n')
+    } finally {
+      await end()
+    }
+    await claims.remove(t0, claim)
+    await claims.removeTenant(t1)
+  })
+
   test('a sub-path that links out of the volume stays in it', async () => {
     const claim = await make()
     await run('ln -s / /data/out; ln -s ../../../../etc /data/up', { claim })
@@ -279,6 +310,19 @@ describe('volumes that outlive pods', { skip: why ?? false }, () => {
     )
     assert.equal(claims.list(t0)[0]?.sizeBytes, 16 * MiB)
     await claims.remove(t0, small)
+  })
+
+  test('a start is not kept from its work by what is no tenant’s, and a removal not by one that was cut off', async () => {
+    const claim = await make()
+    mkdirSync(join(places.claims, 'lost+found'))
+    const doomed = `${places.claimsOf(t0)}/${claim}.gone`
+    mkdirSync(doomed)
+    writeFileSync(join(doomed, 'image'), '')
+    await claims.remove(t0, claim)
+    assert.deepEqual(readdirSync(places.claimsOf(t0)), [])
+    await claims.start()
+    assert.ok(existsSync(join(places.claims, 'lost+found')), 'which is left alone')
+    rmdirSync(join(places.claims, 'lost+found'))
   })
 
   test('a start clears up after makings, removals and mounts that were cut off, and keeps what is whole', async () => {

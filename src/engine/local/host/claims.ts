@@ -28,9 +28,9 @@ import { addEncryptionKey, encryptDirectory, type KeyIdentifier } from './encryp
 import { ensureFsGroup } from './fs-group.ts'
 import * as limits from './limits.ts'
 import { isMountPoint } from './machine.ts'
-import { mountsBelow } from './mounts.ts'
+import { deviceMountedAt, mountsBelow } from './mounts.ts'
 import { Places } from './places.ts'
-import { SyscallError, umount } from './syscalls.ts'
+import { SyscallError } from './syscalls.ts'
 import { runTool } from './tool.ts'
 
 /** A volume that is being made, and one that is being destroyed: neither counts, and a start removes both. */
@@ -80,7 +80,9 @@ class LocalClaims implements Claims {
 
   async start(): Promise<void> {
     for (const name of list(this.places.claims)) {
-      const tenant = parseTenantName(name)
+      const tenant = tenantCalled(name)
+      // Where a disk of its own is mounted there is a "lost+found" too.
+      if (tenant === undefined) continue
       for (const entry of list(this.places.claimsOf(tenant))) {
         const path = join(this.places.claimsOf(tenant), entry)
         try {
@@ -121,6 +123,7 @@ class LocalClaims implements Claims {
       if (!(await this.released(path)))
         throw new ApiError('Conflict', 'The volume is still used by a pod that ends')
       const doomed = `${path}${DOOMED}`
+      await this.destroy(doomed, `${mountPoint}${DOOMED}`)
       renameSync(path, doomed)
       syncDirectory(dirname(path))
       await this.destroy(doomed, `${mountPoint}${DOOMED}`)
@@ -324,6 +327,11 @@ class LocalClaims implements Claims {
       const options = `--options=${how}nodev,nosuid,noatime,errors=remount-ro`
       await runTool(['mount', '--types=ext4', options, source, mountPoint])
     }
+    // The device we found may have been let go meanwhile and taken for another tenant's file. Mounted, it stays.
+    if (!isMountOf(image, mountPoint)) {
+      await this.unmount(mountPoint)
+      throw new Error(`What is mounted at "${mountPoint}" is not "${image}"`)
+    }
     // What follows may have been cut off after an earlier mount.
     this.unlock(tenant, path, mountPoint)
     undo.release()
@@ -345,7 +353,9 @@ class LocalClaims implements Claims {
   }
 
   private async unmount(mountPoint: string): Promise<void> {
-    for (const point of mountsBelow(mountPoint)) umount(point)
+    // A process of its own, because the last one to unmount waits until all that was written is on the disk.
+    for (const point of mountsBelow(mountPoint))
+      await runTool(['umount', '--lazy', '--', point], { timeoutMs: limits.CLAIM_TOOL_TIMEOUT_MS })
     if (existsSync(mountPoint)) rmdirSync(mountPoint)
   }
 
@@ -402,17 +412,34 @@ async function growFileSystem(path: string): Promise<void> {
 
 /** The device that has this file open, as the kernel tells. */
 function loopDeviceOf(image: string): string | undefined {
+  const [name] = loopsOf(image)
+  return name === undefined ? undefined : `/dev/${name}`
+}
+
+function loopsOf(image: string): string[] {
   const path = existsSync(image) ? realpathSync(image) : image
-  return readdirSync('/sys/block')
-    .filter((name) => name.startsWith('loop'))
-    .map((name) => ({ name, file: readLine(`/sys/block/${name}/loop/backing_file`) }))
-    .filter(({ file }) => file === path)
-    .map(({ name }) => `/dev/${name}`)[0]
+  return readdirSync('/sys/block').filter(
+    (name) => name.startsWith('loop') && readLine(`/sys/block/${name}/loop/backing_file`) === path,
+  )
+}
+
+/** Whether the file system that is uppermost at a mount point is the one inside of this file. */
+function isMountOf(image: string, mountPoint: string): boolean {
+  const device = deviceMountedAt(mountPoint)
+  return device !== undefined && loopsOf(image).some((name) => readLine(`/sys/block/${name}/dev`) === device)
 }
 
 function readLine(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8').trimEnd()
+  } catch {
+    return undefined
+  }
+}
+
+function tenantCalled(name: string): TenantName | undefined {
+  try {
+    return parseTenantName(name)
   } catch {
     return undefined
   }

@@ -1,4 +1,14 @@
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { dirname } from 'node:path'
 
 /** Puts a root-only file in the place of another at once; it is on the disk when this returns. */
@@ -7,7 +17,8 @@ export function writeDurably(path: string, bytes: Uint8Array): void {
   rmSync(temporary, { force: true })
   const fd = openSync(temporary, 'wx', 0o600)
   try {
-    writeSync(fd, bytes)
+    // All of it: `writeSync` may write less than it was given.
+    writeFileSync(fd, bytes)
     fsyncSync(fd)
   } finally {
     closeSync(fd)

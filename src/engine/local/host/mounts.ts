@@ -16,6 +16,14 @@ export function mountsBelow(directory: string): string[] {
     .reverse()
 }
 
+/** The device ("major:minor") of what is mounted uppermost at a directory. */
+export function deviceMountedAt(directory: string): string | undefined {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '))
+    .findLast(([, , , , point]) => point !== undefined && unescape(point) === directory)?.[2]
+}
+
 /** mountinfo writes space, tab, line feed and backslash in octal. */
 function unescape(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
