@@ -11,7 +11,7 @@ import { patchObject } from './patching.ts'
 import { getMeasured, listMeasured } from './measurements.ts'
 import { podLog } from './pod-log.ts'
 import { getObject, listObjects } from './read.ts'
-import { methodNotAllowed, noSuchResource, unservedAdmission } from './refusals.ts'
+import { methodNotAllowed, noSuchResource, unserved } from './refusals.ts'
 import type { ApiResult, RequestVerb, ResourceRequest, Target } from './request.ts'
 import { answerReview } from './reviews.ts'
 import { getScale, updateScale } from './scaling.ts'
@@ -93,13 +93,12 @@ export class Dispatcher {
         subresource === undefined ? undefined : definition.subresources?.find((s) => s.name === subresource)
       const misplaced = namespace !== undefined && !definition.namespaced
       const homeless = namespace === undefined && definition.namespaced && name !== undefined
-      if (misplaced || homeless || (subresource !== undefined && !sub)) throw noSuchResource()
+      if (misplaced || homeless || (subresource !== undefined && !sub))
+        throw unserved(path) ?? noSuchResource()
       return { definition, subresource: sub, namespace, name: name ?? '' }
     }
-    if (group === 'admissionregistration.k8s.io') {
-      const refusal = unservedAdmission(resource)
-      if (refusal) throw refusal
-    }
+    const refusal = unserved(path)
+    if (refusal) throw refusal
     const virtual = registry.virtualKinds.find(
       (v) => v.group === group && v.version === version && v.plural === resource,
     )

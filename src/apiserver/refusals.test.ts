@@ -119,3 +119,22 @@ test('what is only unreadable, or only unknown, is a bad request in upstream’s
   assert.equal(unreadable.code, 400)
   assert.match(unreadable.body.message, /cannot unmarshal number into Go struct field/)
 })
+
+test('what pods have elsewhere and not here is refused with what to do instead', async () => {
+  await using plane = await ControlPlane.start()
+  const pod = '/api/v1/namespaces/default/pods/p'
+  for (const [method, path] of [
+    ['PATCH', `${pod}/ephemeralcontainers`],
+    ['PATCH', `${pod}/resize`],
+    ['POST', `${pod}/binding`],
+    ['GET', `${pod}/proxy`],
+    ['GET', '/api/v1/namespaces/default/services/s/proxy'],
+  ] as const) {
+    const { code, body } = await plane.ask(method, path, {
+      ...(method === 'GET' ? {} : { body: {} }),
+      type: method === 'PATCH' ? 'application/merge-patch+json' : 'application/json',
+    })
+    assert.deepEqual([code, body.reason], [404, 'NotFound'])
+    assert.match(body.message, / Instead: /)
+  }
+})

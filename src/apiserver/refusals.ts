@@ -1,3 +1,4 @@
+import type { ResourcePath } from './route.ts'
 import { ApiError } from '../api/index.ts'
 
 export function noSuchResource(): ApiError {
@@ -23,8 +24,35 @@ const UNSERVED_ADMISSION: ReadonlyMap<string, string> = new Map([
   ],
 ])
 
-export function unservedAdmission(resource: string): ApiError | undefined {
-  const why = UNSERVED_ADMISSION.get(resource)
+/** What pods have elsewhere and not here, by sub-resource. */
+const UNSERVED_OF_PODS: ReadonlyMap<string, string> = new Map([
+  [
+    'ephemeralcontainers',
+    'containers cannot be added to a pod that runs. Instead: use kubectl exec, or kubectl debug --copy-to',
+  ],
+  [
+    'resize',
+    'what a pod may use is fixed when it is made. Instead: change the template and let its pods be replaced',
+  ],
+  ['binding', 'the platform places pods. Instead: leave it to the platform'],
+  ['proxy', 'the API server passes no requests on to pods. Instead: use kubectl port-forward'],
+])
+const UNSERVED_OF_SERVICES: ReadonlyMap<string, string> = new Map([
+  ['proxy', 'the API server passes no requests on to services. Instead: use kubectl port-forward'],
+])
+
+/** The reason why something that clients know from elsewhere is not served, as NotFound; undefined when there is none. */
+export function unserved({
+  group,
+  resource,
+  subresource,
+}: Pick<ResourcePath, 'group' | 'resource' | 'subresource'>): ApiError | undefined {
+  let why: string | undefined
+  if (group === 'admissionregistration.k8s.io') why = UNSERVED_ADMISSION.get(resource)
+  else if (group === '' && subresource !== undefined && resource === 'pods')
+    why = UNSERVED_OF_PODS.get(subresource)
+  else if (group === '' && subresource !== undefined && resource === 'services')
+    why = UNSERVED_OF_SERVICES.get(subresource)
   return why === undefined
     ? undefined
     : new ApiError('NotFound', `the server could not find the requested resource: ${why}`, { details: {} })

@@ -1,4 +1,5 @@
 /** Compares answers of two servers, leaving out what is new every time. */
+import type { KindRequest } from './requests-of-kinds.ts'
 
 export function parseAnswer(text: string): unknown {
   try {
@@ -45,4 +46,35 @@ export function differingPaths(a: unknown, b: unknown, path = ''): string[] {
 
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+type Ask = (request: KindRequest) => Promise<{ code: number; text: string }>
+
+/** What two servers answer differently, by request: code and reason, and where the documents differ. */
+export type Difference = { request: string; codes: [string, string] | undefined; paths: string[] }
+
+/** Asks both servers the same, in order. */
+export async function compareServers(
+  requests: readonly KindRequest[],
+  [left, right]: readonly [Ask, Ask],
+): Promise<Difference[]> {
+  const differences: Difference[] = []
+  for (const request of requests) {
+    const answers = [await left(request), await right(request)] as const
+    const documents = answers.map(({ text }) => parseAnswer(text))
+    const [a = '', b = ''] = answers.map(({ code }, at) => {
+      const document = documents[at]
+      return isObject(document) && typeof document['reason'] === 'string' && code >= 400
+        ? `${code} ${document['reason']}`
+        : String(code)
+    })
+    const paths = differingPaths(masked(documents[0]), masked(documents[1]))
+    if (a !== b || paths.length > 0)
+      differences.push({
+        request: `${request.method} ${request.path} (${request.name})`,
+        codes: a === b ? undefined : [a, b],
+        paths,
+      })
+  }
+  return differences
 }

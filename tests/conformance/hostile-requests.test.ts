@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { RbacAuthorizer } from '../../src/policy/index.ts'
 import { ADMIN, type Ask, ControlPlane } from './control-plane.ts'
+import { mutate, NOT_OURS, tree } from './hostile-values.ts'
 
 /** Whatever a request deletes, the next one gets past the door. */
 class AllowEverything extends RbacAuthorizer {
@@ -10,9 +11,6 @@ class AllowEverything extends RbacAuthorizer {
     return { allowed: true, reason: 'test' }
   }
 }
-
-/** An answer is never 500: that would mean that input reached a place that did not expect it. */
-const NOT_OURS = [501, 503, 504]
 
 const segment = fc.oneof(
   {
@@ -167,80 +165,6 @@ const query = fc.array(fc.tuple(option, word), { maxLength: 4 }).map((pairs) => 
   return all.size === 0 ? '' : `?${all.toString()}`
 })
 
-const key = fc.oneof(
-  fc.constantFrom(
-    'apiVersion',
-    'kind',
-    'metadata',
-    'name',
-    'namespace',
-    'labels',
-    'annotations',
-    'finalizers',
-    'ownerReferences',
-    'managedFields',
-    'spec',
-    'status',
-    'data',
-    'containers',
-    'image',
-    'ports',
-    'port',
-    'selector',
-    'matchLabels',
-    'template',
-    'replicas',
-    'rules',
-    'verbs',
-    'roleRef',
-    'subjects',
-    'aggregationRule',
-    '$patch',
-    '$retainKeys',
-    '$setElementOrder/containers',
-    '__proto__',
-    'constructor',
-    'op',
-    'path',
-    'value',
-  ),
-  fc.string({ maxLength: 8 }),
-)
-const scalar = fc.oneof(
-  fc.constantFrom<unknown>(
-    'v1',
-    'ConfigMap',
-    'Pod',
-    'c1',
-    'p1',
-    'default',
-    'delete',
-    'replace',
-    '/data/a',
-    '/metadata',
-    'add',
-    'remove',
-    'test',
-    null,
-    true,
-    0,
-    -1,
-    1.5,
-    1e308,
-    2 ** 53,
-    '',
-  ),
-  fc.string({ maxLength: 8 }),
-)
-const { tree } = fc.letrec<{ tree: unknown }>((tie) => ({
-  tree: fc.oneof(
-    { maxDepth: 5, withCrossShrink: true },
-    scalar,
-    fc.array(tie('tree'), { maxLength: 3 }),
-    fc.array(fc.tuple(key, tie('tree')), { maxLength: 5 }).map((entries) => Object.fromEntries(entries)),
-  ),
-}))
-
 /** A body that is right but for one place. */
 const seeds: unknown[] = [
   {
@@ -309,19 +233,6 @@ const seeds: unknown[] = [
 const almost = fc
   .tuple(fc.constantFrom(...seeds), fc.array(fc.nat(), { maxLength: 6 }), tree)
   .map(([seed, steps, value]) => mutate(structuredClone(seed), steps, value))
-
-function mutate(node: unknown, steps: readonly number[], value: unknown): unknown {
-  if (typeof node !== 'object' || node === null || steps.length === 0) return value
-  const keys = Object.keys(node)
-  const at = keys[steps[0]! % Math.max(keys.length, 1)]
-  if (at === undefined) return value
-  ;(node as Record<string, unknown>)[at] = mutate(
-    (node as Record<string, unknown>)[at],
-    steps.slice(1),
-    value,
-  )
-  return node
-}
 
 const accept = fc.oneof(
   { weight: 6, arbitrary: fc.constant('application/json') },

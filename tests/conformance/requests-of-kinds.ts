@@ -25,7 +25,7 @@ const job = { template: { spec: { ...template.spec, restartPolicy: 'Never' } } }
 export const EXAMPLES: Readonly<Record<string, Json>> = {
   'namespaces.': {},
   'pods.': { spec: template.spec },
-  'services.': { spec: { ports: [{ port: 80 }], selector: { app: 'x' } } },
+  'services.': { spec: { clusterIP: 'None', ports: [{ port: 80 }], selector: { app: 'x' } } },
   'endpoints.': { subsets: [{ addresses: [{ ip: '10.1.2.3' }], ports: [{ port: 80 }] }] },
   'configmaps.': { data: { a: '1' } },
   'secrets.': { stringData: { a: '1' } },
@@ -105,7 +105,9 @@ const MADE_BY_PLATFORM = ['nodes.', 'persistentvolumes.', 'storageclasses.storag
 
 /** Kinds whose objects clients make. */
 export function writableKinds(): KindDefinition[] {
-  return tenantRegistry.kinds.filter((kind) => !MADE_BY_PLATFORM.includes(exampleKey(kind)))
+  return tenantRegistry.kinds.filter(
+    (kind) => kind.verbs.includes('create') && !MADE_BY_PLATFORM.includes(exampleKey(kind)),
+  )
 }
 
 /** Everything that is asked about one kind, in order. Requires: there is a namespace `kinds`. */
