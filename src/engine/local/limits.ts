@@ -88,6 +88,11 @@ export const DISK_FREE_PARTS_MIN = 25
 export const DISK_PRESSURE_EVERY_MS = 1 * SECOND_MS
 /** An evicted pod has a second to end; then its files go. */
 export const DISK_PRESSURE_REST_MS = 5 * SECOND_MS
+/** As the kubelet's threshold: with less memory than this pods go, before the kernel has to kill. */
+export const MEMORY_FREE_BYTES_MIN = 100 * MiB
+export const MEMORY_PRESSURE_EVERY_MS = 1 * SECOND_MS
+/** An evicted pod has a second to end; then its memory is free. */
+export const MEMORY_PRESSURE_REST_MS = 5 * SECOND_MS
 export const MEASURED_PODS_MAX = PODS_PER_MACHINE_MAX
 /** What the kubelet gives a pod that it evicts for its own limits. */
 export const EVICTION_GRACE_SECONDS = 1

@@ -43,6 +43,7 @@ const NO_USAGE: DiskUsage = { total: 0, files: 0, volumes: new Map(), layers: ne
 /** A machine whose containers, networks and files outlive the engines that come and go on it. */
 class FakeMachine {
   readonly clock = new FakeClock()
+  memoryAvailable = Infinity
   readonly containers = new FakeContainers(this.clock)
   readonly network = new FakeNetwork()
   readonly images = new FakeImages()
@@ -76,6 +77,7 @@ class FakeMachine {
       disk: this.disk,
       claims: this.claims,
       placement: () => this.placement,
+      memoryAvailable: () => this.memoryAvailable,
     })
   }
 
@@ -872,6 +874,22 @@ test('a tenant has room for so many pods', async (t) => {
   for (let i = 0; i < allocatable.pods; i++) await ensure(i)
   await assert.rejects(ensure(allocatable.pods), { reason: 'TooManyRequests' })
   await ensure(0)
+})
+
+test('when memory is nearly used up, who took more than was asked for goes, and the pod says why', async (t) => {
+  const machine = new FakeMachine(t)
+  machine.memoryAvailable = 0
+  await machine.engine.start()
+  await machine.ensure()
+  machine.containers.used.set(JAIL_ID, [{ name: 'app', run: 'app', cpuNanos: 0, workingSetBytes: 2 ** 20 }])
+  machine.clock.advance(1_000)
+  await machine.settle()
+  const [status] = await machine.red.list()
+  assert.equal(status?.reason, 'Evicted')
+  assert.match(
+    status?.message ?? '',
+    /^The node was low on resource: memory\. Container app was using 1024Ki, /,
+  )
 })
 
 test('room is given once: to pods that come, to those that are about to, and to nobody beyond the quota', async (t) => {

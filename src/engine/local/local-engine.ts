@@ -26,10 +26,12 @@ import { assert, type Clock, type Logger } from '../../stdx/index.ts'
 import { createPodDisk, type PodDisk } from './host/pod-disk.ts'
 import * as limits from './limits.ts'
 import type { Claims, ContainerHost, Images, PodNetwork, Prober, TenantPlacement } from './parts.ts'
+import { observeMemoryAvailable } from './observe/machine-facts.ts'
 import { addLoad, type Load, loadOf, NO_LOAD, planShortage } from './plan/room.ts'
 import { Gate } from './pods/gate.ts'
 import { DiskPressure } from './pods/disk-pressure.ts'
 import { DiskWatch } from './pods/disk-watch.ts'
+import { MemoryPressure } from './pods/memory-pressure.ts'
 import { emptyMemory, type PodMemory } from './pods/pod-memory.ts'
 import { PodRecords } from './pods/pod-records.ts'
 import { planUpdate } from './pods/plan-update.ts'
@@ -53,6 +55,8 @@ export type LocalEngineOptions = {
   disk?: PodDisk
   /** The prober takes no questions; it should be started anew. */
   onProberHung?: () => void
+  /** Bytes of memory that are left; those of this machine unless a test says otherwise. */
+  memoryAvailable?: () => number
   /** What pods of all tenants may have together. That of this machine unless a test says otherwise. */
   room?: Load
   /** Where a tenant is placed now; undefined when it is none of this machine's. */
@@ -91,6 +95,7 @@ class Machine implements LocalEngine {
   private readonly disk: PodDisk
   private readonly records: PodRecords
   private readonly pressure: DiskPressure
+  private readonly memoryPressure: { start(): void }
   private readonly machineStarts = new Gate(limits.STARTS_CONCURRENT_MAX)
   private readonly diskMeasures = new Gate(limits.DISK_MEASURES_CONCURRENT_MAX)
   private readonly tenants = new Map<TenantName, Tenant>()
@@ -126,11 +131,35 @@ class Machine implements LocalEngine {
         ),
       closing: this.closing.signal,
     })
+    this.memoryPressure = new MemoryPressure({
+      clock,
+      log: options.log,
+      available: options.memoryAvailable ?? observeMemoryAvailable,
+      pods: () => this.eaters(),
+      measure: async ({ id, tenant, jail }) => {
+        const requests = new Map(
+          [...jail.initContainers, ...jail.containers].map(({ name, resources }) => [
+            name,
+            resources.memoryBytesRequest,
+          ]),
+        )
+        return {
+          tenant,
+          memoryBytesRequest: loadOf(jail).memoryBytes,
+          containers: (await containers.usage(id)).map((used) => ({
+            ...used,
+            requestBytes: requests.get(used.name) ?? 0,
+          })),
+        }
+      },
+      closing: this.closing.signal,
+    })
     this.room = options.room ?? roomOfMachine()
   }
 
   async start(): Promise<void> {
     this.pressure.start()
+    this.memoryPressure.start()
     const { containers, network, log } = this.options
     const known = this.records.load((jail, error) => {
       log.error('the record of a pod cannot be read; the pod goes', { jail, error })
@@ -196,6 +225,26 @@ class Machine implements LocalEngine {
   async stop(): Promise<void> {
     this.closing.abort(shuttingDown())
     for (const tenant of this.tenants.values()) tenant.close()
+  }
+
+  /** Every pod with whose it is and what it asked for. */
+  private eaters() {
+    return [...this.tenants].flatMap(([tenant, { workers, jails }]) =>
+      [...workers].flatMap(([id, worker]) => {
+        const known = jails.get(id)
+        return known
+          ? {
+              id,
+              tenant,
+              jail: known.jail,
+              get occupiesDisk() {
+                return worker.occupiesDisk
+              },
+              evict: (message: string) => worker.evict(message),
+            }
+          : []
+      }),
+    )
   }
 
   /** What all tenants have been promised; of one of them, without some of its pods. */

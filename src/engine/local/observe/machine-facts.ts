@@ -7,6 +7,13 @@ export function observeMachineSize(): MachineSize {
   return { memoryBytes: totalmem(), cpus: availableParallelism() }
 }
 
+/** What programs can still get without swapping, by the kernel's own estimate (proc(5), MemAvailable). */
+export function observeMemoryAvailable(): number {
+  const kib = /^MemAvailable:\s+(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1]
+  if (kib === undefined) throw new Error('The kernel does not say how much memory is left')
+  return Number(kib) * 1_024
+}
+
 /** What this process may give to containers at most. */
 export function observeMachineFacts(): Omit<MachineFacts, 'cgroupMount'> {
   const limits = readFileSync('/proc/self/limits', 'utf8')
