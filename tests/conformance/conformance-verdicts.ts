@@ -455,7 +455,12 @@ export const VERDICTS: readonly Verdict[] = [
   },
   {
     names: ['Kubectl describe', 'Kubectl expose', 'Update Demo'],
-    missing: 'not shown by a test: these commands with ReplicationControllers',
+    supported: [
+      [
+        'tests/journeys/controllers.test.ts',
+        'a ReplicationController is scaled and described, and its events are shown',
+      ],
+    ],
   },
   {
     names: ['Kubectl logs logs'],

@@ -43,6 +43,33 @@ spec:
     spec: {restartPolicy: Never, containers: [{name: c, image: "busybox:1"}]}
 `
 
+const CHOOSY_JOB = `
+apiVersion: batch/v1
+kind: Job
+metadata: {name: choosy}
+spec:
+  completionMode: Indexed
+  completions: 2
+  parallelism: 2
+  backoffLimitPerIndex: 3
+  podFailurePolicy:
+    rules:
+    - {action: FailIndex, onExitCodes: {operator: In, values: [42]}}
+  template:
+    spec: {restartPolicy: Never, containers: [{name: c, image: "busybox:1"}]}
+`
+const REPLICATION_CONTROLLER = `
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: old}
+spec:
+  replicas: 1
+  selector: {app: old}
+  template:
+    metadata: {labels: {app: old}}
+    spec: {containers: [{name: c, image: "nginx:1"}]}
+`
+
 describe(
   'a tenant with the real kubectl, API server and controllers, and an engine that only pretends',
   { skip: kubectlMissing && 'kubectl is not installed for this machine' },
@@ -169,6 +196,42 @@ describe(
       )
       await ok(['delete', 'job', 'sums'])
       await until(async () => !(await ok(['get', 'pods'])).includes('sums-'))
+    })
+
+    test('a job gives up the index whose program says that it is hopeless, and does the other', async () => {
+      await ok(['apply', '-f', '-'], CHOOSY_JOB)
+      const end = async (index: number, exitCode: number) => {
+        const found = await until(() =>
+          [...engine.jails.values()].find(
+            ({ jail, status }) => jail.pod.startsWith(`choosy-${index}-`) && status.phase === 'Running',
+          ),
+        )
+        engine.exit(found.jail.id, exitCode)
+      }
+      await end(0, 42)
+      await end(1, 0)
+      await ok(['wait', 'job/choosy', '--for=condition=failed', '--timeout=20s'])
+      const { status } = JSON.parse(await ok(['get', 'job', 'choosy', '-o', 'json'])) as {
+        status: { failedIndexes: string; completedIndexes: string; conditions: { reason: string }[] }
+      }
+      assert.deepEqual([status.failedIndexes, status.completedIndexes], ['0', '1'])
+      assert.ok(status.conditions.some(({ reason }) => reason === 'FailedIndexes'))
+      await ok(['delete', 'job', 'choosy'])
+    })
+
+    test('a ReplicationController is scaled and described, and its events are shown', async () => {
+      await ok(['apply', '-f', '-'], REPLICATION_CONTROLLER)
+      await ok(['scale', 'rc', 'old', '--replicas=2'])
+      await until(async () => /old +2 +2 /.test(await ok(['get', 'rc', 'old'])))
+      assert.match(await ok(['describe', 'rc', 'old']), /Replicas: +2 current \/ 2 desired/)
+      await until(async () =>
+        /SuccessfulCreate +ReplicationController\/old/.test(await ok(['events', '--for', 'rc/old'])),
+      )
+      assert.match(await ok(['get', 'events.events.k8s.io']), /replicationcontroller\/old/)
+      await ok(['expose', 'rc', 'old', '--port=80'])
+      assert.match(await ok(['get', 'service', 'old', '-o', 'jsonpath={.spec.selector}']), /"app":"old"/)
+      await ok(['delete', 'rc,service', 'old'])
+      await until(async () => !(await ok(['get', 'pods'])).includes('old-'))
     })
 
     test('a deleted pod is replaced, and `delete` waits until it is gone', async () => {
