@@ -39,5 +39,7 @@ export const FORWARDED_ADDRESSES_MAX = 16
 /** Questions about names outside that wait for an answer: of all tenants, and of one. */
 export const OUTSIDE_WAITING_MAX = 512
 export const OUTSIDE_WAITING_PER_TENANT_MAX = 32
+/** Questions of one tenant about names outside that the node agent is asked in a second; the others fail for now. */
+export const OUTSIDE_PER_SECOND_PER_TENANT_MAX = 250
 export const OUTSIDE_TIMEOUT_MS = 8_000
 export const OUTSIDE_ANSWER_BYTES_MAX = 64 * 1024

@@ -1,7 +1,9 @@
 import { Agent, request } from 'node:http'
 import { isIPv4 } from 'node:net'
+import type { Clock } from '../../../stdx/index.ts'
 import {
   OUTSIDE_ANSWER_BYTES_MAX,
+  OUTSIDE_PER_SECOND_PER_TENANT_MAX,
   OUTSIDE_TIMEOUT_MS,
   OUTSIDE_WAITING_MAX,
   OUTSIDE_WAITING_PER_TENANT_MAX,
@@ -28,10 +30,14 @@ export class OutsideNames {
   private readonly socketPath: string
   private readonly agent = new Agent({ keepAlive: true, maxSockets: OUTSIDE_WAITING_MAX, maxFreeSockets: 8 })
   private readonly waiting = new Map<number, number>()
+  private readonly clock: Clock
   private total = 0
+  private second = 0
+  private asked = new Map<number, number>()
 
-  constructor(socketPath: string) {
+  constructor(socketPath: string, clock: Clock) {
     this.socketPath = socketPath
+    this.clock = clock
   }
 
   /** `before` is what we know ourselves: the aliases that lead outside, or that there is no such name. */
@@ -41,6 +47,7 @@ export class OutsideNames {
     const waiting = this.waiting.get(index) ?? 0
     if (waiting >= OUTSIDE_WAITING_PER_TENANT_MAX || this.total >= OUTSIDE_WAITING_MAX)
       return failure(RCODE.serverFailure)
+    if (!this.withinRate(index)) return failure(RCODE.serverFailure)
     this.waiting.set(index, waiting + 1)
     this.total++
     try {
@@ -58,6 +65,15 @@ export class OutsideNames {
       if (left > 0) this.waiting.set(index, left)
       else this.waiting.delete(index)
     }
+  }
+
+  /** The node agent does everybody's work, so no tenant keeps it busy with its questions. */
+  private withinRate(index: number): boolean {
+    const second = Math.floor(this.clock.nowMs() / 1_000)
+    if (second !== this.second) [this.second, this.asked] = [second, new Map()]
+    const asked = (this.asked.get(index) ?? 0) + 1
+    this.asked.set(index, asked)
+    return asked <= OUTSIDE_PER_SECOND_PER_TENANT_MAX
   }
 
   private async ask(pod: string, name: string): Promise<{ addresses: string[]; ttlSeconds: number }> {

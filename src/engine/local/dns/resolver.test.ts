@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { createSocket } from 'node:dgram'
+import { type Socket as UdpSocket, createSocket } from 'node:dgram'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
-import { request } from 'node:http'
+import { createServer as createHttpServer, request } from 'node:http'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,7 +14,12 @@ import { type DecodedPacket, decode, encode, streamDecode, streamEncode } from '
 import * as fc from 'fast-check'
 import { FakeClock } from '../../../stdx/index.ts'
 import { ipv4Text, tenantPool } from '../plan/net/index.ts'
-import { QUERIES_PER_SECOND_MAX, UDP_BYTES_MAX, VERSION_CHARS_MAX } from './limits.ts'
+import {
+  OUTSIDE_PER_SECOND_PER_TENANT_MAX,
+  QUERIES_PER_SECOND_MAX,
+  UDP_BYTES_MAX,
+  VERSION_CHARS_MAX,
+} from './limits.ts'
 import { RCODE, TYPE, parseQuery, renderAnswer } from './message.ts'
 import { type Resolver, createResolver } from './resolver.ts'
 import { parseView } from './view.ts'
@@ -52,25 +58,67 @@ let clock: FakeClock
 /** Whose pod the test's own addresses stand for. */
 let sources: Map<string, string>
 let port: number
+/** The resolver's own, as Node tells. */
+let resolverSocket: UdpSocket | undefined
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'bulkhead-dns-'))
   clock = new FakeClock()
   sources = new Map([['127.0.0.1', RED_POD]])
   port = await freePort()
+  const note = (message: unknown) => void (resolverSocket = (message as { socket: UdpSocket }).socket)
+  subscribe('udp.socket', note)
   resolver = createResolver({
     socketPath: join(dir, 'dns.sock'),
     listenAddress: '127.0.0.1',
     port,
     clock,
     sourceOf: (from) => sources.get(from) ?? from,
+    outsideSocket: join(dir, 'outside.sock'),
   })
+  unsubscribe('udp.socket', note)
   await resolver.listen()
 })
 
 afterEach(async () => {
   await resolver.close()
   rmSync(dir, { recursive: true })
+})
+
+test('a query from port 0, as raw sockets can send it, does not end the resolver for everybody', async () => {
+  const query = encode({ type: 'query', id: 7, questions: [{ type: 'A', name: 'cluster.local' }] })
+  assert.ok(resolverSocket)
+  const socket = resolverSocket
+  assert.doesNotThrow(() => socket.emit('message', query, { address: '127.0.0.1', port: 0 }))
+})
+
+test('a flood of questions about names outside reaches the node agent as a trickle', async () => {
+  let asked = 0
+  const agent = createHttpServer((_, response) => {
+    asked++
+    response.end('{"addresses":[],"ttlSeconds":5}')
+  })
+  agent.listen(join(dir, 'outside.sock'))
+  await once(agent, 'listening')
+  assert.equal((await put(RED, { ...VIEW, outside: true })).status, 204)
+  const udp = createSocket('udp4')
+  const query = (id: number) =>
+    encode({ type: 'query', id, questions: [{ type: 'A', name: `n${id}.example.com` }] })
+  const questions = OUTSIDE_PER_SECOND_PER_TENANT_MAX + 50
+  for (let id = 1; id <= questions; id++) {
+    const answered = once(udp, 'message')
+    udp.send(query(id), port, '127.0.0.1')
+    await answered
+  }
+  assert.equal(asked, OUTSIDE_PER_SECOND_PER_TENANT_MAX)
+  clock.advance(1_000)
+  const answered = once(udp, 'message')
+  udp.send(query(1), port, '127.0.0.1')
+  await answered
+  assert.equal(asked, OUTSIDE_PER_SECOND_PER_TENANT_MAX + 1, 'and a second later it may ask again')
+  udp.close()
+  agent.closeAllConnections()
+  await new Promise((done) => agent.close(done))
 })
 
 test('queries get the answers that the Kubernetes DNS specification asks for', async () => {

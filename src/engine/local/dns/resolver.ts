@@ -72,7 +72,8 @@ class PodResolver implements Resolver {
     this.options = options
     this.log = options.log ?? silentLogger
     this.clock = options.clock ?? systemClock
-    this.outside = options.outsideSocket === undefined ? undefined : new OutsideNames(options.outsideSocket)
+    this.outside =
+      options.outsideSocket === undefined ? undefined : new OutsideNames(options.outsideSocket, this.clock)
     this.udp = createSocket('udp4')
     this.tcp = createTcpServer({ noDelay: true }, (socket) => this.serve(socket))
     this.tcp.maxConnections = TCP_CONNECTIONS_MAX
@@ -85,6 +86,8 @@ class PodResolver implements Resolver {
   async listen(): Promise<void> {
     const { listenAddress: address, port, socketPath } = this.options
     this.udp.on('message', (packet, from) => {
+      // No answer can be sent there: it throws, which a pod with a raw socket could end this process for everybody by.
+      if (from.port === 0) return
       // An answer that cannot be sent is one that its asker will ask for again.
       const send = (answer: Buffer | undefined) =>
         answer && this.udp.send(answer, from.port, from.address, () => {})
