@@ -20,6 +20,8 @@ const OUTSIDE: Readonly<Record<string, string>> = {
   'main/demo.ts': '../samples/images/build.ts',
   // Attacks run in an image that is built from the same packages.
   'main/attack-registry.ts': '../samples/images/build.ts',
+  // Some attacks are images.
+  'attack/catalogue/images.ts': '../samples/images/push.ts',
 }
 
 function roomOf(path: string): string | undefined {

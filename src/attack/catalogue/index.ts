@@ -4,6 +4,7 @@ import { extensionAttacks } from './extensions.ts'
 import { floodAttacks } from './floods.ts'
 import { headerAttacks } from './headers.ts'
 import { identityAttacks } from './identity.ts'
+import { imageAttacks } from './images.ts'
 import { networkAttacks } from './network.ts'
 import { objectAttacks } from './objects.ts'
 import { oracleAttacks } from './oracles.ts'
@@ -34,6 +35,7 @@ export const CATALOGUE: readonly Attack[] = [
   ...floodAttacks,
   ...networkAttacks,
   ...podAttacks,
+  ...imageAttacks,
 ]
 
 /** @throws {RangeError} for an id or a family that there is not. */

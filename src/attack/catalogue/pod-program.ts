@@ -40,7 +40,10 @@ const isQuick = (id: string) => id.startsWith('pod-')
  * Takes all that it can get in its own pod, while the victim is asked again and again. Its pod may end by that; then it is
  * started again.
  */
-export function exhaustionAttack(attack: Omit<PodAttack, 'family' | 'seenBy' | 'ofKernel'>): Attack {
+export function exhaustionAttack({
+  seenBy = 'pod limits',
+  ...attack
+}: Omit<PodAttack, 'family' | 'seenBy' | 'ofKernel'> & { seenBy?: string }): Attack {
   return {
     ...attack,
     family: 'exhaustion',
@@ -70,8 +73,8 @@ export function exhaustionAttack(attack: Omit<PodAttack, 'family' | 'seenBy' | '
       const well = `the victim answered ${asked.filter(Boolean).length} of ${asked.length} times`
       if (asked.includes(false)) return escaped(`${well} meanwhile`)
       if (typeof answer === 'string') return blocked('tenant limit or pod limits', `${answer}; ${well}`)
-      const outcome = judge(answer[attack.id] ?? NOTHING, { seenBy: 'pod limits' })
-      return outcome.kind === 'blocked' ? blocked('pod limits', `${outcome.evidence}; ${well}`) : outcome
+      const outcome = judge(answer[attack.id] ?? NOTHING, { seenBy, ofKernel: true })
+      return outcome.kind === 'blocked' ? blocked(outcome.by, `${outcome.evidence}; ${well}`) : outcome
     },
   }
 }

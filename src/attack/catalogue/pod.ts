@@ -452,7 +452,7 @@ export const podAttacks: readonly Attack[] = [
     title: 'gains rights with a set-id program',
     family: 'kernel',
     vector: 'kernel',
-    seenBy: 'system call filter',
+    seenBy: 'no_new_privs',
   }),
   podAttack({
     id: 'pod-file-capabilities',
@@ -468,7 +468,7 @@ export const podAttacks: readonly Attack[] = [
     family: 'kernel',
     vector: 'kernel',
     standards: ['T1068', 'MTB-PL1-BC-CPI-3'],
-    seenBy: 'system call filter',
+    seenBy: 'dropped capabilities',
   }),
   podAttack({
     id: 'pod-ptrace',
@@ -608,8 +608,8 @@ export const podAttacks: readonly Attack[] = [
     ofKernel: true,
   }),
   podAttack({
-    id: 'pod-accounting-swap-quota',
-    title: 'switches on accounting, swap and quotas',
+    id: 'pod-accounting-swap',
+    title: 'switches on accounting and swap',
     family: 'kernel',
     vector: 'kernel',
     standards: ['T1611'],
@@ -931,5 +931,6 @@ export const podAttacks: readonly Attack[] = [
     title: 'opens sockets without end',
     vector: 'bandwidth',
     standards: ['T1499'],
+    seenBy: 'nothing that others need was used up',
   }),
 ]
