@@ -215,14 +215,14 @@ export const ABLATIONS: readonly Ablation[] = [
     how: 'the gateway passes every identity on to the tenant of the path',
     edits: GATEWAY_BINDS_NOBODY,
     classes: 'shared,sandboxed',
-    families: ['paths'],
+    families: ['paths', 'headers', 'identity'],
   },
   {
     off: 'control plane refuses strangers',
     how: 'a control plane takes identities of every tenant',
     edits: [CONTROL_PLANE_TAKES_ANY_TENANT],
     classes: 'shared,sandboxed',
-    families: ['paths'],
+    families: ['paths', 'headers', 'identity'],
   },
   {
     off: 'gateway binds to one tenant and control plane refuses strangers',
@@ -243,7 +243,7 @@ export const ABLATIONS: readonly Ablation[] = [
       },
     ],
     classes: 'shared,shared',
-    families: ['paths'],
+    families: ['paths', 'headers', 'identity'],
   },
   {
     off: 'partition cipher',

@@ -24,6 +24,19 @@ export type PodAttack = Omit<Attack, 'control' | 'attempt' | 'needs'> & {
   ofKernel?: true
 }
 
+/** Where a copy of the platform without the layer "mount view" puts its directories. */
+const LEAKED = ['/leak-state']
+const PLATFORM_FILES = [
+  'kek',
+  'keys',
+  'placements.json',
+  'operator.kubeconfig',
+  'logs',
+  'platform',
+  'pki',
+  'images',
+  'volumes',
+]
 const ADDRESSES_MAX = 3
 const SHOWN = 6
 
@@ -59,7 +72,7 @@ export function exhaustionAttack({
       const { attacker, victim } = context
       const taken = { over: false }
       const taking = attacker
-        .ask<Answers>('pod', inputOf([attack.id], context))
+        .ask<Answers>('pod', await inputOf([attack.id], context))
         .catch((error: unknown) => `the pod of the attack was ended (${String(error).slice(0, 80)})`)
         .finally(() => (taken.over = true))
       const asked: boolean[] = []
@@ -108,7 +121,8 @@ export function podAttack({ seenBy, ofKernel, ...attack }: PodAttack): Attack {
 }
 
 async function trialOf(id: string, context: AttackContext): Promise<PodTrial | undefined> {
-  const ask = (ids: readonly string[]) => context.attacker.ask<Answers>('pod', inputOf(ids, context))
+  const ask = async (ids: readonly string[]) =>
+    context.attacker.ask<Answers>('pod', await inputOf(ids, context))
   if (!isQuick(id)) return (await ask([id]))[id]
   const { attacker, victim } = context
   const byVictim = together.get(attacker) ?? new WeakMap<Party, Promise<Answers>>()
@@ -134,7 +148,11 @@ export function judge(
   }
   if (firstUnable !== undefined) return untried(firstUnable)
   if (tried.length === 0) return untried('the program tried nothing')
-  const evidence = tried.map(({ what, answer }) => `${what}: ${answer}`)
+  // One of each answer first: the same a hundred times tells little.
+  const firsts = new Map(tried.toReversed().map((each) => [each.answer, each]))
+  const evidence = [...new Set([...firsts.values(), ...tried])].map(
+    ({ what, answer }) => `${what}: ${answer}`,
+  )
   const by = new Set(tried.map(({ answer }) => layerOf(answer, { seenBy, filtered, gvisor })))
   const more = evidence.length > SHOWN ? [`and ${evidence.length - SHOWN} more`] : []
   return blocked([...by].join(', '), [...evidence.slice(0, SHOWN), ...more].join('; '))
@@ -161,7 +179,14 @@ function layerOf(
   return answer === 'EPERM' ? 'system call filter or user namespace' : seenBy
 }
 
-function inputOf(ids: readonly string[], { attacker, victim, machine, nobody }: AttackContext): object {
+async function inputOf(
+  ids: readonly string[],
+  { attacker, victim, machine, nobody }: AttackContext,
+): Promise<object> {
+  const { namespace, pod } = victim.canaries
+  const { metadata } = await victim.must<{ metadata: { uid: string } }>(
+    `/api/v1/namespaces/${namespace}/pods/${pod}`,
+  )
   const nameOf = (party: typeof attacker) =>
     `${party.canaries.service}.${party.canaries.namespace}.svc.cluster.local`
   return {
@@ -184,6 +209,15 @@ function inputOf(ids: readonly string[], { attacker, victim, machine, nobody }: 
     ],
     run_dirs: [machine.runDir, machine.stateDir].filter((place) => place !== ''),
     paths: [machine.runDir, machine.stateDir].filter((place) => place !== ''),
+    state_dirs: [machine.stateDir, ...LEAKED].filter((place) => place !== ''),
+    state_files: [
+      ...PLATFORM_FILES,
+      `keys/${victim.name}.wrapped`,
+      `tenants/${victim.name}`,
+      ...['', '/volumes', '/volumes/work', '/volumes/work/file'].map(
+        (name) => `containers/${metadata.uid}${name}`,
+      ),
+    ],
     node: addressesOfMachine(),
   }
 }

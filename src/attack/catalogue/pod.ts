@@ -205,6 +205,14 @@ export const podAttacks: readonly Attack[] = [
     seenBy: 'mount view',
   }),
   podAttack({
+    id: 'pod-platform-files',
+    title: "opens the platform's keys and stores, and the victim's logs and volumes, by name",
+    family: 'volumes',
+    vector: 'storage',
+    standards: ['T1611'],
+    seenBy: 'mount view',
+  }),
+  podAttack({
     id: 'pod-mount-sources',
     title: 'looks for others’ directories among its mounts',
     family: 'volumes',

@@ -1315,6 +1315,31 @@ def find_canary(t):
     t.blocked("files", f"{looked} read")
 
 
+@attack("pod-platform-files")
+def platform_files(t):
+    """Keys, stores, logs and volumes by names that an attacker may know, wherever the machine's directories may have come to lie."""
+    own_file_works(t)
+    for root in VICTIM.get("state_dirs", []):
+        for name in VICTIM.get("state_files", []):
+            path = os.path.join(root, name)
+            try:
+                if stat.S_ISDIR(os.stat(path).st_mode):
+                    t.attempt(f"list {path}", lambda path=path: f"{len(os.listdir(path))} entries")
+                    t.attempt(f"write in {path}", lambda path=path: made_and_removed(os.path.join(path, "x")))
+                else:
+                    t.attempt(f"read {path}", lambda path=path: f"{len(open(path, 'rb').read(100))} bytes")
+                    t.write_to(path)
+            except OSError as error:
+                t.blocked(path, named(error.errno))
+
+
+def made_and_removed(path):
+    with open(path, "x"):
+        pass
+    os.unlink(path)
+    return "made a file"
+
+
 @attack("pod-mount-sources")
 def mount_sources(t):
     own_file_works(t)
