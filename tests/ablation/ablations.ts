@@ -18,6 +18,16 @@ export type Ablation = {
 
 const KERNEL_FAMILIES = ['kernel', 'mounts', 'devices', 'processes', 'volumes']
 const NETWORK_FAMILIES = ['network', 'dns']
+const NETWORK_IDS = [
+  'network-reach-pod',
+  'network-victim-pod',
+  'network-victim-udp',
+  'network-fragments',
+  'network-spoofed-source',
+  'network-multicast-broadcast',
+  'network-metadata',
+  'network-node-addresses',
+]
 const OCI = 'src/engine/local/plan/oci'
 const NET = 'src/engine/local/plan/net'
 
@@ -31,8 +41,8 @@ const NO_FILTER: Edit = {
 const NO_ROUTER_RULES: readonly Edit[] = [
   {
     file: `${NET}/ruleset.ts`,
-    find: '    meta mark . ct mark != @pair goto deny\n',
-    replace: '',
+    find: '    meta mark . ct mark != @pair goto deny\n    jump isolation\n',
+    replace: '    jump isolation\n',
   },
   {
     file: `${NET}/ruleset.ts`,
@@ -193,14 +203,14 @@ export const ABLATIONS: readonly Ablation[] = [
     how: 'the rules let one tenant through to another, under any address, and to metadata',
     edits: NO_ROUTER_RULES,
     classes: 'shared,sandboxed',
-    families: NETWORK_FAMILIES,
+    ids: NETWORK_IDS,
   },
   {
     off: 'link filter',
     how: 'the filters of links let everything through',
     edits: [NO_LINK_FILTER],
     classes: 'shared,sandboxed',
-    families: NETWORK_FAMILIES,
+    ids: NETWORK_IDS,
   },
   {
     off: 'router rules and link filter',

@@ -72,20 +72,31 @@ function section({ ablation, results, problem }: AblationRun, whole: readonly Re
   ]
 }
 
-/** What the filter's absence tells: whoever says EPERM or ENOSYS now is the kernel itself. */
+/** What cannot be told from an answer alone, and is told by what is off: then it is the other. */
+const TOLD: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'system call filter': {
+    'system call filter or user namespace': 'user namespace',
+    'system call filter': "the machine's kernel, which has no such call",
+  },
+  'router rules': {
+    'router rules or link filter': 'link filter',
+    'no path to the machine or router rules': 'no path to the machine or link filter',
+    'router rules, link filter or reverse path': 'link filter or reverse path',
+  },
+  'link filter': { 'router rules or link filter': 'router rules' },
+}
+
 function knowing(result: Result, off: string): Result {
   const { outcome } = result
-  if (outcome.kind !== 'blocked' || off !== 'system call filter') return result
-  const by = outcome.by
-    .split(', ')
-    .map((layer) =>
-      layer === 'system call filter or user namespace'
-        ? 'user namespace'
-        : layer === 'system call filter'
-          ? "the machine's kernel, which has no such call"
-          : layer,
-    )
-  return { ...result, outcome: { ...outcome, by: [...new Set(by)].join(', ') } }
+  const told = TOLD[off]
+  if (outcome.kind !== 'blocked' || !told) return result
+  const by =
+    told[outcome.by] ??
+    outcome.by
+      .split(', ')
+      .map((layer) => told[layer] ?? layer)
+      .join(', ')
+  return { ...result, outcome: { ...outcome, by: [...new Set(by.split(', '))].join(', ') } }
 }
 
 type Ending = { kind: Result['outcome']['kind'] | 'absent'; by: string; evidence: string }

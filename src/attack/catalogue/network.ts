@@ -31,7 +31,7 @@ export const networkAttacks: readonly Attack[] = [
       const fetched = await fetchFrom(attacker, urlsOf(victim))
       const reached = fetched.filter(({ body }) => body !== undefined)
       const evidence = fetched.map(({ url, body, error }) => `${url}: ${body ?? error}`).join('; ')
-      return reached.length > 0 ? escaped(evidence) : blocked('router rules', evidence)
+      return reached.length > 0 ? escaped(evidence) : blocked('router rules or link filter', evidence)
     },
   },
 ]
