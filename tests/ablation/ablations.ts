@@ -76,11 +76,18 @@ const GATEWAY_BINDS_NOBODY: readonly Edit[] = [
   },
 ]
 
-const CONTROL_PLANE_TAKES_ANY_TENANT: Edit = {
-  file: 'src/identity/identity-header.ts',
-  find: '  if (owner !== tenant)\n',
-  replace: '  if (owner !== tenant && owner === undefined)\n',
-}
+const CONTROL_PLANE_TAKES_ANY_TENANT: readonly Edit[] = [
+  {
+    file: 'src/identity/identity-header.ts',
+    find: '  if (owner !== tenant)\n',
+    replace: '  if (owner !== tenant && owner === undefined)\n',
+  },
+  {
+    file: 'src/apiserver/api-server.ts',
+    find: "(user.kind === 'tenantUser' && user.tenant === tenant) ||",
+    replace: "user.kind === 'tenantUser' ||",
+  },
+]
 
 /** What only the filter of system calls keeps a pod of the class `shared` from; no step of them leaves the pod. */
 const STEPS =
@@ -230,14 +237,14 @@ export const ABLATIONS: readonly Ablation[] = [
   {
     off: 'control plane refuses strangers',
     how: 'a control plane takes identities of every tenant',
-    edits: [CONTROL_PLANE_TAKES_ANY_TENANT],
+    edits: CONTROL_PLANE_TAKES_ANY_TENANT,
     classes: 'shared,sandboxed',
     families: ['paths', 'headers', 'identity'],
   },
   {
     off: 'gateway binds to one tenant and control plane refuses strangers',
     how: 'both at once',
-    edits: [...GATEWAY_BINDS_NOBODY, CONTROL_PLANE_TAKES_ANY_TENANT],
+    edits: [...GATEWAY_BINDS_NOBODY, ...CONTROL_PLANE_TAKES_ANY_TENANT],
     classes: 'shared,shared',
     ids: ['path-direct'],
     comesThrough: ['path-direct'],
@@ -330,7 +337,7 @@ export const SHARE: readonly Ablation[] = [
   {
     off: 'router rules and link filter, gateway binds to one tenant and control plane refuses strangers',
     how: 'both layers of two vectors',
-    edits: [...NO_ROUTER_RULES, NO_LINK_FILTER, ...GATEWAY_BINDS_NOBODY, CONTROL_PLANE_TAKES_ANY_TENANT],
+    edits: [...NO_ROUTER_RULES, NO_LINK_FILTER, ...GATEWAY_BINDS_NOBODY, ...CONTROL_PLANE_TAKES_ANY_TENANT],
     classes: 'shared,shared',
     ids: ['path-direct', 'network-victim-pod'],
     comesThrough: ['path-direct', 'network-victim-pod'],

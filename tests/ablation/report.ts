@@ -84,6 +84,8 @@ const TOLD: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'router rules, link filter or reverse path': 'link filter or reverse path',
   },
   'link filter': { 'router rules or link filter': 'router rules' },
+  // The gateway passes on what it would refuse, so a 401 is the control plane's.
+  'gateway binds to one tenant': { 'authentication at the gateway': 'control plane refuses strangers' },
 }
 
 function knowing(result: Result, off: string): Result {
