@@ -17,6 +17,8 @@ export function renderTenant({ metadata, spec, status = {} }: TenantView): strin
     ['Noisy', spec.noisy === true ? 'true' : undefined],
     ['Registries', spec.registries?.length ? spec.registries : 'none, so it can run no image'],
     ['Pod security', spec.podSecurity && `${spec.podSecurity.enforce} in every namespace, or stricter`],
+    ['Hosts', spec.ingress?.hosts?.length ? spec.ingress.hosts : undefined],
+    ['Ports', spec.ingress?.ports?.length ? spec.ingress.ports.map(String) : undefined],
     ['Quota', quota.length > 0 ? quota : "the platform's own limits"],
     ['Phase', metadata.deletionTimestamp === undefined ? (status.phase ?? 'Pending') : 'Terminating'],
     ['Class', status.isolationClass],

@@ -27,6 +27,7 @@ export type TenantView = {
     noisy?: boolean
     registries?: string[]
     quota?: Record<string, string | number>
+    ingress?: { hosts?: string[]; ports?: (string | number)[] }
     egress?: {
       allow?: { host?: string; cidr?: string; ports?: (string | number)[]; until?: string; reason?: string }[]
     }

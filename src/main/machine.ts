@@ -120,6 +120,8 @@ async function start({ layout, print, progress }: MachineContext, daemons: Daemo
   print(
     `The platform is ready at ${serverUrl(layout)} after ${((performance.now() - began) / 1000).toFixed(1)} s`,
   )
+  const { address, httpPort, httpsPort } = layout.ingress
+  print(`What tenants publish is at http://${address}:${httpPort} and https://${address}:${httpsPort}`)
 }
 
 function reasonIn({ error }: LogLine): string {

@@ -71,10 +71,12 @@ export class TenantController extends QueueController {
     super('tenant', context)
     this.options = options
     this.events = context.events('tenant-controller')
-    this.tenants = this.follow(tenantKind, ({ key, old, object }) =>
+    this.tenants = this.follow(tenantKind, ({ key, old, object }) => [
       // Its own status must not wake it.
-      old && object && sameWish(old, object) ? [] : [key],
-    )
+      ...(old && object && sameWish(old, object) ? [] : [key]),
+      // A host that one has given back may be what another waits for.
+      ...(old && !semanticEqual(old.spec.ingress, object?.spec.ingress) ? this.waitingForHosts() : []),
+    ])
     const everybody = () => this.tenants.list().map((tenant) => keyOf(tenant))
     const changed = (a: KubeObject | undefined, b: KubeObject | undefined) =>
       !semanticEqual(a?.['spec'], b?.['spec'])
@@ -87,6 +89,13 @@ export class TenantController extends QueueController {
     this.bindings = this.follow(validatingAdmissionPolicyBindingKind, ({ old, object }) =>
       changed(old, object) ? everybody() : [],
     )
+  }
+
+  private waitingForHosts(): string[] {
+    const failed = this.tenants
+      .list()
+      .filter(({ spec, status }) => spec.ingress && status?.phase === 'Failed')
+    return failed.map((tenant) => keyOf(tenant))
   }
 
   override async stop(): Promise<void> {

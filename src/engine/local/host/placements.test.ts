@@ -170,3 +170,57 @@ test('a placement request is read as it was meant or refused', () => {
     }),
   )
 })
+
+test('who had a host or port first keeps it until it is taken away there', () => {
+  const { placements, stateDir } = open()
+  const range = (port: number, endPort = port) => ({ protocol: 'TCP' as const, port, endPort })
+  const grant = (hosts: string[], ...ports: ReturnType<typeof range>[]) => ({ ingress: { hosts, ports } })
+  const first = grant(['shop.example.com', '*.red.example.com'], range(9_000, 9_010))
+  placements.ensure(red, request(first))
+  const other = (changes: Partial<PlacementRequest>) =>
+    open(stateDir).placements.ensure(blue, request({ tenantUid: UID_B, ...changes }))
+  for (const hosts of [
+    ['shop.example.com'],
+    ['*.example.com'],
+    ['a.red.example.com'],
+    ['own.example.org', '*.red.example.com'],
+  ])
+    assert.throws(() => other(grant(hosts)), /belongs to the tenant "red"/, hosts.join())
+  assert.throws(() => other(grant([], range(8_990, 9_000))), /The port 9000 .* belongs to the tenant "red"/)
+  assert.throws(() => other(grant([], range(7_452))), /is that of the gateway/)
+  for (const port of [8_089, 8_452])
+    assert.throws(() => other(grant([], range(port))), /is that of the front door/)
+  assert.equal(open(stateDir).placements.get(blue), undefined)
+  other(grant(['blue.example.com', '*.b.red.example.com'], range(9_011)))
+  // Its own grants are no reason against it, and what it gives back can be another's.
+  open(stateDir).placements.ensure(red, request(grant(['*.red.example.com'])))
+  assert.deepEqual(other(grant(['shop.example.com'], range(9_000))).ingress?.hosts, ['shop.example.com'])
+})
+
+test('a grant that is none is refused', () => {
+  const base = { class: 'shared', registries: [], uid: UID_A }
+  const parse = (ingress: unknown) => parsePlacementRequest({ ...base, ingress })
+  for (const odd of [
+    { hosts: ['A.example.com'], ports: [] },
+    { hosts: ['*'], ports: [] },
+    { hosts: ['*.com'], ports: [] },
+    { hosts: ['a.example.com.'], ports: [] },
+    { hosts: [], ports: [{ protocol: 'UDP', port: 53, endPort: 53 }] },
+    { hosts: [], ports: [{ protocol: 'TCP', port: 10, endPort: 9 }] },
+    { hosts: [], ports: [{ protocol: 'TCP', port: 1, endPort: 60_000 }] },
+    { hosts: [] },
+    [],
+    null,
+  ])
+    assert.throws(() => parse(odd), TypeError, JSON.stringify(odd))
+  fc.assert(
+    fc.property(fc.jsonValue(), (value) => {
+      if (JSON.stringify(value).includes('__proto__')) return
+      try {
+        parse(value)
+      } catch (error) {
+        assert.ok(error instanceof TypeError)
+      }
+    }),
+  )
+})
