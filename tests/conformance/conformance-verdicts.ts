@@ -117,7 +117,11 @@ export const VERDICTS: readonly Verdict[] = [
     names: ['retrieving logs from the container over websockets'],
     missing: 'logs are read over plain HTTP only',
   },
-  { names: ['Ingress API', 'IngressClass API'], missing: 'not shown by a test of this suite' },
+  { names: ['Ingress API'], supported: [EVERY_KIND] },
+  {
+    names: ['IngressClass API'],
+    refused: 'the platform decides which ways in there are',
+  },
   { names: ['EndpointSliceMirroring'], missing: 'Endpoints that are written by hand have no slices' },
   { names: ['Service endpoints latency'], missing: 'not measured as upstream does' },
   {

@@ -65,6 +65,23 @@ export const EXAMPLES: Readonly<Record<string, Json>> = {
     rules: [{ apiGroups: [''], resources: ['pods'], verbs: ['get'] }],
   },
   'clusterrolebindings.rbac.authorization.k8s.io': { roleRef: roleRef('ClusterRole') },
+  'ingresses.networking.k8s.io': {
+    spec: {
+      rules: [
+        {
+          host: 'a.example.com',
+          http: {
+            paths: [
+              { path: '/', pathType: 'Prefix', backend: { service: { name: 's', port: { number: 80 } } } },
+            ],
+          },
+        },
+      ],
+    },
+  },
+  'horizontalpodautoscalers.autoscaling': {
+    spec: { maxReplicas: 2, scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: 'none' } },
+  },
   'priorityclasses.scheduling.k8s.io': { value: 10 },
   'leases.coordination.k8s.io': { spec: { holderIdentity: 'me', leaseDurationSeconds: 10 } },
   'customresourcedefinitions.apiextensions.k8s.io': {
@@ -101,12 +118,20 @@ export function exampleKey({ group, plural }: Pick<KindDefinition, 'group' | 'pl
   return `${plural}.${group}`
 }
 
-const MADE_BY_PLATFORM = ['nodes.', 'persistentvolumes.', 'storageclasses.storage.k8s.io']
+const MADE_BY_PLATFORM = [
+  'ingressclasses.networking.k8s.io',
+  'nodes.',
+  'persistentvolumes.',
+  'storageclasses.storage.k8s.io',
+]
 
 /** Kinds whose objects clients make. */
 export function writableKinds(): KindDefinition[] {
   return tenantRegistry.kinds.filter(
-    (kind) => kind.verbs.includes('create') && !MADE_BY_PLATFORM.includes(exampleKey(kind)),
+    (kind) =>
+      kind.verbs.includes('create') &&
+      kind.verbs.includes('patch') &&
+      !MADE_BY_PLATFORM.includes(exampleKey(kind)),
   )
 }
 
