@@ -40,6 +40,7 @@ export const DAEMON_USERS = {
   platform: 'bulkhead-platform',
   worker: 'bulkhead-worker',
   images: 'bulkhead-images',
+  verifier: 'bulkhead-verifier',
   dns: 'bulkhead-dns',
   forwarder: 'bulkhead-names',
   decompressor: 'bulkhead-decompressor',
@@ -171,5 +172,13 @@ export const paths = {
   /** With it the platform signs what it says of itself; root's alone. */
   reportKey: (l: Layout) => `${l.stateDir}/report.key`,
   reportPublicKey: (l: Layout) => `${l.stateDir}/report.pub`,
+  /** What the watching verifier found, for the node agent and the command. */
+  watchState: (l: Layout) => `${l.runDir}/verifier/state.json`,
+  /** The same as numbers, for monitoring: Prometheus' text format. */
+  watchMetrics: (l: Layout) => `${l.runDir}/verifier/metrics.prom`,
+  /** What the operator decided about alarms and missing layers. */
+  watchDecisions: (l: Layout) => `${l.stateDir}/verifier`,
+  /** A file for each tenant in quarantine. */
+  quarantine: (l: Layout) => `${l.stateDir}/quarantine`,
   operatorKubeconfig: (l: Layout) => `${l.stateDir}/operator.kubeconfig`,
 } as const

@@ -6,6 +6,7 @@ export {
   type Machine,
   type MachineStatus,
   type VerifyOptions,
+  type WatchCommands,
 } from './run-cli.ts'
 export { ControlPlaneClient, readKubeconfig, ApiRefusal, type Credentials } from './platform-client.ts'
 export { renderKubeconfig } from './kubeconfig.ts'

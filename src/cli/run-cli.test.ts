@@ -34,6 +34,20 @@ async function bulkhead(args: readonly string[], status: MachineStatus = nothing
       status: async () => status,
       demo: async (options) => (await call('demo')(options), 0),
       egress: async (tenant) => (await call('egress')(tenant), []),
+      watch: {
+        alarms: () => ({
+          alarms: [{ since: '2026-11-21T12:00:00Z', kind: 'sysctl', what: 'a switch was turned' }],
+          proven: false,
+          provenAt: '2026-11-21T12:00:10Z',
+        }),
+        waivers: () => [],
+        waive: (wanted) => ({ id: 'w1', ...wanted }),
+        revoke: (id) => id === 'w1',
+        quarantines: () => [],
+        quarantine: () => {},
+        lift: (tenant) => tenant === 'red',
+        quarantineOnAlarm: (on = false) => on,
+      },
       verify: async (options) => (await call('verify')(options), 1),
       attack: async (options) => (await call('attack')(options), 1),
     },
@@ -67,6 +81,12 @@ test('what is wrong with a command is said in a sentence, and nothing is done', 
     ['up', '--fast'],
     ['reset'],
     ['verify', '-o', 'xml'],
+    ['alarm'],
+    ['waive', 'kernel'],
+    ['waive', 'revoke'],
+    ['quarantine', 'add', 'red'],
+    ['quarantine', 'on-alarm', 'maybe'],
+    ['quarantine', 'lift', '../red'],
     ['verify', '--check', 'report.json', '--format', 'json'],
     ['tenant'],
     ['tenant', 'rename'],
@@ -168,4 +188,22 @@ test('a tenant is described in 100 columns, however long its reasons are, and ca
   })
   for (const line of text.split('\n')) assert.ok(line.length <= 100, line)
   golden('describe.txt', `${text}\n\n${renderTenant({ metadata: { name: 'new' }, spec: {} })}\n`)
+})
+
+test('what was decided about alarms and missing layers is shown and can be taken back', async () => {
+  const alarms = await bulkhead(['alarm', 'list'])
+  assert.equal(alarms.code, 1)
+  assert.match(
+    alarms.out,
+    /NOT PROVEN at [^\n]+\nSINCE +KIND +TENANT +WHAT\n[^\n]+sysctl +- +a switch was turned/,
+  )
+  const by = ['--until', '2030-01-01T00:00:00Z', '--by', 'Ada', '--reason', 'until the new kernel']
+  const waived = await bulkhead(['waive', 'kernel', '--tenant', 'red', ...by])
+  assert.equal(waived.code, 0, waived.err)
+  assert.match(waived.out, /w1 +kernel +red +2030-01-01T00:00:00Z +Ada +until the new kernel/)
+  assert.equal((await bulkhead(['waive', 'revoke', 'w1'])).code, 0)
+  assert.equal((await bulkhead(['waive', 'revoke', 'w2'])).code, 1)
+  assert.equal((await bulkhead(['quarantine', 'lift', 'red'])).code, 0)
+  assert.equal((await bulkhead(['quarantine', 'lift', 'blue'])).code, 1)
+  assert.match((await bulkhead(['quarantine', 'list'])).out, /is only told\nNo tenant is in quarantine/)
 })

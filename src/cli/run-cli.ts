@@ -27,6 +27,7 @@ export type Machine = {
   status(): Promise<MachineStatus>
   demo(options: { wait: boolean }): Promise<number>
   verify(options: VerifyOptions): Promise<number>
+  watch: WatchCommands
   /** What tenants reach outside: of all that have rules, or of one. */
   egress(tenant?: TenantName): Promise<TenantEgress[]>
   attack(options: AttackOptions): Promise<number>
@@ -42,6 +43,32 @@ export type AttackOptions = {
   list: boolean
   /** Only the share that is tried on every change. */
   quick: boolean
+}
+
+/** What the operator decides about missing layers and alarms. */
+export type WatchCommands = {
+  alarms(): {
+    alarms: { since: string; kind: string; tenant?: string; what: string }[]
+    proven: boolean
+    provenAt: string
+  }
+  waivers(): WaiverView[]
+  waive(wanted: Omit<WaiverView, 'id'>): WaiverView
+  revoke(id: string): boolean
+  quarantines(): { tenant: string; since: string; reason: string }[]
+  quarantine(tenant: TenantName, reason: string): void
+  lift(tenant: TenantName): boolean
+  /** Whether an alarm about a tenant puts it into quarantine. */
+  quarantineOnAlarm(on?: boolean): boolean
+}
+
+export type WaiverView = {
+  id: string
+  vector: string
+  tenant?: string
+  until: string
+  by: string
+  reason: string
 }
 
 export const VERIFY_FORMATS = ['text', 'json', 'sarif', 'html'] as const
@@ -83,6 +110,12 @@ On this machine
                             observe how tenants are kept apart; fails if a layer is missing
   verify --check FILE [--key PUBLIC.PEM]
                             whether a report is as it was when it was signed, by whom and when
+  alarm list                what is not as it must be, as the continuous proof sees it
+  waive VECTOR [--tenant NAME] --until TIME --by WHO --reason WHY; waive list; waive revoke ID
+                            answer for a missing layer, so that new pods start all the same
+  quarantine add TENANT --reason WHY; quarantine lift TENANT; quarantine list
+  quarantine on-alarm yes|no
+                            stop a tenant's pods where they are; by itself on an alarm, or not
   attack [--classes A,B] [--family FAMILY]... [--id ID]... [--quick] [--list] [--format FORMAT]
                             attack for real, between two throwaway tenants; fails if one escapes
 
@@ -169,6 +202,12 @@ async function dispatch(argv: readonly string[], deps: CliDeps): Promise<number>
       return machine.verify(verifyOptions(rest))
     case 'attack':
       return machine.attack(attackOptions(rest))
+    case 'alarm':
+      return alarm(rest, deps)
+    case 'waive':
+      return waive(rest, deps)
+    case 'quarantine':
+      return quarantine(rest, deps)
     case 'tenant':
       return tenant(rest, deps)
     case 'explain':
@@ -179,6 +218,129 @@ async function dispatch(argv: readonly string[], deps: CliDeps): Promise<number>
       return kubeconfig(rest, deps)
     default:
       throw new UsageError(`there is no command "${printable(noun)}"`)
+  }
+}
+
+function alarm(argv: readonly string[], { machine, print }: CliDeps): number {
+  const { positionals } = options(argv, {}, 1)
+  if (positionals[0] !== 'list') throw new UsageError('alarm needs list')
+  const { alarms, proven, provenAt } = machine.watch.alarms()
+  print(
+    provenAt === ''
+      ? 'Nothing was proven yet'
+      : `${proven ? 'Proven' : 'NOT PROVEN'} at ${printable(provenAt)}; "bulkhead verify" says how`,
+  )
+  if (alarms.length === 0) print('There are no alarms')
+  else
+    print(
+      renderTable(
+        ['SINCE', 'KIND', 'TENANT', 'WHAT'],
+        alarms.map(({ since, kind, tenant = '-', what }) => [since, kind, tenant, what].map(printable)),
+      ),
+    )
+  return alarms.length === 0 && (proven || provenAt === '') ? 0 : 1
+}
+
+function waive(argv: readonly string[], { machine: { watch }, print }: CliDeps): number {
+  const { values, positionals } = options(
+    argv,
+    {
+      tenant: { type: 'string' },
+      until: { type: 'string' },
+      by: { type: 'string' },
+      reason: { type: 'string' },
+    },
+    2,
+  )
+  const [what, id] = positionals
+  const show = (waivers: readonly WaiverView[]) =>
+    print(
+      renderTable(
+        ['ID', 'VECTOR', 'TENANT', 'UNTIL', 'BY', 'REASON'],
+        waivers.map(({ id, vector, tenant = 'all', until, by, reason }) =>
+          [id, vector, tenant, until, by, reason].map(printable),
+        ),
+      ),
+    )
+  if (what === 'list' && id === undefined) {
+    const waivers = watch.waivers()
+    if (waivers.length === 0) print('Nothing is waived')
+    else show(waivers)
+    return 0
+  }
+  if (what === 'revoke') {
+    if (id === undefined) throw new UsageError('waive revoke needs an ID')
+    if (!watch.revoke(id)) throw new Error(`There is no waiver "${id.slice(0, 64)}"`)
+    print(`waiver "${id}" is revoked`)
+    return 0
+  }
+  const text = (name: string) => {
+    const value = values[name]
+    return typeof value === 'string' ? value : undefined
+  }
+  const [tenant, until, by, reason] = ['tenant', 'until', 'by', 'reason'].map(text)
+  if (
+    what === undefined ||
+    id !== undefined ||
+    until === undefined ||
+    by === undefined ||
+    reason === undefined
+  )
+    throw new UsageError('waive needs VECTOR --until TIME --by NAME --reason TEXT, or list, or revoke ID')
+  show([
+    watch.waive({
+      vector: what,
+      ...(tenant === undefined ? {} : { tenant: tenantName(tenant) }),
+      until,
+      by,
+      reason,
+    }),
+  ])
+  return 0
+}
+
+function quarantine(argv: readonly string[], { machine: { watch }, print }: CliDeps): number {
+  const { values, positionals } = options(argv, { reason: { type: 'string' } }, 2)
+  const [verb, name] = positionals
+  switch (verb) {
+    case 'list': {
+      print(
+        `An alarm about a tenant ${watch.quarantineOnAlarm() ? 'puts it into quarantine' : 'is only told'}`,
+      )
+      const rows = watch.quarantines()
+      if (rows.length === 0) print('No tenant is in quarantine')
+      else
+        print(
+          renderTable(
+            ['TENANT', 'SINCE', 'REASON'],
+            rows.map(({ tenant, since, reason }) => [tenant, since, reason].map(printable)),
+          ),
+        )
+      return 0
+    }
+    case 'add': {
+      if (name === undefined || typeof values['reason'] !== 'string')
+        throw new UsageError('quarantine add needs a TENANT and --reason TEXT')
+      watch.quarantine(tenantName(name), values['reason'])
+      print(`tenant "${name}" goes into quarantine: its pods stop where they are, and no new ones start`)
+      return 0
+    }
+    case 'lift': {
+      if (name === undefined) throw new UsageError('quarantine lift needs a TENANT')
+      if (!watch.lift(tenantName(name))) throw new Error(`Tenant "${name}" is not in quarantine`)
+      print(`tenant "${name}" is out of quarantine: its pods go on`)
+      return 0
+    }
+    case 'on-alarm': {
+      if (name !== 'yes' && name !== 'no') throw new UsageError('quarantine on-alarm needs yes or no')
+      watch.quarantineOnAlarm(name === 'yes')
+      print(
+        `From now on an alarm about a tenant ${name === 'yes' ? 'puts it into quarantine' : 'is only told'}`,
+      )
+      return 0
+    }
+    default:
+      throw new UsageError('quarantine needs list, add, lift or on-alarm')
   }
 }
 

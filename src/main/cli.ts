@@ -5,6 +5,7 @@ import { demo } from './demo.ts'
 import { down, type MachineContext, reset, status, tenantEgress, up } from './machine.ts'
 import { requireRoot } from './preflight.ts'
 import { runVerify } from './verify.ts'
+import { watchCommands } from './watch-commands.ts'
 
 const VERSION = '0.1.0'
 
@@ -37,6 +38,7 @@ try {
         requireRoot('bulkhead egress')
         return tenantEgress(context, tenant)
       },
+      watch: watchCommands(context.layout),
       verify: (options) => {
         // A report can be checked by everybody; its key's public half is no secret.
         if (!('check' in options)) requireRoot('bulkhead verify')

@@ -18,6 +18,7 @@ import {
   observeMachineSize,
   removeDaemonUsers,
   removeRunDir,
+  thawAll,
 } from '../engine/local/index.ts'
 import { createLogger, type Logger, systemClock, until } from '../stdx/index.ts'
 import { daemonEnvironment } from './environment.ts'
@@ -173,6 +174,7 @@ async function takeDown(context: MachineContext): Promise<void> {
   await daemons.stopAll()
   const network = createPodNetwork({ layout, log: quiet })
   progress('stopping pods')
+  thawAll(layout)
   await createContainerHost({
     layout,
     clock: systemClock,

@@ -26,9 +26,13 @@ import { daemonEnvironment, runProgram } from './environment.ts'
 import { servePlatformSocket } from './platform-socket.ts'
 import { ensurePki } from './pki.ts'
 import { claimState, requireMachine } from './preflight.ts'
+import { Verdicts } from './verdicts.ts'
 import { daemonOf, groupOf, SHARED_WORKER, TenantHosting, untilSocket } from './tenant-hosting.ts'
 
 const BOUND_LOGS_EVERY_MS = 5_000
+const VERDICTS_EVERY_MS = 500
+/** To read every process, every file and every network namespace, and to speak as others do when it probes. */
+const VERIFIER_CAPABILITIES = ['sys_ptrace', 'dac_read_search', 'sys_admin', 'net_admin', 'setuid', 'setgid']
 
 /**
  * The node agent: the one process of ours that is root. It has no network listener. It prepares the machine, starts
@@ -56,7 +60,13 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     program: string,
     role: DaemonRole,
     { uid, gid }: LinuxUser,
-    options: { args?: string[]; env?: Record<string, string>; netns?: string; offline?: true } = {},
+    options: {
+      args?: string[]
+      env?: Record<string, string>
+      netns?: string
+      offline?: true
+      capabilities?: readonly string[]
+    } = {},
   ) =>
     daemons.ensure({
       name,
@@ -74,6 +84,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       },
       ...(options.netns === undefined ? {} : { netns: options.netns }),
       ...(options.offline ? { offline: true } : {}),
+      ...(options.capabilities === undefined ? {} : { capabilities: options.capabilities }),
     })
 
   const network = createPodNetwork({
@@ -113,6 +124,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   const claims = createClaims({ layout, clock, log, dataKey: (tenant) => placements.dataKey(tenant) })
   const runtimes = await containers.runtimes()
   log.info('runtimes', { runtimes })
+  const verdicts = new Verdicts({ layout, clock, log })
   const engine = createLocalEngine({
     layout,
     clock,
@@ -125,6 +137,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     onProberHung: () => {
       daemons.restart('prober').catch((error: unknown) => log.error('cannot end the prober', { error }))
     },
+    refusal: ({ tenant, isolationClass }) => verdicts.refusal({ tenant, isolationClass }),
   })
 
   const hosted = new Map<string, number>()
@@ -157,6 +170,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     engine,
     daemons,
     programs,
+    release: (tenant) => verdicts.release(tenant),
     log,
   })
 
@@ -203,6 +217,16 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     ),
   ])
 
+  // It looks at everything and changes nothing, and what it finds it writes into files of its own.
+  for (const directory of [
+    dirname(paths.watchState(layout)),
+    paths.quarantine(layout),
+    join(layout.stateDir, 'audit/verifier'),
+  ])
+    ensureDirectory(directory, { ...users.verifier, mode: 0o700 })
+  ensureDirectory(paths.watchDecisions(layout), { mode: 0o700 })
+  await daemon('verifier', 'verifier.ts', 'verifier', users.verifier, { capabilities: VERIFIER_CAPABILITIES })
+
   writeFileSync(paths.agentReady(layout), String(process.pid), { mode: 0o600 })
 
   // A process with control planes that was started anew has forgotten its tenants and their keys: tell it again.
@@ -237,11 +261,20 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     }
   }, BOUND_LOGS_EVERY_MS)
 
+  const judging = setInterval(() => {
+    try {
+      verdicts.refresh(placements.all().map(({ tenant }) => tenant))
+    } catch (error) {
+      log.error('cannot carry out what the verifier decided', { error })
+    }
+  }, VERDICTS_EVERY_MS)
+
   return {
     /** Leaves the daemons and the pods running: the next agent takes them over. */
     async stop() {
       stopped = true
       clearInterval(bounding)
+      clearInterval(judging)
       await hosting.close()
       await engine.stop()
       platformSocket.close()

@@ -46,6 +46,7 @@ export class TenantHosting {
   private readonly engine: LocalEngine
   private readonly daemons: Daemons
   private readonly programs: DaemonPrograms
+  private readonly release: (tenant: TenantName) => void
   private readonly log: Logger
   private readonly sockets = new Map<TenantName, { server: EngineServer; placement: string }>()
   private readonly turns = new Map<TenantName, Promise<unknown>>()
@@ -60,6 +61,8 @@ export class TenantHosting {
     engine: LocalEngine
     daemons: Daemons
     programs: DaemonPrograms
+    /** Comes before all pods of a tenant are ended. */
+    release?: (tenant: TenantName) => void
     log: Logger
   }) {
     this.layout = parts.layout
@@ -71,6 +74,7 @@ export class TenantHosting {
     this.engine = parts.engine
     this.daemons = parts.daemons
     this.programs = parts.programs
+    this.release = parts.release ?? (() => {})
     this.log = parts.log
   }
 
@@ -229,6 +233,7 @@ export class TenantHosting {
     await this.sockets.get(tenant)?.server.close()
     this.sockets.delete(tenant)
     rmSync(paths.nodeTenantSocket(this.layout, tenant), { force: true })
+    this.release(tenant)
     await this.engine.removeTenant(tenant)
   }
 

@@ -25,6 +25,7 @@ import {
 } from '../verifier/index.ts'
 import type { MachineContext } from './machine.ts'
 import { serverUrl } from './server-url.ts'
+import { readWaivers } from './verdict-files.ts'
 
 const NOBODY = 'no-such-tenant'
 
@@ -39,7 +40,13 @@ export async function runVerify(
   progress(`looking at ${tenants.length} tenants`)
   const nowMs = Date.now()
   const report = withoutTokens(
-    await verify({ layout, tenants, probes: apiProbes({ layout, platform }), nowMs }),
+    await verify({
+      layout,
+      tenants,
+      waivers: readWaivers(layout),
+      probes: apiProbes({ layout, platform }),
+      nowMs,
+    }),
   )
   const { format, output } = options
   const signer = { name: `bulkhead-${layout.instance}@${hostname()}`, key: ensureReportKey(layout) }

@@ -10,6 +10,8 @@ export {
 export type { PairGroup, VectorReport, VectorState } from './proof.ts'
 export type { LayerResult } from './layers.ts'
 export { renderReport } from './report/text.ts'
+export { type Alarm, type AlarmChange, Alarms } from './watch/alarms.ts'
+export { type Drift, Watcher } from './watch/watcher.ts'
 export { renderHtml } from './report/html.ts'
 export { renderSarif } from './report/sarif.ts'
 export { checkReport, signaturePlace, type Signer, signReport } from './report/signature.ts'

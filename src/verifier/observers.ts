@@ -30,6 +30,7 @@ import {
   secretFilesLayer,
   tenantLimitLayer,
 } from './platform-layers.ts'
+import { type IdRange, overlaps } from './posture/processes.ts'
 import type { LayerName, Vector } from './vectors.ts'
 
 /** What asking the gateway and the control planes showed; made before, because it takes connections. */
@@ -58,10 +59,67 @@ export type Observer = {
 
 const isSandboxed = ({ isolationClass }: TenantPosture) =>
   isolationClass === 'sandboxed' || isolationClass === 'dedicated'
+/** Stands for a victim without anything. */
+const NOBODY: TenantPosture = { name: '', isolationClass: '', processes: [], links: [] }
+const ownNamespace = new WeakMap<TenantPosture, boolean>()
+const idRanges = new WeakMap<TenantPosture, IdRange[]>()
+
+function onceFor<T>(known: WeakMap<TenantPosture, T>, tenant: TenantPosture, look: () => T): T {
+  const before = known.get(tenant)
+  if (before !== undefined) return before
+  const value = look()
+  known.set(tenant, value)
+  return value
+}
+
+/** Every range of ids of a tenant, each once. */
+function rangesOf(tenant: TenantPosture): IdRange[] {
+  return onceFor(idRanges, tenant, () => [
+    ...new Map(
+      tenant.processes
+        .flatMap(({ uidMap, gidMap }) => [...uidMap, ...gidMap])
+        .map((range) => [`${range.from} ${range.count}`, range]),
+    ).values(),
+  ])
+}
+
+const behind = new WeakMap<TenantPosture, boolean>()
+const ownView = new WeakMap<TenantPosture, boolean>()
+const views = new WeakMap<TenantPosture, Set<string>>()
+
+/** Nothing of it runs on the machine's kernel. */
+function behindGvisor(tenant: TenantPosture): boolean {
+  return onceFor(behind, tenant, () => tenant.processes.length > 0 && tenant.processes.every(isGvisor))
+}
+
+/** The namespaces in which its processes can be named. */
+function viewsOf(tenant: TenantPosture): Set<string> {
+  return onceFor(
+    views,
+    tenant,
+    () =>
+      new Set(
+        tenant.processes
+          .filter((p) => !isGvisor(p))
+          .flatMap(({ namespaces }) => [`pid ${namespaces.pid}`, `ipc ${namespaces.ipc}`]),
+      ),
+  )
+}
+
+function apart(a: TenantPosture, v: TenantPosture): boolean {
+  const theirs = rangesOf(v)
+  return !rangesOf(a).some((range) => theirs.some((other) => overlaps(range, other)))
+}
+
 const hasUplink = ({ router }: MachinePosture) => 'uplink' in router
 
 const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
-  'user namespace': { of: 'pair', look: ({ machine }, a, v) => userNamespaceLayer(a, v, machine) },
+  'user namespace': {
+    of: 'pair',
+    look: ({ machine }, a, v) => userNamespaceLayer(a, v, machine),
+    holds: ({ machine }, a, v) =>
+      apart(a, v) && onceFor(ownNamespace, a, () => userNamespaceLayer(a, NOBODY, machine).holds),
+  },
   'system call filter': { of: 'attacker', look: (_, a) => systemCallFilterLayer(a) },
   'application kernel': {
     of: 'attacker',
@@ -75,8 +133,12 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
   'process view': {
     of: 'pair',
     // gVisor's processes have only gVisor's view to give, which is another layer.
-    look: ({ machine }, a, v) =>
-      a.processes.length > 0 && a.processes.every(isGvisor) ? undefined : processViewLayer(a, v, machine),
+    look: ({ machine }, a, v) => (behindGvisor(a) ? undefined : processViewLayer(a, v, machine)),
+    holds: ({ machine }, a, v) =>
+      behindGvisor(a)
+        ? undefined
+        : viewsOf(v).isDisjointFrom(viewsOf(a)) &&
+          onceFor(ownView, a, () => processViewLayer(a, NOBODY, machine).holds),
   },
   'volume files': { of: 'victim', look: ({ machine }, _, v) => volumeFilesLayer(v, machine) },
   'platform files': (vector) =>
@@ -89,7 +151,10 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
           : { of: 'machine', look: ({ machine, tenants }) => keyFilesLayer(machine, tenants) },
   'router rules': (vector) =>
     vector === 'pod network'
-      ? { of: 'pair', look: ({ machine }, a, v) => routerRulesLayer(a, v, machine) }
+      ? {
+          of: 'pair',
+          look: ({ machine }, a, v) => routerRulesLayer(a, v, machine),
+        }
       : vector === 'DNS'
         ? { of: 'pair', look: ({ machine }, a, v) => forgedSourceRulesLayer(a, v, machine) }
         : vector === 'egress'
@@ -121,7 +186,14 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
   },
   'partition cipher': { of: 'victim', look: (_, __, v) => partitionCipherLayer(v) },
   'signing keys': { of: 'pair', look: ({ probed }, a, v) => probed.signingKeys(a.name, v.name) },
-  'own control plane': { of: 'pair', look: (_, a, v) => ownControlPlaneLayer(a, v) },
+  'own control plane': {
+    of: 'pair',
+    look: (_, a, v) => ownControlPlaneLayer(a, v),
+    holds(_, a, v) {
+      const [ours, theirs] = [a.controlPlane?.process.uid, v.controlPlane?.process.uid]
+      return ours !== undefined && theirs !== undefined && ours !== theirs && ours !== 0 && theirs !== 0
+    },
+  },
   'confined control plane': {
     of: 'attacker',
     look: ({ machine }, a) => confinedControlPlaneLayer(a, machine),

@@ -79,7 +79,7 @@ function daemonProcesses(): Map<string, Process> {
 }
 
 test(
-  'each daemon runs under the user of the table, and none but the node agent can do anything special',
+  'each daemon runs under the user of the table, and none but the node agent and the verifier can do anything special',
   { skip },
   () => {
     const seen = [...daemonProcesses()].map(([name, p]) => ({
@@ -100,6 +100,8 @@ test(
       noNewPrivs: true,
       groups: [],
     }
+    // SETGID, SETUID, DAC_READ_SEARCH, NET_ADMIN, SYS_PTRACE, SYS_ADMIN: it looks at everything, and writes nothing of others.
+    const READING = '00000000002810c4'
     const { layout } = platform
     const node = seen.find(({ name }) => name === 'node')
     assert.equal(node?.uid, 0)
@@ -133,6 +135,15 @@ test(
           ...powerless,
         },
         { name: 'prober', title: 'bulkhead-prober', ...userOf('bulkhead-prober'), ...powerless },
+        {
+          name: 'verifier',
+          title: 'bulkhead-verifier',
+          ...userOf('bulkhead-verifier'),
+          ...powerless,
+          capEff: READING,
+          capPrm: READING,
+          capBnd: READING,
+        },
         { name: 'worker-blue', title: 'bulkhead-worker blue', uid: blue.uid, gid: blue.uid, ...powerless },
         {
           name: 'worker-shared',
@@ -472,6 +483,7 @@ test(
     assert.deepEqual(readers, {
       'audit/gateway/audit.log': ['gateway'],
       'audit/pod-gateway/audit.log': ['pod-gateway'],
+      'audit/verifier/audit.log': ['verifier'],
       'pki/client-ca.key': ['platform'],
       'pki/gateway.key': ['gateway'],
       'pki/pod-gateway.key': ['pod-gateway'],

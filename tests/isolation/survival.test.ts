@@ -203,6 +203,7 @@ const ALONE = [
   'dns',
   'names',
   'prober',
+  'verifier',
   'node',
 ]
 
@@ -245,7 +246,7 @@ for (const name of ALONE) {
       await assertLogsWithoutGaps()
       if (name === 'worker-blue') assert.equal(writers[0]?.refused, 0, 'red did not notice')
       if (name === 'worker-shared') assert.equal(writers[1]?.refused, 0, 'blue did not notice')
-      if (['node', 'images', 'dns', 'names', 'prober', 'platform', 'pod-gateway'].includes(name))
+      if (['node', 'images', 'dns', 'names', 'prober', 'platform', 'pod-gateway', 'verifier'].includes(name))
         assert.deepEqual(
           writers.map(({ refused }) => refused),
           [0, 0],

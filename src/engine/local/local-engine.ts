@@ -57,6 +57,8 @@ export type LocalEngineOptions = {
   onProberHung?: () => void
   /** Bytes of memory that are left; those of this machine unless a test says otherwise. */
   memoryAvailable?: () => number
+  /** Why a new pod of a tenant may not start now; undefined when it may. */
+  refusal?: (placement: TenantPlacement) => string | undefined
   /** What pods of all tenants may have together. That of this machine unless a test says otherwise. */
   room?: Load
   /** Where a tenant is placed now; undefined when it is none of this machine's. */
@@ -101,6 +103,10 @@ class Machine implements LocalEngine {
   private readonly tenants = new Map<TenantName, Tenant>()
   private readonly closing = new AbortController()
   readonly room: Load
+
+  refusal(placement: TenantPlacement): string | undefined {
+    return this.options.refusal?.(placement)
+  }
 
   constructor(options: LocalEngineOptions) {
     this.options = options
@@ -382,6 +388,8 @@ class Tenant {
         wait,
       )
     if (this.workers.has(id)) return
+    const refusal = this.machine.refusal(placement)
+    if (refusal !== undefined) throw new ApiError('TooManyRequests', refusal, wait)
     const share = shareOf(placement, this.machine.room)
     if (this.workers.size >= share.pods)
       throw new ApiError(

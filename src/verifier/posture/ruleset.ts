@@ -22,7 +22,8 @@ export type Verdict = { verdict: 'accept' | 'drop'; by: string } | { verdict: 'u
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 type JsonObject = { [key: string]: Json }
-type Rule = { chain: string; handle: number; expr: Json[] }
+/** `by` names it in evidence. */
+type Rule = { by: string; expr: Json[] }
 type BaseChain = { name: string; type: string; hook: string; prio: number; policy: string }
 type Elements = Map<string, Json>
 type Table = {
@@ -36,12 +37,48 @@ export type Hook = 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting'
 
 class GiveUp extends Error {}
 
+type Marks = { mark: number; ctMark: number }
+
+/** What an expression of a rule reads, by the expression as the tool prints it. */
+const FIELDS: Readonly<Record<string, (packet: Packet, marks: Marks) => string>> = {
+  '{"meta":{"key":"iifname"}}': (packet) => packet.iifname,
+  '{"meta":{"key":"oifname"}}': (packet) => packet.oifname,
+  '{"meta":{"key":"nfproto"}}': (packet) => packet.nfproto,
+  '{"meta":{"key":"l4proto"}}': (packet) => packet.l4proto,
+  '{"meta":{"key":"mark"}}': (_, marks) => String(marks.mark),
+  '{"ct":{"key":"mark"}}': (_, marks) => String(marks.ctMark),
+  '{"ct":{"key":"state"}}': (packet) => packet.ctState,
+  '{"payload":{"protocol":"ether","field":"saddr"}}': (packet) => packet.etherSaddr,
+  '{"payload":{"protocol":"ip","field":"saddr"}}': (packet) => packet.saddr,
+  '{"payload":{"protocol":"ip","field":"daddr"}}': (packet) => packet.daddr,
+  '{"payload":{"protocol":"th","field":"dport"}}': (packet) => String(packet.dport),
+  ...Object.fromEntries(
+    ['tcp', 'udp', 'sctp'].map((protocol) => [
+      `{"payload":{"protocol":"${protocol}","field":"dport"}}`,
+      // A packet of another protocol ends the rule, which no port does either.
+      (packet: Packet) => (packet.l4proto === protocol ? String(packet.dport) : NO_PORT),
+    ]),
+  ),
+  '{"meta":{"key":"skuid"}}': () => '',
+}
+
+/** Rules do not change once they are read, so each expression is printed once. */
+const names = new WeakMap<object, string>()
+function nameOf(expression: object): string {
+  const known = names.get(expression)
+  if (known !== undefined) return known
+  const name = JSON.stringify(expression)
+  names.set(expression, name)
+  return name
+}
+
 const JUMPS_MAX = 64
 /** Stands for an element that the model cannot look into: then no look-up in the set has an answer. */
 const OPAQUE = '?'
 
 export class Ruleset {
   private readonly tables: Table[] = []
+  private readonly hooked = new Map<Hook, { table: Table; chain: BaseChain }[]>()
 
   /** @throws when the text is not what `nft -j list ruleset` prints. */
   constructor(text: string) {
@@ -74,7 +111,7 @@ export class Ruleset {
       if (kind === 'rule') {
         const chain = String(body['chain'])
         const rules = table.rules.get(chain) ?? []
-        rules.push({ chain, handle: Number(body['handle']), expr: asArray(body['expr']) })
+        rules.push({ by: `${key} ${chain} handle ${Number(body['handle'])}`, expr: asArray(body['expr']) })
         table.rules.set(chain, rules)
       }
     }
@@ -90,11 +127,7 @@ export class Ruleset {
   evaluate(packet: Packet, hooks: readonly Hook[]): Verdict {
     const marks = { mark: 0, ctMark: 0 }
     for (const hook of hooks) {
-      const chains = this.tables
-        .flatMap((table) => [...table.chains.values()].map((chain) => ({ table, chain })))
-        .filter((entry): entry is { table: Table; chain: BaseChain } => entry.chain?.hook === hook)
-        .sort((a, b) => a.chain.prio - b.chain.prio)
-      for (const { table, chain } of chains) {
+      for (const { table, chain } of this.chainsAt(hook)) {
         // Address translation changes where a packet goes; the callers ask about the addresses behind it.
         if (chain.type === 'nat') continue
         try {
@@ -110,6 +143,17 @@ export class Ruleset {
       }
     }
     return { verdict: 'accept', by: `no chain of ${hooks.join(', ')} drops it` }
+  }
+
+  private chainsAt(hook: Hook): { table: Table; chain: BaseChain }[] {
+    const known = this.hooked.get(hook)
+    if (known) return known
+    const chains = this.tables
+      .flatMap((table) => [...table.chains.values()].map((chain) => ({ table, chain })))
+      .filter((entry): entry is { table: Table; chain: BaseChain } => entry.chain?.hook === hook)
+      .sort((a, b) => a.chain.prio - b.chain.prio)
+    this.hooked.set(hook, chains)
+    return chains
   }
 
   private runChain(
@@ -135,12 +179,11 @@ export class Ruleset {
     marks: { mark: number; ctMark: number },
     depth: number,
   ): 'continue' | 'return' | { verdict: 'accept' | 'drop'; by: string } {
-    const by = `${table.name} ${rule.chain} handle ${rule.handle}`
     const act = (
       statement: JsonObject,
     ): 'continue' | 'return' | { verdict: 'accept' | 'drop'; by: string } | undefined => {
-      if ('accept' in statement) return { verdict: 'accept', by }
-      if ('drop' in statement || 'reject' in statement) return { verdict: 'drop', by }
+      if ('accept' in statement) return { verdict: 'accept', by: rule.by }
+      if ('drop' in statement || 'reject' in statement) return { verdict: 'drop', by: rule.by }
       if ('return' in statement) return 'return'
       if ('continue' in statement) return 'continue'
       for (const kind of ['jump', 'goto'] as const) {
@@ -207,7 +250,7 @@ export class Ruleset {
     marks: { mark: number; ctMark: number },
   ): boolean {
     // Rules that end are written with the machine's time of day, as this process has it too.
-    if (JSON.stringify(match['left']) === '{"meta":{"key":"time"}}' && match['op'] === '<')
+    if (match['op'] === '<' && JSON.stringify(match['left']) === '{"meta":{"key":"time"}}')
       return !(Date.now() >= Date.parse(String(match['right'])))
     const left = this.value(table, match['left'] ?? null, packet, marks)
     const right = match['right'] ?? null
@@ -240,29 +283,8 @@ export class Ruleset {
       const parts = expression['concat'].map((part) => this.value(table, part, packet, marks))
       return parts.includes(undefined) ? undefined : parts.join(' . ')
     }
-    const fields: Record<string, string> = {
-      '{"meta":{"key":"iifname"}}': packet.iifname,
-      '{"meta":{"key":"oifname"}}': packet.oifname,
-      '{"meta":{"key":"nfproto"}}': packet.nfproto,
-      '{"meta":{"key":"l4proto"}}': packet.l4proto,
-      '{"meta":{"key":"mark"}}': String(marks.mark),
-      '{"ct":{"key":"mark"}}': String(marks.ctMark),
-      '{"ct":{"key":"state"}}': packet.ctState,
-      '{"payload":{"protocol":"ether","field":"saddr"}}': packet.etherSaddr,
-      '{"payload":{"protocol":"ip","field":"saddr"}}': packet.saddr,
-      '{"payload":{"protocol":"ip","field":"daddr"}}': packet.daddr,
-      '{"payload":{"protocol":"th","field":"dport"}}': String(packet.dport),
-      ...Object.fromEntries(
-        ['tcp', 'udp', 'sctp'].map((protocol) => [
-          `{"payload":{"protocol":"${protocol}","field":"dport"}}`,
-          // A packet of another protocol ends the rule, which no port does either.
-          packet.l4proto === protocol ? String(packet.dport) : NO_PORT,
-        ]),
-      ),
-      '{"meta":{"key":"skuid"}}': '',
-    }
-    const name = JSON.stringify(expression)
-    const value = fields[name]
+    const name = nameOf(expression)
+    const value = FIELDS[name]?.(packet, marks)
     if (value === undefined) throw new GiveUp(`does not know the expression ${name}`)
     return value
   }
@@ -334,8 +356,17 @@ const NO_PORT = 'no port'
 function find(set: Elements, value: string): Json | undefined {
   const itself = set.get(value)
   if (itself !== undefined) return itself
-  for (const [key, data] of set) if (key.includes(SPAN) && withinSpans(key, value)) return data
+  for (const [key, data] of spansOf(set)) if (withinSpans(key, value)) return data
   return undefined
+}
+
+const spans = new WeakMap<Elements, [string, Json][]>()
+function spansOf(set: Elements): [string, Json][] {
+  const known = spans.get(set)
+  if (known) return known
+  const found = [...set].filter(([key]) => key.includes(SPAN))
+  spans.set(set, found)
+  return found
 }
 
 /** Between the ends of a range; in no name, number or address. */
@@ -375,9 +406,21 @@ function withinSpan(text: string, value: string): boolean {
   )
 }
 
+/** The same few texts are asked about again and again: every pod's address by every other's. */
+const numbers = new Map<string, number | undefined>()
+const NUMBERS_KEPT_MAX = 20_000
+
 /** A number, or an IPv4 address as one. */
 function numberOf(value: Json): number | undefined {
   const text = String(value)
+  if (numbers.has(text)) return numbers.get(text)
+  if (numbers.size >= NUMBERS_KEPT_MAX) numbers.clear()
+  const number = parseNumber(text)
+  numbers.set(text, number)
+  return number
+}
+
+function parseNumber(text: string): number | undefined {
   if (/^\d{1,10}$/.test(text)) return Number(text)
   const parts = text.split('.').map(Number)
   return /^\d{1,3}(?:\.\d{1,3}){3}$/.test(text) && parts.every((part) => part <= 255)

@@ -33,6 +33,8 @@ export type DaemonSpec = {
   netns?: string
   /** It speaks on unix sockets only, so it gets a network namespace with nothing in it. */
   offline?: true
+  /** Capabilities that it keeps, by their names in lower case; none otherwise (capabilities(7)). */
+  capabilities?: readonly string[]
   /** Only for the node agent itself. */
   privileged?: true
   /** Its own cgroup's. Without it, it shares the one of whoever starts it. */
@@ -172,14 +174,16 @@ export class Daemons {
     const logPath = paths.daemonLog(this.layout, spec.name)
     mkdirSync(dirname(logPath), { recursive: true, mode: 0o700 })
     const log = openSync(logPath, 'a', 0o600)
+    const kept = (spec.capabilities ?? []).map((name) => `,+${name}`).join('')
     const drop = [
       'setpriv',
       `--reuid=${spec.uid}`,
       `--regid=${spec.gid}`,
       '--clear-groups',
       '--no-new-privs',
-      '--inh-caps=-all',
-      '--bounding-set=-all',
+      `--inh-caps=-all${kept}`,
+      ...(kept === '' ? [] : [`--ambient-caps=${kept.slice(1)}`]),
+      `--bounding-set=-all${kept}`,
       '--',
     ]
     const enter =

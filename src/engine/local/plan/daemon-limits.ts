@@ -18,6 +18,7 @@ export const DAEMON_ROLES = [
   'connector',
   'prober',
   'unpackers',
+  'verifier',
 ] as const
 export type DaemonRole = (typeof DAEMON_ROLES)[number]
 
@@ -93,6 +94,8 @@ export function daemonLimits(role: DaemonRole, { memoryBytes, cpus }: MachineSiz
         pidsMax: PIDS,
         oomScoreAdj: 300,
       }
+    case 'verifier':
+      return { cpuShares: 256, memoryBytesMax: 1 * GiB, pidsMax: PIDS, oomScoreAdj: 0 }
     case 'unpackers':
       return {
         cpuShares: 128,
