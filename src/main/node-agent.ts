@@ -98,7 +98,6 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       if (placement) engine.podEvent(placement, id, { type: 'Warning', reason: 'EgressBlocked', message })
     },
   })
-  const images = createImages({ layout, log, decompressor: users.decompressor })
   const containers = createContainerHost({
     layout,
     clock,
@@ -106,6 +105,13 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     resolver: network.resolver,
     // Pods learn no address of the machine; what stands in for it is where their resolver answers.
     hostIP: network.resolver,
+  })
+  const images = createImages({
+    layout,
+    log,
+    clock,
+    decompressor: users.decompressor,
+    layersInUse: () => containers.layersInUse(),
   })
   await Promise.all([
     network.ensureNode(),

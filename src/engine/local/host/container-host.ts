@@ -78,6 +78,8 @@ const SIGKILL = 9
 const SUB_PATH = 'sub-path-'
 /** Exit code of runsc when it could not do what it was told. */
 const RUNSC_FAILED = 128
+/** In a bundle: the directories of the image's layers. */
+const LAYERS_FILE = 'layers.json'
 const KILL_POLL_MS_MAX = 32
 const REMOVE_TIMEOUT_MS = 600_000
 
@@ -96,12 +98,15 @@ export type ContainerHostOptions = {
 /** What must be known of a pod to remove it without its jail. */
 type PodRecord = { jail: JailId; tenant: TenantName; podUidBase: number }
 
-export function createContainerHost(options: ContainerHostOptions): ContainerHost {
+/** For whoever wants to remove layers of images. */
+export type LayerUse = { layersInUse(): ReadonlySet<string> | undefined }
+
+export function createContainerHost(options: ContainerHostOptions): ContainerHost & LayerUse {
   return new LocalContainerHost(options)
 }
 
 /** Containers of this machine. All knowledge is in files and processes, so a new instance knows what the last one knew. */
-class LocalContainerHost implements ContainerHost {
+class LocalContainerHost implements ContainerHost, LayerUse {
   private readonly layout: Layout
   private readonly log: Logger
   private readonly clock: Clock
@@ -443,6 +448,8 @@ class LocalContainerHost implements ContainerHost {
     rootfs: string,
   ): void {
     const layer = this.places.layer(jail.id, id)
+    // Before the first of them is mounted, so that nobody takes one away meanwhile.
+    writeAtomically(join(this.places.bundle(jail.id, id), LAYERS_FILE), JSON.stringify(image.layers))
     mkdirSync(layer, { mode: 0o700 })
     for (const name of ['upper', 'work']) {
       mkdirSync(join(layer, name), { mode: 0o755 })
@@ -901,6 +908,25 @@ class LocalContainerHost implements ContainerHost {
       // Last, because its record is what a second attempt starts from.
       rmSync(pod, { recursive: true, force: true })
     })
+  }
+
+  layersInUse(): ReadonlySet<string> | undefined {
+    const layers = new Set<string>()
+    for (const [jail, ids] of observeBundles(this.places.run))
+      for (const id of ids) {
+        const bundle = this.places.bundle(jail, id)
+        const record = readRecord(bundle)
+        // One that holds a sandbox has no image; one without a record is being made, and was asked for just now.
+        if (record === undefined || record.role === 'sandbox') continue
+        try {
+          // Written by us into a directory that only root may change.
+          for (const layer of JSON.parse(readFileSync(join(bundle, LAYERS_FILE), 'utf8')) as string[])
+            layers.add(layer)
+        } catch {
+          return undefined
+        }
+      }
+    return layers
   }
 
   async observe(): Promise<{ jail: JailId; containers: ObservedContainer[] }[]> {

@@ -16,6 +16,13 @@ export const REGISTRY_ANSWER_TIMEOUT_MS = 30_000
 export const REGISTRY_SILENCE_TIMEOUT_MS = 60_000
 export const PULL_REQUEST_BYTES_MAX = 64 * KiB
 export const STORE_BYTES_MAX = 100 * GiB
+/** From here on images that nobody uses go, and so many bytes at once, so that it does not begin again at once. */
+export const STORE_COLLECT_ABOVE_BYTES = 80 * GiB
+export const STORE_COLLECT_BYTES = 10 * GiB
+/** With less than one part in so many of the disk free they go as well; below STATE_FREE_PARTS_MIN no more come. */
+export const COLLECT_FREE_PARTS_MIN = 10
+/** An image that somebody asked for is about to be started: longer than any start may take. */
+export const IMAGE_KEEP_MS = 60 * 60_000
 /** What the puller says about one image: its config of at most IMAGE_CONFIG_BYTES_MAX, and layers. */
 export const PULLED_ANSWER_BYTES_MAX = 8 * MiB
 /** Each takes two programs and the disk's bandwidth. */

@@ -12,7 +12,7 @@ import { busyboxImage } from '../../../../../samples/images/build.ts'
 import { pushImage, sha256 } from '../../../../../samples/images/push.ts'
 import { startRegistry } from '../../../../../tests/testkit/registry.ts'
 import { type Layout, parseLayout, parseTenantName, paths } from '../../../../api/index.ts'
-import { silentLogger } from '../../../../stdx/index.ts'
+import { FakeClock, silentLogger, systemClock } from '../../../../stdx/index.ts'
 import { Puller, servePuller } from '../../images/puller.ts'
 import { ImageError, type TenantPlacement } from '../../parts.ts'
 import { createCgroups } from '../cgroups.ts'
@@ -25,6 +25,7 @@ const missing =
       ? false
       : 'needs docker-registry'
 const NOBODY = { uid: 65_534, gid: 65_534 }
+const AS_TESTED = { decompressor: NOBODY, clock: systemClock, layersInUse: () => new Set<string>() }
 const signal = AbortSignal.timeout(60_000)
 
 describe('images', { skip: missing }, () => {
@@ -63,7 +64,7 @@ describe('images', { skip: missing }, () => {
     await puller.start()
     await mkdir(join(work, 'images'), { recursive: true })
     server = await servePuller({ puller, socketPath: join(work, 'images/images.sock'), log: silentLogger })
-    images = createImages({ layout, log: silentLogger, decompressor: NOBODY })
+    images = createImages({ layout, log: silentLogger, ...AS_TESTED })
     await images.start()
   })
   after(async () => {
@@ -196,7 +197,7 @@ describe('images', { skip: missing }, () => {
     const scratch = join(work, 'images/layers', `.${'0'.repeat(64)}`)
     // What an agent that was killed in the middle leaves behind.
     execFileSync('python3', ['-c', DEEP_DIRECTORY, scratch])
-    await createImages({ layout, log: silentLogger, decompressor: NOBODY }).start()
+    await createImages({ layout, log: silentLogger, ...AS_TESTED }).start()
     const left = await readdir(join(work, 'images/layers'))
     assert.deepEqual(
       left.filter((name) => name.startsWith('.')),
@@ -248,6 +249,34 @@ describe('images', { skip: missing }, () => {
     await refused('torn:1', /has the digest|failed to unpack/)
   })
 
+  test('images that nobody uses go when there are too many, others stay', async () => {
+    const [used, unused, fresh] = await Promise.all(
+      ['used', 'unused', 'fresh'].map(async (name) => {
+        await push(name, [{ header: { name, size: name.length, type: 'file' }, body: name }])
+        return `${registry.host}/${name}:1`
+      }),
+    )
+    const clock = new FakeClock(Date.now())
+    const inUse = new Set<string>()
+    const collecting = createImages({
+      ...{ layout, log: silentLogger, decompressor: NOBODY, clock },
+      layersInUse: () => inUse,
+      collectAboveBytes: 0,
+    })
+    await collecting.start()
+    const get = (image = '') => collecting.ensure(placement('green'), image, 'IfNotPresent', signal)
+    const layers = await Promise.all([get(used), get(unused)])
+    for (const layer of layers[0].layers) inUse.add(layer)
+    assert.ok(layers.flatMap((image) => image.layers).every((layer) => existsSync(layer)))
+    clock.advance(24 * 60 * 60_000)
+    const { layers: added } = await get(fresh)
+    const here = (paths: readonly string[]) => paths.map((path) => existsSync(path))
+    assert.deepEqual([here(layers[0].layers), here(layers[1].layers), here(added)], [[true], [false], [true]])
+    assert.equal((await get(used)).pulled, false)
+    const again = await get(unused)
+    assert.deepEqual([again.pulled, here(again.layers)], [true, [true]])
+  })
+
   describe('a puller that was taken over', () => {
     const digest = 'a'.repeat(64)
     const image = {
@@ -262,7 +291,7 @@ describe('images', { skip: missing }, () => {
       createImages({
         layout: { ...layout, stateDir: directory, runDir: directory },
         log: silentLogger,
-        decompressor: NOBODY,
+        ...AS_TESTED,
       }).ensure(placement('red', ['r.example']), 'r.example/x:1', 'Always', signal)
 
     before(async () => {

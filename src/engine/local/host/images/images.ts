@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { closeSync, constants, existsSync } from 'node:fs'
-import { mkdir, open, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, open, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -13,15 +13,20 @@ import {
   paths,
   renderReference,
 } from '../../../../api/index.ts'
-import type { Logger } from '../../../../stdx/index.ts'
+import type { Clock, Logger } from '../../../../stdx/index.ts'
 import {
+  COLLECT_FREE_PARTS_MIN,
+  IMAGE_KEEP_MS,
   LAYERS_MAX,
   PULLED_ANSWER_BYTES_MAX,
   STATE_FREE_PARTS_MIN,
+  STORE_COLLECT_ABOVE_BYTES,
+  STORE_COLLECT_BYTES,
   UNPACK_TIMEOUT_MS,
   UNPACKS_CONCURRENT_MAX,
   UNPACKS_PER_TENANT_CONCURRENT_MAX,
 } from '../../images/limits.ts'
+import { type PinnedImage, planCollection } from '../../images/collection.ts'
 import type { PulledImage } from '../../images/puller.ts'
 import { ImageError, type Images, type TenantPlacement, type UnpackedImage } from '../../parts.ts'
 import { observeMachineSize } from '../../observe/machine-facts.ts'
@@ -52,11 +57,18 @@ export function createImages({
   layout,
   log,
   decompressor,
+  clock,
+  layersInUse,
+  collectAboveBytes = STORE_COLLECT_ABOVE_BYTES,
 }: {
   layout: Layout
   log: Logger
   /** Who decompresses layers; nothing belongs to it. */
   decompressor: { uid: number; gid: number }
+  clock: Clock
+  /** The layers that containers have as their root; undefined when that cannot be known. */
+  layersInUse: () => ReadonlySet<string> | undefined
+  collectAboveBytes?: number
 }): TenantImages {
   const blobsDir = join(layout.stateDir, 'images/blobs')
   const layersDir = join(layout.stateDir, 'images/layers')
@@ -79,7 +91,7 @@ export function createImages({
   }
 
   const savePins = async (tenant: string, pins: Pins): Promise<void> => {
-    const temporary = join(pinsDir, `.${tenant}.${process.pid}`)
+    const temporary = join(pinsDir, `.${tenant}.${randomUUID()}`)
     await writeFile(temporary, JSON.stringify(pins), { mode: 0o600 })
     await rename(temporary, join(pinsDir, `${tenant}.json`))
   }
@@ -151,6 +163,82 @@ export function createImages({
     return parsePulled(answer)
   }
 
+  /** When each image of each tenant was last asked for, and each layer. */
+  const usedAtMs = new Map<string, number>()
+  const layerAskedAtMs = new Map<string, number>()
+  const isHeld = (diffId: string, inUse: ReadonlySet<string>): boolean =>
+    inUse.has(join(layersDir, hex(diffId))) ||
+    unpacking.has(diffId) ||
+    clock.nowMs() - (layerAskedAtMs.get(diffId) ?? -Infinity) < IMAGE_KEEP_MS
+
+  let collecting: Promise<void> = Promise.resolve()
+  /** Makes room where there is too little; one after the other. What fails is tried again at the next pull. */
+  const collect = (): Promise<void> => {
+    collecting = collecting
+      .then(collectNow)
+      .catch((error: unknown) => log.warn('cannot collect images', { error }))
+    return collecting
+  }
+
+  const collectNow = async (): Promise<void> => {
+    const blobs = await sizesIn(blobsDir)
+    const stored = [...blobs.values()].reduce((sum, { bytes }) => sum + bytes, 0)
+    const { bsize, blocks, bavail, files, ffree } = await statfs(layersDir)
+    const isShort =
+      bavail * COLLECT_FREE_PARTS_MIN < blocks || (files > 0 && ffree * COLLECT_FREE_PARTS_MIN < files)
+    if (stored <= collectAboveBytes && !isShort) return
+    const inUse = layersInUse()
+    if (!inUse) return
+    const tenants = (await readdir(pinsDir)).flatMap((file) =>
+      file.endsWith('.json') ? [file.slice(0, -5)] : [],
+    )
+    const images: PinnedImage[] = []
+    for (const tenant of tenants)
+      for (const [name, image] of Object.entries(await pinsOf(tenant)))
+        images.push({
+          tenant,
+          name,
+          parts: new Map(image.layers.map(({ digest, size }) => [digest, size])),
+          usedAtMs: usedAtMs.get(`${tenant} ${name}`) ?? 0,
+          inUse: image.layers.some(({ diffId }) => isHeld(diffId, inUse)),
+        })
+    const wanted = Math.max(
+      STORE_COLLECT_BYTES,
+      Math.ceil((blocks / COLLECT_FREE_PARTS_MIN - bavail) * bsize),
+    )
+    const gone = planCollection(images, wanted)
+    for (const { tenant, name } of gone) {
+      const pins = await pinsOf(tenant)
+      delete pins[name]
+      usedAtMs.delete(`${tenant} ${name}`)
+      await savePins(tenant, pins)
+    }
+    await sweep(tenants, inUse, blobs)
+    log.info('images collected', { images: gone.length, stored })
+  }
+
+  /** Removes what no tenant's image consists of any more. Safe to be cut off: what is half gone has another name. */
+  const sweep = async (
+    tenants: readonly string[],
+    inUse: ReadonlySet<string>,
+    blobs: ReadonlyMap<string, { changedAtMs: number }>,
+  ): Promise<void> => {
+    const wanted = new Set<string>()
+    for (const tenant of tenants)
+      for (const image of Object.values(await pinsOf(tenant))) {
+        wanted.add(hex(image.config.digest)).add(hex(image.digest))
+        for (const { digest, diffId } of image.layers) wanted.add(hex(digest)).add(hex(diffId))
+      }
+    for (const name of await readdir(layersDir)) {
+      if (!HEX.test(name) || wanted.has(name) || isHeld(`sha256:${name}`, inUse)) continue
+      await rename(join(layersDir, name), join(layersDir, `.gone-${name}`))
+      await removeTree(join(layersDir, `.gone-${name}`))
+    }
+    for (const [name, { changedAtMs }] of blobs)
+      if (HEX.test(name) && !wanted.has(name) && clock.nowMs() - changedAtMs > IMAGE_KEEP_MS)
+        await rm(join(blobsDir, name), { force: true })
+  }
+
   return {
     async start() {
       await Promise.all([layersDir, pinsDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })))
@@ -179,10 +267,15 @@ export function createImages({
           `Container image "${text}" is not present with pull policy of Never`,
         )
       const pulled = policy === 'Always' || !isPinned
-      if (pulled) image = await pull(reference, signal)
+      if (pulled) {
+        await collect()
+        image = await pull(reference, signal)
+      }
       if (!image) throw new ImageError('ImageInspectError', `image "${name}" is not known`)
       if (reference.digest !== undefined && image.digest !== reference.digest)
         throw new ImageError('ErrImagePull', `"${name}" was answered with the digest ${image.digest}`)
+      usedAtMs.set(`${placement.tenant} ${name}`, clock.nowMs())
+      for (const { diffId } of image.layers) layerAskedAtMs.set(diffId, clock.nowMs())
       for (const layer of image.layers) await ensureLayer(layer, placement.tenant)
       if (pulled && pins[name]?.digest !== image.digest) {
         if (Object.keys(pins).length >= PINS_PER_TENANT_MAX)
@@ -197,11 +290,31 @@ export function createImages({
     },
 
     async removeTenant(tenant) {
-      pinsCache.delete(tenant)
-      tenantUnpackers.delete(tenant)
-      await rm(join(pinsDir, `${tenant}.json`), { force: true })
+      // Not while somebody saves what is left of them: the next tenant of the name must not find it.
+      const forget = async () => {
+        pinsCache.delete(tenant)
+        tenantUnpackers.delete(tenant)
+        await rm(join(pinsDir, `${tenant}.json`), { force: true })
+      }
+      const removal = collecting.then(forget)
+      collecting = removal.catch(() => {})
+      await removal
     },
   }
+}
+
+const HEX = /^[0-9a-f]{64}$/
+
+async function sizesIn(directory: string): Promise<Map<string, { bytes: number; changedAtMs: number }>> {
+  const sizes = new Map<string, { bytes: number; changedAtMs: number }>()
+  for (const name of await readdir(directory))
+    try {
+      const { size, mtimeMs } = await lstat(join(directory, name))
+      sizes.set(name, { bytes: size, changedAtMs: mtimeMs })
+    } catch {
+      // It has gone since we looked.
+    }
+  return sizes
 }
 
 function parse(text: string): ImageReference {
