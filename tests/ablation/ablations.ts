@@ -89,6 +89,8 @@ const CONTROL_PLANE_TAKES_ANY_TENANT: readonly Edit[] = [
   },
 ]
 
+const OWN_NODES = "it is the tenant's own list of nodes, which is served, and not another's"
+
 /** What only the filter of system calls keeps a pod of the class `shared` from; no step of them leaves the pod. */
 const STEPS =
   "it reaches code of the machine's kernel, as an unprivileged user there; ids, mounts and namespaces are as before"
@@ -233,6 +235,11 @@ export const ABLATIONS: readonly Ablation[] = [
     edits: GATEWAY_BINDS_NOBODY,
     classes: 'shared,sandboxed',
     families: ['paths', 'headers', 'identity'],
+    accepted: {
+      'certificate-of-deleted-tenant':
+        'open: that a certificate is of an earlier tenant of the same name, only the gateway sees',
+      'path-debug-endpoints': OWN_NODES,
+    },
   },
   {
     off: 'control plane refuses strangers',
@@ -240,6 +247,9 @@ export const ABLATIONS: readonly Ablation[] = [
     edits: CONTROL_PLANE_TAKES_ANY_TENANT,
     classes: 'shared,sandboxed',
     families: ['paths', 'headers', 'identity'],
+    accepted: {
+      'path-debug-endpoints': OWN_NODES,
+    },
   },
   {
     off: 'gateway binds to one tenant and control plane refuses strangers',
@@ -261,6 +271,19 @@ export const ABLATIONS: readonly Ablation[] = [
     ],
     classes: 'shared,shared',
     families: ['paths', 'headers', 'identity'],
+    accepted: {
+      'path-debug-endpoints': OWN_NODES,
+      ...Object.fromEntries(
+        [
+          'header-identity',
+          'header-hop-by-hop',
+          'header-remote-user',
+          'header-forwarded',
+          'header-method-override',
+          'header-odd-spelling',
+        ].map((id) => [id, 'within one tenant, where RBAC alone decides what its users may do']),
+      ),
+    },
   },
   {
     off: 'partition cipher',
@@ -280,6 +303,9 @@ export const ABLATIONS: readonly Ablation[] = [
     ],
     classes: 'shared,sandboxed',
     families: ['volumes', 'paths'],
+    accepted: {
+      'path-debug-endpoints': OWN_NODES,
+    },
   },
   {
     off: 'tenant limit',
@@ -311,6 +337,9 @@ export const ABLATIONS: readonly Ablation[] = [
     ],
     classes: 'shared,shared',
     ids: ['exhaustion-processes'],
+    accepted: {
+      'exhaustion-processes': 'the attack ends at 4,000, below the limit of the tenant',
+    },
   },
 ]
 
