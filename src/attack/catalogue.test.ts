@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { VECTORS } from '../verifier/index.ts'
+import { STANDARDS, VECTORS } from '../verifier/index.ts'
 import { FAMILIES } from './attack.ts'
 import { CATALOGUE, chooseAttacks } from './catalogue/index.ts'
 import { renderCatalogue } from './report.ts'
@@ -23,6 +23,15 @@ test('every vector of an attack is one that the verifier looks at', () => {
     wrong.map(({ id, vector }) => `${id}: ${vector}`),
     [],
   )
+})
+
+test('every standard that an attack names is one that the verifier knows', () => {
+  const wrong = CATALOGUE.flatMap(({ id, standards = [] }) =>
+    standards
+      .filter((standard) => !Object.hasOwn(STANDARDS, standard))
+      .map((standard) => `${id}: ${standard}`),
+  )
+  assert.deepEqual(wrong, [])
 })
 
 test('attacks are chosen by id and family, and a word that means nothing is not ignored', () => {
