@@ -202,13 +202,14 @@ export const pathAttacks = family('paths', 'tenant API', [
         '/.well-known/openid-configuration',
         '/swagger.json',
         '/api/v1/nodes',
+        '/api/v1/nodes/localhost/proxy/runningpods/',
         '/api/v1/componentstatuses',
         '/stats/summary',
         '/runningpods/',
       ]
         .flatMap((path) => [path, `${own}${path}`])
-        // A tenant's own discovery of its own token issuer is for it to see.
-        .filter((path) => path !== `${own}/.well-known/openid-configuration`),
+        // Its own token issuer and its own virtual node are for a tenant to see.
+        .filter((path) => ![`${own}/.well-known/openid-configuration`, `${own}/api/v1/nodes`].includes(path)),
   }),
   {
     id: 'path-absolute-form',
