@@ -202,6 +202,8 @@ const ALONE = [
   'images',
   'dns',
   'names',
+  'ingress',
+  'connector',
   'prober',
   'verifier',
   'node',
