@@ -7,6 +7,7 @@ import { API_SERVICE, DAEMON_USERS, paths } from '../../src/api/index.ts'
 import { until } from '../../src/stdx/index.ts'
 import { gvisorMissing } from '../testkit/machine.ts'
 import { pod, service } from '../testkit/manifests.ts'
+import { vectorsOf, verify } from '../testkit/proof.ts'
 import { TestPlatform } from '../testkit/platform.ts'
 import { type Registry, startPythonRegistry } from '../testkit/registry.ts'
 
@@ -401,12 +402,9 @@ test(
     ])
     // Refused would mean that the pod was asked.
     assert.match(call.stdout, /^(?:silence|EPERM)$/m)
-    const report = JSON.parse((await platform.cli('verify', '-o', 'json')).stdout) as {
-      ok: boolean
-      vectors: { vector: string; layers: { evidence: string[] }[] }[]
-    }
-    assert.equal(report.ok, true)
-    const evidence = report.vectors
+    const report = await verify(platform)
+    assert.equal(report.ok, true, JSON.stringify(report.findings))
+    const evidence = vectorsOf(report)
       .flatMap(({ layers }) => layers.flatMap((layer) => layer.evidence))
       .join('\n')
     assert.match(evidence, /the pods' gateway, as a user of red: 401/)

@@ -451,6 +451,7 @@ test(
       join(layout.stateDir, 'operator.kubeconfig'),
       join(layout.stateDir, 'audit/gateway/audit.log'),
       join(layout.stateDir, 'audit/pod-gateway/audit.log'),
+      join(layout.stateDir, 'audit/verifier/audit.log'),
       ...readdirSync(join(layout.stateDir, 'keys')).map((file) => join(layout.stateDir, 'keys', file)),
       ...readdirSync(paths.pki(layout))
         .filter((file) => file.endsWith('.key') || file.includes('key'))

@@ -7,6 +7,7 @@ import { after, before, describe, test } from 'node:test'
 import { paths } from '../../src/api/index.ts'
 import { until } from '../../src/stdx/index.ts'
 import { gvisorMissing } from '../testkit/machine.ts'
+import { vectorsOf, verify } from '../testkit/proof.ts'
 import { TestPlatform } from '../testkit/platform.ts'
 import { type Registry, startBusyboxRegistry } from '../testkit/registry.ts'
 
@@ -232,32 +233,24 @@ describe('volumes under attack', { skip: gvisorMissing }, () => {
   })
 
   test('the proof sees two layers at storage, and names the one that is taken away', async () => {
-    type Layers = {
-      vectors: {
-        vector: string
-        ok: boolean
-        layers: { layer: string; holds: boolean; evidence: string[] }[]
-      }[]
-    }
-    const storage = async () => {
-      const { stdout } = await platform.cli('verify', '-o', 'json')
-      return (JSON.parse(stdout) as Layers).vectors.filter(({ vector }) => vector === 'storage')
-    }
+    const storage = async () => vectorsOf(await verify(platform)).filter(({ vector }) => vector === 'storage')
     const well = await storage()
     assert.equal(well.length, 2)
     assert.ok(
-      well.every(({ ok }) => ok),
+      well.every(({ state }) => state === 'holds'),
       JSON.stringify(well),
     )
     const directory = join(platform.layout.stateDir, 'volumes', 'blue')
     chmodSync(directory, 0o755)
     try {
-      const broken = (await storage()).filter(({ ok }) => !ok)
-      assert.deepEqual(
-        broken.map(({ layers }) => layers.find(({ holds }) => !holds)?.layer),
-        ['volume files'],
+      const gone = (await storage()).flatMap(({ victim, layers }) =>
+        layers.filter(({ holds }) => !holds).map(({ layer, evidence }) => ({ victim, layer, evidence })),
       )
-      assert.ok(broken[0]?.layers.some(({ evidence }) => evidence.some((text) => text.includes(directory))))
+      assert.deepEqual(
+        gone.map(({ victim, layer }) => ({ victim, layer })),
+        [{ victim: 'blue', layer: 'volume files' }],
+      )
+      assert.ok(gone[0]?.evidence.some((text) => text.includes(directory)))
     } finally {
       chmodSync(directory, 0o700)
     }

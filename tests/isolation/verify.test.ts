@@ -5,8 +5,10 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { paths } from '../../src/api/index.ts'
 import { until } from '../../src/stdx/index.ts'
+import type { Report } from '../../src/verifier/index.ts'
 import { gvisorMissing, observeProcess } from '../testkit/machine.ts'
 import { pod } from '../testkit/manifests.ts'
+import { vectorsOf, verify as verifyPlatform } from '../testkit/proof.ts'
 import { TestPlatform } from '../testkit/platform.ts'
 import { type Registry, startBusyboxRegistry } from '../testkit/registry.ts'
 
@@ -43,34 +45,7 @@ after(async () => {
   await registry?.[Symbol.asyncDispose]()
 })
 
-type VectorReport = {
-  vector: string
-  independent: number
-  state: string
-  layers: { layer: string; holds: boolean; evidence: string[] }[]
-}
-type Report = {
-  ok: boolean
-  findings: string[]
-  tenants: { name: string; isolationClass: string; pods: number; processes: number }[]
-  groups: { attackers: string[]; victims: string[]; pairs: number; vectors: VectorReport[] }[]
-}
-
-/** Every pair with every vector, as if each had been told for itself. */
-const vectorsOf = ({ groups }: Report) =>
-  groups.flatMap(({ attackers, victims, vectors }) =>
-    attackers.flatMap((attacker) =>
-      victims
-        .filter((victim) => victim !== attacker)
-        .flatMap((victim) => vectors.map((vector) => ({ attacker, victim, ...vector }))),
-    ),
-  )
-
-async function verify(): Promise<Report & { code: number }> {
-  const { code, stdout, stderr } = await platform.cli('verify', '-o', 'json')
-  assert.ok(stdout.startsWith('{'), `verify printed no JSON, but ended with ${code}: ${stderr}${stdout}`)
-  return { code, ...(JSON.parse(stdout) as Report) }
-}
+const verify = () => verifyPlatform(platform)
 
 const failing = (report: Report) =>
   vectorsOf(report)

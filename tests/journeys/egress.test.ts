@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test'
 import { until } from '../../src/stdx/index.ts'
 import { gvisorMissing } from '../testkit/machine.ts'
 import { pod } from '../testkit/manifests.ts'
+import { vectorsOf, verify } from '../testkit/proof.ts'
 import { TestPlatform } from '../testkit/platform.ts'
 import { type Registry, startBusyboxRegistry } from '../testkit/registry.ts'
 
@@ -104,21 +105,15 @@ if (!inside) {
     })
 
   test('the proof holds with a way outside, and says what closes it', async () => {
-    const { code, stdout } = await platform.cli('verify', '-o', 'json')
-    const { vectors } = JSON.parse(stdout) as {
-      vectors: {
-        vector: string
-        ok: boolean
-        layers: { layer: string; holds: boolean; evidence: string[] }[]
-      }[]
-    }
+    const report = await verify(platform)
+    const vectors = vectorsOf(report)
     assert.deepEqual(
-      vectors.filter(({ ok }) => !ok),
+      vectors.filter(({ state }) => state === 'fails'),
       [],
     )
-    assert.equal(code, 0)
+    assert.equal(report.code, 0)
     const layers = vectors
-      .filter(({ vector }) => vector === 'host network and metadata')
+      .filter(({ vector }) => vector === 'metadata and host services')
       .flatMap(({ layers: all }) => all)
     assert.deepEqual(
       [...new Set(layers.map(({ layer, holds }) => `${layer} ${holds}`))],

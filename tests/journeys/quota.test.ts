@@ -131,7 +131,7 @@ describe(
         `apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: q}\nspec: ${spec}`
       assert.match(
         await refused(quota('{hard: {pods: 1}, scopes: [PriorityClass]}')),
-        /not supported: pods of a tenant are not ranked/,
+        /not supported: quotas do not count by priority/,
       )
       assert.match(
         await refused(quota('{hard: {widgets: 1, pods: "1.5", cpu: "-1"}}')),

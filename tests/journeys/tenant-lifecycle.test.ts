@@ -150,7 +150,7 @@ describe('the quota of a tenant', { skip }, () => {
       )
     const [daemons, container] = [platform.daemons(), await containerID()]
     await applyTenant('red', { quota: { pods: 2, memoryBytes: '1Gi' } })
-    await platform.apply('red', [limited('b', '200Mi', '2')])
+    await platform.apply('red', [limited('b', '200Mi', '1200m')])
     await platform.mustKubectl('red', 'wait', '--for=condition=Ready', 'pod/b', '--timeout=60s')
     assert.match(cgroupFile('red', 'cpu.cfs_quota_us', 'cpu.max'), /^(-1|max\b)/)
     assert.ok(Number(cgroupFile('red', 'memory.limit_in_bytes', 'memory.max')) >= 1024 ** 3)
