@@ -10,6 +10,7 @@ import {
 } from '../limits.ts'
 import type { DiskUsage } from '../plan/disk.ts'
 import type { Gate } from './gate.ts'
+import { later } from './timers.ts'
 
 export type PressedPod = {
   readonly id: JailId
@@ -35,12 +36,7 @@ export class DiskPressure {
 
   private later(delayMs: number): void {
     const { clock, closing } = this.options
-    if (closing.aborted) return
-    const cancel = clock.after(delayMs, () => {
-      closing.removeEventListener('abort', cancel)
-      void this.look()
-    })
-    closing.addEventListener('abort', cancel, { once: true })
+    later(clock, delayMs, closing, () => void this.look())
   }
 
   private async look(): Promise<void> {

@@ -4,6 +4,7 @@ import type { PodDisk } from '../host/pod-disk.ts'
 import { DISK_MEASURE_EVERY_MS, DISK_MEASURE_FAILURES_MAX, DISK_MEASURE_REST_FACTOR } from '../limits.ts'
 import { type DiskUsage, planTenantEviction } from '../plan/disk.ts'
 import type { Gate } from './gate.ts'
+import { later } from './timers.ts'
 
 type MeasuredPod = { pod: WatchedPod; usage: DiskUsage }
 
@@ -33,12 +34,7 @@ export class DiskWatch {
 
   private later(delayMs: number): void {
     const { clock, closing } = this.options
-    if (closing.aborted) return
-    const cancel = clock.after(delayMs, () => {
-      closing.removeEventListener('abort', cancel)
-      void this.sweep()
-    })
-    closing.addEventListener('abort', cancel, { once: true })
+    later(clock, delayMs, closing, () => void this.sweep())
   }
 
   private async sweep(): Promise<void> {

@@ -2,6 +2,7 @@ import { renderQuantity, type TenantName } from '../../../api/index.ts'
 import type { ContainerUsage, JailId } from '../../../jail/index.ts'
 import type { Clock, Logger } from '../../../stdx/index.ts'
 import { MEMORY_FREE_BYTES_MIN, MEMORY_PRESSURE_EVERY_MS, MEMORY_PRESSURE_REST_MS } from '../limits.ts'
+import { later } from './timers.ts'
 
 export type HungryPod = {
   readonly id: JailId
@@ -34,12 +35,7 @@ export class MemoryPressure<P extends HungryPod> {
 
   private later(delayMs: number): void {
     const { clock, closing } = this.options
-    if (closing.aborted) return
-    const cancel = clock.after(delayMs, () => {
-      closing.removeEventListener('abort', cancel)
-      void this.look()
-    })
-    closing.addEventListener('abort', cancel, { once: true })
+    later(clock, delayMs, closing, () => void this.look())
   }
 
   private async look(): Promise<void> {

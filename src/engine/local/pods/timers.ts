@@ -12,6 +12,16 @@ export function at(clock: Clock, dueMs: number, run: () => void): () => void {
   return () => cancel()
 }
 
+/** Calls `run` once after `delayMs`, unless `closing` comes first. */
+export function later(clock: Clock, delayMs: number, closing: AbortSignal, run: () => void): void {
+  if (closing.aborted) return
+  const cancel = clock.after(delayMs, () => {
+    closing.removeEventListener('abort', cancel)
+    run()
+  })
+  closing.addEventListener('abort', cancel, { once: true })
+}
+
 /** A signal that aborts after `timeoutMs` or with `parent`. Afterwards: `cancel` it, so that no timer is left. */
 export function timeoutSignal(
   clock: Clock,

@@ -1,32 +1,28 @@
 import { assert } from '../../../../stdx/index.ts'
 import { GATEWAY, SERVICE_BLOCK, ipv4FromText, podMac, tenantBlock, tenantIndexOf } from './addresses.ts'
 import { NEVER } from './outside.ts'
+import {
+  LOAD_WORD,
+  LOAD_HALF,
+  LOAD_LENGTH,
+  AND,
+  IF_EQUAL,
+  IF_AT_LEAST,
+  RETURN,
+  TC_ACT_OK,
+  TC_ACT_SHOT,
+  SENDER_MAC_AT,
+  TYPE_AT,
+  SOURCE_AT,
+  TARGET_AT,
+  HEADERS_BYTES,
+  TYPE_IPV4,
+  type FilterInstruction,
+} from './classic-bpf.ts'
 import type { PodElement } from './ruleset.ts'
-
-/** One instruction of classic BPF: https://docs.kernel.org/networking/filter.html */
-export type FilterInstruction = { code: number; jt: number; jf: number; k: number }
 
 /** The programs on the router's end of a pod's link: for what the pod sends, and for what is sent to it. */
 export type LinkFilter = { fromPod: readonly FilterInstruction[]; toPod: readonly FilterInstruction[] }
-
-const LOAD_WORD = 0x20
-const LOAD_HALF = 0x28
-const LOAD_LENGTH = 0x80
-const AND = 0x54
-const IF_EQUAL = 0x15
-const IF_AT_LEAST = 0x35
-const RETURN = 0x06
-
-const TC_ACT_OK = 0
-const TC_ACT_SHOT = 2
-
-// Where things are in a frame: the Ethernet header, then one of IPv4 without looking at its options.
-const SENDER_MAC_AT = 6
-const TYPE_AT = 12
-const SOURCE_AT = 26
-const TARGET_AT = 30
-const HEADERS_BYTES = 34
-const TYPE_IPV4 = 0x0800
 
 type Verdict = 'pass' | 'drop'
 type Step =

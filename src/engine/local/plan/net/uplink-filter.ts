@@ -1,22 +1,25 @@
 import type { Ipv4Network } from '../../../../api/index.ts'
 import { assert } from '../../../../stdx/index.ts'
 import type { Ipv4 } from './addresses.ts'
-import type { FilterInstruction, LinkFilter } from './link-filter.ts'
+import {
+  LOAD_WORD,
+  LOAD_HALF,
+  LOAD_LENGTH,
+  AND,
+  IF_EQUAL,
+  IF_AT_LEAST,
+  RETURN,
+  TC_ACT_OK,
+  TC_ACT_SHOT,
+  TYPE_AT,
+  SOURCE_AT,
+  TARGET_AT,
+  HEADERS_BYTES,
+  TYPE_IPV4,
+  type FilterInstruction,
+} from './classic-bpf.ts'
+import type { LinkFilter } from './link-filter.ts'
 
-const LOAD_WORD = 0x20
-const LOAD_HALF = 0x28
-const LOAD_LENGTH = 0x80
-const AND = 0x54
-const IF_EQUAL = 0x15
-const IF_AT_LEAST = 0x35
-const RETURN = 0x06
-const TC_ACT_OK = 0
-const TC_ACT_SHOT = 2
-const TYPE_AT = 12
-const SOURCE_AT = 26
-const TARGET_AT = 30
-const HEADERS_BYTES = 34
-const TYPE_IPV4 = 0x0800
 /** BPF_MAXINSNS. */
 const INSTRUCTIONS_MAX = 4_096
 
