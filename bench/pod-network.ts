@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseLayout, paths, type TenantName } from '../src/api/index.ts'
+import { parseLayout, paths } from '../src/api/index.ts'
 import { RuleSocket } from '../src/engine/local/host/net/nf-tables.ts'
 import { inNamespace } from '../src/engine/local/host/net/syscalls.ts'
 import { createPodNetwork, ensureRunDir, removeRunDir } from '../src/engine/local/index.ts'
@@ -20,6 +20,7 @@ import {
 } from '../src/engine/local/plan/net/index.ts'
 import type { JailId, NetworkIsolation } from '../src/jail/index.ts'
 import { silentLogger } from '../src/stdx/index.ts'
+import { placementOf } from '../tests/testkit/network.ts'
 import type { Measure } from './kit/pod-network-peer.ts'
 import { machineFacts, printRows, type Row } from './kit/samples.ts'
 
@@ -35,14 +36,7 @@ const router = paths.routerNetns(layout)
 const scratch = mkdtempSync(join(tmpdir(), 'bulkhead-bench-network-'))
 const network = createPodNetwork({ layout, log: silentLogger })
 const children: ChildProcess[] = []
-const placement = {
-  tenant: 'bench' as TenantName,
-  index: 0,
-  isolationClass: 'shared' as const,
-  podUidBase: layout.podUidBase,
-  controlPlaneUid: layout.controlPlaneUidBase,
-  registries: [],
-}
+const placement = placementOf(layout, 'bench', 0)
 
 function policies(pods: readonly string[]): NetworkIsolation {
   const all = pods.map((_, at) => at)

@@ -14,7 +14,7 @@ import {
   parseAndSignCsr,
   renderPrivateKey,
 } from '../../src/identity/index.ts'
-import { freePort } from '../../tests/testkit/registry.ts'
+import { freePort } from '../../src/main/free-port.ts'
 
 export const BENCH_TENANT = 'bench'
 

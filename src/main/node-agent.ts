@@ -94,7 +94,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     connectorUid: users.connector.uid,
     // The engine is there before any pod is.
     onEgressBlocked: ({ id, index }, message) => {
-      const placement = placements.all().find((each) => each.index === index)
+      const placement = placements.at(index)
       if (placement) engine.podEvent(placement, id, { type: 'Warning', reason: 'EgressBlocked', message })
     },
   })

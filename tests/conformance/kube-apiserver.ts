@@ -3,9 +3,9 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { request as httpsRequest } from 'node:https'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { freePort } from '../../src/main/free-port.ts'
 import type { KindRequest } from './requests-of-kinds.ts'
 
 /** envtest's convention: a folder with the programs `kube-apiserver` and `etcd`. */
@@ -147,13 +147,4 @@ export class KubeApiServer implements AsyncDisposable {
     await Promise.all(ended)
     await rm(this.dir, { recursive: true, force: true })
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('Cannot find a free port')
-  return address.port
 }

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, execFileSync, fork } from 'node:child_process'
+import { type ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { chownSync, existsSync, mkdirSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { type IncomingMessage, request } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
-import { type Layout, type TenantName, parseEgressPort, parseLayout, paths } from '../../src/api/index.ts'
+import { type Layout, parseEgressPort, parseLayout, paths } from '../../src/api/index.ts'
 import { inNamespace } from '../../src/engine/local/host/net/syscalls.ts'
 import {
   type TenantPlacement,
@@ -20,14 +20,22 @@ import { silentLogger, until } from '../../src/stdx/index.ts'
 import { machineRulesLayer, uplinkFilterLayer } from '../../src/verifier/layers.ts'
 import { observeRouter } from '../../src/verifier/posture/network.ts'
 import type { Zone } from './egress-names.ts'
-import type { PeerReply, PeerRequest } from './network-peer.ts'
+import {
+  directoryOfResolver,
+  inside,
+  networkMissing,
+  type Peer,
+  Peers,
+  placementOf,
+  RESOLVER_UID,
+  run,
+} from '../testkit/network.ts'
 
 // A machine and an outside of the test's own, each a network namespace: whatever goes wrong, this machine's own
 // network is not touched, and nothing outside is real.
 
-const skip = whyNot()
+const skip = networkMissing
 const layout: Layout = parseLayout({ BULKHEAD_INSTANCE: 'egn', BULKHEAD_SLOT: '40', BULKHEAD_UPLINK: 'out0' })
-const RESOLVER_UID = 65_534
 const [MACHINE, OUTSIDE] = ['/run/netns/egn-machine', '/run/netns/egn-outside']
 const OWN = '198.51.100.2'
 const GOOD = '203.0.113.10'
@@ -38,7 +46,7 @@ const METADATA = '169.254.169.254'
 
 type Pod = { id: JailId; namespaces: PodNamespaces; peer: Peer; tenant: TenantPlacement }
 let network: ReturnType<typeof createPodNetwork>
-const processes: ChildProcess[] = []
+const peers = new Peers()
 let names: ChildProcess
 const asked: string[] = []
 let red1: Pod
@@ -66,18 +74,15 @@ before(async () => {
   await network.reset()
   removeRunDir(layout)
   ensureRunDir(layout)
-  for (const dir of ['dns', 'forwarder']) {
-    mkdirSync(`${layout.runDir}/${dir}`, { mode: 0o700 })
-    chownSync(`${layout.runDir}/${dir}`, RESOLVER_UID, RESOLVER_UID)
-  }
+  directoryOfResolver(`${layout.runDir}/forwarder`)
   await network.ensureNode()
-  await start(paths.routerNetns(layout), 'network-resolver.ts', [
-    paths.dnsSocket(layout),
+  await peers.resolver(layout, { outside: true })
+  await peers.start(MACHINE, program('egress-forwarder.ts'), [
+    paths.forwarderSocket(layout),
     String(RESOLVER_UID),
-    paths.outsideSocket(layout),
+    NAMES,
   ])
-  await start(MACHINE, 'egress-forwarder.ts', [paths.forwarderSocket(layout), String(RESOLVER_UID), NAMES])
-  names = await start(OUTSIDE, 'egress-names.ts', [NAMES])
+  names = await peers.start(OUTSIDE, program('egress-names.ts'), [NAMES])
   names.on('message', (message) => {
     if ('asked' in (message as object)) asked.push((message as { asked: string }).asked)
   })
@@ -85,11 +90,11 @@ before(async () => {
     [OUTSIDE, 'outside'],
     [MACHINE, 'machine'],
   ] as const) {
-    const peer = await Peer.start(who, netns)
+    const peer = await peers.peer(who, netns)
     for (const port of [80, 443, 8080]) await peer.ask({ do: 'listen', protocol: 'tcp', port })
     if (who === 'outside') await peer.ask({ do: 'listen', protocol: 'udp', port: 5353, host: GOOD })
   }
-  const [red, blue] = [placement('red', 0), placement('blue', 1)]
+  const [red, blue] = [placementOf(layout, 'red', 0), placementOf(layout, 'blue', 1)]
   for (const tenant of [red, blue]) await network.ensureTenant(tenant)
   red1 = await startPod('red1', red, 'shop')
   red2 = await startPod('red2', red, 'batch')
@@ -99,11 +104,7 @@ before(async () => {
 
 after(async () => {
   if (skip !== false) return
-  for (const child of processes.splice(0)) {
-    if (child.exitCode !== null || child.signalCode !== null) continue
-    child.kill('SIGKILL')
-    await once(child, 'exit')
-  }
+  await peers.endAll()
   await network.reset()
   removeRunDir(layout)
   removeNamespaces()
@@ -554,61 +555,14 @@ function forwarding(): string {
   return inside(MACHINE, 'sysctl', '-n', 'net.ipv4.conf.out0.forwarding').trim()
 }
 
-/** One process in one network namespace. */
-class Peer {
-  private readonly child: ChildProcess
-  private sequence = 0
-
-  private constructor(child: ChildProcess) {
-    this.child = child
-  }
-
-  static async start(name: string, netns: string): Promise<Peer> {
-    return new Peer(await start(netns, 'network-peer.ts', [name]))
-  }
-
-  async ask(request: PeerRequest): Promise<PeerReply> {
-    const sequence = ++this.sequence
-    const { promise, resolve, reject } = Promise.withResolvers<PeerReply>()
-    const onMessage = (message: unknown) => {
-      const reply = message as { sequence: number; reply: PeerReply } // our own program
-      if (reply.sequence === sequence) resolve(reply.reply)
-    }
-    const onExit = () => reject(new Error('A peer ended'))
-    this.child.on('message', onMessage).on('exit', onExit)
-    this.child.send({ sequence, request })
-    try {
-      return await promise
-    } finally {
-      this.child.off('message', onMessage).off('exit', onExit)
-    }
-  }
-}
-
-async function start(netns: string, file: string, args: string[]): Promise<ChildProcess> {
-  const child = inNamespace('net', netns, () =>
-    fork(`${import.meta.dirname}/${file}`, args, { execArgv: [] }),
-  )
-  processes.push(child)
-  await new Promise<void>((resolve, reject) => {
-    child.once('message', () => resolve())
-    child.once('exit', (code) => reject(new Error(`${file} ended with ${code}`)))
-  })
-  return child
-}
-
 async function startPod(name: string, tenant: TenantPlacement, namespace: string): Promise<Pod> {
   const id = randomUUID() as JailId
   const namespaces = await network.ensurePod(tenant, { id, namespace, hostname: name, hostnameRecords: [] })
-  return { id, namespaces, tenant, peer: await Peer.start(name, namespaces.net) }
+  return { id, namespaces, tenant, peer: await peers.peer(name, namespaces.net) }
 }
 
-function run(program: string, ...args: string[]): string {
-  return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
-}
-
-function inside(netns: string, ...command: string[]): string {
-  return run('nsenter', `--net=${netns}`, ...command)
+function program(file: string): string {
+  return `${import.meta.dirname}/${file}`
 }
 
 function removeNamespaces(): void {
@@ -617,25 +571,4 @@ function removeNamespaces(): void {
     [OUTSIDE, 'egn-outside'],
   ] as const)
     if (existsSync(path)) run('ip', 'netns', 'delete', name)
-}
-
-function placement(tenant: string, index: number): TenantPlacement {
-  return {
-    tenant: tenant as TenantName,
-    index,
-    isolationClass: 'shared',
-    podUidBase: layout.podUidBase + index * 65_536,
-    controlPlaneUid: layout.controlPlaneUidBase + index,
-    registries: [],
-  }
-}
-
-function whyNot(): string | false {
-  if (process.getuid?.() !== 0) return 'needs root'
-  try {
-    execFileSync('unshare', ['--net', 'nft', 'list', 'ruleset'], { stdio: 'ignore' })
-    return false
-  } catch {
-    return 'needs network namespaces and nft'
-  }
 }

@@ -1,21 +1,15 @@
 import { randomUUID } from 'node:crypto'
-import { type TenantName, parseLayout } from '../../src/api/index.ts'
-import { type TenantPlacement, createPodNetwork } from '../../src/engine/local/index.ts'
+import { parseLayout } from '../../src/api/index.ts'
+import { createPodNetwork } from '../../src/engine/local/index.ts'
 import type { JailId } from '../../src/jail/index.ts'
 import { silentLogger } from '../../src/stdx/index.ts'
+import { placementOf } from '../testkit/network.ts'
 
 // An agent that makes, renews and removes pods as fast as it can, until somebody kills it.
 
 const layout = parseLayout(process.env)
 const network = createPodNetwork({ layout, log: silentLogger })
-const placement: TenantPlacement = {
-  tenant: 'churn' as TenantName,
-  index: 2,
-  isolationClass: 'shared',
-  podUidBase: layout.podUidBase + 2 * 65_536,
-  controlPlaneUid: layout.controlPlaneUidBase,
-  registries: [],
-}
+const placement = placementOf(layout, 'churn', 2)
 await network.ensureNode()
 await network.ensureTenant(placement)
 const ids = [...(await network.pods()).keys()]

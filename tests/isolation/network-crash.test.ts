@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict'
-import { execFileSync, fork } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { on, once } from 'node:events'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { parseLayout, paths } from '../../src/api/index.ts'
 import { createPodNetwork, ensureRunDir, removeRunDir } from '../../src/engine/local/index.ts'
 import { createLogger, silentLogger } from '../../src/stdx/index.ts'
+import { inside, networkMissing } from '../testkit/network.ts'
 
 const ROUNDS = 8
 const environment = { BULKHEAD_INSTANCE: 'tnec', BULKHEAD_SLOT: '3' }
 const layout = parseLayout(environment)
-const skip = whyNot()
+const skip = networkMissing
+const router = (...command: string[]) => inside(paths.routerNetns(layout), ...command)
 
 before(async () => {
   if (skip !== false) return
@@ -46,29 +48,24 @@ test(
       const pods = await first.pods()
       first.close()
       assert.equal(await repairs(), false, 'the second look finds nothing to repair')
-      const links = inside('ip', '-o', 'link')
+      const links = router('ip', '-o', 'link')
         .split('\n')
         .filter((line) => line.includes(`: ${layout.interfacePrefix}`))
       assert.equal(links.length, pods.size)
       for (const line of links) {
         const link = /: ([^@:]+)@/.exec(line)?.[1] ?? ''
         for (const hook of ['ingress', 'egress'])
-          assert.match(inside('tc', 'filter', 'show', 'dev', link, hook), /direct-action not_in_hw bytecode/)
+          assert.match(router('tc', 'filter', 'show', 'dev', link, hook), /direct-action not_in_hw bytecode/)
       }
-      const sources = inside('nft', 'list', 'set', 'inet', 'bulkhead', 'source4')
+      const sources = router('nft', 'list', 'set', 'inet', 'bulkhead', 'source4')
       assert.equal(sources.split(/\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b/).length - 1, pods.size)
       const pins = readFileSync('/proc/self/mountinfo', 'utf8')
         .split('\n')
         .filter((line) => line.includes(`${layout.runDir}/pods/`))
       assert.equal(pins.length, pods.size * 4)
       for (const { net, podIP } of pods.values()) {
-        assert.match(
-          execFileSync('nsenter', [`--net=${net}`, 'ip', '-4', 'address', 'show', 'eth0'], {
-            encoding: 'utf8',
-          }),
-          new RegExp(podIP),
-        )
-        assert.match(inside('ip', 'route', 'show', podIP), /dev/)
+        assert.match(inside(net, 'ip', '-4', 'address', 'show', 'eth0'), new RegExp(podIP))
+        assert.match(router('ip', 'route', 'show', podIP), /dev/)
       }
     }
     const last = createPodNetwork({ layout, log: silentLogger })
@@ -90,18 +87,4 @@ async function repairs(): Promise<unknown> {
   const records = lines.map((line) => JSON.parse(line) as Record<string, unknown>)
   const ready = records.find((l) => l['message'] === 'pod network ready')
   return records.some((l) => l['level'] === 'error') || ready?.['repaired']
-}
-
-function inside(...command: string[]): string {
-  return execFileSync('nsenter', [`--net=${paths.routerNetns(layout)}`, ...command], { encoding: 'utf8' })
-}
-
-function whyNot(): string | false {
-  if (process.getuid?.() !== 0) return 'needs root'
-  try {
-    execFileSync('unshare', ['--net', 'nft', 'list', 'ruleset'], { stdio: 'ignore' })
-    return false
-  } catch {
-    return 'needs network namespaces and nft'
-  }
 }

@@ -1,14 +1,10 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, execFileSync, fork } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
-import { chownSync, mkdirSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
-import { type Layout, parseLayout, paths, type TenantName } from '../../src/api/index.ts'
+import { type Layout, parseLayout, paths } from '../../src/api/index.ts'
 import { planIsolation } from '../../src/controllers/pods/plan-isolation.ts'
 import type { Namespace, NetworkPolicy, Pod as PodObject } from '../../src/controllers/kinds.ts'
-import { inNamespace } from '../../src/engine/local/host/net/syscalls.ts'
 import {
   createPodNetwork,
   ensureRunDir,
@@ -21,23 +17,22 @@ import type { NetworkRules, ReachablePod } from '../../src/policy/index.ts'
 import { silentLogger } from '../../src/stdx/index.ts'
 import { type Packet, Ruleset } from '../../src/verifier/posture/ruleset.ts'
 import { tableOf, truthTables, UNREADABLE_STEPS, worldOf } from '../testkit/network-policy-tables.ts'
-import type { PeerReply, PeerRequest } from './network-peer.ts'
+import type { PeerReply } from '../testkit/network-peer.ts'
+import { inside, networkMissing, type Peer, Peers, placementOf } from '../testkit/network.ts'
 
-const skip = whyNot()
+const skip = networkMissing
 const layout: Layout = parseLayout({ BULKHEAD_INSTANCE: 'npol', BULKHEAD_SLOT: '35' })
 const RESOLVER = '169.254.1.1'
-const RESOLVER_UID = 65_534
 const VIRTUAL = '10.96.7.7'
 const KEYS = ['x', 'y', 'z'].flatMap((namespace) => ['a', 'b', 'c'].map((name) => `${namespace}/${name}`))
-const red = placement('red', 0)
-const blue = placement('blue', 1)
+const red = placementOf(layout, 'red', 0)
+const blue = placementOf(layout, 'blue', 1)
 
-type Running = { id: JailId; namespaces: PodNamespaces; child: ChildProcess }
+type Running = { id: JailId; namespaces: PodNamespaces; peer: Peer }
 let network: ReturnType<typeof createPodNetwork>
-const processes: ChildProcess[] = []
+const peers = new Peers()
 const pods = new Map<string, Running>()
 let victim: Running
-let sequence = 0
 
 before(async () => {
   if (skip !== false) return
@@ -45,13 +40,8 @@ before(async () => {
   await network.reset()
   removeRunDir(layout)
   ensureRunDir(layout)
-  mkdirSync(`${layout.runDir}/dns`, { mode: 0o700 })
-  chownSync(`${layout.runDir}/dns`, RESOLVER_UID, RESOLVER_UID)
   await network.ensureNode()
-  await startProcess(paths.routerNetns(layout), 'network-resolver.ts', [
-    paths.dnsSocket(layout),
-    String(RESOLVER_UID),
-  ])
+  await peers.resolver(layout)
   for (const tenant of [red, blue]) await network.ensureTenant(tenant)
   const started = await Promise.all(KEYS.map(async (key) => [key, await startPod(key, red)] as const))
   for (const [key, pod] of started) pods.set(key, pod)
@@ -60,11 +50,7 @@ before(async () => {
 
 after(async () => {
   if (skip !== false) return
-  for (const child of processes.splice(0)) {
-    if (child.exitCode !== null || child.signalCode !== null) continue
-    child.kill('SIGKILL')
-    await once(child, 'exit')
-  }
+  await peers.endAll()
   await network.reset()
   removeRunDir(layout)
 })
@@ -111,7 +97,7 @@ test('real packets find what the truth tables say', { skip }, async () => {
               protocol === 'SCTP' ? [] : [{ protocol: lower(protocol), host: ip(pod(to)), port }],
             ),
           )
-          return [from, (await ask(pod(from), { do: 'survey', calls })).answer ?? ''] as const
+          return [from, (await pod(from).peer.ask({ do: 'survey', calls })).answer ?? ''] as const
         }),
       ),
     )
@@ -146,15 +132,15 @@ test(
     const hosts = [ip(victim), '10.96.9.9', '169.254.169.254', '127.0.0.1', '10.255.255.254', '192.0.2.1']
     for (const host of hosts)
       for (const protocol of ['tcp', 'udp'] as const) {
-        const reply = await ask(attacker, { do: 'call', protocol, host, port: 80 })
+        const reply = await attacker.peer.ask({ do: 'call', protocol, host, port: 80 })
         assert.equal(host === '127.0.0.1' ? undefined : reply.answer, undefined, `${protocol} ${host}`)
       }
     assert.equal(
-      (await ask(victim, { do: 'call', protocol: 'tcp', host: ip(attacker), port: 80 })).answer,
+      (await victim.peer.ask({ do: 'call', protocol: 'tcp', host: ip(attacker), port: 80 })).answer,
       undefined,
     )
     // It is not silent because nothing works any more.
-    const reply = await ask(attacker, { do: 'call', protocol: 'tcp', host: ip(pod('y/a')), port: 80 })
+    const reply = await attacker.peer.ask({ do: 'call', protocol: 'tcp', host: ip(pod('y/a')), port: 80 })
     assert.deepEqual(reply, { answer: `y/a ${ip(attacker)}` })
   },
 )
@@ -170,7 +156,7 @@ test("a document that names another tenant's jail isolates nobody but its own", 
     },
   })
   const other = await startPod('other', blue)
-  const reply = await ask(other, { do: 'call', protocol: 'tcp', host: ip(victim), port: 80 })
+  const reply = await other.peer.ask({ do: 'call', protocol: 'tcp', host: ip(victim), port: 80 })
   assert.deepEqual(reply, { answer: `victim ${ip(other)}` })
   // Its own pods, which the document does not know, talk to nobody until it does.
   for (const [from, to] of [
@@ -218,7 +204,7 @@ test(
   { skip },
   async () => {
     const resolves = async () => {
-      const reply = await ask(pod('x/a'), {
+      const reply = await pod('x/a').peer.ask({
         do: 'resolve',
         name: 'nobody.default.svc.cluster.local',
         type: 'A',
@@ -291,7 +277,7 @@ test(
       const fresh = await startPod('x/new', red, id)
       // The first packets that anybody sends to it.
       for (let i = 0; i < 3; i++) assert.deepEqual(await call('y/a', ip(fresh)), { failure: 'silence' })
-      const out = await ask(fresh, { do: 'call', protocol: 'tcp', host: ip(pod('y/a')), port: 80 })
+      const out = await fresh.peer.ask({ do: 'call', protocol: 'tcp', host: ip(pod('y/a')), port: 80 })
       assert.deepEqual(out, isolation === known ? { answer: `y/a ${ip(fresh)}` } : { failure: 'silence' })
       await stopPod(fresh)
     }
@@ -301,11 +287,11 @@ test(
 test('a connection that is open stays so when a policy comes, and no new one is made', { skip }, async () => {
   await network.setTenantNetwork(red, { services: [] })
   const target = pod('y/b')
-  const held = await ask(pod('x/a'), { do: 'hold', host: ip(target), port: 90 })
+  const held = await pod('x/a').peer.ask({ do: 'hold', host: ip(target), port: 90 })
   assert.deepEqual(held, { answer: 'open' })
   await apply(isolationOf(rules([{ namespace: 'y' }])))
   assert.deepEqual(await call('x/a', ip(target)), { failure: 'silence' })
-  assert.deepEqual(await ask(pod('x/a'), { do: 'hold', host: ip(target), port: 90 }), { answer: 'open' })
+  assert.deepEqual(await pod('x/a').peer.ask({ do: 'hold', host: ip(target), port: 90 }), { answer: 'open' })
 })
 
 test('rules that cannot be loaded change nothing', { skip }, async () => {
@@ -499,51 +485,21 @@ async function startPod(
 ): Promise<Running> {
   const hostname = name.replace('/', '-')
   const namespaces = await network.ensurePod(tenant, { id, hostname, hostnameRecords: [] })
-  const child = await startProcess(namespaces.net, 'network-peer.ts', [name])
-  const running = { id, namespaces, child }
+  const peer = await peers.peer(name, namespaces.net)
+  const running = { id, namespaces, peer }
   for (const protocol of ['tcp', 'udp'] as const)
-    for (const port of [80, 81]) await ask(running, { do: 'listen', protocol, port })
-  await ask(running, { do: 'accept', port: 90 })
+    for (const port of [80, 81]) await peer.ask({ do: 'listen', protocol, port })
+  await peer.ask({ do: 'accept', port: 90 })
   return running
 }
 
-async function stopPod({ id, child }: Running): Promise<void> {
-  child.kill('SIGKILL')
-  await once(child, 'exit')
+async function stopPod({ id, peer }: Running): Promise<void> {
+  await peer.end()
   await network.removePod(id)
 }
 
-async function startProcess(netns: string, file: string, args: string[]): Promise<ChildProcess> {
-  const child = inNamespace('net', netns, () =>
-    fork(`${import.meta.dirname}/${file}`, args, { execArgv: [] }),
-  )
-  processes.push(child)
-  const ready = Promise.withResolvers<void>()
-  child.once('message', () => ready.resolve())
-  child.once('exit', (code) => ready.reject(new Error(`${file} ended with ${code}`)))
-  await ready.promise
-  return child
-}
-
-async function ask({ child }: Running, request: PeerRequest): Promise<PeerReply> {
-  const mine = ++sequence
-  const { promise, resolve, reject } = Promise.withResolvers<PeerReply>()
-  const onMessage = (message: unknown) => {
-    const reply = message as { sequence: number; reply: PeerReply } // our own program
-    if (reply.sequence === mine) resolve(reply.reply)
-  }
-  const onExit = () => reject(new Error('A peer ended'))
-  child.on('message', onMessage).on('exit', onExit)
-  child.send({ sequence: mine, request })
-  try {
-    return await promise
-  } finally {
-    child.off('message', onMessage).off('exit', onExit)
-  }
-}
-
 async function call(from: string, host: string, port = 80): Promise<PeerReply> {
-  return await ask(pod(from), { do: 'call', protocol: 'tcp', host, port })
+  return await pod(from).peer.ask({ do: 'call', protocol: 'tcp', host, port })
 }
 
 function service(endpoints: readonly string[]): NetworkService {
@@ -579,32 +535,4 @@ function loaded(): string {
         .sort()
         .join(', '),
     )
-}
-
-function inside(netns: string, ...command: string[]): string {
-  return execFileSync('nsenter', [`--net=${netns}`, ...command], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-}
-
-function placement(tenant: string, index: number): TenantPlacement {
-  return {
-    tenant: tenant as TenantName,
-    index,
-    isolationClass: 'shared',
-    podUidBase: layout.podUidBase + index * 65_536,
-    controlPlaneUid: layout.controlPlaneUidBase + index,
-    registries: [],
-  }
-}
-
-function whyNot(): string | false {
-  if (process.getuid?.() !== 0) return 'needs root'
-  try {
-    execFileSync('unshare', ['--net', 'nft', 'list', 'ruleset'], { stdio: 'ignore' })
-    return false
-  } catch {
-    return 'needs network namespaces and nft'
-  }
 }

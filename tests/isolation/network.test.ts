@@ -1,16 +1,15 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, execFile, execFileSync, fork } from 'node:child_process'
+import { type ChildProcess, execFile, execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
-import { chownSync, existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { text } from 'node:stream/consumers'
 import { after, before, mock, test } from 'node:test'
 import { promisify } from 'node:util'
-import { type Layout, type TenantName, parseLayout, paths } from '../../src/api/index.ts'
+import { type Layout, parseLayout, paths } from '../../src/api/index.ts'
 import { NetlinkSocket } from '../../src/engine/local/host/net/netlink.ts'
-import { SyscallError, inNamespace, inNewNetworkNamespace } from '../../src/engine/local/host/net/syscalls.ts'
+import { SyscallError, inNewNetworkNamespace } from '../../src/engine/local/host/net/syscalls.ts'
 import {
   type TenantPlacement,
   createPodNetwork,
@@ -22,20 +21,20 @@ import type { JailId, NetworkService } from '../../src/jail/index.ts'
 import { silentLogger, until } from '../../src/stdx/index.ts'
 import { linkFilterLayer } from '../../src/verifier/layers.ts'
 import { observeRouter } from '../../src/verifier/posture/network.ts'
-import type { PeerReply, PeerRequest } from './network-peer.ts'
+import { inside, networkMissing, type Peer, Peers, placementOf, RESOLVER_UID } from '../testkit/network.ts'
 
-const skip = whyNot()
+const skip = networkMissing
 const unmocked = NetlinkSocket.prototype.requestAll
 const layout: Layout = parseLayout({ BULKHEAD_INSTANCE: 'tnet', BULKHEAD_SLOT: '3' })
-const RESOLVER_UID = 65_534
 const VIRTUAL = '10.96.7.7'
 
-const red = placement('red', 0)
-const blue = placement('blue', 1)
+const red = placementOf(layout, 'red', 0)
+const blue = placementOf(layout, 'blue', 1)
 
 type Pod = { id: JailId; namespaces: PodNamespaces; peer: Peer }
 let network: ReturnType<typeof createPodNetwork>
-const processes: ChildProcess[] = []
+const peers = new Peers()
+let resolver: ChildProcess
 const pods = new Map<string, Pod>()
 
 before(async () => {
@@ -44,10 +43,8 @@ before(async () => {
   await network.reset()
   removeRunDir(layout)
   ensureRunDir(layout)
-  mkdirSync(`${layout.runDir}/dns`, { mode: 0o700 })
-  chownSync(`${layout.runDir}/dns`, RESOLVER_UID, RESOLVER_UID)
   await network.ensureNode()
-  await startResolver()
+  resolver = await peers.resolver(layout)
   for (const tenant of [red, blue]) await network.ensureTenant(tenant)
   for (const [name, tenant] of [
     ['red1', red],
@@ -62,7 +59,7 @@ before(async () => {
 
 after(async () => {
   if (skip !== false) return
-  await endProcesses()
+  await peers.endAll()
   await network.reset()
   removeRunDir(layout)
 })
@@ -466,8 +463,8 @@ test('the resolver outlives garbage, and learns all names again after a restart'
   const ask = async () =>
     (await peer.ask({ do: 'resolve', name: 'web.default.svc.cluster.local', type: 'A' })).answer
   await until(async () => (await ask()) === `NOERROR "${VIRTUAL}"`)
-  processes.at(0)?.kill('SIGKILL')
-  await startResolver(true)
+  resolver.kill('SIGKILL')
+  resolver = await peers.resolver(layout)
   await until(async () => (await ask()) === `NOERROR "${VIRTUAL}"`, { timeoutMs: 15_000 })
 })
 
@@ -528,7 +525,7 @@ test('a pod whose namespace has lost its link to a sandbox is reached over that 
   // What runsc does: a stack of its own takes eth0 over. Another namespace stands in for the sandbox.
   const id = randomUUID() as JailId
   const { net, podIP } = await network.ensurePod(red, { id, hostname: 'sandboxed', hostnameRecords: [] })
-  const { peer, pid } = inNewNetworkNamespace(() => Peer.fork('sandboxed'))
+  const { peer, pid } = inNewNetworkNamespace(() => peers.fork('sandboxed'))
   inside(net, 'ip', 'link', 'set', 'eth0', 'netns', String(pid))
   const sandbox = (...command: string[]) =>
     execFileSync('nsenter', [`--net=/proc/${pid}/ns/net`, 'ip', ...command])
@@ -699,7 +696,7 @@ test('a pod that is renewed keeps its address, and its old namespace is cut off'
   const [red1, old] = [pod('red1'), pod('red2')]
   const namespaces = await network.renewPod(red, old.id)
   assert.equal(namespaces.podIP, ip(old))
-  const peer = await Peer.start('fresh', namespaces.net)
+  const peer = await peers.peer('fresh', namespaces.net)
   await peer.ask({ do: 'listen', protocol: 'tcp', port: 8080 })
   assert.deepEqual(await red1.peer.call('tcp', ip(old)), { answer: `fresh ${ip(red1)}` })
   assert.deepEqual(await old.peer.call('tcp', ip(red1)), { failure: 'silence' })
@@ -740,7 +737,7 @@ test(
     await network.removeTenant(blue.tenant)
     assert.doesNotMatch(ruleset(), new RegExp(`_2\\b|${ip(blue1).replaceAll('.', '\\.')}\\b`))
 
-    for (const child of processes) child.kill('SIGKILL')
+    await peers.endAll()
     await network.reset()
     await network.reset()
     assert.doesNotMatch(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(`${layout.runDir}/`))
@@ -752,84 +749,11 @@ test(
   },
 )
 
-/** One process in one network namespace. */
-class Peer {
-  private readonly child: ChildProcess
-  private sequence = 0
-
-  private constructor(child: ChildProcess) {
-    this.child = child
-  }
-
-  static async start(name: string, netns: string): Promise<Peer> {
-    return new Peer(await start(netns, 'network-peer.ts', [name]))
-  }
-
-  /** In the namespace that this thread is in now; the first answer waits until it is ready. */
-  static fork(name: string): { peer: Peer; pid: number } {
-    const child = fork(`${import.meta.dirname}/network-peer.ts`, [name], { execArgv: [] })
-    processes.push(child)
-    assert.ok(child.pid !== undefined)
-    return { peer: new Peer(child), pid: child.pid }
-  }
-
-  async ask(request: PeerRequest): Promise<PeerReply> {
-    const sequence = ++this.sequence
-    const { promise, resolve, reject } = Promise.withResolvers<PeerReply>()
-    const onMessage = (message: unknown) => {
-      const reply = message as { sequence: number; reply: PeerReply } // our own program
-      if (reply.sequence === sequence) resolve(reply.reply)
-    }
-    const onExit = () => reject(new Error('A peer ended'))
-    this.child.on('message', onMessage).on('exit', onExit)
-    this.child.send({ sequence, request })
-    try {
-      return await promise
-    } finally {
-      this.child.off('message', onMessage).off('exit', onExit)
-    }
-  }
-
-  async call(protocol: 'tcp' | 'udp', host: string, { port = 8080 } = {}): Promise<PeerReply> {
-    return await this.ask({ do: 'call', protocol, host, port })
-  }
-}
-
-async function start(netns: string, file: string, args: string[]): Promise<ChildProcess> {
-  const child = inNamespace('net', netns, () =>
-    fork(`${import.meta.dirname}/${file}`, args, { execArgv: [] }),
-  )
-  processes.push(child)
-  await new Promise<void>((resolve, reject) => {
-    child.once('message', () => resolve())
-    child.once('exit', (code) => reject(new Error(`${file} ended with ${code}`)))
-  })
-  return child
-}
-
-async function startResolver(replace = false): Promise<void> {
-  const child = await start(paths.routerNetns(layout), 'network-resolver.ts', [
-    paths.dnsSocket(layout),
-    String(RESOLVER_UID),
-  ])
-  processes.pop()
-  if (replace) processes[0] = child
-  else processes.unshift(child)
-}
-
 async function startPod(name: string, tenant: TenantPlacement): Promise<Pod> {
   const id = randomUUID() as JailId
   const hostnameRecords = [`${name}.peers.default.svc.cluster.local`]
   const namespaces = await network.ensurePod(tenant, { id, hostname: name, hostnameRecords })
-  return { id, namespaces, peer: await Peer.start(name, namespaces.net) }
-}
-
-async function endProcesses(): Promise<void> {
-  for (const child of processes.splice(0)) {
-    if (child.exitCode !== null || child.signalCode !== null) continue
-    child.kill('SIGKILL')
-    await once(child, 'exit')
-  }
+  return { id, namespaces, peer: await peers.peer(name, namespaces.net) }
 }
 
 function service({ endpoints }: { endpoints: readonly string[] }): NetworkService {
@@ -908,13 +832,6 @@ function knowRouter(netns: string): void {
   inside(netns, ...'ip neigh replace 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent'.split(' '))
 }
 
-function inside(netns: string, ...command: string[]): string {
-  return execFileSync('nsenter', [`--net=${netns}`, ...command], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-}
-
 function ruleset(): string {
   return inside(paths.routerNetns(layout), 'nft', 'list', 'ruleset')
 }
@@ -931,25 +848,4 @@ function withoutCounts(rules: string): string {
 function counter(name: string): number {
   const line = inside(paths.routerNetns(layout), 'nft', 'list', 'counter', 'inet', 'bulkhead', name)
   return Number(/packets (\d+)/.exec(line)?.[1])
-}
-
-function placement(tenant: string, index: number): TenantPlacement {
-  return {
-    tenant: tenant as TenantName,
-    index,
-    isolationClass: 'shared',
-    podUidBase: layout.podUidBase + index * 65_536,
-    controlPlaneUid: layout.controlPlaneUidBase + index,
-    registries: [],
-  }
-}
-
-function whyNot(): string | false {
-  if (process.getuid?.() !== 0) return 'needs root'
-  try {
-    execFileSync('unshare', ['--net', 'nft', 'list', 'ruleset'], { stdio: 'ignore' })
-    return false
-  } catch {
-    return 'needs network namespaces and nft'
-  }
 }

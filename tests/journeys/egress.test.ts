@@ -44,7 +44,7 @@ if (!inside) {
 
   before(async () => {
     peers.push(await peer('../isolation/egress-names.ts', [nameserver()]))
-    peers.push(await peer('../isolation/network-peer.ts', ['outside']))
+    peers.push(await peer('../testkit/network-peer.ts', ['outside']))
     peers[0]?.send({ zone: { 'api.example.com': { addresses: [GOOD] } } })
     for (const port of [80, 443])
       peers[1]?.send({ sequence: port, request: { do: 'listen', protocol: 'tcp', port } })

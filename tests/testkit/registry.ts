@@ -2,30 +2,18 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { cp, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { request } from 'undici'
 import { buildSampleImages, busyboxImage } from '../../samples/images/build.ts'
 import { pushImage } from '../../samples/images/push.ts'
 import { buildStockImages } from './stock-images.ts'
+import { freePort } from '../../src/main/free-port.ts'
 import { until } from '../../src/stdx/index.ts'
 import { pythonImage } from './python-image.ts'
 
 const SAMPLES = new URL('../../samples/images/', import.meta.url)
 const CACHE = new URL('../../.cache/', import.meta.url).pathname
-
-/** A port on the loopback interface that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  const { promise, resolve } = Promise.withResolvers<void>()
-  server.listen(0, '127.0.0.1', resolve)
-  await promise
-  const address = server.address()
-  server.close()
-  if (address === null || typeof address === 'string') throw new Error('A TCP server has no port')
-  return address.port
-}
 
 export type Registry = { host: string } & AsyncDisposable
 

@@ -185,6 +185,7 @@ export class Placements {
   private readonly platformUid: number
   private readonly workerUid: number
   private saved: Saved
+  private tenantsAt: ReadonlyMap<number, TenantName>
   private readonly kek: Uint8Array
   private readonly bundles = new Map<string, string>()
 
@@ -204,6 +205,7 @@ export class Placements {
     this.saved = existsSync(this.file)
       ? (JSON.parse(readFileSync(this.file, 'utf8')) as Saved)
       : { nextIndex: 0, tenants: {} } // our own file, root only
+    this.tenantsAt = tenantsAt(this.saved)
   }
 
   all(): TenantPlacement[] {
@@ -215,6 +217,12 @@ export class Placements {
   get(tenant: TenantName): TenantPlacement | undefined {
     const saved = this.savedOf(tenant)
     return saved && this.placement(tenant, saved)
+  }
+
+  /** Whose index it is. */
+  at(index: number): TenantPlacement | undefined {
+    const tenant = this.tenantsAt.get(index)
+    return tenant === undefined ? undefined : this.get(tenant)
   }
 
   private savedOf(tenant: TenantName): SavedTenant | undefined {
@@ -369,6 +377,7 @@ export class Placements {
   private save(next: Saved): void {
     writeDurably(this.file, Buffer.from(JSON.stringify(next)))
     this.saved = next
+    this.tenantsAt = tenantsAt(next)
     const used = new Set(
       Object.values(next.tenants).flatMap(({ regoPolicies = [] }) =>
         regoPolicies.map(({ bundleSha256 }) => bundleSha256),
@@ -410,6 +419,10 @@ export class Placements {
   private keyFile(tenant: TenantName): string {
     return join(this.layout.stateDir, 'keys', `${tenant}.wrapped`)
   }
+}
+
+function tenantsAt({ tenants }: Saved): ReadonlyMap<number, TenantName> {
+  return new Map(Object.entries(tenants).map(([name, { index }]) => [index, parseTenantName(name)]))
 }
 
 function loadOrCreateKek(path: string): Uint8Array {
