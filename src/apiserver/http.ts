@@ -10,7 +10,7 @@ import {
   groupVersion,
   internalError,
 } from '../api/index.ts'
-import type { Clock, Logger } from '../stdx/index.ts'
+import { type Clock, type Logger, readRequest } from '../stdx/index.ts'
 import { type Representation, acceptsGzip, negotiate } from './accept.ts'
 import { ContinueExpired } from './continue-token.ts'
 import {
@@ -405,23 +405,14 @@ export async function readBody(request: IncomingMessage): Promise<RequestBody | 
   const tooLarge = () =>
     new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${REQUEST_BODY_BYTES_MAX}`)
   if (announced > REQUEST_BODY_BYTES_MAX) throw tooLarge()
-  const chunks: Buffer[] = []
-  let size = 0
-  try {
-    // The connection must live on, so that a refusal can be answered.
-    for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      size += chunk.length
-      if (size > REQUEST_BODY_BYTES_MAX) throw tooLarge()
-      chunks.push(chunk)
-    }
-  } catch (cause) {
-    if (cause instanceof ApiError) throw cause
+  const bytes = await readRequest(request, REQUEST_BODY_BYTES_MAX).catch((cause: unknown) => {
     throw new ApiError('BadRequest', 'The body of the request ended early', { cause })
-  }
-  if (size === 0) return undefined
+  })
+  if (!bytes) throw tooLarge()
+  if (bytes.length === 0) return undefined
   return {
     kind: 'bytes',
-    bytes: chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size),
+    bytes,
     contentType: request.headers['content-type'],
     contentEncoding: request.headers['content-encoding'],
   }

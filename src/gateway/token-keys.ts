@@ -1,7 +1,6 @@
-import { request } from 'node:http'
 import type { TenantName } from '../api/index.ts'
 import { JWKS_PATH, TokenVerifier } from '../identity/index.ts'
-import type { Clock, Logger } from '../stdx/index.ts'
+import { askUnix, type Clock, type Logger } from '../stdx/index.ts'
 import {
   JWKS_BYTES_MAX,
   JWKS_FETCH_MS_MAX,
@@ -103,30 +102,17 @@ function dropOldest(map: Map<TenantName, unknown>): void {
 }
 
 async function fetchJwks(socketPath: string): Promise<unknown> {
-  const { promise, resolve, reject } = Promise.withResolvers<unknown>()
-  const signal = AbortSignal.timeout(JWKS_FETCH_MS_MAX)
-  const headers = { host: 'localhost', accept: 'application/jwk-set+json, application/json' }
-  const question = request({ socketPath, path: JWKS_PATH, agent: false, signal, headers }, (answer) => {
-    const chunks: Buffer[] = []
-    let bytes = 0
-    answer.on('data', (chunk: Buffer) => {
-      bytes += chunk.length
-      if (bytes > JWKS_BYTES_MAX)
-        question.destroy(new Error(`A key set has more than ${JWKS_BYTES_MAX} bytes`))
-      else chunks.push(chunk)
-    })
-    answer.on('error', reject)
-    answer.on('end', () => {
-      if (answer.statusCode !== 200)
-        return reject(new Error(`A key set came with status ${answer.statusCode}`))
-      try {
-        resolve(JSON.parse(Buffer.concat(chunks).toString()))
-      } catch (cause) {
-        reject(new Error('A key set is not JSON', { cause }))
-      }
-    })
+  const { code, body } = await askUnix({
+    socketPath,
+    path: JWKS_PATH,
+    headers: { host: 'localhost', accept: 'application/jwk-set+json, application/json' },
+    signal: AbortSignal.timeout(JWKS_FETCH_MS_MAX),
+    answerBytesMax: JWKS_BYTES_MAX,
   })
-  question.on('error', reject)
-  question.end()
-  return promise
+  if (code !== 200) throw new Error(`A key set came with status ${code}`)
+  try {
+    return JSON.parse(body.toString())
+  } catch (cause) {
+    throw new Error('A key set is not JSON', { cause })
+  }
 }

@@ -1,4 +1,4 @@
-import { request, type IncomingMessage } from 'node:http'
+import { askUnix } from '../stdx/index.ts'
 import type {
   MatchResources,
   TenantName,
@@ -130,23 +130,17 @@ export class UnixNodeClient implements NodeClient {
     signal: AbortSignal | undefined,
   ): Promise<unknown> {
     const timeout = AbortSignal.timeout(TIMEOUT_MS)
-    const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    const outgoing = request({
-      socketPath: this.socketPath,
-      method,
-      path,
-      agent: false,
-      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-      headers: payload ? { 'content-type': 'application/json', 'content-length': payload.length } : {},
-    })
-    outgoing.on('response', resolve)
-    outgoing.on('error', reject)
-    outgoing.end(payload)
     try {
-      const response = await promise
-      const text = await collect(response)
-      const code = response.statusCode ?? 0
+      const answer = await askUnix({
+        socketPath: this.socketPath,
+        method,
+        path,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+        answerBytesMax: ANSWER_BYTES_MAX,
+      })
+      const code = answer.code
+      const text = answer.body.toString('utf8')
       if (code < 200 || code > 299)
         throw new NodeRefusal(messageIn(text) ?? `The node agent answered ${code}`, code)
       return text === '' ? undefined : (JSON.parse(text) as unknown)
@@ -155,17 +149,6 @@ export class UnixNodeClient implements NodeClient {
       throw new Error(`Cannot ask the node agent to ${method} "${path}"`, { cause })
     }
   }
-}
-
-async function collect(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    bytes += chunk.length
-    if (bytes > ANSWER_BYTES_MAX) throw new RangeError(`An answer has more than ${ANSWER_BYTES_MAX} bytes`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
 }
 
 function messageIn(text: string): string | undefined {

@@ -2,6 +2,7 @@ import { Agent, request, type ClientRequest, type IncomingMessage } from 'node:h
 import { connect } from 'node:net'
 import type { Duplex, Readable } from 'node:stream'
 import { ApiError, STATUS_CODES, type StatusDetails, type StatusReason } from '../api/index.ts'
+import { readBounded } from '../stdx/index.ts'
 import type { Engine, ExecOptions, LogOptions, NodeFacts } from './engine.ts'
 import type { EngineEvent, JailStatus } from './jail-status.ts'
 import type { JailUsage } from './jail-usage.ts'
@@ -156,7 +157,7 @@ export class RemoteEngine implements Engine {
     const both = signal ? AbortSignal.any([signal, timeout]) : timeout
     const response = await this.send(method, path, { signal: both, body })
     try {
-      const bytes = await collect(response, ANSWER_BYTES_MAX)
+      const bytes = await readBounded(response, ANSWER_BYTES_MAX)
       return bytes.length === 0 ? undefined : (JSON.parse(bytes.toString('utf8')) as unknown)
     } catch (error) {
       throw asApiError(error)
@@ -238,7 +239,7 @@ export class RemoteEngine implements Engine {
     try {
       response = await head
       if ((response.statusCode ?? 0) >= 200 && (response.statusCode ?? 0) < 300) return response
-      const bytes = await collect(response, ERROR_BYTES_MAX)
+      const bytes = await readBounded(response, ERROR_BYTES_MAX)
       throw decodeStatus(bytes, response.statusCode ?? 0)
     } catch (error) {
       throw asApiError(error)
@@ -265,18 +266,6 @@ function streamQuery({ stdin, stdout, stderr, tty }: Omit<ExecOptions, 'command'
     stderr: String(stderr),
     tty: String(tty),
   })
-}
-
-async function collect(response: IncomingMessage, bytesMax: number): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    bytes += chunk.length
-    // Leaving the loop destroys the response and with it the connection.
-    if (bytes > bytesMax) throw new RangeError(`The engine's answer has more than ${bytesMax} bytes`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks)
 }
 
 /** As text: a watch that waits for days would otherwise hold the pool of buffers that its last line came from. */

@@ -1,8 +1,8 @@
-import { createServer, request } from 'node:http'
+import { createServer } from 'node:http'
 import { parseTenantName, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
 import type { IngressGrant, TenantPolicy, TenantQuota, TenantRegoPolicy } from '../jail/index.ts'
 import type { PodSecurityLevel } from '../policy/index.ts'
-import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
+import { askUnix, listenUnix, type Logger, peerCredentials, readRequest, TooLong } from '../stdx/index.ts'
 
 /**
  * How the node agent tells a process with control planes which tenants to host. Only root may speak on it, because
@@ -28,7 +28,7 @@ export type ControlPlaneHost = {
 
 /** The operator's policies are most of it. */
 const REQUEST_BYTES_MAX = 2 * 1024 * 1024
-const ANSWER_CHARS_MAX = 16 * 1024
+const ANSWER_BYTES_MAX = 16 * 1024
 
 export async function serveControl(socketPath: string, hosts: ControlPlaneHost, log: Logger) {
   const server = createServer((req, res) => {
@@ -45,17 +45,11 @@ export async function serveControl(socketPath: string, hosts: ControlPlaneHost, 
         return answer(200, {})
       }
       if (req.method !== 'PUT') return answer(405, { message: 'method not allowed' })
-      const chunks: Buffer[] = []
-      let bytes = 0
-      for await (const chunk of req) {
-        bytes += (chunk as Buffer).length // no encoding is set, so chunks are Buffers
-        if (bytes > REQUEST_BYTES_MAX) return answer(413, { message: 'the request is too large' })
-        chunks.push(chunk as Buffer)
-      }
-      const { dataKey, ...body } = JSON.parse(Buffer.concat(chunks).toString()) as Omit<
-        HostRequest,
-        'tenant' | 'dataKey'
-      > & { dataKey: string } // root speaks
+      const wish = await readRequest(req, REQUEST_BYTES_MAX)
+      if (!wish) return answer(413, { message: 'the request is too large' })
+      const { dataKey, ...body } = JSON.parse(wish.toString()) as Omit<HostRequest, 'tenant' | 'dataKey'> & {
+        dataKey: string
+      } // root speaks
       await hosts.host({ ...body, tenant, dataKey: new Uint8Array(Buffer.from(dataKey, 'base64')) })
       answer(200, {})
     }
@@ -94,41 +88,26 @@ export async function requestUnhosting(
   await call(socketPath, 'DELETE', tenant, '', signal)
 }
 
-function call(
+async function call(
   socketPath: string,
   method: string,
   tenant: TenantName,
   body: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>()
-  const req = request(
-    {
-      socketPath,
-      method,
-      path: `/v1/tenants/${tenant}`,
-      signal,
-      headers: { 'content-type': 'application/json' },
-    },
-    (res) => {
-      let text = ''
-      // A worker that was taken over could talk until we are out of memory.
-      res.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk
-        if (text.length > ANSWER_CHARS_MAX)
-          res.destroy(new Error(`The control planes' host answers about "${tenant}" without end`))
-      })
-      res.on('error', reject)
-      res.on('end', () =>
-        res.statusCode === 200
-          ? resolve()
-          : reject(
-              new Error(`The control planes' host answered ${res.statusCode} about "${tenant}": ${text}`),
-            ),
-      )
-    },
-  )
-  req.on('error', reject)
-  req.end(body)
-  return promise
+  const answer = await askUnix({
+    socketPath,
+    method,
+    path: `/v1/tenants/${tenant}`,
+    body,
+    signal,
+    answerBytesMax: ANSWER_BYTES_MAX,
+  }).catch((cause: unknown) => {
+    if (!(cause instanceof TooLong)) throw cause
+    throw new Error(`The control planes' host answers about "${tenant}" without end`, { cause })
+  })
+  if (answer.code !== 200)
+    throw new Error(
+      `The control planes' host answered ${answer.code} about "${tenant}": ${answer.body.toString()}`,
+    )
 }

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { type Layout, parseTenantName, paths } from '../api/index.ts'
 import { parsePlacementRequest, type Placements, type TenantPlacement } from '../engine/local/index.ts'
-import { listenUnix, type Logger, peerCredentials } from '../stdx/index.ts'
+import { listenUnix, type Logger, peerCredentials, readRequest } from '../stdx/index.ts'
 import type { TenantHosting } from './tenant-hosting.ts'
 
 /** The operator's policies are most of it, and rules for the outside. */
@@ -89,15 +89,10 @@ function withoutPolicies({
 
 /** @throws {TypeError} when the body is no JSON. */
 async function readJson(req: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of req) {
-    bytes += (chunk as Buffer).length // no encoding is set, so chunks are Buffers
-    if (bytes > REQUEST_BYTES_MAX) throw new TypeError('The request is too large')
-    chunks.push(chunk as Buffer)
-  }
+  const body = await readRequest(req, REQUEST_BYTES_MAX)
+  if (!body) throw new TypeError('The request is too large')
   try {
-    return JSON.parse(Buffer.concat(chunks).toString())
+    return JSON.parse(body.toString())
   } catch (cause) {
     throw new TypeError('The request is not JSON', { cause })
   }

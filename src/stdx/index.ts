@@ -1,5 +1,7 @@
 // What the standard library lacks, and nothing that knows about containers, tenants or Kubernetes.
+export { type UnixQuestion, askUnix } from './ask-unix.ts'
 export { assert, unreachable } from './assert.ts'
+export { TooLong, readBounded, readRequest } from './bounded-read.ts'
 export { type Clock, FakeClock, systemClock } from './clock.ts'
 export { sleep, until, withDeadline } from './deadline.ts'
 export { BoundedQueue, QueueOverflow } from './bounded-queue.ts'

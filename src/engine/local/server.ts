@@ -22,7 +22,7 @@ import {
   type JailId,
   type LogOptions,
 } from '../../jail/index.ts'
-import { listenUnix, peerCredentials, type Logger } from '../../stdx/index.ts'
+import { listenUnix, type Logger, peerCredentials, readRequest } from '../../stdx/index.ts'
 import * as limits from './limits.ts'
 import type { TenantPlacement } from './parts.ts'
 
@@ -273,14 +273,9 @@ class TenantSession {
       throw tooMany(`More than ${limits.REQUEST_BODIES_BYTES_MAX} bytes of requests at once`)
     this.bodyBytes += announced
     try {
-      const chunks: Buffer[] = []
-      let bytes = 0
-      for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-        bytes += chunk.length
-        if (bytes > bytesMax) throw tooLarge(bytesMax)
-        chunks.push(chunk)
-      }
-      return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks))) as unknown
+      const body = await readRequest(request, bytesMax)
+      if (!body) throw tooLarge(bytesMax)
+      return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body)) as unknown
     } catch (error) {
       if (error instanceof ApiError) throw error
       throw badRequest('The body is not JSON in UTF-8', error)

@@ -1,6 +1,6 @@
-import { Agent, request } from 'node:http'
+import { Agent } from 'node:http'
 import { isIPv4 } from 'node:net'
-import type { Clock } from '../../../stdx/index.ts'
+import { askUnix, type Clock } from '../../../stdx/index.ts'
 import {
   OUTSIDE_ANSWER_BYTES_MAX,
   OUTSIDE_PER_SECOND_PER_TENANT_MAX,
@@ -77,33 +77,15 @@ export class OutsideNames {
   }
 
   private async ask(pod: string, name: string): Promise<{ addresses: string[]; ttlSeconds: number }> {
-    const { promise, resolve, reject } = Promise.withResolvers<string>()
-    const outgoing = request(
-      {
-        socketPath: this.socketPath,
-        agent: this.agent,
-        path: `/v1/names?pod=${encodeURIComponent(pod)}&name=${encodeURIComponent(name)}`,
-        signal: AbortSignal.timeout(OUTSIDE_TIMEOUT_MS),
-      },
-      (incoming) => {
-        let text = ''
-        incoming.setEncoding('utf8')
-        incoming.on('data', (chunk: string) => {
-          text += chunk
-          if (text.length > OUTSIDE_ANSWER_BYTES_MAX)
-            incoming.destroy(new Error('The node agent answers without end'))
-        })
-        incoming.on('error', reject)
-        incoming.on('end', () =>
-          incoming.statusCode === 200
-            ? resolve(text)
-            : reject(new Error(`The node agent answered ${incoming.statusCode}`)),
-        )
-      },
-    )
-    outgoing.on('error', reject)
-    outgoing.end()
-    const { addresses, ttlSeconds } = JSON.parse(await promise) as {
+    const { code, body } = await askUnix({
+      socketPath: this.socketPath,
+      agent: this.agent,
+      path: `/v1/names?pod=${encodeURIComponent(pod)}&name=${encodeURIComponent(name)}`,
+      signal: AbortSignal.timeout(OUTSIDE_TIMEOUT_MS),
+      answerBytesMax: OUTSIDE_ANSWER_BYTES_MAX,
+    })
+    if (code !== 200) throw new Error(`The node agent answered ${code}`)
+    const { addresses, ttlSeconds } = JSON.parse(body.toString('utf8')) as {
       addresses?: unknown
       ttlSeconds?: unknown
     }

@@ -4,9 +4,10 @@ import { type IncomingMessage, type Server as HttpServer, type ServerResponse, c
 import { type Server, type Socket, createServer as createTcpServer } from 'node:net'
 import {
   type Clock,
-  type Logger,
   listenUnix,
+  type Logger,
   peerCredentials,
+  readRequest,
   silentLogger,
   systemClock,
 } from '../../../stdx/index.ts'
@@ -204,7 +205,9 @@ class PodResolver implements Resolver {
         const version = url.searchParams.get('version') ?? ''
         if (version.length > VERSION_CHARS_MAX || Number(index) >= VIEWS_MAX)
           throw new TypeError('No such view can be')
-        const view = parseView(Number(index), JSON.parse(await readBody(request)))
+        const body = await readRequest(request, VIEW_BYTES_MAX)
+        if (!body) throw new RangeError(`A view has more than ${VIEW_BYTES_MAX} bytes`)
+        const view = parseView(Number(index), JSON.parse(body.toString('utf8')))
         this.views.set(Number(index), { version, view })
         response.writeHead(204).end()
       } else if (index !== undefined && request.method === 'DELETE') {
@@ -216,17 +219,6 @@ class PodResolver implements Resolver {
       response.writeHead(400).end(error instanceof Error ? error.message.slice(0, 1_000) : '')
     }
   }
-}
-
-async function readBody(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length
-    if (bytes > VIEW_BYTES_MAX) throw new RangeError(`A view has more than ${VIEW_BYTES_MAX} bytes`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
 }
 
 function isRoot(socket: Socket): boolean {

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { listenUnix, type Logger, peerCredentials } from '../../../stdx/index.ts'
+import { listenUnix, type Logger, peerCredentials, readRequest } from '../../../stdx/index.ts'
 import { VIEW_BYTES_MAX } from './limits.ts'
 
 type Views = {
@@ -61,16 +61,11 @@ export class ViewsServer {
       return answer(204)
     }
     if (request.method !== 'PUT') return answer(405)
-    const chunks: Buffer[] = []
-    let bytes = 0
-    for await (const chunk of request) {
-      bytes += (chunk as Buffer).length // no encoding is set, so chunks are Buffers
-      if (bytes > VIEW_BYTES_MAX) return answer(413)
-      chunks.push(chunk as Buffer)
-    }
+    const view = await readRequest(request, VIEW_BYTES_MAX)
+    if (!view) return answer(413)
     // Until it is taken over whole, we do not claim to have it.
     this.versions.delete(index)
-    const result = await this.views.set(index, JSON.parse(Buffer.concat(chunks).toString()))
+    const result = await this.views.set(index, JSON.parse(view.toString()))
     this.versions.set(index, version)
     answer(200, result ?? {})
   }

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { type ImageReference, parseReference } from '../../../api/index.ts'
-import { listenUnix, type Logger, peerCredentials } from '../../../stdx/index.ts'
+import { listenUnix, type Logger, peerCredentials, readRequest } from '../../../stdx/index.ts'
 import {
   IMAGE_CONFIG_BYTES_MAX,
   PULL_REQUEST_BYTES_MAX,
@@ -227,17 +227,12 @@ async function answer(puller: Puller, req: IncomingMessage, res: ServerResponse)
     res.end(JSON.stringify(body))
   }
   if (req.method !== 'POST' || req.url !== '/v1/pull') return send(404, { message: 'not found' })
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of req) {
-    bytes += (chunk as Buffer).length // no encoding is set, so chunks are Buffers
-    if (bytes > PULL_REQUEST_BYTES_MAX) return send(413, { message: 'The request is too large' })
-    chunks.push(chunk as Buffer)
-  }
+  const wish = await readRequest(req, PULL_REQUEST_BYTES_MAX)
+  if (!wish) return send(413, { message: 'The request is too large' })
   const aborted = new AbortController()
   res.on('close', () => aborted.abort())
   try {
-    const { reference } = JSON.parse(Buffer.concat(chunks).toString()) as { reference: string }
+    const { reference } = JSON.parse(wish.toString()) as { reference: string }
     send(200, await puller.pull(String(reference), aborted.signal))
   } catch (error) {
     const known = error instanceof RegistryError || error instanceof TypeError

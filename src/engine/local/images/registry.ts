@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import { Agent, request } from 'undici'
 import type { ImageReference } from '../../../api/index.ts'
+import { readBounded, TooLong } from '../../../stdx/index.ts'
 import {
   MANIFEST_BYTES_MAX,
   REDIRECTS_MAX,
@@ -152,18 +153,12 @@ export class RegistryClient {
 }
 
 async function readAll(body: Readable, bytesMax: number, what: string): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of body) {
-    const piece = chunk as Buffer // undici delivers bodies as Buffers
-    bytes += piece.length
-    if (bytes > bytesMax) {
-      body.destroy()
-      throw new RegistryError(`The registry sent ${what} of more than ${bytesMax} bytes`)
-    }
-    chunks.push(piece)
+  try {
+    return await readBounded(body, bytesMax)
+  } catch (cause) {
+    if (!(cause instanceof TooLong)) throw cause
+    throw new RegistryError(`The registry sent ${what} of more than ${bytesMax} bytes`, { cause })
   }
-  return Buffer.concat(chunks)
 }
 
 function parseJsonObject(text: string): Record<string, unknown> | undefined {

@@ -3,6 +3,7 @@ import { connect as http2Connect } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import { connect as tlsConnect } from 'node:tls'
 import type { JailHandler, JailProbe } from '../../../jail/index.ts'
+import { readBounded, TooLong } from '../../../stdx/index.ts'
 import { GRPC_ANSWER_BYTES_MAX, PROBE_HEAD_BYTES_MAX, PROBE_MESSAGE_CHARS_MAX } from '../limits.ts'
 
 /** `unknown`: it could not be found out, through no fault of the pod's. */
@@ -117,16 +118,12 @@ async function checkHealth(connection: Duplex, service: string): Promise<ProbeRe
       'user-agent': 'kube-probe/1.32',
     })
     stream.end(renderHealthCheck(service))
-    const chunks: Buffer[] = []
-    let bytes = 0
     let grpcStatus: unknown
     stream.on('response', (headers) => (grpcStatus = headers['grpc-status']))
     stream.on('trailers', (headers) => (grpcStatus = headers['grpc-status']))
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      bytes += chunk.length
-      if (bytes > GRPC_ANSWER_BYTES_MAX) throw new Error('The answer to a gRPC probe is too long')
-      chunks.push(chunk)
-    }
+    const body = await readBounded(stream, GRPC_ANSWER_BYTES_MAX).catch((cause: unknown) => {
+      throw cause instanceof TooLong ? new Error('The answer to a gRPC probe is too long', { cause }) : cause
+    })
     if (String(grpcStatus) === UNIMPLEMENTED)
       return {
         ok: false,
@@ -134,7 +131,7 @@ async function checkHealth(connection: Duplex, service: string): Promise<ProbeRe
       }
     if (String(grpcStatus) !== '0')
       return { ok: false, message: `error: health rpc probe failed with status ${clip(String(grpcStatus))}` }
-    const status = parseHealthCheck(Buffer.concat(chunks))
+    const status = parseHealthCheck(body)
     return status === SERVING
       ? { ok: true, message: '' }
       : { ok: false, message: `service unhealthy (responded with "${SERVING_STATUSES[status] ?? status}")` }

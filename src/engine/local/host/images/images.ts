@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
 import { closeSync, constants, existsSync } from 'node:fs'
 import { lstat, mkdir, open, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises'
-import { request } from 'node:http'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import {
@@ -13,7 +12,7 @@ import {
   paths,
   renderReference,
 } from '../../../../api/index.ts'
-import type { Clock, Logger } from '../../../../stdx/index.ts'
+import { askUnix, type Clock, type Logger, TooLong } from '../../../../stdx/index.ts'
 import {
   COLLECT_FREE_PARTS_MIN,
   IMAGE_KEEP_MS,
@@ -468,49 +467,34 @@ function end(program: ChildProcess): Promise<void> {
   return promise
 }
 
-function askPuller(socketPath: string, reference: string, signal: AbortSignal): Promise<unknown> {
-  const { promise, resolve, reject } = Promise.withResolvers<unknown>()
-  const req = request(
-    { socketPath, method: 'POST', path: '/v1/pull', signal, headers: { 'content-type': 'application/json' } },
-    (res) => {
-      let text = ''
-      res.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk
-        if (text.length > PULLED_ANSWER_BYTES_MAX) res.destroy(new Error('The puller answers without end'))
-      })
-      res.on('error', (cause) =>
-        reject(
-          new ImageError('ErrImagePull', `failed to pull image "${reference}": ${cause.message}`, { cause }),
-        ),
-      )
-      res.on('end', () => {
-        try {
-          const body = JSON.parse(text) as { message?: string; kind?: string }
-          if (res.statusCode === 200) resolve(body)
-          else
-            reject(
-              new ImageError(
-                body.kind === 'name' ? 'InvalidImageName' : 'ErrImagePull',
-                `failed to pull image "${reference}": ${body.message ?? 'unknown'}`,
-              ),
-            )
-        } catch (cause) {
-          reject(
-            new ImageError('ErrImagePull', 'The puller answered with something else than JSON', { cause }),
-          )
-        }
-      })
-    },
+async function askPuller(socketPath: string, reference: string, signal: AbortSignal): Promise<unknown> {
+  const failed = (why: string, cause?: unknown) =>
+    new ImageError('ErrImagePull', `failed to pull image "${reference}": ${why}`, { cause })
+  const answer = await askUnix({
+    socketPath,
+    method: 'POST',
+    path: '/v1/pull',
+    body: JSON.stringify({ reference }),
+    signal,
+    answerBytesMax: PULLED_ANSWER_BYTES_MAX,
+  }).catch((cause: unknown) => {
+    throw failed(
+      cause instanceof TooLong ? 'the puller answers without end' : 'the puller cannot be reached',
+      cause,
+    )
+  })
+  let body: { message?: string; kind?: string }
+  try {
+    body = JSON.parse(answer.body.toString('utf8')) as typeof body
+  } catch (cause) {
+    throw failed('the puller answered with something else than JSON', cause)
+  }
+  if (answer.code === 200) return body
+  if (body.kind !== 'name') throw failed(body.message ?? 'unknown')
+  throw new ImageError(
+    'InvalidImageName',
+    `failed to pull image "${reference}": ${body.message ?? 'unknown'}`,
   )
-  req.on('error', (cause) =>
-    reject(
-      new ImageError('ErrImagePull', `failed to pull image "${reference}": the puller cannot be reached`, {
-        cause,
-      }),
-    ),
-  )
-  req.end(JSON.stringify({ reference }))
-  return promise
 }
 
 /** The puller has no privilege and may have been taken over: what it says must at least have the right shape. */

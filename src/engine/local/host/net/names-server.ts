@@ -1,13 +1,6 @@
-import {
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-  createServer,
-  Agent,
-  request,
-} from 'node:http'
+import { type IncomingMessage, type Server, type ServerResponse, createServer, Agent } from 'node:http'
 import { rmSync } from 'node:fs'
-import { type Logger, listenUnix, peerCredentials } from '../../../../stdx/index.ts'
+import { askUnix, listenUnix, type Logger, peerCredentials } from '../../../../stdx/index.ts'
 import type { TenantEgress } from '../../../../jail/index.ts'
 import { isDnsName } from '../../plan/net/index.ts'
 import { FORWARDER_ANSWER_BYTES_MAX, FORWARDER_SOCKETS_MAX, FORWARDER_TIMEOUT_MS } from './limits.ts'
@@ -87,33 +80,15 @@ export class NamesServer {
 export function forwarderClient(socketPath: string): LookUpName {
   const agent = new Agent({ keepAlive: true, maxSockets: FORWARDER_SOCKETS_MAX, maxFreeSockets: 8 })
   return async (name) => {
-    const { promise, resolve, reject } = Promise.withResolvers<string>()
-    const outgoing = request(
-      {
-        socketPath,
-        agent,
-        path: `/v1/addresses?name=${encodeURIComponent(name)}`,
-        signal: AbortSignal.timeout(FORWARDER_TIMEOUT_MS),
-      },
-      (incoming) => {
-        let text = ''
-        incoming.setEncoding('utf8')
-        incoming.on('data', (chunk: string) => {
-          text += chunk
-          if (text.length > FORWARDER_ANSWER_BYTES_MAX)
-            incoming.destroy(new Error('The forwarder answers without end'))
-        })
-        incoming.on('error', reject)
-        incoming.on('end', () =>
-          incoming.statusCode === 200
-            ? resolve(text)
-            : reject(new Error(`The forwarder answered ${incoming.statusCode} about "${name}"`)),
-        )
-      },
-    )
-    outgoing.on('error', reject)
-    outgoing.end()
-    const parsed: unknown = JSON.parse(await promise)
+    const { code, body } = await askUnix({
+      socketPath,
+      agent,
+      path: `/v1/addresses?name=${encodeURIComponent(name)}`,
+      signal: AbortSignal.timeout(FORWARDER_TIMEOUT_MS),
+      answerBytesMax: FORWARDER_ANSWER_BYTES_MAX,
+    })
+    if (code !== 200) throw new Error(`The forwarder answered ${code} about "${name}"`)
+    const parsed: unknown = JSON.parse(body.toString('utf8'))
     const addresses =
       typeof parsed === 'object' && parsed !== null && 'addresses' in parsed ? parsed.addresses : []
     return (Array.isArray(addresses) ? (addresses as unknown[]) : []).flatMap((each) => {

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
-import { request } from 'node:http'
-import type { Clock, Logger } from '../../../../stdx/index.ts'
+import { askUnix, type Clock, type Logger } from '../../../../stdx/index.ts'
 import {
   NAMES_DEBOUNCE_MS,
   RESOLVER_ANSWER_BYTES_MAX,
@@ -124,43 +123,19 @@ export class ViewClient<View extends object> {
   }
 
   private async call(method: string, path: string, body?: string): Promise<string> {
-    const answered = Promise.withResolvers<string>()
-    const outgoing = request(
-      {
-        socketPath: this.options.socketPath,
-        method,
-        path,
-        headers:
-          body === undefined
-            ? {}
-            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
-        signal: AbortSignal.timeout(RESOLVER_TIMEOUT_MS),
-      },
-      (incoming) => {
-        const chunks: Buffer[] = []
-        let bytes = 0
-        incoming.on('data', (chunk: Buffer) => {
-          bytes += chunk.length
-          if (bytes > RESOLVER_ANSWER_BYTES_MAX)
-            incoming.destroy(new Error(`The ${this.options.daemon} answers without end`))
-          else chunks.push(chunk)
-        })
-        incoming.on('error', answered.reject)
-        incoming.on('end', () => {
-          const text = Buffer.concat(chunks).toString('utf8')
-          if (incoming.statusCode === 200 || incoming.statusCode === 204) answered.resolve(text)
-          else
-            answered.reject(
-              new Error(
-                `The ${this.options.daemon} answered ${incoming.statusCode} to ${method} ${path}: ${text.slice(0, 500)}`,
-              ),
-            )
-        })
-      },
-    )
-    outgoing.on('error', answered.reject)
-    outgoing.end(body)
-    return await answered.promise
+    const { daemon, socketPath } = this.options
+    const answer = await askUnix({
+      socketPath,
+      method,
+      path,
+      ...(body === undefined ? {} : { body }),
+      signal: AbortSignal.timeout(RESOLVER_TIMEOUT_MS),
+      answerBytesMax: RESOLVER_ANSWER_BYTES_MAX,
+    })
+    const text = answer.body.toString('utf8')
+    if (answer.code !== 200 && answer.code !== 204)
+      throw new Error(`The ${daemon} answered ${answer.code} to ${method} ${path}: ${text.slice(0, 500)}`)
+    return text
   }
 }
 
