@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { stringify } from 'yaml'
-import { gvisorMissing, KUBECTL, platformMissing } from '../testkit/machine.ts'
+import { BOTH_RUNTIMES, tenantsOfBothRuntimes } from '../testkit/both-runtimes.ts'
+import { KUBECTL, platformMissing } from '../testkit/machine.ts'
 import { configMap, container, deployment, pod, secret } from '../testkit/manifests.ts'
 import { until } from '../../src/stdx/index.ts'
 import { run, TestPlatform } from '../testkit/platform.ts'
@@ -15,10 +16,6 @@ import { type Registry, startSampleRegistry } from '../testkit/registry.ts'
 /** An ordinary day of two tenants with stock kubectl: red's pods run on the machine's kernel, blue's on gVisor's. */
 
 const SHOP = readFileSync(new URL('../../samples/manifests/shop.yaml', import.meta.url), 'utf8')
-const TENANTS = [
-  { tenant: 'red', trust: 'trusted', skip: platformMissing },
-  { tenant: 'blue', trust: 'untrusted', skip: gvisorMissing },
-] as const
 
 let platform: TestPlatform
 let registry: Registry
@@ -31,11 +28,7 @@ before(async () => {
   platform = await TestPlatform.start({
     instance: 'tjrn',
     slot: 5,
-    tenants: TENANTS.filter(({ skip }) => skip === false).map(({ tenant, trust }) => ({
-      name: tenant,
-      trust,
-      registries: [registry.host],
-    })),
+    tenants: tenantsOfBothRuntimes(registry.host),
   })
 })
 
@@ -88,7 +81,7 @@ function only(seen: Pod): ContainerStatus {
   return status
 }
 
-for (const { tenant, skip } of TENANTS) {
+for (const { tenant, skip } of BOTH_RUNTIMES) {
   test(`${tenant}: the shop comes up, and a job orders from it by its name`, { skip }, async () => {
     await platform.apply(tenant, SHOP.replaceAll('127.0.0.1:5055', registry.host))
     const rollout = await kubectl(
@@ -275,7 +268,7 @@ echo updated
 trap exit TERM
 sleep 3600 & wait`
 
-for (const { tenant, skip } of TENANTS) {
+for (const { tenant, skip } of BOTH_RUNTIMES) {
   test(
     `${tenant}: logs follow, end with the container, and are kept of its earlier life`,
     { skip },
@@ -398,7 +391,7 @@ test('a rollout whose image cannot be pulled keeps the old pods', { skip: platfo
   await kubectl(tenant, 'delete', 'deployment', 'steady')
 })
 
-for (const { tenant, skip } of TENANTS) {
+for (const { tenant, skip } of BOTH_RUNTIMES) {
   test(
     `${tenant}: deleting cascades, waits for the grace period, and can be told not to`,
     { skip },
@@ -476,7 +469,7 @@ test('deleting a namespace takes everything in it along', { skip: platformMissin
   )
 })
 
-for (const { tenant, skip } of TENANTS) {
+for (const { tenant, skip } of BOTH_RUNTIMES) {
   test(
     `${tenant}: what fails says so: crash loops, exit codes, memory, init containers, jobs`,
     { skip },
@@ -635,7 +628,7 @@ test('an image that cannot be had is named with the reason', { skip: platformMis
   await kubectl(tenant, 'delete', 'pod', '--all', '--wait=false')
 })
 
-for (const { tenant, skip } of TENANTS) {
+for (const { tenant, skip } of BOTH_RUNTIMES) {
   test(`${tenant}: probes decide who is ready and who is restarted`, { skip }, async () => {
     const probe = { periodSeconds: 1, failureThreshold: 1 }
     await platform.apply(tenant, [
@@ -680,7 +673,7 @@ for (const { tenant, skip } of TENANTS) {
   })
 }
 
-for (const { tenant, skip } of TENANTS) {
+for (const { tenant, skip } of BOTH_RUNTIMES) {
   test(
     `${tenant}: looks into the running shop: exec, a terminal, cp, port-forward, attach`,
     { skip },

@@ -1,16 +1,12 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { until } from '../../src/stdx/index.ts'
-import { gvisorMissing, platformMissing } from '../testkit/machine.ts'
+import { BOTH_RUNTIMES, tenantsOfBothRuntimes } from '../testkit/both-runtimes.ts'
+import { platformMissing } from '../testkit/machine.ts'
 import { TestPlatform } from '../testkit/platform.ts'
 import { type Registry, startBusyboxRegistry } from '../testkit/registry.ts'
 
 /** An application that is closed as a tenant would close it, on both runtimes: red's on the machine's kernel, blue's on gVisor's. */
-
-const TENANTS = [
-  { tenant: 'red', trust: 'trusted', skip: platformMissing },
-  { tenant: 'blue', trust: 'untrusted', skip: gvisorMissing },
-] as const
 
 let platform: TestPlatform
 let registry: Registry
@@ -21,11 +17,7 @@ before(async () => {
   platform = await TestPlatform.start({
     instance: 'npj',
     slot: 36,
-    tenants: TENANTS.filter(({ skip }) => skip === false).map(({ tenant, trust }) => ({
-      name: tenant,
-      trust,
-      registries: [registry.host],
-    })),
+    tenants: tenantsOfBothRuntimes(registry.host),
   })
 })
 
@@ -99,7 +91,7 @@ spec:
   egress: [{to: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: http}]}]
 `
 
-for (const { tenant, skip } of TENANTS)
+for (const { tenant, skip } of BOTH_RUNTIMES)
   describe(`network policies of ${tenant}`, { skip }, () => {
     const kubectl = (...args: string[]) => platform.mustKubectl(tenant, ...args)
     const reaches = async (from: string, target = 'http://web/') => {
@@ -215,7 +207,7 @@ spec:
   })
 
 test('bulkhead verify finds every layer while policies are in force', { skip: platformMissing }, async () => {
-  for (const { tenant, skip } of TENANTS) if (skip === false) await platform.apply(tenant, CLOSED)
+  for (const { tenant, skip } of BOTH_RUNTIMES) if (skip === false) await platform.apply(tenant, CLOSED)
   const { code, stdout } = await platform.cli('verify')
   assert.equal(code, 0, stdout)
 })

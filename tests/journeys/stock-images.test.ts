@@ -1,17 +1,14 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { until } from '../../src/stdx/index.ts'
-import { gvisorMissing, platformMissing } from '../testkit/machine.ts'
+import { BOTH_RUNTIMES, tenantsOfBothRuntimes } from '../testkit/both-runtimes.ts'
+import { platformMissing } from '../testkit/machine.ts'
 import { type Manifest, pod, secret } from '../testkit/manifests.ts'
 import { TestPlatform } from '../testkit/platform.ts'
 import { type Registry, startStockRegistry } from '../testkit/registry.ts'
 
 /** Images as their makers publish them, unmodified, on both runtimes: red's on the machine's kernel, blue's on gVisor's. */
 
-const TENANTS = [
-  { tenant: 'red', trust: 'trusted', skip: platformMissing },
-  { tenant: 'blue', trust: 'untrusted', skip: gvisorMissing },
-] as const
 const PASSWORD = 'correct horse battery'
 
 let platform: TestPlatform
@@ -23,11 +20,7 @@ before(async () => {
   platform = await TestPlatform.start({
     instance: 'jest',
     slot: 55,
-    tenants: TENANTS.filter(({ skip }) => skip === false).map(({ tenant, trust }) => ({
-      name: tenant,
-      trust,
-      registries: [registry.host],
-    })),
+    tenants: tenantsOfBothRuntimes(registry.host),
   })
 })
 
@@ -119,7 +112,7 @@ function manifests(host: string): Manifest[] {
   ]
 }
 
-for (const { tenant, trust, skip } of TENANTS)
+for (const { tenant, trust, skip } of BOTH_RUNTIMES)
   describe(`stock images of a ${trust} tenant`, { skip }, () => {
     const kubectl = (...args: string[]) => platform.mustKubectl(tenant, ...args)
     const sh = (name: string, script: string) => kubectl('exec', name, '--', 'sh', '-c', script)
