@@ -485,7 +485,6 @@ const QUOTA_SCOPES = {
     'every pod runs on one node, so affinity means nothing',
     'leave it out',
   ),
-  PriorityClass: unsupported('quotas do not count by priority', 'leave it out'),
   VolumeAttributesClass: unsupported('there are no classes of volume attributes', 'leave it out'),
 }
 
@@ -616,12 +615,6 @@ export const refusedValues: {
   },
   [`${CORE}.ResourceQuotaSpec`]: { scopes: QUOTA_SCOPES },
   [`${CORE}.ScopedResourceSelectorRequirement`]: {
-    operator: Object.fromEntries(
-      ['In', 'NotIn', 'DoesNotExist'].map((operator) => [
-        operator,
-        unsupported('it is for priority classes, and quotas do not count by priority', 'write Exists'),
-      ]),
-    ),
     scopeName: QUOTA_SCOPES,
   },
   [`${CORE}.LimitRangeItem`]: {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ApiError, type KubeObject } from '../api/index.ts'
+import { ApiError, type JsonValue, type KubeObject } from '../api/index.ts'
 import {
   deployment,
   job,
@@ -44,6 +44,17 @@ function service(name: string, spec: Record<string, unknown> = {}): KubeObject {
 
 function pod(name: string, spec: Partial<Pod['spec']> = {}, metadata: Record<string, unknown> = {}): Pod {
   return object('Pod', 'v1', name, { spec: { ...podSpec, ...spec } }, metadata)
+}
+
+function replicationController(name: string, replicas: number): KubeObject {
+  const { metadata, spec } = replicaSet(name, { replicas })
+  return object('ReplicationController', 'v1', name, { spec: { ...spec, selector: { app: name } } }, metadata)
+}
+
+async function setOwners(plane: TestControlPlane, name: string, owners: readonly object[]): Promise<void> {
+  const ownerReferences = owners.map((owner) => ({ ...owner }) as Record<string, JsonValue>)
+  const patch = { metadata: { ownerReferences } }
+  await plane.client.patch(podKind, { ...DEFAULT, name }, patch, { type: 'application/merge-patch+json' })
 }
 
 function isAvailable(plane: TestControlPlane, name: string): boolean {
@@ -246,14 +257,8 @@ test('a refused pod shows in events and conditions, and costs one request and no
 test('a ReplicationController keeps its pods, adopts what fits, and follows its replicas', async () => {
   await using plane = await TestControlPlane.start()
   const key = { ...DEFAULT, name: 'old' }
-  const { metadata, spec } = replicaSet('old', { replicas: 2 })
   await plane.client.create(podKind, pod('stray', {}, { labels: { app: 'old' } }))
-  await plane.client.create(replicationControllerKind, {
-    apiVersion: 'v1',
-    kind: 'ReplicationController',
-    metadata,
-    spec: { ...spec, selector: { app: 'old' } },
-  })
+  await plane.client.create(replicationControllerKind, replicationController('old', 2))
   await plane.until('Two pods', () => plane.pods().length === 2)
   await plane.until(
     'It says so',
@@ -319,6 +324,30 @@ test('a job counts every pod once, also when its control plane dies in between',
   assert.ok(status?.completionTime)
   assert.equal(plane.pods().length, 5)
   assert.ok(plane.pods().every((p) => !p.metadata.finalizers?.length))
+})
+
+test('a job adopts a pod that nobody has, and lets go of one that does not fit any more', async () => {
+  await using plane = await TestControlPlane.start()
+  const spec = { completions: 4, parallelism: 2, selector: { matchLabels: { app: 'count' } } }
+  await plane.client.create(jobKind, job('count', { ...spec, manualSelector: true }))
+  await plane.until('Two pods', () => plane.engine.jails.size === 2)
+  await plane.settle()
+  const [first] = plane.pods()
+  assert.ok(first)
+  const named = { ...DEFAULT, name: first.metadata.name }
+  const patch = (metadata: Record<string, JsonValue>) =>
+    plane.client.patch(podKind, named, { metadata }, { type: 'application/merge-patch+json' })
+  const found = () => plane.client.find(podKind, named)?.metadata
+  await patch({ ownerReferences: [], finalizers: [] })
+  await plane.until('It is adopted', () => found()?.ownerReferences?.[0]?.name === 'count')
+  assert.deepEqual(found()?.finalizers, ['batch.kubernetes.io/job-tracking'])
+  assert.equal(plane.pods().length, 2)
+
+  await patch({ labels: { app: null, 'batch.kubernetes.io/job-name': null } })
+  await plane.until('It is let go', () => found()?.ownerReferences?.length === 0)
+  await plane.until('Another takes its place', () => plane.pods().length === 3)
+  await plane.client.delete(podKind, named)
+  await plane.until('Nothing holds it', () => found() === undefined)
 })
 
 test('a job that keeps failing backs off, then fails', async () => {
@@ -589,6 +618,48 @@ test('an object whose owner is unknown stays, one whose owner is gone or in anot
   ])
   await plane.client.delete(configMapKind, { ...DEFAULT, name: 'owner' })
   await plane.until('The children go with it', () => names().length === 1)
+})
+
+test('owners in a circle are deleted with each other, also in the foreground', async () => {
+  await using plane = await TestControlPlane.start()
+  const made = []
+  for (const name of ['p0', 'p1', 'p2']) made.push(await plane.client.create(podKind, pod(name)))
+  for (const [index, { metadata }] of made.entries()) {
+    const { name, uid } = made.at(index - 1)?.metadata ?? assert.fail()
+    const owner = { apiVersion: 'v1', kind: 'Pod', name, uid, controller: true, blockOwnerDeletion: true }
+    await setOwners(plane, metadata.name, [owner])
+  }
+  await plane.until('All run', () => plane.engine.jails.size === 3)
+  await plane.settle()
+  assert.equal(plane.pods().length, 3)
+  await plane.client.delete(podKind, { ...DEFAULT, name: 'p0' }, { propagationPolicy: 'Foreground' })
+  await plane.until('The circle is gone', () => plane.pods().length === 0)
+})
+
+test('what has an owner that waits for it, and one that stays, belongs to the one that stays', async () => {
+  await using plane = await TestControlPlane.start()
+  await plane.client.create(replicationControllerKind, replicationController('leaves', 4))
+  await plane.client.create(replicationControllerKind, replicationController('stays', 0))
+  await plane.until('The pods run', () => plane.engine.jails.size === 4)
+  await plane.settle()
+  const stays = plane.client.find(replicationControllerKind, { ...DEFAULT, name: 'stays' })
+  const reference = {
+    apiVersion: 'v1',
+    kind: 'ReplicationController',
+    name: 'stays',
+    uid: stays?.metadata.uid,
+  }
+  const shared = plane.pods().slice(0, 2)
+  for (const { metadata } of shared)
+    await setOwners(plane, metadata.name, [...(metadata.ownerReferences ?? []), reference])
+  const leaves = { ...DEFAULT, name: 'leaves' }
+  await plane.client.delete(replicationControllerKind, leaves, { propagationPolicy: 'Foreground' })
+  await plane.until('It has gone', () => !plane.client.find(replicationControllerKind, leaves))
+  await plane.settle()
+  assert.deepEqual(
+    plane.pods().map(({ metadata }) => [metadata.uid, metadata.deletionTimestamp, metadata.ownerReferences]),
+    shared.map(({ metadata }) => [metadata.uid, undefined, [reference]]),
+  )
 })
 
 test('a control plane that comes back touches no running pod and writes nothing', async () => {

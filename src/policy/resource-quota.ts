@@ -5,11 +5,13 @@ import {
   type Pod,
   qosClass,
   QUOTA_COMPUTE_RESOURCES,
+  QUOTA_LOAD_BALANCERS,
   QUOTA_OBJECT_RESOURCES,
   QUOTA_STORAGE,
   QUOTA_STORAGE_CLASS_SUFFIX,
   renderQuantity,
   type ResourceQuota,
+  type Service,
 } from '../api/index.ts'
 import type { ResourceName } from './admission/admission.ts'
 import { podAmount, type Side } from './pod-amounts.ts'
@@ -17,10 +19,12 @@ import { podAmount, type Side } from './pod-amounts.ts'
 const UNIT = 1_000_000_000n
 const PODS: ResourceName = { group: '', resource: 'pods' }
 const CLAIMS: ResourceName = { group: '', resource: 'persistentvolumeclaims' }
+const SERVICES: ResourceName = { group: '', resource: 'services' }
 
 /** Which objects a bound of a quota counts; undefined for amounts of pods and for what does not exist here. */
 function countedBy(key: string): ResourceName | undefined {
   if (QUOTA_OBJECT_RESOURCES.includes(key)) return { group: '', resource: key }
+  if (key === QUOTA_LOAD_BALANCERS) return SERVICES
   if (!key.startsWith('count/')) return undefined
   const name = key.slice('count/'.length)
   const dot = name.indexOf('.')
@@ -53,14 +57,18 @@ function claimAmount(key: string, { spec }: PersistentVolumeClaim): bigint | und
   return by.what === 'number' ? UNIT : parseQuantity(spec.resources?.requests?.['storage'] ?? '0').nanos
 }
 
+type Requirement = NonNullable<
+  NonNullable<ResourceQuota['spec']['scopeSelector']>['matchExpressions']
+>[number]
+
 /** True when all scopes of the quota are those of the pod. */
 export function inScope({ spec }: ResourceQuota, pod: Pod): boolean {
-  const scopes = [
-    ...(spec.scopes ?? []),
-    ...(spec.scopeSelector?.matchExpressions ?? []).map(({ scopeName }) => scopeName),
+  const scopes: readonly Requirement[] = [
+    ...(spec.scopes ?? []).map((scopeName) => ({ scopeName, operator: 'Exists' as const })),
+    ...(spec.scopeSelector?.matchExpressions ?? []),
   ]
   return scopes.every((scope) => {
-    switch (scope) {
+    switch (scope.scopeName) {
       case 'BestEffort':
         return qosClass(pod.spec) === 'BestEffort'
       case 'NotBestEffort':
@@ -69,11 +77,29 @@ export function inScope({ spec }: ResourceQuota, pod: Pod): boolean {
         return pod.spec.activeDeadlineSeconds !== undefined
       case 'NotTerminating':
         return pod.spec.activeDeadlineSeconds === undefined
+      case 'PriorityClass':
+        return ofClass(scope, pod.spec.priorityClassName || undefined)
       default:
-        scope satisfies never
+        scope.scopeName satisfies never
         return false
     }
   })
+}
+
+function ofClass({ operator, values = [] }: Requirement, name: string | undefined): boolean {
+  switch (operator) {
+    case 'Exists':
+      return name !== undefined
+    case 'DoesNotExist':
+      return name === undefined
+    case 'In':
+      return name !== undefined && values.includes(name)
+    case 'NotIn':
+      return name === undefined || !values.includes(name)
+    default:
+      operator satisfies never
+      return false
+  }
 }
 
 /** A pod that has ended uses nothing any more, but it is still an object. */
@@ -94,6 +120,7 @@ export function quotaDelta(quota: ResourceQuota, of: ResourceName, object: KubeO
     const amount = isPod && counts ? amountBy(key) : undefined
     if (amount) delta.set(key, podAmount(pod, amount.side, amount.resource))
     const counted = countedBy(key)
+    if (key === QUOTA_LOAD_BALANCERS && (object as Service).spec?.type !== 'LoadBalancer') continue // of any kind
     if (counted?.group === of.group && counted.resource === of.resource && (counts || key === 'count/pods'))
       delta.set(key, UNIT)
   }

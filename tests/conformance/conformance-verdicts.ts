@@ -110,7 +110,11 @@ export const VERDICTS: readonly Verdict[] = [
     missing: 'a container cannot be added to a pod that runs; the request is refused with what to do instead',
   },
   {
-    names: ['Proxy version v1', 'Proxy server should'],
+    names: ['Proxy server should'],
+    supported: [kubectl('serves the API to programs of this machine')],
+  },
+  {
+    names: ['Proxy version v1'],
     missing: 'the API server does not pass requests on to pods and services; use port-forward',
   },
   {
@@ -217,9 +221,12 @@ export const VERDICTS: readonly Verdict[] = [
   },
   {
     names: ['not delete dependents that have both valid owner'],
-    missing: 'not shown by a test: an owner that waits beside one that stays',
+    supported: [controllers('what has an owner that waits for it, and one that stays')],
   },
-  { names: ['dependency circle'], missing: 'not shown by a test: owners in a circle' },
+  {
+    names: ['dependency circle'],
+    supported: [controllers('owners in a circle are deleted with each other')],
+  },
   {
     names: ['Namespaces [Serial] should ensure that all'],
     supported: [controllers('deleting a namespace deletes everything in it')],
@@ -230,7 +237,7 @@ export const VERDICTS: readonly Verdict[] = [
   },
   {
     names: ['ResourceQuota should verify ResourceQuota with terminating'],
-    missing: 'not shown by a test: quotas of pods with and without a deadline',
+    supported: [quota('scopes tell pods with a deadline from others')],
   },
   {
     names: ['ResourceQuota should verify ResourceQuota with best effort'],
@@ -355,7 +362,10 @@ export const VERDICTS: readonly Verdict[] = [
     names: ['not count the failure towards the backoffLimit', 'pod failure policy'],
     supported: [job('the first rule that fits a failed pod decides what its failure means')],
   },
-  { names: ['Job should adopt matching orphans'], missing: 'not shown by a test: a Job that adopts pods' },
+  {
+    names: ['Job should adopt matching orphans'],
+    supported: [controllers('a job adopts a pod that nobody has')],
+  },
   { names: ['lifecycle of a job', 'apply changes to a job status', 'delete a job'], supported: [EVERY_KIND] },
   {
     names: ['Indexed job'],

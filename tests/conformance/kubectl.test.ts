@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
-import { dirname } from 'node:path'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { Agent } from 'undici'
 import { ControlPlane } from './control-plane.ts'
 import { type CommandResult, KUBECTL_VERSIONS, Kubectl, kubectlMissing } from './kubectl.ts'
 
@@ -61,6 +64,35 @@ for (const version of KUBECTL_VERSIONS) {
         assert.match(description ?? '', /Refused here, with the reason: .*hostNetwork/s)
         assert.match(fields ?? '', /containers\t/)
         assert.doesNotMatch(fields ?? '', /hostNetwork/)
+      })
+
+      test('serves the API to programs of this machine: on a port that is free, and on a socket', async () => {
+        const throughProxy = async (args: readonly string[], ask: (text: string) => Promise<string>) => {
+          let answer: Promise<string> | undefined
+          const ran = await kubectl.run(['proxy', ...args], {
+            onOutput: (text, end) => {
+              answer = ask(text).finally(end)
+            },
+          })
+          assert.ok(answer, ran.stderr)
+          return JSON.parse(await answer) as { kind: string; versions: string[] }
+        }
+        const overPort = await throughProxy(['--port=0', '--disable-filter=true'], async (text) => {
+          const port = /^Starting to serve on 127.0.0.1:(\d+)/.exec(text)?.[1] ?? assert.fail(text)
+          return (await fetch(`http://127.0.0.1:${port}/api/`)).text()
+        })
+        assert.deepEqual([overPort.kind, overPort.versions], ['APIVersions', ['v1']])
+        const directory = await mkdtemp(join(tmpdir(), 'proxy-'))
+        const socketPath = join(directory, 'kubectl.sock')
+        const overSocket = await throughProxy([`--unix-socket=${socketPath}`], async () => {
+          const agent = new Agent({ connect: { socketPath } })
+          const { body } = await agent.request({ origin: 'http://localhost', path: '/api/', method: 'GET' })
+          const text = await body.text()
+          await agent.close()
+          return text
+        })
+        await rm(directory, { recursive: true })
+        assert.deepEqual(overSocket, overPort)
       })
 
       test('applies on the client side and on the server side, diffs, and shows the result in every form', async () => {

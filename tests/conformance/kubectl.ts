@@ -52,7 +52,7 @@ export class Kubectl implements AsyncDisposable {
 
   /**
    * Runs `kubectl` with `args`; never throws for an exit code. `untilOutput` ends a command that would go on, and
-   * `onOutput` is called once, when it first says something.
+   * `onOutput` is called once, when it first says something, and may end it.
    */
   async run(
     args: readonly string[],
@@ -60,7 +60,7 @@ export class Kubectl implements AsyncDisposable {
       input = '',
       untilOutput,
       onOutput,
-    }: { input?: string; untilOutput?: RegExp; onOutput?: () => void } = {},
+    }: { input?: string; untilOutput?: RegExp; onOutput?: (text: string, end: () => void) => void } = {},
   ): Promise<CommandResult> {
     const child = spawn(
       join(this.dir, 'kubectl'),
@@ -81,7 +81,7 @@ export class Kubectl implements AsyncDisposable {
     let stdout = ''
     let stderr = ''
     child.stdout.on('data', (chunk: Buffer) => {
-      if (stdout === '') onOutput?.()
+      if (stdout === '') onOutput?.(chunk.toString(), () => child.kill('SIGTERM'))
       stdout += chunk.toString()
       if (untilOutput?.test(stdout)) child.kill('SIGTERM')
     })

@@ -126,12 +126,108 @@ describe(
       await ok(['create', 'configmap', 'w'])
     })
 
+    test('scopes tell pods with a deadline from others, and pods of one priority class from others', async () => {
+      await ok(['create', 'namespace', 'scopes'])
+      const inScopes = (args: readonly string[], input = '') => ok(['-n', 'scopes', ...args], input)
+      const scoped = (name: string, spec: string) =>
+        inScopes(
+          ['create', '-f', '-'],
+          `apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: ${name}}\nspec: {hard: {pods: 2, requests.cpu: 1, limits.cpu: 2}, ${spec}}`,
+        )
+      const classes = (operator: string, values: string) =>
+        `scopeSelector: {matchExpressions: [{scopeName: PriorityClass, operator: ${operator}, values: [${values}]}]}`
+      await ok(['create', 'priorityclass', 'gold', '--value=100'])
+      await ok(['create', 'priorityclass', 'silver', '--value=10'])
+      await scoped('terminating', 'scopes: [Terminating]')
+      await scoped('not-terminating', 'scopes: [NotTerminating]')
+      await scoped('any-class', 'scopes: [PriorityClass]')
+      await scoped('gold', classes('In', 'gold'))
+      await scoped('not-gold', classes('NotIn', 'gold'))
+      await scoped('no-class', classes('DoesNotExist', ''))
+      const pod = (name: string, spec: string) =>
+        POD(name, '{requests: {cpu: 500m}, limits: {cpu: "1"}}').replace('spec: {', `spec: {${spec}, `)
+      const counted = async () =>
+        (
+          await inScopes([
+            'get',
+            'quota',
+            '-o',
+            'jsonpath={range .items[*]}{.metadata.name}:{.status.used.pods}:{.status.used.requests\\.cpu} {end}',
+          ])
+        ).trim()
+      await inScopes(['create', '-f', '-'], pod('plain', 'restartPolicy: Never'))
+      await inScopes(['create', '-f', '-'], pod('short', 'activeDeadlineSeconds: 3600'))
+      await inScopes(['create', '-f', '-'], pod('golden', 'priorityClassName: gold'))
+      await until(
+        async () =>
+          (await counted()) ===
+          'any-class:1:500m gold:1:500m no-class:2:1 not-gold:2:1 not-terminating:2:1 terminating:1:500m',
+      )
+      const refuse = (spec: string) =>
+        tenant.refused(['-n', 'scopes', 'create', '-f', '-'], pod('more', spec))
+      assert.match(await refuse('priorityClassName: gold'), /exceeded quota: not-terminating, requested: /)
+      assert.match(
+        await refuse('activeDeadlineSeconds: 5'),
+        /exceeded quota: no-class, requested: limits.cpu=1,pods=1,requests.cpu=500m, used: limits.cpu=2,pods=2,/,
+      )
+      await inScopes(['delete', 'pod', 'short'])
+      await until(async () => (await counted()).endsWith('terminating:0:0'))
+      await inScopes(
+        ['create', '-f', '-'],
+        pod('last', 'priorityClassName: silver, activeDeadlineSeconds: 5'),
+      )
+      assert.match(
+        await tenant.refused(
+          ['-n', 'scopes', 'create', '-f', '-'],
+          `apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: bad}\nspec: {hard: {pods: 1}, ${classes('In', '')}}`,
+        ),
+        /values: Required value: must be at least one value when operator is 'In'/,
+      )
+    })
+
+    test('ReplicationControllers and load balancers are counted, also those that become one', async () => {
+      await ok(['create', 'namespace', 'counted'])
+      await ok(
+        ['-n', 'counted', 'create', '-f', '-'],
+        'apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: q}\nspec: {hard: {replicationcontrollers: 1, services: 3, services.loadbalancers: 0, services.nodeports: 0}}',
+      )
+      const controller = (name: string) =>
+        `apiVersion: v1\nkind: ReplicationController\nmetadata: {name: ${name}}\nspec: {replicas: 0, selector: {a: b}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: "c:1"}]}}}`
+      const create = (input: string) => ok(['-n', 'counted', 'create', '-f', '-'], input)
+      await create(controller('one'))
+      assert.match(
+        await tenant.refused(['-n', 'counted', 'create', '-f', '-'], controller('two')),
+        /exceeded quota: q, requested: replicationcontrollers=1, used: replicationcontrollers=1, limited: replicationcontrollers=1/,
+      )
+      await ok(['-n', 'counted', 'create', 'service', 'clusterip', 'web', '--tcp=80'])
+      assert.match(
+        await tenant.refused([
+          '-n',
+          'counted',
+          'patch',
+          'svc',
+          'web',
+          '-p',
+          '{"spec":{"type":"LoadBalancer"}}',
+        ]),
+        /exceeded quota: q, requested: services.loadbalancers=1, used: services.loadbalancers=0/,
+      )
+      const used = () => ok(['-n', 'counted', 'get', 'quota', 'q', '-o', 'jsonpath={.status.used}'])
+      await until(
+        async () =>
+          (await used()) ===
+          '{"replicationcontrollers":"1","services":"1","services.loadbalancers":"0","services.nodeports":"0"}',
+      )
+      await ok(['-n', 'counted', 'delete', 'rc', 'one'])
+      await until(async () => /"replicationcontrollers":"0"/.test(await used()))
+    })
+
     test('what nothing here can have is refused with the reason', async () => {
       const quota = (spec: string) =>
         `apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: q}\nspec: ${spec}`
       assert.match(
-        await refused(quota('{hard: {pods: 1}, scopes: [PriorityClass]}')),
-        /not supported: quotas do not count by priority/,
+        await refused(quota('{hard: {pods: 1}, scopes: [CrossNamespacePodAffinity]}')),
+        /not supported: every pod runs on one node, so affinity means nothing/,
       )
       assert.match(
         await refused(quota('{hard: {widgets: 1, pods: "1.5", cpu: "-1"}}')),

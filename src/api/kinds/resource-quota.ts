@@ -3,7 +3,7 @@ import { parseQuantity } from '../quantity.ts'
 import type { FieldError } from '../status.ts'
 import { ageColumn, column, nameColumn } from './columns.ts'
 import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
-import { forbiddenField, invalidValue } from './field-errors.ts'
+import { invalidValue, requiredValue } from './field-errors.ts'
 import { objectFields } from './meta.ts'
 import { dnsSubdomainProblem, qualifiedNameProblem } from './names.ts'
 import { immutableError } from './rules.ts'
@@ -21,7 +21,7 @@ import {
 
 const CORE = 'io.k8s.api.core.v1'
 
-const scopeName = oneOf('BestEffort', 'NotBestEffort', 'NotTerminating', 'Terminating')
+const scopeName = oneOf('BestEffort', 'NotBestEffort', 'NotTerminating', 'PriorityClass', 'Terminating')
 const scopeSelectorSchema = object(
   `${CORE}.ScopeSelector`,
   'Which pods a quota counts; all conditions must hold.',
@@ -29,9 +29,12 @@ const scopeSelectorSchema = object(
     matchExpressions: optional(
       list(
         object(`${CORE}.ScopedResourceSelectorRequirement`, 'One condition on a pod.', {
-          operator: required(oneOf('Exists'), 'Exists.'),
+          operator: required(
+            oneOf('DoesNotExist', 'Exists', 'In', 'NotIn'),
+            'How the priority class is compared; Exists for all other conditions.',
+          ),
           scopeName: required(scopeName, 'The condition.'),
-          values: optional(list(string), 'Empty.'),
+          values: optional(list(string), 'Names of priority classes, for In and NotIn.'),
         }),
       ),
       'The conditions.',
@@ -111,20 +114,19 @@ export const QUOTA_OBJECT_RESOURCES: readonly string[] = [
   'configmaps',
   'persistentvolumeclaims',
   'pods',
+  'replicationcontrollers',
   'resourcequotas',
   'secrets',
   'services',
 ]
+/** Services of type LoadBalancer. */
+export const QUOTA_LOAD_BALANCERS = 'services.loadbalancers'
 /** Sizes of claims together; `CLASS.storageclass.storage.k8s.io/requests.storage` counts those of one class. */
 export const QUOTA_STORAGE = 'requests.storage'
 /** Ends the name of a bound on the claims of one class, before `/`. */
 export const QUOTA_STORAGE_CLASS_SUFFIX = '.storageclass.storage.k8s.io'
-/** Kinds and amounts that upstream counts and that nothing here can have: of them there are always none. */
-const ALWAYS_NONE: readonly string[] = [
-  'replicationcontrollers',
-  'services.loadbalancers',
-  'services.nodeports',
-]
+/** What upstream counts and nothing here can have: of it there is always none. */
+const ALWAYS_NONE: readonly string[] = ['services.nodeports']
 
 function validateResourceQuota(
   { spec }: ResourceQuota,
@@ -148,14 +150,8 @@ function validateResourceQuota(
     if (scopes.length > 0 && (scopes.includes('BestEffort') ? resource !== 'pods' : !ofPods))
       errors.push(invalidValue('spec.scopes', scopes, 'unsupported scope applied to resource'))
   }
-  for (const [index, { values }] of (spec.scopeSelector?.matchExpressions ?? []).entries())
-    if (values && values.length > 0)
-      errors.push(
-        forbiddenField(
-          `spec.scopeSelector.matchExpressions[${index}].values`,
-          "must be an empty set when operator is 'Exists'",
-        ),
-      )
+  for (const [index, requirement] of (spec.scopeSelector?.matchExpressions ?? []).entries())
+    errors.push(...requirementErrors(requirement, `spec.scopeSelector.matchExpressions[${index}]`))
   for (const pair of [
     ['BestEffort', 'NotBestEffort'],
     ['Terminating', 'NotTerminating'],
@@ -166,10 +162,29 @@ function validateResourceQuota(
   return errors
 }
 
+type Requirement = NonNullable<NonNullable<ResourceQuotaSpec['scopeSelector']>['matchExpressions']>[number]
+
+function requirementErrors({ scopeName, operator, values = [] }: Requirement, at: string): FieldError[] {
+  if (scopeName !== 'PriorityClass' && operator !== 'Exists')
+    return [invalidValue(`${at}.operator`, operator, `must be 'Exists' for the scope ${scopeName}`)]
+  const takesValues = operator === 'In' || operator === 'NotIn'
+  if (takesValues && values.length === 0)
+    return [requiredValue(`${at}.values`, `must be at least one value when operator is '${operator}'`)]
+  if (!takesValues && values.length > 0)
+    return [invalidValue(`${at}.values`, values, `must be no value when operator is '${operator}'`)]
+  return []
+}
+
 function resourceProblem(resource: string): string | undefined {
   const problem = qualifiedNameProblem(resource)
   if (problem) return problem
-  const known = [...QUOTA_COMPUTE_RESOURCES, ...QUOTA_OBJECT_RESOURCES, QUOTA_STORAGE, ...ALWAYS_NONE]
+  const known = [
+    ...QUOTA_COMPUTE_RESOURCES,
+    ...QUOTA_OBJECT_RESOURCES,
+    QUOTA_LOAD_BALANCERS,
+    QUOTA_STORAGE,
+    ...ALWAYS_NONE,
+  ]
   const [prefix = '', name = ''] = resource.split('/', 2)
   if (prefix.endsWith(QUOTA_STORAGE_CLASS_SUFFIX) && [QUOTA_STORAGE, 'persistentvolumeclaims'].includes(name))
     return undefined

@@ -82,6 +82,7 @@ export async function ensureClaims<T extends KubeObject>({
   kind,
   selector,
   candidates,
+  finalizer,
 }: {
   client: ApiClient
   ownerKind: KindRef
@@ -89,6 +90,8 @@ export async function ensureClaims<T extends KubeObject>({
   kind: KindRef<T>
   selector: LabelSelector | undefined
   candidates: readonly T[]
+  /** What the owner's objects have so that none vanishes unseen: it comes and goes with the owner. */
+  finalizer?: string
 }): Promise<T[]> {
   const { own, adopt, release } = planClaims(owner, selector, candidates)
   const claimed = [...own]
@@ -97,16 +100,22 @@ export async function ensureClaims<T extends KubeObject>({
     if (fresh.metadata.uid === owner.metadata.uid && !fresh.metadata.deletionTimestamp) {
       for (const object of adopt) {
         const owners = [...(object.metadata.ownerReferences ?? []), controllerReference(owner)]
-        const adopted = await setOwners(client, kind, object, owners)
+        const finalizers = finalizer === undefined ? undefined : withFinalizer(object, finalizer)
+        const adopted = await setOwners(client, kind, object, owners, finalizers)
         if (adopted) claimed.push(adopted)
       }
     }
   }
   for (const object of release) {
     const owners = (object.metadata.ownerReferences ?? []).filter((o) => o.uid !== owner.metadata.uid)
-    await setOwners(client, kind, object, owners)
+    const finalizers = object.metadata.finalizers?.filter((name) => name !== finalizer)
+    await setOwners(client, kind, object, owners, finalizers)
   }
   return claimed
+}
+
+function withFinalizer({ metadata: { finalizers = [] } }: KubeObject, finalizer: string): string[] {
+  return finalizers.includes(finalizer) ? finalizers : [...finalizers, finalizer]
 }
 
 async function setOwners<T extends KubeObject>(
@@ -114,6 +123,7 @@ async function setOwners<T extends KubeObject>(
   kind: KindRef<T>,
   object: T,
   owners: OwnerReference[],
+  finalizers: string[] | undefined,
 ): Promise<T | undefined> {
   const { name, namespace, uid, resourceVersion } = object.metadata
   try {
@@ -121,7 +131,14 @@ async function setOwners<T extends KubeObject>(
       kind,
       namespace === undefined ? { name } : { namespace, name },
       // The version makes sure that nobody else adopted it meanwhile.
-      { metadata: { uid, resourceVersion, ownerReferences: owners.map((owner) => ({ ...owner })) } },
+      {
+        metadata: {
+          uid,
+          resourceVersion,
+          ownerReferences: owners.map((owner) => ({ ...owner })),
+          ...(finalizers ? { finalizers } : {}),
+        },
+      },
       { type: 'application/merge-patch+json' },
     )
   } catch (error) {

@@ -4,18 +4,19 @@ import { amountOf } from '../pod-amounts.ts'
 import { amountBy, inScope, quotaDelta, quotaUsageNanos, renderLike } from '../resource-quota.ts'
 import type { AdmissionPlugin, AdmissionRequest, ClusterView, ResourceName } from './admission.ts'
 
-const CLAIMS = 'persistentvolumeclaims'
+/** Kinds whose objects can come to count for more: claims are enlarged, services become load balancers. */
+const GROWING: readonly string[] = ['persistentvolumeclaims', 'services']
 const QUOTAS: ResourceName = { group: '', resource: 'resourcequotas' }
 
 /**
- * The tenant's own quotas, for each namespace. Only claims grow in place, so of the others creations alone are looked
+ * The tenant's own quotas, for each namespace. Of kinds whose objects do not grow in place creations alone are looked
  * at. What is on its way is counted too, or many at once would slip past.
  */
 export const resourceQuota: AdmissionPlugin = {
   name: 'ResourceQuota',
   refuse(request, cluster) {
     const { operation, group, resource, subresource, namespace, name } = request
-    const grows = operation === 'UPDATE' && group === '' && resource === CLAIMS
+    const grows = operation === 'UPDATE' && group === '' && GROWING.includes(resource)
     if (operation !== 'CREATE' && !grows) return undefined
     if (subresource !== undefined || namespace === undefined) return undefined
     const quotas = cluster.list({ ...QUOTAS, namespace }) as readonly ResourceQuota[] // of that kind

@@ -72,12 +72,21 @@ export class GarbageCollector extends QueueController implements KindFollower {
       })
       return
     }
-    const waiting = states.includes('waiting')
-    await this.remove(
-      node,
-      object,
-      waiting && this.dependentsOf(object).length > 0 ? 'Foreground' : policyOf(object),
-    )
+    const dependents = states.includes('waiting') ? this.dependentsOf(object) : []
+    if (dependents.length === 0) {
+      await this.remove(node, object, policyOf(object))
+      return
+    }
+    // Owners in a circle would wait for each other for ever, so one that closes it keeps nobody waiting.
+    const closesCircle = dependents.some((dependent) => waitsForDependents(dependent.object))
+    await this.remove(node, closesCircle ? await this.unblock(node, object) : object, 'Foreground')
+  }
+
+  private async unblock(node: Node, object: KubeObject): Promise<KubeObject> {
+    const owners = object.metadata.ownerReferences ?? []
+    if (!owners.some((owner) => owner.blockOwnerDeletion)) return object
+    const ownerReferences = owners.map((owner) => ({ ...owner, blockOwnerDeletion: false }))
+    return mergePatch(this.context.client, node.kind, object, { metadata: { ownerReferences } })
   }
 
   private async remove(
@@ -118,8 +127,7 @@ export class GarbageCollector extends QueueController implements KindFollower {
         if (!isNotFound(error)) throw error
       }
     if (!found || found.metadata.uid !== owner.uid) return 'gone'
-    const { deletionTimestamp, finalizers } = found.metadata
-    return deletionTimestamp && finalizers?.includes(FOREGROUND) ? 'waiting' : 'there'
+    return waitsForDependents(found) ? 'waiting' : 'there'
   }
 
   private async deleteInForeground(node: Node, object: KubeObject): Promise<void> {
@@ -208,6 +216,10 @@ export class GarbageCollector extends QueueController implements KindFollower {
       return node && found?.metadata.finalizers?.includes(FOREGROUND) ? [keyIn(node.kind, found)] : []
     })
   }
+}
+
+function waitsForDependents({ metadata: { deletionTimestamp, finalizers } }: KubeObject): boolean {
+  return deletionTimestamp !== undefined && (finalizers?.includes(FOREGROUND) ?? false)
 }
 
 /** How its own dependents are to be treated, as whoever asked for its deletion said. */

@@ -1,4 +1,4 @@
-import { JOB_CONTROLLER } from '../../../api/index.ts'
+import { JOB_CONTROLLER, type LabelSelector, matchesLabelSelector } from '../../../api/index.ts'
 import {
   ensureDeleted,
   type EventRecorder,
@@ -47,7 +47,7 @@ export class JobController extends QueueController {
       if (expired) await this.expire(job)
       return requeueAfterMs === undefined ? undefined : { requeueAfterMs }
     }
-    const selector = job.spec.selector ?? { matchLabels: { [LABELS.uid[0]]: job.metadata.uid } }
+    const selector = selectorOf(job)
     const pods = await ensureClaims({
       client,
       ownerKind: jobKind,
@@ -55,6 +55,7 @@ export class JobController extends QueueController {
       kind: podKind,
       selector,
       candidates: podCandidates(this.pods, job, selector),
+      finalizer: TRACKING_FINALIZER,
     })
     if (job.metadata.deletionTimestamp) {
       await this.release(pods)
@@ -158,12 +159,19 @@ export class JobController extends QueueController {
     for (const pod of pods) {
       if (!pod) continue
       const owner = controllerOf(pod)
-      if (owner?.kind !== 'Job' && !isTracked(pod)) continue
-      const key = this.jobKeyOf(pod)
+      const key = owner?.kind === 'Job' || isTracked(pod) ? this.jobKeyOf(pod) : undefined
       if (key !== undefined) keys.add(key)
+      else if (!owner)
+        // Nobody's pod: a job of its namespace may want it.
+        for (const job of this.context.informers.of(jobKind).list(pod.metadata.namespace))
+          if (matchesLabelSelector(selectorOf(job), pod.metadata.labels)) keys.add(keyOf(job))
     }
     return keys
   }
+}
+
+function selectorOf({ metadata, spec }: Job): LabelSelector {
+  return spec.selector ?? { matchLabels: { [LABELS.uid[0]]: metadata.uid } }
 }
 
 /** The pod of an index: its name, hostname, label, annotation and environment say which. */
