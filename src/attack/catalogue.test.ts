@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { STANDARDS, VECTORS } from '../verifier/index.ts'
 import { FAMILIES } from './attack.ts'
 import { CATALOGUE, chooseAttacks } from './catalogue/index.ts'
-import { renderCatalogue } from './report.ts'
+import { publishedFailures, renderCatalogue, renderMarkdown } from './report.ts'
 
 test('every attack has an id of its own, and says in one line what it does', () => {
   const ids = CATALOGUE.map(({ id }) => id)
@@ -50,4 +51,42 @@ test('every family has attacks, in a list of 80 columns', () => {
   for (const family of FAMILIES.filter((one) => CATALOGUE.some((attack) => attack.family === one)))
     assert.ok(list.includes(`(${family};`))
   for (const line of list.split('\n')) assert.ok(line.length <= 80, line)
+})
+
+/** All of the page but how each attack ended, which only a run can tell. */
+function withoutOutcomes(page: string): string[] {
+  return page
+    .split('\n')
+    .filter((line) => !line.startsWith('Last tried'))
+    .map((line) =>
+      line.startsWith('| `')
+        ? line
+            .split(/(?<!\\)\|/)
+            .slice(0, 5)
+            .join('|')
+        : line,
+    )
+    .filter(Boolean)
+}
+
+test('docs/attacks.md lists every attack that there is, in the same words, with how it ended', () => {
+  const page = readFileSync(new URL('../../docs/attacks.md', import.meta.url), 'utf8')
+  const wanted = renderMarkdown(CATALOGUE, [], 'Last tried never.')
+  assert.deepEqual(withoutOutcomes(page), withoutOutcomes(wanted))
+  const untold = page.split('\n').filter((line) => line.endsWith('| not tried |'))
+  assert.deepEqual(untold, [])
+})
+
+test('published failures are listed once each, oldest first, with every attack that replays them', () => {
+  const made = (id: string, replays: string) => ({ ...CATALOGUE[0]!, id, replays }) // there are attacks
+  assert.deepEqual(
+    publishedFailures([
+      made('a', 'CVE-2021-25741 and CVE-2017-1002101: links'),
+      made('b', 'CVE-2021-25741: again'),
+    ]),
+    [
+      { cve: 'CVE-2017-1002101', happened: 'CVE-2021-25741 and CVE-2017-1002101: links', ids: ['a'] },
+      { cve: 'CVE-2021-25741', happened: 'CVE-2021-25741 and CVE-2017-1002101: links', ids: ['a', 'b'] },
+    ],
+  )
 })

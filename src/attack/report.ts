@@ -91,6 +91,7 @@ export function renderMarkdown(
         : `untried: ${outcome.why}`
   }
   const families = [...new Set(attacks.map(({ family }) => family))]
+  const failures = publishedFailures(attacks)
   return [
     '# Attacks',
     '',
@@ -112,9 +113,38 @@ export function renderMarkdown(
         ),
       '',
     ]),
+    '## By published failure',
+    '',
+    'What went wrong elsewhere, and which attacks try it here, in the terms of this platform.',
+    '',
+    '| failure | what happened there | attacks |',
+    '|---|---|---|',
+    ...failures.map(
+      ({ cve, happened, ids }) =>
+        `| ${cve} | ${cell(happened)} | ${ids.map((id) => `\`${id}\``).join(', ')} |`,
+    ),
   ]
     .join('\n')
     .trimEnd()
+}
+
+/** Every CVE that an attack names, oldest first, with the words of the first attack that does. */
+export function publishedFailures(
+  attacks: readonly Attack[],
+): { cve: string; happened: string; ids: string[] }[] {
+  const failures = new Map<string, { cve: string; happened: string; ids: string[] }>()
+  for (const { id, replays = '' } of attacks)
+    for (const [cve] of replays.matchAll(/CVE-\d{4}-\d{4,7}/g)) {
+      const known = failures.get(cve) ?? { cve, happened: replays, ids: [] }
+      if (!known.ids.includes(id)) known.ids.push(id)
+      failures.set(cve, known)
+    }
+  const order = ({ cve }: { cve: string }) =>
+    cve
+      .split('-')
+      .map((part) => part.padStart(8, '0'))
+      .join()
+  return [...failures.values()].toSorted((a, b) => (order(a) < order(b) ? -1 : 1))
 }
 
 function wrap(text: string, indent: number): string[] {

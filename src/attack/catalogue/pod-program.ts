@@ -1,5 +1,6 @@
 import { networkInterfaces } from 'node:os'
 import { type Attack, type AttackContext, blocked, escaped, type Outcome, untried } from '../attack.ts'
+import { countTasksOfTenant } from '../machine-tasks.ts'
 import { CANARY_PORT, INTRUDER, type Party } from '../party.ts'
 
 /** What programs/pod.py says of one attack. */
@@ -55,12 +56,17 @@ const isQuick = (id: string) => id.startsWith('pod-')
  */
 export function exhaustionAttack({
   seenBy = 'pod limits',
+  tasksMax,
   ...attack
-}: Omit<PodAttack, 'family' | 'seenBy' | 'ofKernel'> & { seenBy?: string }): Attack {
+}: Omit<PodAttack, 'family' | 'seenBy' | 'ofKernel'> & {
+  seenBy?: string
+  /** What the attack makes are processes, of which its pod may have so many on the machine. */
+  tasksMax?: number
+}): Attack {
   return {
     ...attack,
     family: 'exhaustion',
-    needs: ['pods'],
+    needs: tasksMax === undefined ? ['pods'] : ['pods', 'machine'],
     async control({ attacker, victim }) {
       await attacker.untilReady(attacker.canaries.namespace, INTRUDER)
       const [own] = await fetchOwn(victim)
@@ -76,15 +82,19 @@ export function exhaustionAttack({
         .catch((error: unknown) => `the pod of the attack was ended (${String(error).slice(0, 80)})`)
         .finally(() => (taken.over = true))
       const asked: boolean[] = []
-      do
+      let tasks = 0
+      do {
         asked.push(
           (await fetchOwn(victim).catch(() => []))[0]?.body?.includes(victim.canaries.value) === true,
         )
-      while (!taken.over || asked.length < VICTIM_ASKED_MIN)
+        if (tasksMax !== undefined) tasks = Math.max(tasks, countTasksOfTenant(attacker.name))
+      } while (!taken.over || asked.length < VICTIM_ASKED_MIN)
       const answer = await taking
       await attacker.untilReady(attacker.canaries.namespace, INTRUDER)
-      const well = `the victim answered ${asked.filter(Boolean).length} of ${asked.length} times`
+      const seen = tasksMax === undefined ? '' : `${tasks} tasks of the machine at most; `
+      const well = `${seen}the victim answered ${asked.filter(Boolean).length} of ${asked.length} times`
       if (asked.includes(false)) return escaped(`${well} meanwhile`)
+      if (tasksMax !== undefined && tasks > tasksMax) return escaped(`beyond ${tasksMax}: ${well}`)
       if (typeof answer === 'string') return blocked('tenant limit or pod limits', `${answer}; ${well}`)
       const outcome = judge(answer[attack.id] ?? NOTHING, { seenBy, ofKernel: true })
       return outcome.kind === 'blocked' ? blocked(outcome.by, `${outcome.evidence}; ${well}`) : outcome

@@ -1,6 +1,9 @@
 import type { Attack } from '../attack.ts'
 import { exhaustionAttack, podAttack } from './pod-program.ts'
 
+/** Of its two pods: what a pod may have, and on gVisor what its kernel needs besides. */
+const TASKS_OF_POD_MAX = 2 * (2_048 + 512)
+
 /** From inside pods: each is a function of its own in programs/pod.py, by its id. */
 export const podAttacks: readonly Attack[] = [
   podAttack({
@@ -912,9 +915,18 @@ export const podAttacks: readonly Attack[] = [
   }),
   exhaustionAttack({
     id: 'exhaustion-processes',
-    title: 'makes processes without end',
+    title: 'makes threads without end',
     vector: 'pids',
     standards: ['T1499'],
+    tasksMax: TASKS_OF_POD_MAX,
+  }),
+  exhaustionAttack({
+    id: 'exhaustion-forks',
+    title: 'forks without end, each fork with memory of its own',
+    replays: 'the fork bomb',
+    vector: 'pids',
+    standards: ['T1499', 'CIS-DOCKER-5.29'],
+    tasksMax: TASKS_OF_POD_MAX,
   }),
   exhaustionAttack({
     id: 'exhaustion-memory',

@@ -1740,6 +1740,29 @@ def processes(t):
         t.blocked(f"thread {made}", why)
 
 
+@attack("exhaustion-forks")
+def forks(t):
+    """The tree ends with the process group of this attack."""
+    def take():
+        made, why = 0, "none"
+        try:
+            while made < 4000:
+                if os.fork() == 0:
+                    signal.pause()
+                    os._exit(0)
+                made += 1
+        except OSError as error:
+            why = named(error.errno)
+        return f"{made} {why}"
+    answer = in_child(take)
+    made, _, why = answer.partition(" ")
+    t.control("processes were made", made.isdigit() and int(made) > 10)
+    if why == "none":
+        t.escaped(f"{made} processes and no end")
+    else:
+        t.blocked(f"process {made}", why)
+
+
 @attack("exhaustion-memory")
 def memory(t):
     """A child takes memory until it is stopped; the pod goes on, because it is killed first."""

@@ -9,8 +9,16 @@ export const LAYER_ENTRIES_MAX = 1_000_000
 export const ENTRY_PATH_BYTES_MAX = 4 * KiB
 export const TOKEN_BYTES_MAX = 64 * KiB
 export const REDIRECTS_MAX = 5
-export const PULLS_AT_ONCE_MAX = 4
+/** Of all tenants. A pull costs connections and a few MiB; that no tenant has more than its own few leaves some to others. */
+export const PULLS_AT_ONCE_MAX = 32
+export const PULLS_PER_TENANT_AT_ONCE_MAX = 2
 export const PULLS_WAITING_MAX = 1_000
+/** Registries that deliver a blob are noted with it, so many of the last. */
+export const BLOB_SOURCES_MAX = 64
+/** A whole blob; and on average, once it has had a while, so many bytes in a second. */
+export const BLOB_DOWNLOAD_MS_MAX = 60 * 60_000
+export const BLOB_BYTES_PER_SECOND_MIN = 8 * KiB
+export const BLOB_RATE_FROM_MS = 60_000
 export const REGISTRY_ANSWER_TIMEOUT_MS = 30_000
 /** Between two pieces of a body; a registry that goes silent for longer has failed. */
 export const REGISTRY_SILENCE_TIMEOUT_MS = 60_000

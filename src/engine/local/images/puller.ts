@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { access, mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { access, appendFile, mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { Transform } from 'node:stream'
@@ -8,6 +8,10 @@ import { pipeline } from 'node:stream/promises'
 import { type ImageReference, parseReference } from '../../../api/index.ts'
 import { listenUnix, type Logger, peerCredentials, readRequest } from '../../../stdx/index.ts'
 import {
+  BLOB_BYTES_PER_SECOND_MIN,
+  BLOB_DOWNLOAD_MS_MAX,
+  BLOB_RATE_FROM_MS,
+  BLOB_SOURCES_MAX,
   IMAGE_CONFIG_BYTES_MAX,
   PULL_REQUEST_BYTES_MAX,
   PULLS_AT_ONCE_MAX,
@@ -126,23 +130,23 @@ export class Puller {
     if (bytes > STORE_BYTES_MAX) throw new RegistryError(`The image store is full (${STORE_BYTES_MAX} bytes)`)
   }
 
-  /** One download per digest, however many ask for it. */
+  /**
+   * One download per digest and repository, however many ask for it. That a blob is here already proves nothing: who only
+   * knows its digest would be given what another tenant's registry has sent. So it is used for those repositories that
+   * have delivered it themselves, and downloaded again for the others.
+   */
   private async blob(reference: ImageReference, wanted: Descriptor, signal: AbortSignal): Promise<void> {
     const path = this.path(wanted.digest)
-    if (
-      await access(path).then(
-        () => true,
-        () => false,
-      )
-    )
-      return
-    const running = this.running.get(wanted.digest)
+    const source = sourceOf(reference)
+    if ((await exists(path)) && (await sources(path)).includes(source)) return
+    const key = `${source} ${wanted.digest}`
+    const running = this.running.get(key)
     // A download that another request began can fail because that request was cut off: then we try ourselves.
     if (running) return running.catch(() => this.blob(reference, wanted, signal))
-    const download = this.download(reference, wanted, path, signal).finally(() =>
-      this.running.delete(wanted.digest),
-    )
-    this.running.set(wanted.digest, download)
+    const download = this.download(reference, wanted, path, signal)
+      .then(() => addSource(path, source))
+      .finally(() => this.running.delete(key))
+    this.running.set(key, download)
     return download
   }
 
@@ -155,9 +159,13 @@ export class Puller {
     const partial = join(this.blobsDir, `.${randomUUID()}`)
     const hash = createHash('sha256')
     let bytes = 0
+    const beganMs = performance.now()
     const check = new Transform({
       transform(chunk: Buffer, _encoding, done) {
         bytes += chunk.length
+        const tookMs = performance.now() - beganMs
+        if (tookMs > BLOB_RATE_FROM_MS && (bytes * 1_000) / tookMs < BLOB_BYTES_PER_SECOND_MIN)
+          return done(new RegistryError(`The registry sends the blob ${wanted.digest} too slowly`))
         if (bytes > wanted.size)
           return done(
             new RegistryError(
@@ -173,7 +181,7 @@ export class Puller {
         await this.registry.blob(reference, wanted.digest, signal),
         check,
         createWriteStream(partial, { mode: 0o600, flags: 'wx' }),
-        { signal },
+        { signal: AbortSignal.any([signal, AbortSignal.timeout(BLOB_DOWNLOAD_MS_MAX)]) },
       )
       const digest = `sha256:${hash.digest('hex')}`
       if (digest !== wanted.digest)
@@ -188,6 +196,38 @@ export class Puller {
   private path(digest: string): string {
     return join(this.blobsDir, digest.replace('sha256:', ''))
   }
+}
+
+/** Beside a blob: a line for each repository that has delivered it. */
+export const SOURCES_SUFFIX = '.from'
+
+function sourceOf({ registry, repository }: ImageReference): string {
+  return createHash('sha256').update(`${registry}/${repository}`).digest('hex')
+}
+
+async function sources(path: string): Promise<string[]> {
+  const text = await readFile(path + SOURCES_SUFFIX, 'utf8').catch(() => '')
+  return text.split('\n').filter(Boolean)
+}
+
+async function addSource(path: string, source: string): Promise<void> {
+  const known = await sources(path)
+  if (known.includes(source)) return
+  if (known.length < BLOB_SOURCES_MAX) await appendFile(path + SOURCES_SUFFIX, `${source}\n`, { mode: 0o600 })
+  // Whoever is forgotten delivers it once more.
+  else
+    await writeFile(
+      path + SOURCES_SUFFIX,
+      [...known.slice(-BLOB_SOURCES_MAX / 2), source].map((line) => `${line}\n`).join(''),
+      { mode: 0o600 },
+    )
+}
+
+function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
 }
 
 /** Serves `POST /v1/pull {"reference": …}` to root and to nobody else. */

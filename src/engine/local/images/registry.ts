@@ -1,7 +1,8 @@
 import type { Readable } from 'node:stream'
-import { Agent, request } from 'undici'
+import { Agent, buildConnector, request } from 'undici'
 import type { ImageReference } from '../../../api/index.ts'
 import { readBounded, TooLong } from '../../../stdx/index.ts'
+import { agentForElsewhere, reachOf } from './elsewhere.ts'
 import {
   MANIFEST_BYTES_MAX,
   REDIRECTS_MAX,
@@ -26,11 +27,15 @@ export class RegistryError extends Error {}
  */
 export class RegistryClient {
   private readonly tokens = new Map<string, string>()
+  /** Hosts of registries that answered from a private network or this machine, certificate and all. */
+  private readonly inside = new Set<string>()
   private readonly agent = new Agent({
     headersTimeout: REGISTRY_ANSWER_TIMEOUT_MS,
     bodyTimeout: REGISTRY_SILENCE_TIMEOUT_MS,
-    connect: { timeout: REGISTRY_ANSWER_TIMEOUT_MS },
+    connect: this.connector(),
   })
+  private readonly elsewhere = agentForElsewhere(false)
+  private readonly elsewhereInside = agentForElsewhere(true)
 
   /** The bytes of a manifest or an index, and what type the registry says it is. */
   async manifest(
@@ -53,7 +58,27 @@ export class RegistryClient {
   }
 
   async close(): Promise<void> {
-    await this.agent.destroy()
+    await Promise.all([this.agent, this.elsewhere, this.elsewhereInside].map((agent) => agent.destroy()))
+  }
+
+  private connector(): ReturnType<typeof buildConnector> {
+    const connect = buildConnector({ timeout: REGISTRY_ANSWER_TIMEOUT_MS })
+    return (options, done) =>
+      connect(options, (...connected) => {
+        const [, socket] = connected
+        const address = socket?.remoteAddress
+        if (address !== undefined) {
+          if (reachOf(address) === 'public') this.inside.delete(options.hostname)
+          else this.inside.add(options.hostname)
+        }
+        done(...connected)
+      })
+  }
+
+  /** For a request that a registry causes: to itself as ever, to others only where it may send us. */
+  private dispatcher(registry: URL, to: URL): Agent {
+    if (to.origin === registry.origin) return this.agent
+    return this.inside.has(registry.hostname) ? this.elsewhereInside : this.elsewhere
   }
 
   private async get(
@@ -70,7 +95,7 @@ export class RegistryClient {
     if (answer.statusCode === 401) {
       const challenge = String(answer.headers['www-authenticate'] ?? '')
       await answer.body.dump()
-      this.tokens.set(scope, await this.fetchToken(challenge, reference, scheme, signal))
+      this.tokens.set(scope, await this.fetchToken(challenge, reference, url, signal))
       answer = await this.follow(url, { ...headers, ...this.authorization(scope) }, signal)
     }
     if (answer.statusCode === 200) return answer
@@ -98,14 +123,16 @@ export class RegistryClient {
     for (let hop = 0; hop <= REDIRECTS_MAX; hop++) {
       const { authorization, ...anonymous } = headers
       const sent = url.origin === start.origin && authorization !== undefined ? headers : anonymous
-      const answer = await request(url, { headers: sent, signal, dispatcher: this.agent }).catch(
-        (cause: unknown) => {
-          throw new RegistryError(`Cannot reach the registry at "${url.host}": ${reasonOf(cause)}`, { cause })
-        },
-      )
+      const dispatcher = this.dispatcher(start, url)
+      const answer = await request(url, { headers: sent, signal, dispatcher }).catch((cause: unknown) => {
+        throw new RegistryError(`Cannot reach the registry at "${url.host}": ${reasonOf(cause)}`, { cause })
+      })
       if (![301, 302, 303, 307, 308].includes(answer.statusCode)) return answer
       await answer.body.dump()
-      const next = new URL(String(answer.headers.location ?? ''), url)
+      const location = String(answer.headers.location ?? '')
+      if (!URL.canParse(location, url.href))
+        throw new RegistryError(`The registry at "${start.host}" redirects to what is no address`)
+      const next = new URL(location, url)
       if (next.origin !== start.origin && next.protocol !== 'https:')
         throw new RegistryError(
           `The registry at "${start.host}" redirects to "${next.origin}", which has no TLS`,
@@ -119,7 +146,7 @@ export class RegistryClient {
   private async fetchToken(
     challenge: string,
     reference: ImageReference,
-    scheme: string,
+    registry: URL,
     signal: AbortSignal,
   ): Promise<string> {
     const parameter = (name: string) => new RegExp(`${name}="([^"]{0,2000})"`).exec(challenge)?.[1]
@@ -129,14 +156,15 @@ export class RegistryClient {
         `${reference.registry}/${reference.repository}: the registry wants credentials that we do not have`,
       )
     const url = new URL(realm)
-    if (url.protocol !== `${scheme}:` && url.protocol !== 'https:')
+    if (url.origin !== registry.origin && url.protocol !== 'https:')
       throw new RegistryError(
         `The registry at "${reference.registry}" sends for tokens to "${url.origin}", which has no TLS`,
       )
     const service = parameter('service')
     if (service !== undefined) url.searchParams.set('service', service)
     url.searchParams.set('scope', `repository:${reference.repository}:pull`)
-    const answer = await request(url, { signal, dispatcher: this.agent }).catch((cause: unknown) => {
+    const dispatcher = this.dispatcher(registry, url)
+    const answer = await request(url, { signal, dispatcher }).catch((cause: unknown) => {
       throw new RegistryError(`Cannot reach the token service at "${url.host}": ${reasonOf(cause)}`, {
         cause,
       })

@@ -98,6 +98,49 @@ describe('images', { skip: missing }, () => {
     )
   })
 
+  test('whoever knows a layer of another tenant by its digest or diff id is not given it', async () => {
+    await push('private', [{ header: { name: 'secret', size: 1, type: 'file' }, body: 'x' }])
+    const theirs = await ensure('private:1', 'red')
+    const pins = JSON.parse(await readFile(join(work, 'images/pins/red.json'), 'utf8')) as Record<
+      string,
+      { layers: { digest: string; diffId: string; size: number }[] }
+    >
+    const [layer] = pins[`${registry.host}/private:1`]?.layers ?? []
+    assert.ok(layer)
+    const own = Buffer.from(await packTar([{ header: { name: 'own', size: 1, type: 'file' }, body: 'x' }]))
+    const ownLayer = { digest: sha256(own), diffId: layer.diffId, size: own.length }
+    for (const [claimed, blobs, words] of [
+      [layer, {}, /not found/],
+      [ownLayer, { [ownLayer.digest]: own }, /unpacks to/],
+    ] as const) {
+      await using thief = await startThief(claimed, blobs)
+      await assert.rejects(
+        images.ensure(placement('blue', [thief.host]), `${thief.host}/thief:1`, 'Always', signal),
+        (error) => error instanceof ImageError && words.test(error.message),
+      )
+    }
+    // The one who has it goes on as before, without a download.
+    assert.deepEqual((await ensure('private:1', 'red')).layers, theirs.layers)
+  })
+
+  test('slow registries of one tenant keep no other from its images', async () => {
+    const silent = createServer((_req, res) => void res.writeHead(200))
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+    const host = `127.0.0.1:${(silent.address() as { port: number }).port}` // it listens on TCP
+    const stop = new AbortController()
+    const slow = Array.from({ length: 60 }, (_, i) =>
+      images
+        .ensure(placement('slow', [host]), `${host}/endless:${i}`, 'Always', stop.signal)
+        .catch(() => undefined),
+    )
+    await push('quick', [{ header: { name: 'a', size: 1, type: 'file' }, body: 'q' }])
+    assert.equal((await ensure('quick:1', 'green')).pulled, true)
+    stop.abort()
+    await Promise.all(slow)
+    silent.closeAllConnections()
+    silent.close()
+  })
+
   test('a registry outside the allowlist is not asked', async () => {
     await assert.rejects(
       images.ensure(placement('red', ['r.example']), `${registry.host}/busybox:1`, 'Always', signal),
@@ -389,5 +432,46 @@ function capabilitySets(pid: number): string[] {
     )
   } catch {
     return []
+  }
+}
+
+/** A registry whose only image, `thief:1`, says of its layer what it likes. */
+async function startThief(
+  { digest, diffId, size }: { digest: string; diffId: string; size: number },
+  blobs: Record<string, Buffer>,
+) {
+  const config = Buffer.from(
+    JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [diffId] } }),
+  )
+  const all: Record<string, Buffer> = { ...blobs, [sha256(config)]: config }
+  const manifest = JSON.stringify({
+    schemaVersion: 2,
+    config: {
+      mediaType: 'application/vnd.oci.image.config.v1+json',
+      digest: sha256(config),
+      size: config.length,
+    },
+    layers: [
+      {
+        mediaType: `application/vnd.oci.image.layer.v1.tar${Object.hasOwn(blobs, digest) ? '' : '+gzip'}`,
+        digest,
+        size,
+      },
+    ],
+  })
+  const thief = createServer((req, res) => {
+    const [, blob] = /\/blobs\/(.*)$/.exec(req.url ?? '') ?? []
+    if (blob === undefined) return void res.end(manifest)
+    const bytes = all[blob]
+    if (bytes === undefined) res.writeHead(404)
+    res.end(bytes)
+  })
+  await new Promise<void>((resolve) => thief.listen(0, '127.0.0.1', resolve))
+  return {
+    host: `127.0.0.1:${(thief.address() as { port: number }).port}`, // it listens on TCP
+    async [Symbol.asyncDispose]() {
+      thief.closeAllConnections()
+      await new Promise((resolve) => thief.close(resolve))
+    },
   }
 }

@@ -18,6 +18,7 @@ import {
   IMAGE_KEEP_MS,
   LAYERS_MAX,
   PULLED_ANSWER_BYTES_MAX,
+  PULLS_PER_TENANT_AT_ONCE_MAX,
   STATE_FREE_PARTS_MIN,
   STORE_COLLECT_ABOVE_BYTES,
   STORE_COLLECT_BYTES,
@@ -26,7 +27,7 @@ import {
   UNPACKS_PER_TENANT_CONCURRENT_MAX,
 } from '../../images/limits.ts'
 import { type PinnedImage, planCollection } from '../../images/collection.ts'
-import type { PulledImage } from '../../images/puller.ts'
+import { type PulledImage, SOURCES_SUFFIX } from '../../images/puller.ts'
 import { ImageError, type Images, type TenantPlacement, type UnpackedImage } from '../../parts.ts'
 import { observeMachineSize } from '../../observe/machine-facts.ts'
 import { daemonLimits } from '../../plan/daemon-limits.ts'
@@ -72,9 +73,12 @@ export function createImages({
   const blobsDir = join(layout.stateDir, 'images/blobs')
   const layersDir = join(layout.stateDir, 'images/layers')
   const pinsDir = join(layout.stateDir, 'images/pins')
+  /** A file per blob that was unpacked, with the diff id that it truly has: what an image's config says of it proves nothing. */
+  const diffsDir = join(layout.stateDir, 'images/diffs')
   const unpacking = new Map<string, Promise<void>>()
   const unpackers = new Gate(UNPACKS_CONCURRENT_MAX)
   const tenantUnpackers = new Map<string, Gate>()
+  const tenantPulls = new Map<string, Gate>()
   const cgroups = createCgroups()
   const pinsCache = new Map<string, Promise<Pins>>()
 
@@ -95,10 +99,10 @@ export function createImages({
     await rename(temporary, join(pinsDir, `${tenant}.json`))
   }
 
-  /** A tenant with many large layers waits for itself. */
-  const unpackersOf = (tenant: string): Gate => {
-    const gate = tenantUnpackers.get(tenant) ?? new Gate(UNPACKS_PER_TENANT_CONCURRENT_MAX)
-    tenantUnpackers.set(tenant, gate)
+  /** A tenant with many large layers, or with slow registries, waits for itself. */
+  const gateOf = (gates: Map<string, Gate>, tenant: string, max: number): Gate => {
+    const gate = gates.get(tenant) ?? new Gate(max)
+    gates.set(tenant, gate)
     return gate
   }
 
@@ -109,20 +113,24 @@ export function createImages({
     return enterCgroup(cgroups.entrances(group), oomScoreAdj)
   }
 
-  const ensureLayer = (layer: PulledImage['layers'][number], tenant: string): Promise<void> => {
+  const ensureLayer = async (layer: PulledImage['layers'][number], tenant: string): Promise<void> => {
     const target = join(layersDir, hex(layer.diffId))
-    if (existsSync(target)) return Promise.resolve()
-    const running = unpacking.get(layer.diffId)
+    const diffFile = join(diffsDir, hex(layer.digest))
+    // Without the first, whoever knows the diff id of another tenant's layer has it mounted.
+    if ((await readFile(diffFile, 'utf8').catch(() => '')) === layer.diffId && existsSync(target)) return
+    const key = `${layer.digest} ${layer.diffId}`
+    const running = unpacking.get(key)
     if (running) return running
-    const work = unpackersOf(tenant)
+    const work = gateOf(tenantUnpackers, tenant, UNPACKS_PER_TENANT_CONCURRENT_MAX)
       .run(() => unpackers.run(() => unpackLayer(layer, target)))
-      .finally(() => unpacking.delete(layer.diffId))
-    unpacking.set(layer.diffId, work)
+      .then(() => writeFile(diffFile, layer.diffId, { mode: 0o600 }))
+      .finally(() => unpacking.delete(key))
+    unpacking.set(key, work)
     return work
   }
 
   const unpackLayer = async (layer: PulledImage['layers'][number], target: string): Promise<void> => {
-    const scratch = join(layersDir, `.${hex(layer.diffId)}`)
+    const scratch = join(layersDir, `.${hex(layer.digest)}-${hex(layer.diffId)}`)
     await removeTree(scratch)
     await requireRoom(layersDir)
     await mkdir(scratch, { mode: 0o755 })
@@ -151,15 +159,22 @@ export function createImages({
         bytes: output.bytes,
         skippedDevices: output.skippedDevices,
       })
-      await rename(scratch, target)
+      // Of another compression of the same; nobody who uses that one may find it changed.
+      if (!existsSync(target))
+        await rename(scratch, target).catch((error: unknown) => {
+          if (!existsSync(target)) throw error
+        })
     } finally {
       await removeTree(scratch)
     }
   }
 
-  const pull = async (reference: ImageReference, signal: AbortSignal): Promise<PulledImage> => {
-    const answer = await askPuller(paths.imagesSocket(layout), renderReference(reference), signal)
-    return parsePulled(answer)
+  const pull = (reference: ImageReference, tenant: string, signal: AbortSignal): Promise<PulledImage> => {
+    return gateOf(tenantPulls, tenant, PULLS_PER_TENANT_AT_ONCE_MAX).run(
+      async () =>
+        parsePulled(await askPuller(paths.imagesSocket(layout), renderReference(reference), signal)),
+      signal,
+    )
   }
 
   /** When each image of each tenant was last asked for, and each layer. */
@@ -167,7 +182,7 @@ export function createImages({
   const layerAskedAtMs = new Map<string, number>()
   const isHeld = (diffId: string, inUse: ReadonlySet<string>): boolean =>
     inUse.has(join(layersDir, hex(diffId))) ||
-    unpacking.has(diffId) ||
+    [...unpacking.keys()].some((key) => key.endsWith(diffId)) ||
     clock.nowMs() - (layerAskedAtMs.get(diffId) ?? -Infinity) < IMAGE_KEEP_MS
 
   let collecting: Promise<void> = Promise.resolve()
@@ -235,12 +250,19 @@ export function createImages({
     }
     for (const [name, { changedAtMs }] of blobs)
       if (HEX.test(name) && !wanted.has(name) && clock.nowMs() - changedAtMs > IMAGE_KEEP_MS)
-        await rm(join(blobsDir, name), { force: true })
+        for (const file of [
+          join(blobsDir, name),
+          join(blobsDir, name + SOURCES_SUFFIX),
+          join(diffsDir, name),
+        ])
+          await rm(file, { force: true })
   }
 
   return {
     async start() {
-      await Promise.all([layersDir, pinsDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })))
+      await Promise.all(
+        [layersDir, pinsDir, diffsDir].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })),
+      )
       for (const name of await readdir(layersDir))
         if (name.startsWith('.'))
           // What an image has left must not keep the whole machine from starting.
@@ -268,7 +290,7 @@ export function createImages({
       const pulled = policy === 'Always' || !isPinned
       if (pulled) {
         await collect()
-        image = await pull(reference, signal)
+        image = await pull(reference, placement.tenant, signal)
       }
       if (!image) throw new ImageError('ImageInspectError', `image "${name}" is not known`)
       if (reference.digest !== undefined && image.digest !== reference.digest)
@@ -293,6 +315,7 @@ export function createImages({
       const forget = async () => {
         pinsCache.delete(tenant)
         tenantUnpackers.delete(tenant)
+        tenantPulls.delete(tenant)
         await rm(join(pinsDir, `${tenant}.json`), { force: true })
       }
       const removal = collecting.then(forget)
