@@ -63,6 +63,8 @@ const DANGEROUS_CAPABILITIES: Record<string, number> = {
   PERFMON: 38,
   BPF: 39,
 }
+/** Of a program on the machine's kernel: the one it inherits from whatever starts runtimes, and its container's own. */
+const FILTERS = 2
 const METADATA_ADDRESSES = ['169.254.169.254', '169.254.170.2']
 const PROBED_PORTS = [22, 53, 80, 443, 2375, 6443, 7443, 10250]
 const RUNSC = /^(?:\/usr(?:\/local)?)?\/s?bin\/runsc$/
@@ -111,6 +113,8 @@ export function systemCallFilterLayer(attacker: TenantPosture): LayerResult {
   for (const p of attacker.processes) {
     const at = `process ${p.pid} (${p.command})`
     if (p.seccompMode !== 2 || p.seccompFilters < 1) problems.push(`${at} has no system call filter`)
+    else if (p.seccompFilters < FILTERS && !isGvisor(p))
+      problems.push(`${at} has only one system call filter: its own, or the one it inherits, is missing`)
     if (!p.noNewPrivs) problems.push(`${at} may gain privileges with execve`)
     // gVisor's own processes need some for their work; what a tenant's program does never reaches them.
     if (isGvisor(p)) continue
@@ -122,7 +126,7 @@ export function systemCallFilterLayer(attacker: TenantPosture): LayerResult {
   return result(
     'system call filter',
     problems,
-    `Seccomp 2 and NoNewPrivs 1 in all ${attacker.processes.length} processes`,
+    `Seccomp 2, ${Math.min(...attacker.processes.map((p) => p.seccompFilters))} filters or more, and NoNewPrivs 1 in all ${attacker.processes.length} processes`,
   )
 }
 

@@ -45,7 +45,7 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
       gidMap: uidMap,
       noNewPrivs: true,
       seccompMode: 2,
-      seccompFilters: 1,
+      seccompFilters: 2,
       capEff: 0n,
       capBnd: 0n,
       namespaces: Object.fromEntries(

@@ -40,7 +40,8 @@ const layers = {
   },
   'system call filter': {
     domain: 'seccomp',
-    description: 'a seccomp allowlist, no_new_privs, and none of the capabilities that reach into the kernel',
+    description:
+      'a seccomp allowlist, a second filter inherited from what starts the runtime, no_new_privs, and none of the capabilities that reach into the kernel',
     observedIn: '/proc/PID/status of every process of the tenant',
   },
   'application kernel': {

@@ -162,11 +162,13 @@ export class Watcher {
         const status = read(`/proc/${process.pid}/status`)
         // Gone meanwhile, or only its end is left.
         if (status === '' || /^State:\s*[ZX]/m.test(status)) continue
-        if (!/^Seccomp:\s*2$/m.test(status) || !/^NoNewPrivs:\s*1$/m.test(status))
+        const filters = Number(/^Seccomp_filters:\s*(\d+)$/m.exec(status)?.[1] ?? 0)
+        const confined = filters >= (isGvisorAt(process.pid) ? 1 : 2)
+        if (!confined || !/^Seccomp:\s*2$/m.test(status) || !/^NoNewPrivs:\s*1$/m.test(status))
           suspect(process, PASSING_MS, {
             kind: 'filter',
             tenant,
-            what: `${at} of ${tenant} runs without its system call filter`,
+            what: `${at} of ${tenant} runs without its system call filters`,
           })
       }
     }
@@ -345,7 +347,8 @@ function descendsFrom(pid: number, ancestor: number, parents: Map<number, number
 }
 
 function isGvisorAt(pid: number): boolean {
-  return link(`/proc/${pid}/exe`).endsWith('/runsc')
+  const exe = link(`/proc/${pid}/exe`)
+  return exe.endsWith('/runsc') || exe.startsWith('/memfd:runsc')
 }
 
 /** Field 22 of stat(5): a recycled id is another process. */

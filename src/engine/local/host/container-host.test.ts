@@ -112,13 +112,15 @@ for (const tool of ['crun', 'runc'] as const)
       )
       assert.match(readFileSync(`${proc}/uid_map`, 'utf8'), new RegExp(`^\\s*0\\s+${base}\\s+65536\\n$`))
       assert.match(readFileSync(`${proc}/gid_map`, 'utf8'), new RegExp(`^\\s*0\\s+${base}\\s+65536\\n$`))
-      const { Uid, NoNewPrivs, Seccomp, CapInh, CapAmb, CapBnd } = status
+      const { Uid, NoNewPrivs, Seccomp, Seccomp_filters, CapInh, CapAmb, CapBnd } = status
       assert.deepEqual(
-        { Uid, NoNewPrivs, Seccomp, CapInh, CapAmb, CapBnd },
+        { Uid, NoNewPrivs, Seccomp, Seccomp_filters, CapInh, CapAmb, CapBnd },
         {
           Uid: [base, base, base, base].join('\t'),
           NoNewPrivs: '1',
           Seccomp: '2',
+          // The one of its configuration, and the one that it inherits.
+          Seccomp_filters: '2',
           CapInh: '0000000000000000',
           CapAmb: '0000000000000000',
           CapBnd: '00000000800405fb',

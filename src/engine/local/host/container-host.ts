@@ -78,6 +78,8 @@ const SIGKILL = 9
 const SUB_PATH = 'sub-path-'
 /** Exit code of runsc when it could not do what it was told. */
 const RUNSC_FAILED = 128
+/** System call filters of every process in a container: the inherited one, and that of its OCI configuration. */
+const FILTERS = 2
 /** In a bundle: the directories of the image's layers. */
 const LAYERS_FILE = 'layers.json'
 const KILL_POLL_MS_MAX = 32
@@ -1063,11 +1065,15 @@ function isGvisorClass({ isolationClass }: TenantPlacement): boolean {
 
 /**
  * Waits until the first process has become the container's own program: whoever looks at a container that runs must
- * not find the runtime's last steps, in which the filter is not yet there.
+ * not find the runtime's last steps, in which its filter is not yet there beside the inherited one.
  */
 async function confined(first: ProcessIdentity, signal: AbortSignal): Promise<void> {
-  while (isAlive(first) && !/^Seccomp:\s2$/m.test(readStart(`/proc/${first.pid}/status`, 4_096)))
-    await sleep(1, signal)
+  const wanted = filtersOf('self') + FILTERS
+  while (isAlive(first) && filtersOf(first.pid) < wanted) await sleep(1, signal)
+}
+
+function filtersOf(pid: number | 'self'): number {
+  return Number(/^Seccomp_filters:\s(\d+)$/m.exec(readStart(`/proc/${pid}/status`, 4_096))?.[1] ?? 0)
 }
 
 /**

@@ -1,8 +1,19 @@
-import { accessSync, constants, existsSync, mkdirSync, readFileSync, statfsSync } from 'node:fs'
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
 import type { Layout } from '../../../api/index.ts'
 import type { Logger } from '../../../stdx/index.ts'
 import { observeMachineFacts, observeMachineSize } from '../observe/machine-facts.ts'
 import { PODS_CPU_SHARES, podsMemoryBytes } from '../plan/daemon-limits.ts'
+import { renderInheritedFilter } from '../plan/oci/inherited-filter.ts'
 import type { MachineFacts } from '../plan/oci/render-config.ts'
 import { type Cgroups, createCgroups } from './cgroups.ts'
 import { Crun } from './crun.ts'
@@ -16,6 +27,7 @@ import { tryRuntime } from './probe.ts'
 import { Runc } from './runc.ts'
 import type { Runtime, SandboxRuntime } from './runtime.ts'
 import { mount, MS_NODEV, MS_NOSUID, MS_PRIVATE, MS_SHARED } from './syscalls.ts'
+import { renderConfineProgram } from './tiny-program.ts'
 import { runTool } from './tool.ts'
 import { prepareRunsc } from './runsc.ts'
 
@@ -53,12 +65,13 @@ export async function setUpMachine(
   const facts: MachineFacts = { ...observeMachineFacts(), cgroupMount: true }
   let seccompProgramBase64: string | undefined
   const trial = { layout, places, cgroups, exits }
+  const confine = prepareConfine(places, facts, cgroups)
 
   const runc = await firstThatWorks<Runtime>(
     [
       async () => {
         wanted(tools, 'crun')
-        const crun = await prepareCrun(places, cgroups)
+        const crun = await prepareCrun(places, cgroups, confine)
         await tryRuntime(crun, facts, {
           ...trial,
           inspect: (id) => {
@@ -70,7 +83,11 @@ export async function setUpMachine(
       },
       async () => {
         wanted(tools, 'runc')
-        const runc = new Runc({ root: places.runtimeRoot('runc'), version: await version('/usr/sbin/runc') })
+        const runc = new Runc({
+          root: places.runtimeRoot('runc'),
+          prefix: [confine],
+          version: await version('/usr/sbin/runc'),
+        })
         await tryRuntime(runc, facts, trial)
         return runc
       },
@@ -141,14 +158,24 @@ function ensurePlaces(layout: Layout, places: Places): void {
   for (const tool of ALL_TOOLS) ensureDirectory(places.runtimeRoot(tool), { mode: 0o711 })
 }
 
-async function prepareCrun(places: Places, cgroups: Cgroups): Promise<Crun> {
+/** What monitors and runtimes start through, so that whatever they do or forget, containers inherit it. */
+function prepareConfine(places: Places, { architecture }: MachineFacts, { version }: Cgroups): string {
+  const program = join(places.bin, 'confine')
+  const filter = renderInheritedFilter(architecture, { deviceFilters: version === 'v2' })
+  // Replaced and not rewritten: a program that somebody runs cannot be written.
+  writeFileSync(`${program}.next`, renderConfineProgram(architecture, filter), { mode: 0o700 })
+  renameSync(`${program}.next`, program)
+  return program
+}
+
+async function prepareCrun(places: Places, cgroups: Cgroups, confine: string): Promise<Crun> {
   const crunVersion = await version('/usr/bin/crun')
   const root = places.runtimeRoot('crun')
-  if (!cgroups.hybrid) return new Crun({ root, prefix: [], version: crunVersion })
+  if (!cgroups.hybrid) return new Crun({ root, prefix: [confine], version: crunVersion })
   // crun refuses version 1 cgroups when the version 2 hierarchy beside them has controllers, so it does not get to see it.
   const namespace = places.mountNamespace('crun')
   await ensureMountNamespace(namespace, 'umount /sys/fs/cgroup/unified')
-  return new Crun({ root, prefix: enterMountNamespace(namespace), version: crunVersion })
+  return new Crun({ root, prefix: [...enterMountNamespace(namespace), confine], version: crunVersion })
 }
 
 async function version(program: string): Promise<string> {

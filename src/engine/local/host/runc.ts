@@ -12,19 +12,21 @@ export class Runc implements Runtime {
   readonly tool = 'runc'
   readonly terminals = 'passed-on'
   readonly version: string
-  readonly prefix: readonly string[] = []
+  readonly prefix: readonly string[]
   readonly program = '/usr/sbin/runc'
   readonly programArgs: readonly string[]
   private readonly root: string
 
-  constructor({ root, version }: { root: string; version: string }) {
+  constructor({ root, prefix, version }: { root: string; prefix: readonly string[]; version: string }) {
     this.root = root
+    this.prefix = prefix
     this.version = version
     this.programArgs = [`--root=${root}`]
   }
 
   execCommand(id: string, { processFile, pidFile, log }: ExecFiles): string[] {
     return [
+      ...this.prefix,
       this.program,
       ...this.programArgs,
       `--log=${log}`,

@@ -7,7 +7,10 @@ export interface Runtime {
   readonly tool: Tool
   /** For status: what the program says of itself. */
   readonly version: string
-  /** Goes before every call of the program, conmon's included: entering the mount namespace it works in. */
+  /**
+   * Goes before every call of the program that makes a process inside, conmon's included: entering the mount namespace
+   * it works in, and giving up what no container may have.
+   */
   readonly prefix: readonly string[]
   /** What conmon calls; understands `create` and `exec`. */
   readonly program: string

@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict'
-import { existsSync, writeFileSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
 import { makeContainer, TestHost, whyNoContainers } from './container-host.testkit.ts'
-import { renderElf } from './tiny-program.ts'
+import { promisify } from 'node:util'
+import { INHERITED_REFUSALS, renderInheritedFilter } from '../plan/oci/inherited-filter.ts'
+import { renderConfineProgram, renderElf } from './tiny-program.ts'
 
 /** What programs in a pod can still ask of a kernel, tried from inside with the system calls themselves. */
 
@@ -170,6 +174,84 @@ function renderCalls(calls: readonly Call[]): Buffer {
 
 const EPERM = -1
 const ENOSYS = -38
+const EPROTONOSUPPORT = -93
+
+/** What every container inherits, tried by root of this machine with no other layer: only what is refused is asked. */
+describe(
+  'system calls under the inherited filter alone',
+  { skip: process.arch === 'x64' ? false : 'speaks the system calls of x86-64 only' },
+  () => {
+    const directory = mkdtempSync(join(tmpdir(), 'bulkhead-confine-'))
+    const confine = join(directory, 'confine')
+    const filter = renderInheritedFilter('x64', { deviceFilters: false })
+    writeFileSync(confine, renderConfineProgram('x64', filter), { mode: 0o700 })
+    after(() => rmSync(directory, { recursive: true, force: true }))
+
+    async function answers(calls: readonly Call[]): Promise<Record<string, number>> {
+      const program = join(directory, 'calls')
+      writeFileSync(program, renderCalls(calls), { mode: 0o700 })
+      const { stdout } = await promisify(execFile)(confine, [program], { encoding: 'buffer' })
+      return Object.fromEntries(
+        calls.map(({ name }, index) => [name, Number(stdout.readBigInt64LE(index * 8))]),
+      )
+    }
+
+    const names = new Set([...INHERITED_REFUSALS.flatMap(({ calls }) => Object.keys(calls)), 'bpf'])
+    const refused = ATTACKS.filter(
+      ({ name }) => names.has(name.split(' ')[0] ?? '') || /^(?:socket|ioctl|personality)/.test(name),
+    )
+
+    test('what no runtime needs does not exist, whoever asks and with whatever arguments', async () => {
+      assert.ok(refused.length > 80)
+      const passed = Object.entries(await answers(refused)).filter(([, answer]) => answer !== ENOSYS)
+      assert.deepEqual(passed, [])
+    })
+
+    test('sockets that are neither streams nor datagrams of well-known protocols do not exist', async () => {
+      const raw = { name: 'raw', number: 41, args: [2, 3, 1] }
+      const packet = { name: 'packet by its old name', number: 41, args: [2, 10, 0x0300] }
+      const flags = { name: 'raw, with flags', number: 41, args: [10, 3 | 0x80000, 58] }
+      const half = {
+        name: 'raw behind the upper half',
+        number: 41,
+        args: [UPPER_HALF | 2n, UPPER_HALF | 3n, 1],
+      }
+      const sctp = { name: 'SCTP', number: 41, args: [2, 1, 132] }
+      assert.deepEqual(await answers([raw, packet, flags, half, sctp]), {
+        raw: EPERM,
+        'packet by its old name': EPERM,
+        'raw, with flags': EPERM,
+        'raw behind the upper half': EPERM,
+        SCTP: EPROTONOSUPPORT,
+      })
+    })
+
+    test('ordinary calls, and those that make containers, reach the kernel', async () => {
+      const keyring = { name: 'keyctl of an unknown command', number: 250, args: [0x7fff] }
+      const made = [
+        { name: 'mount', number: 165 },
+        { name: 'setns', number: 308, args: [-1, 0] },
+        { name: 'keyctl JOIN_SESSION_KEYRING', number: 250, args: [1, 0] },
+      ]
+      const seen = await answers([...ORDINARY, ...made, keyring])
+      for (const { name } of ORDINARY) assert.ok((seen[name] ?? -1) >= 0, `${name}: ${seen[name]}`)
+      for (const { name } of made) assert.notEqual(seen[name], ENOSYS, name)
+      assert.equal(seen[keyring.name], ENOSYS)
+    })
+
+    test('there is no second table of system calls', async () => {
+      assert.equal((await answers([X32]))[X32.name], ENOSYS)
+    })
+
+    test('new privileges are given up for good, and a program that is not there is an error', async () => {
+      const { stdout } = await promisify(execFile)(confine, ['/bin/cat', '/proc/self/status'])
+      assert.match(stdout, /^NoNewPrivs:\t1$/m)
+      assert.match(stdout, /^Seccomp:\t2$/m)
+      await assert.rejects(promisify(execFile)(confine, ['/nowhere/at/all']), { code: 126 })
+      await assert.rejects(promisify(execFile)(confine, []), { code: 126 })
+    })
+  },
+)
 
 const HEX_OUTPUT = 'busybox od -An -v -tx8 | busybox tr -d "\\n"'
 const why =

@@ -1,6 +1,9 @@
+import type { FilterInstruction } from '../plan/net/index.ts'
+
 /**
- * Programs of a few instructions, so that trying a runtime out or holding a sandbox needs no image. Each is an ELF
- * file with one segment that is mapped whole (elf(5)).
+ * Programs of a few instructions, so that trying a runtime out, holding a sandbox or giving something up before
+ * another program starts needs no image and no compiler. Each is an ELF file with one segment that is mapped whole
+ * (elf(5)).
  */
 const BASE = 0x40_0000
 const HEADERS_BYTES = 64 + 56
@@ -38,6 +41,102 @@ export function renderPauseProgram(architecture: Architecture): Buffer {
       ),
   }
   return renderElf(architecture, code[architecture]())
+}
+
+/**
+ * Gives up new privileges and the system calls that `filter` refuses, for good, and becomes the program that its
+ * arguments name, by its whole path. Ends with 126 when it cannot do any of that.
+ */
+export function renderConfineProgram(
+  architecture: Architecture,
+  filter: readonly FilterInstruction[],
+): Buffer {
+  const code = { x64: confineX64, arm64: confineArm64 }[architecture]
+  // struct sock_fprog, then what it points to, both behind the code.
+  const at = BASE + HEADERS_BYTES + code(0).length
+  const head = Buffer.alloc(16)
+  head.writeUInt16LE(filter.length, 0)
+  head.writeBigUInt64LE(BigInt(at + head.length), 8)
+  const instructions = filter.map(({ code: operation, jt, jf, k }) => {
+    const bytes = Buffer.alloc(8)
+    bytes.writeUInt16LE(operation, 0)
+    bytes.writeUInt8(jt, 2)
+    bytes.writeUInt8(jf, 3)
+    bytes.writeUInt32LE(k >>> 0, 4)
+    return bytes
+  })
+  return renderElf(architecture, Buffer.concat([code(at), head, ...instructions]))
+}
+
+function confineX64(filterAt: number): Buffer {
+  const address = Buffer.alloc(4)
+  address.writeUInt32LE(filterAt)
+  const give = (bytes: readonly number[]) => Buffer.from(bytes)
+  // mov edi, 126; mov eax, exit_group; syscall
+  const fail = give([0xbf, 0x7e, 0, 0, 0, 0xb8, 0xe7, 0, 0, 0, 0x0f, 0x05])
+  // rsp holds argc, then argv, a null, the environment: mov rax, [rsp]; lea rsi, [rsp+16];
+  // lea rdx, [rsp+rax*8+16]; mov rdi, [rsi]; mov eax, execve; syscall
+  const become = give([
+    0x48, 0x8b, 0x04, 0x24, 0x48, 0x8d, 0x74, 0x24, 0x10, 0x48, 0x8d, 0x54, 0xc4, 0x10, 0x48, 0x8b, 0x3e,
+    0xb8, 0x3b, 0, 0, 0, 0x0f, 0x05,
+  ])
+  // mov eax, seccomp; mov edi, SET_MODE_FILTER; xor esi, esi; mov edx, filter; syscall; test eax, eax; jnz fail
+  const filter = Buffer.concat([
+    give([0xb8, 0x3d, 0x01, 0, 0, 0xbf, 1, 0, 0, 0, 0x31, 0xf6, 0xba]),
+    address,
+    give([0x0f, 0x05, 0x85, 0xc0, 0x75, become.length]),
+  ])
+  // mov eax, prctl; mov edi, PR_SET_NO_NEW_PRIVS; mov esi, 1; xor edx, edx; xor r10d, r10d; xor r8d, r8d; syscall;
+  // test eax, eax; jnz fail
+  const noNewPrivileges = give([
+    0xb8,
+    0x9d,
+    0,
+    0,
+    0,
+    0xbf,
+    0x26,
+    0,
+    0,
+    0,
+    0xbe,
+    1,
+    0,
+    0,
+    0,
+    0x31,
+    0xd2,
+    0x45,
+    0x31,
+    0xd2,
+    0x45,
+    0x31,
+    0xc0,
+    0x0f,
+    0x05,
+    0x85,
+    0xc0,
+    0x75,
+    filter.length + become.length,
+  ])
+  return Buffer.concat([noNewPrivileges, filter, become, fail])
+}
+
+function confineArm64(filterAt: number): Buffer {
+  const SVC = 0xd400_0001
+  const set = (register: number, value: number) => 0xd280_0000 | (value << 5) | register
+  const unlessZero = (instructions: number) => 0xb500_0000 | (instructions << 5) // cbnz x0
+  return words(
+    // prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    ...[set(8, 167), set(0, 38), set(1, 1), set(2, 0), set(3, 0), set(4, 0), SVC, unlessZero(14)],
+    // seccomp(SET_MODE_FILTER, 0, filter): movz and movk make the address.
+    ...[set(8, 277), set(0, 1), set(1, 0), set(2, filterAt & 0xffff)],
+    ...[0xf2a0_0000 | ((filterAt >>> 16) << 5) | 2, SVC, unlessZero(7)],
+    // ldr x9, [sp]; add x1, sp, 16; add x2, x1, x9, lsl 3; ldr x0, [x1]; execve
+    ...[0xf940_03e9, 0x9100_43e1, 0x8b09_0c22, 0xf940_0020, set(8, 221), SVC],
+    // exit_group(126)
+    ...[set(0, 126), set(8, 94), SVC],
+  )
 }
 
 function words(...instructions: number[]): Buffer {
