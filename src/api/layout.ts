@@ -1,5 +1,6 @@
-import { assert } from '../stdx/index.ts'
+import { assert, MiB } from '../stdx/index.ts'
 import { PLATFORM_TENANT, type TenantName } from './names.ts'
+import { parseQuantity } from './quantity.ts'
 
 /**
  * Where one platform keeps its things on a machine. Everything that it makes has a name derived from `instance`, so
@@ -27,6 +28,8 @@ export type Layout = {
   ingress: { address: string; httpPort: number; httpsPort: number }
   /** The link that leads outside; that of the machine's default route when absent. */
   uplinkDevice?: string
+  /** What pods of all tenants may use together; most of the machine's memory when absent. */
+  podMemoryBytes?: number
   /** The two ends of the link between the pods' router and the machine, and the name of the second. */
   uplink: { router: string; machine: string; link: string }
 }
@@ -59,6 +62,7 @@ assert(
   'the pods of every slot have uids',
 )
 
+const POD_MEMORY_BYTES_MIN = 256 * MiB
 const LINK_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$/
 const INSTANCE = /^[a-z][a-z0-9]{0,3}$/
 
@@ -80,6 +84,7 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
     SLOTS_MAX,
   )
   const main = instance === 'main'
+  const podMemory = env['BULKHEAD_POD_MEMORY']
   const device = env['BULKHEAD_UPLINK']
   if (device !== undefined && !LINK_NAME.test(device))
     throw new TypeError(`BULKHEAD_UPLINK "${device}" must be the name of a network link`)
@@ -110,12 +115,25 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
       ),
     },
     ...(device === undefined ? {} : { uplinkDevice: device }),
+    ...(podMemory === undefined ? {} : { podMemoryBytes: bytes(podMemory, 'BULKHEAD_POD_MEMORY') }),
     uplink: {
       router: `169.254.${64 + (slot >> 7)}.${(slot & 127) * 2}`,
       machine: `169.254.${64 + (slot >> 7)}.${(slot & 127) * 2 + 1}`,
       link: `${main ? 'bh' : `b${instance}`}-up`,
     },
   }
+}
+
+function bytes(text: string, what: string): number {
+  let amount = 0
+  try {
+    amount = Number(parseQuantity(text).nanos / 1_000_000_000n)
+  } catch (cause) {
+    throw new TypeError(`${what} "${text}" must be an amount such as 12Gi`, { cause })
+  }
+  if (amount < POD_MEMORY_BYTES_MIN || !Number.isSafeInteger(amount))
+    throw new TypeError(`${what} "${text}" must be at least ${POD_MEMORY_BYTES_MIN} bytes`)
+  return amount
 }
 
 function integer(text: string, what: string, minimum: number, maximum: number): number {

@@ -62,6 +62,8 @@ export const POLICY_EXPRESSION_CHARS_MAX = 64 * KiB
 /** As upstream: what a policy tells or notes. */
 export const POLICY_MESSAGE_CHARS_MAX = 5 * KiB
 export const TENANT_REGISTRIES_MAX = 64
+/** Of the operator's order among tenants. */
+export const TENANT_PRIORITY_MAX = 1_000
 /** Scale of one Deployment or ReplicaSet; a tenant's quota is reached long before. */
 export const REPLICAS_MAX = 10_000
 /** Characters of a CronJob's schedule; the longest useful ones list every minute. */

@@ -230,6 +230,7 @@ export class FakeEngine implements Engine {
     return {
       allocatable: { cpuMillis: 4_000, memoryBytes: 2 ** 32, ephemeralStorageBytes: 2 ** 34, pods: 110 },
       architecture: 'amd64',
+      pressures: [],
       runtimes: {},
     }
   }

@@ -88,5 +88,7 @@ export type ExecOptions = {
 export type NodeFacts = {
   allocatable: { cpuMillis: number; memoryBytes: number; ephemeralStorageBytes: number; pods: number }
   architecture: 'amd64' | 'arm64'
+  /** Of what the machine was so short a while ago that one of this tenant's pods had to go. */
+  pressures: readonly { what: 'memory' | 'disk'; endsInMs: number }[]
   runtimes: Partial<Record<'runc' | 'gvisor', string>>
 }

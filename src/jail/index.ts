@@ -41,6 +41,7 @@ export {
   type TenantPlacementRequest,
   type TenantPolicy,
   type TenantQuota,
+  type TenantRank,
   type TenantRegoPolicy,
   UnixNodeClient,
 } from './node-client.ts'

@@ -20,6 +20,8 @@ export type Jail = {
   subdomain?: string
   /** At least this strong; an engine uses gvisor for a tenant whose class demands it, whatever is written here. */
   runtime: JailRuntime
+  /** Which of the tenant's own pods go last. Never compared with another tenant's. 0 when absent. */
+  priority?: number
   restartPolicy: 'Always' | 'OnFailure' | 'Never'
   terminationGracePeriodSeconds: number
   activeDeadlineSeconds?: number

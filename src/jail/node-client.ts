@@ -24,12 +24,21 @@ export type TenantQuota = {
   storageBytes?: number
 }
 
+/** How the operator ranks a tenant among the others of a machine. */
+export type TenantRank = {
+  /** Of two tenants, the one with more goes before the other. 0 when absent. */
+  priority?: number
+  /** What it gets whoever else is here, as soon as it wants it. Until then others may borrow it. */
+  guaranteed?: { cpuMillis?: number; memoryBytes?: number }
+}
+
 export type TenantPlacementRequest = {
   class: string
   registries: readonly string[]
   /** Of the Tenant object: the next tenant of the same name has another one. */
   uid: string
   quota?: TenantQuota
+  rank?: TenantRank
   /** The least level of the Pod Security Standards in all of its namespaces. */
   podSecurity?: 'privileged' | 'baseline' | 'restricted'
   /** Admission policies of the operator that hold in its API. */

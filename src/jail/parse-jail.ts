@@ -372,6 +372,7 @@ const jailShape = object<Jail>({
   hostname: required(dnsLabel),
   subdomain: optional(dnsLabel),
   runtime: required(oneOf('runc', 'gvisor')),
+  priority: optional(integer(-limits.INT32_MAX - 1, limits.INT32_MAX)),
   restartPolicy: required(oneOf('Always', 'OnFailure', 'Never')),
   terminationGracePeriodSeconds: required(integer(0, limits.INT32_MAX)),
   activeDeadlineSeconds: optional(integer(1, limits.INT32_MAX)),

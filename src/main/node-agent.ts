@@ -18,6 +18,7 @@ import {
   type LinuxUser,
   observeMachineSize,
   Placements,
+  roomOfMachine,
   stateDirectories,
 } from '../engine/local/index.ts'
 import { systemClock } from '../stdx/index.ts'
@@ -51,7 +52,12 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   stateDirectories(layout, users)
   await ensurePki(layout, users)
 
-  const placements = new Placements({ layout, platformUid: users.platform.uid, workerUid: users.worker.uid })
+  const placements = new Placements({
+    layout,
+    platformUid: users.platform.uid,
+    workerUid: users.worker.uid,
+    room: roomOfMachine(layout),
+  })
   const daemons = new Daemons({ layout, clock, log })
   daemons.registerSelf('node')
   const size = observeMachineSize()

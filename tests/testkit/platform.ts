@@ -34,6 +34,8 @@ export type TestTenant = {
   registries?: readonly string[]
   /** Hosts and ports that the outside reaches it under. */
   ingress?: { hosts?: readonly string[]; ports?: readonly (number | string)[] }
+  /** Whatever else the operator may write into its spec. */
+  spec?: Readonly<Record<string, unknown>>
 }
 
 export type TestPlatformOptions = {
@@ -41,6 +43,8 @@ export type TestPlatformOptions = {
   instance: string
   slot: number
   tenants: readonly TestTenant[]
+  /** What the operator sets besides, such as BULKHEAD_UPLINK. */
+  env?: Readonly<Record<string, string>>
 }
 
 /**
@@ -53,7 +57,12 @@ export class TestPlatform implements AsyncDisposable {
   private readonly env: Record<string, string>
   private readonly agents = new Map<string, { server: string; agent: Agent }>()
 
-  private constructor(layout: Layout, slot: number, directory: string) {
+  private constructor(
+    layout: Layout,
+    slot: number,
+    directory: string,
+    env: Readonly<Record<string, string>>,
+  ) {
     this.layout = layout
     this.directory = directory
     this.env = {
@@ -63,17 +72,20 @@ export class TestPlatform implements AsyncDisposable {
       BULKHEAD_INSTANCE: layout.instance,
       BULKHEAD_SLOT: String(slot),
       BULKHEAD_STATE_DIR: layout.stateDir,
+      ...env,
     }
   }
 
-  static async start({ instance, slot, tenants }: TestPlatformOptions): Promise<TestPlatform> {
+  static async start({ instance, slot, tenants, env = {} }: TestPlatformOptions): Promise<TestPlatform> {
     // Below /var/lib and with this name, because a reset there spares the daemons' users as long as another is there.
     const layout = parseLayout({
       BULKHEAD_INSTANCE: instance,
       BULKHEAD_SLOT: String(slot),
       BULKHEAD_STATE_DIR: `/var/lib/bulkhead-${instance}`,
+      ...env,
     })
-    const platform = new TestPlatform(layout, slot, await mkdtemp(join(tmpdir(), `bulkhead-${instance}-`)))
+    const directory = await mkdtemp(join(tmpdir(), `bulkhead-${instance}-`))
+    const platform = new TestPlatform(layout, slot, directory, env)
     try {
       // Of a run that was killed.
       if (leftovers(layout).length > 0) await platform.mustCli('reset', '--yes')
@@ -90,7 +102,7 @@ export class TestPlatform implements AsyncDisposable {
   /** Creates or changes tenants, waits until they are ready, and issues their administrators' kubeconfigs. */
   async applyTenants(tenants: readonly TestTenant[]): Promise<void> {
     const file = join(this.directory, 'tenants.yaml')
-    const documents = tenants.map(({ name, trust = 'trusted', registries = [], ingress }) =>
+    const documents = tenants.map(({ name, trust = 'trusted', registries = [], ingress, spec = {} }) =>
       stringify({
         apiVersion: 'tenancy.bulkhead.dev/v1alpha1',
         kind: 'Tenant',
@@ -100,6 +112,7 @@ export class TestPlatform implements AsyncDisposable {
           code: trust === 'trusted' ? 'own' : 'thirdParty',
           registries: [...registries],
           ...(ingress ? { ingress } : {}),
+          ...spec,
         },
       }),
     )

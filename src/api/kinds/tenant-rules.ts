@@ -1,5 +1,5 @@
 import type { WriteContext } from '../kind.ts'
-import { TENANT_REGISTRIES_MAX } from '../limits.ts'
+import { TENANT_PRIORITY_MAX, TENANT_REGISTRIES_MAX } from '../limits.ts'
 import { parseTenantName } from '../names.ts'
 import { parseQuantity } from '../quantity.ts'
 import type { FieldError } from '../status.ts'
@@ -70,8 +70,27 @@ export function validateTenant({ spec }: Tenant, _context: WriteContext, _old?: 
     if (amount !== undefined && parseQuantity(amount).nanos < 0n)
       errors.push(invalidValue(`spec.quota.${field}`, amount, 'must be greater than or equal to 0'))
   }
+  errors.push(...rankErrors(spec))
   if (spec.egress) errors.push(...egressErrors(spec.egress))
   if (spec.ingress) errors.push(...ingressErrors(spec.ingress))
+  return errors
+}
+
+function rankErrors({ priority, guaranteed = {}, quota = {} }: Tenant['spec']): FieldError[] {
+  const errors: FieldError[] = []
+  if (priority !== undefined && (priority < 0 || priority > TENANT_PRIORITY_MAX))
+    errors.push(invalidValue('spec.priority', priority, `must be from 0 to ${TENANT_PRIORITY_MAX}`))
+  for (const field of ['cpu', 'memoryBytes'] as const) {
+    const [amount, most] = [guaranteed[field], quota[field]]
+    if (amount === undefined) continue
+    const { nanos } = parseQuantity(amount)
+    if (nanos < 0n)
+      errors.push(invalidValue(`spec.guaranteed.${field}`, amount, 'must be greater than or equal to 0'))
+    else if (most !== undefined && nanos > parseQuantity(most).nanos)
+      errors.push(
+        invalidValue(`spec.guaranteed.${field}`, amount, `must be at most what spec.quota allows, ${most}`),
+      )
+  }
   return errors
 }
 

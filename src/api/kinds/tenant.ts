@@ -138,6 +138,21 @@ const tenantSpec = object(
       }),
       'At most this much; the platform’s own limits when absent.',
     ),
+    guaranteed: optional(
+      object(
+        `${TENANCY}.TenantGuarantee`,
+        'What nobody takes from it. What it uses beyond that is borrowed.',
+        {
+          cpu: optional(quantity, 'Cores, counted by requests of pods.'),
+          memoryBytes: optional(quantity, 'Memory, counted by requests of pods.'),
+        },
+      ),
+      'What it has room for whoever else is here. Others may borrow it until the tenant wants it.',
+    ),
+    priority: optional(
+      int32,
+      'On a full machine a tenant with more makes pods of tenants with less go, those that were not guaranteed. 0 to 1000, 0 when absent.',
+    ),
     ingress: optional(tenantIngress, 'Under which names and ports the outside reaches it. None when absent.'),
     egress: optional(tenantEgress, 'What its pods may reach outside. Nothing when absent.'),
   },

@@ -156,6 +156,7 @@ function jailOf(pod: Pod, context: JailContext): Jail {
     hostname: hostnameOf(pod),
     ...(spec.subdomain ? { subdomain: spec.subdomain } : {}),
     runtime: context.runtime,
+    ...(spec.priority ? { priority: spec.priority } : {}),
     restartPolicy: spec.restartPolicy ?? 'Always',
     terminationGracePeriodSeconds: spec.terminationGracePeriodSeconds ?? 30,
     ...(spec.activeDeadlineSeconds === undefined

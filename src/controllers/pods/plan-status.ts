@@ -10,6 +10,12 @@ export type Seen =
 
 export type Waiting = Pick<JailWaiting, 'reason' | 'message' | 'container'>
 
+/** Reasons of pods that had to go for somebody else's sake, and upstream's names for them. */
+const DISRUPTIONS: ReadonlyMap<string, string> = new Map([
+  ['Evicted', 'TerminationByKubelet'],
+  ['Preempted', 'PreemptionByScheduler'],
+])
+
 /** The status as it should be. Only what was seen is said; times of conditions move only with their status. Pure. */
 export function planPodStatus(pod: Pod, seen: Seen, nowMs: number): PodStatus {
   const current: PodStatus = pod.status ?? {}
@@ -154,6 +160,7 @@ function conditionsOf(
       : unready.length > 0
         ? { reason: 'ContainersNotReady', message: `containers with unready status: [${unready.join(' ')}]` }
         : undefined
+  const disruption = DISRUPTIONS.get(jail?.reason ?? '')
   const wanted: PodCondition[] = [
     condition('PodReadyToStartContainers', jail !== undefined && Boolean(jail.podIP) && !ended),
     initialized || succeeded
@@ -166,9 +173,9 @@ function conditionsOf(
     condition('ContainersReady', notReady === undefined, notReady),
     condition('PodScheduled', true),
     // What policies of jobs tell from failures of the program.
-    ...(jail?.reason === 'Evicted'
-      ? [condition('DisruptionTarget', true, { reason: 'TerminationByKubelet', message: jail.message ?? '' })]
-      : []),
+    ...(disruption === undefined
+      ? []
+      : [condition('DisruptionTarget', true, { reason: disruption, message: jail?.message ?? '' })]),
   ]
   const types = new Set(wanted.map(({ type }) => type))
   const others = (pod.status?.conditions ?? []).filter(({ type }) => !types.has(type))

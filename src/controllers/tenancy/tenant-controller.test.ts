@@ -13,6 +13,7 @@ import { FakeClock, silentLogger, until } from '../../stdx/index.ts'
 import { NOW, object } from '../controllers.testkit.ts'
 import { type Running, startPlatformControllers } from '../index.ts'
 import { type Tenant, tenantKind } from '../kinds.ts'
+import { planRank } from './tenant-controller.ts'
 
 class FakeNode implements NodeClient {
   readonly placed = new Map<string, TenantPlacementRequest>()
@@ -153,6 +154,14 @@ test('a tenant gets its class, its reasons and a place, and says so', async () =
   })
   assert.deepEqual(world.red.metadata.finalizers, ['tenancy.bulkhead.dev/placement'])
   assert.deepEqual(world.node.asked, ['red sandboxed registry.test'])
+})
+
+test('the operator’s order goes to the machine in its units, and nothing does when there is none', () => {
+  assert.deepEqual(planRank({}), {})
+  assert.deepEqual(planRank({ priority: 7 }), { rank: { priority: 7, guaranteed: {} } })
+  assert.deepEqual(planRank({ guaranteed: { cpu: '0.5', memoryBytes: '1Gi' } }), {
+    rank: { guaranteed: { cpuMillis: 500, memoryBytes: 2 ** 30 } },
+  })
 })
 
 test('a quota goes to the machine in its units, and again when it changes', async () => {

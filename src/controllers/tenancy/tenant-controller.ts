@@ -25,6 +25,7 @@ import {
   type NodeClient,
   NodeRefusal,
   type TenantQuota,
+  type TenantRank,
 } from '../../jail/index.ts'
 import { semanticEqual, timestamp, withCondition } from '../conditions.ts'
 import { type ControllerContext, QueueController } from '../controller.ts'
@@ -159,6 +160,7 @@ export class TenantController extends QueueController {
           registries: tenant.spec.registries,
           uid: tenant.metadata.uid,
           quota: planQuota(tenant.spec.quota),
+          ...planRank(tenant.spec),
           ...(policies.length === 0 ? {} : { policies }),
           ...(regoPolicies.length === 0 ? {} : { regoPolicies }),
           ...(tenant.spec.podSecurity === undefined ? {} : { podSecurity: tenant.spec.podSecurity.enforce }),
@@ -265,6 +267,23 @@ export function planQuota({
     ...(Number.isSafeInteger(bytes) ? { memoryBytes: bytes } : {}),
     ...(Number.isSafeInteger(storageBytes) ? { storageBytes } : {}),
   }
+}
+
+/** How the tenant stands among the others, in the machine's units. */
+export function planRank({
+  priority,
+  guaranteed: { cpu, memoryBytes } = {},
+}: Pick<TenantSpec, 'priority' | 'guaranteed'>): { rank?: TenantRank } {
+  const { cpuMillis, memoryBytes: bytes } = planQuota({
+    ...(cpu === undefined ? {} : { cpu }),
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
+  })
+  const guaranteed = {
+    ...(cpuMillis === undefined ? {} : { cpuMillis }),
+    ...(bytes === undefined ? {} : { memoryBytes: bytes }),
+  }
+  if (priority === undefined && Object.keys(guaranteed).length === 0) return {}
+  return { rank: { ...(priority === undefined ? {} : { priority }), guaranteed } }
 }
 
 /** The port of HTTPS is what nearly every rule is about. */

@@ -9,6 +9,7 @@ export { Daemons, type DaemonSpec } from './host/daemons.ts'
 export { createCgroups } from './host/cgroups.ts'
 export { freezeTenant, thawAll } from './host/freezer.ts'
 export { daemonLimits, type DaemonRole, type MachineSize } from './plan/daemon-limits.ts'
+export { roomOfMachine } from './local-engine.ts'
 export { observeMachineSize } from './observe/machine-facts.ts'
 export { type Lock, tryLock } from './host/lock.ts'
 export {

@@ -94,6 +94,10 @@ export const MEMORY_PRESSURE_EVERY_MS = 1 * SECOND_MS
 /** An evicted pod has a second to end; then its memory is free. */
 export const MEMORY_PRESSURE_REST_MS = 5 * SECOND_MS
 export const MEASURED_PODS_MAX = PODS_PER_MACHINE_MAX
+/** How long a tenant's node says that it is short of something, from its last pod that went for it; as the kubelet's. */
+export const PRESSURE_TOLD_MS = 5 * 60 * SECOND_MS
+/** A pod that makes room for another tenant's cannot keep it by taking long to end. */
+export const PREEMPTION_GRACE_SECONDS_MAX = 30
 /** What the kubelet gives a pod that it evicts for its own limits. */
 export const EVICTION_GRACE_SECONDS = 1
 

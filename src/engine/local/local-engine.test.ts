@@ -77,7 +77,7 @@ class FakeMachine {
       disk: this.disk,
       claims: this.claims,
       placement: () => this.placement,
-      memoryAvailable: () => this.memoryAvailable,
+      memoryAvailable: async () => this.memoryAvailable,
     })
   }
 
@@ -890,6 +890,12 @@ test('when memory is nearly used up, who took more than was asked for goes, and 
     status?.message ?? '',
     /^The node was low on resource: memory\. Container app was using 1024Ki, /,
   )
+  const pressures = async () => (await machine.red.node()).pressures.map(({ what }) => what)
+  assert.deepEqual(await pressures(), ['memory'])
+  const blueEngine = machine.engine.engineFor(samplePlacement({ tenant: blue, index: 1 }))
+  assert.deepEqual((await blueEngine.node()).pressures, [], 'others learn nothing about their neighbours')
+  await machine.pass(301)
+  assert.deepEqual(await pressures(), [])
 })
 
 test('room is given once: to pods that come, to those that are about to, and to nobody beyond the quota', async (t) => {
@@ -914,6 +920,57 @@ test('room is given once: to pods that come, to those that are about to, and to 
   assert.deepEqual(await machine.red.reserve(id(3), half), { missing: ['cpu'] })
   machine.clock.advance(61_000)
   assert.deepEqual(await machine.red.reserve(id(3), half), { missing: [] }, 'blue’s pod never came')
+})
+
+test('a tenant that was put before another gets its room: gracefully, kept for it, and nobody hears for whom', async (t) => {
+  const machine = new FakeMachine(t)
+  const high = machine.engine.engineFor(samplePlacement({ tenant: blue, index: 1, rank: { priority: 5 } }))
+  const { allocatable } = await machine.red.node()
+  const id = (index: number) => `00000000-0000-4000-8000-${String(index).padStart(12, '0')}` as JailId
+  const all = { cpuMillis: allocatable.cpuMillis, memoryBytes: 1 }
+  const resources = { cpuMillisRequest: all.cpuMillis, memoryBytesRequest: 1 }
+  const jail = (index: number, over: Partial<Jail> = {}) =>
+    sampleJail({ id: id(index), containers: [sampleContainer({ name: 'app', resources })], ...over })
+  machine.containers.ignoresTerm.add('app')
+  await machine.red.reserve(id(1), all)
+  await machine.ensure(jail(1, { priority: 2_000_000_000, terminationGracePeriodSeconds: 1_000_000 }))
+  // It is on its way out, and cannot take its time.
+  await machine.red.remove(id(1), {})
+  await machine.settle()
+
+  assert.deepEqual(await high.reserve(id(2), all), { missing: ['cpu'] })
+  assert.deepEqual(await high.reserve(id(2), all), { missing: ['cpu'] }, 'asking again takes nobody else')
+  await machine.pass(29)
+  assert.deepEqual((await machine.red.list()).length, 1)
+  await machine.pass(3)
+  assert.deepEqual(await machine.red.list(), [])
+  // What it left is kept, also from the tenant that had it.
+  assert.deepEqual(await machine.red.reserve(id(3), all), { missing: ['cpu'] })
+  assert.deepEqual(await high.reserve(id(2), all), { missing: [] })
+  await high.ensure({ ...jail(2), tenant: blue })
+  await machine.settle()
+  assert.deepEqual(await machine.red.reserve(id(3), all), { missing: ['cpu'] }, 'nobody goes for a lower one')
+  const [status] = await high.list()
+  assert.equal(status?.reason, undefined)
+})
+
+test('a pod that makes room for another tenant fails with a reason that names nobody', async (t) => {
+  const machine = new FakeMachine(t)
+  const high = machine.engine.engineFor(samplePlacement({ tenant: blue, index: 1, rank: { priority: 1 } }))
+  const { allocatable } = await machine.red.node()
+  const all = { cpuMillis: allocatable.cpuMillis, memoryBytes: 1 }
+  const resources = { cpuMillisRequest: 10, memoryBytesRequest: 1 }
+  await machine.ensure({ containers: [sampleContainer({ name: 'app', resources })] })
+  assert.deepEqual(await high.reserve(other, { ...all, without: [JAIL_ID] }), { missing: ['cpu'] })
+  await machine.settle()
+  assert.equal((await machine.red.list())[0]?.reason, undefined, 'a question makes nobody go')
+  await high.reserve(other, all)
+  await machine.pass(3)
+  const [status] = await machine.red.list()
+  assert.equal(status?.phase, 'Failed')
+  assert.equal(status?.reason, 'Preempted')
+  assert.equal(status?.message, 'Preempted in order to admit a more important pod. ')
+  assert.deepEqual(await high.reserve(other, all), { missing: [] })
 })
 
 test('a watcher sees changes as they happen and the removal at the end', async (t) => {

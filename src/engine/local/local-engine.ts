@@ -18,6 +18,7 @@ import type {
   RoomRequest,
   RoomAnswer,
   Shortage,
+  TenantRank,
   IngressAnswer,
   TenantIngress,
   TenantNetwork,
@@ -27,6 +28,7 @@ import { createPodDisk, type PodDisk } from './host/pod-disk.ts'
 import * as limits from './limits.ts'
 import type { Claims, ContainerHost, Images, PodNetwork, Prober, TenantPlacement } from './parts.ts'
 import { observeMemoryAvailable } from './observe/machine-facts.ts'
+import { planReclaim, priorityOf, type Standing } from './plan/ranking.ts'
 import { addLoad, type Load, loadOf, NO_LOAD, planShortage } from './plan/room.ts'
 import { Gate } from './pods/gate.ts'
 import { DiskPressure } from './pods/disk-pressure.ts'
@@ -56,7 +58,7 @@ export type LocalEngineOptions = {
   /** The prober takes no questions; it should be started anew. */
   onProberHung?: () => void
   /** Bytes of memory that are left; those of this machine unless a test says otherwise. */
-  memoryAvailable?: () => number
+  memoryAvailable?: () => Promise<number>
   /** Why a new pod of a tenant may not start now; undefined when it may. */
   refusal?: (placement: TenantPlacement) => string | undefined
   /** What pods of all tenants may have together. That of this machine unless a test says otherwise. */
@@ -135,14 +137,18 @@ class Machine implements LocalEngine {
         [...this.tenants].flatMap(([tenant, { workers }]) =>
           [...workers.values()].map((pod) => [tenant, pod] as const),
         ),
+      onEvicted: (tenant) => this.tenants.get(tenant)?.feelPressure('disk'),
       closing: this.closing.signal,
     })
     this.memoryPressure = new MemoryPressure({
       clock,
       log: options.log,
-      available: options.memoryAvailable ?? observeMemoryAvailable,
+      available:
+        options.memoryAvailable ??
+        (async () => Math.min(observeMemoryAvailable(), await containers.memoryLeft())),
       pods: () => this.eaters(),
-      measure: async ({ id, tenant, jail }) => {
+      onEvicted: (tenant) => this.tenants.get(tenant)?.feelPressure('memory'),
+      measure: async ({ id, tenant, tenantPriority, jail }) => {
         const requests = new Map(
           [...jail.initContainers, ...jail.containers].map(({ name, resources }) => [
             name,
@@ -151,6 +157,8 @@ class Machine implements LocalEngine {
         )
         return {
           tenant,
+          tenantPriority,
+          priority: jail.priority ?? 0,
           memoryBytesRequest: loadOf(jail).memoryBytes,
           containers: (await containers.usage(id)).map((used) => ({
             ...used,
@@ -160,7 +168,7 @@ class Machine implements LocalEngine {
       },
       closing: this.closing.signal,
     })
-    this.room = options.room ?? roomOfMachine()
+    this.room = options.room ?? roomOfMachine(options.layout)
   }
 
   async start(): Promise<void> {
@@ -235,13 +243,14 @@ class Machine implements LocalEngine {
 
   /** Every pod with whose it is and what it asked for. */
   private eaters() {
-    return [...this.tenants].flatMap(([tenant, { workers, jails }]) =>
+    return [...this.tenants].flatMap(([tenant, { workers, jails, rank }]) =>
       [...workers].flatMap(([id, worker]) => {
         const known = jails.get(id)
         return known
           ? {
               id,
               tenant,
+              tenantPriority: priorityOf(rank),
               jail: known.jail,
               get occupiesDisk() {
                 return worker.occupiesDisk
@@ -254,18 +263,40 @@ class Machine implements LocalEngine {
   }
 
   /** What all tenants have been promised; of one of them, without some of its pods. */
-  used(without: ReadonlySet<JailId>, of?: Tenant): Load {
+  used(without: ReadonlySet<JailId>, of: Tenant): Load {
     let used = NO_LOAD
     for (const tenant of this.tenants.values())
-      used = addLoad(used, tenant.used(tenant === of ? without : NONE))
+      used = addLoad(used, tenant === of ? tenant.used(without) : tenant.usedBeside(of.rank))
     return used
+  }
+
+  /** Makes pods of other tenants go so that one of this tenant's has room, where the operator's order says so. */
+  reclaim(id: JailId, wanted: Load, tenant: Tenant): boolean {
+    // Whoever leaves already has not to be asked again, and nobody else in their place.
+    const mine = { rank: tenant.rank, used: tenant.promised({ without: new Set([id]), leaving: false }) }
+    const others = [...this.tenants].flatMap(([name, other]) =>
+      other === tenant ? [] : [other.standing(name, tenant.rank)],
+    )
+    const victims = planReclaim(wanted, mine, others, this.room)
+    for (const { tenant: owner, pod } of victims ?? []) {
+      this.options.log.info('a pod goes for one of a tenant that was put before its own', {
+        tenant: owner,
+        jail: pod.id,
+        for: tenant.name,
+      })
+      this.tenants.get(owner)?.workers.get(pod.id)?.preempt()
+    }
+    return victims !== undefined
   }
 
   private tenant(placement: TenantPlacement): Tenant {
     const existing = this.tenants.get(placement.tenant)
-    if (existing) return existing
+    if (existing) {
+      existing.rank = placement.rank ?? {}
+      return existing
+    }
     const { images, network, containers, claims, clock, log } = this.options
-    const tenant = new Tenant(this, this.closing.signal, this.options, {
+    const tenant = new Tenant(placement, this, this.closing.signal, this.options, {
       images,
       network,
       containers,
@@ -297,6 +328,8 @@ class Machine implements LocalEngine {
   }
 }
 
+type Pressure = NodeFacts['pressures'][number]['what']
+
 const NONE: ReadonlySet<JailId> = new Set()
 
 /** A tenant's pods and sessions on this machine. */
@@ -308,12 +341,24 @@ class Tenant {
   readonly options: LocalEngineOptions
   readonly closing: AbortSignal
   /** Room that pods which are about to come were told they have. */
-  private readonly reserved = new Map<JailId, { load: Load; untilMs: number }>()
+  private readonly reserved = new Map<JailId, { load: Load; untilMs: number; awaited: boolean }>()
+  /** Until when it is told that its node is short of something. */
+  private readonly pressedUntilMs = new Map<Pressure, number>()
+  readonly name: TenantName
+  rank: TenantRank
   private sessions = 0
   private logStreams = 0
   private removing = false
 
-  constructor(machine: Machine, closing: AbortSignal, options: LocalEngineOptions, parts: PodParts) {
+  constructor(
+    { tenant, rank = {} }: TenantPlacement,
+    machine: Machine,
+    closing: AbortSignal,
+    options: LocalEngineOptions,
+    parts: PodParts,
+  ) {
+    this.name = tenant
+    this.rank = rank
     this.machine = machine
     this.closing = closing
     this.options = options
@@ -342,24 +387,73 @@ class Tenant {
 
   /** What its pods have been promised, without some of them. */
   used(without: ReadonlySet<JailId>): Load {
+    return this.promised({ without })
+  }
+
+  /** As far as it counts for a tenant of another rank: who is put before this one does not wait behind those that wait. */
+  usedBeside(rank: TenantRank): Load {
+    return this.promised({ awaited: priorityOf(rank) <= priorityOf(this.rank) })
+  }
+
+  /** What may be taken from it for a tenant of another rank, and what not. */
+  standing(tenant: TenantName, rank: TenantRank): Standing {
+    const pods = [...this.workers].flatMap(([id, worker]) => {
+      const known = this.jails.get(id)
+      if (!known || !worker.holdsRoom || worker.leavesSoon) return []
+      const { acceptedAtMs } = worker
+      return [{ id, load: loadOf(known.jail), priority: known.jail.priority ?? 0, sinceMs: acceptedAtMs }]
+    })
+    const awaited = priorityOf(rank) <= priorityOf(this.rank)
+    return { tenant, rank: this.rank, used: this.promised({ awaited, leaving: false }), pods }
+  }
+
+  /** One of its pods had to go. Its tenant alone is told so, for others would learn about their neighbours. */
+  feelPressure(what: Pressure): void {
+    this.pressedUntilMs.set(what, this.parts.clock.nowMs() + limits.PRESSURE_TOLD_MS)
+  }
+
+  get pressures(): readonly { what: Pressure; endsInMs: number }[] {
+    const nowMs = this.parts.clock.nowMs()
+    return [...this.pressedUntilMs]
+      .map(([what, untilMs]) => ({ what, endsInMs: untilMs - nowMs }))
+      .filter(({ endsInMs }) => endsInMs > 0)
+  }
+
+  /** With or without room that it waits for, and that of pods which leave in a moment. */
+  promised({
+    without = NONE,
+    awaited = true,
+    leaving = true,
+  }: {
+    without?: ReadonlySet<JailId>
+    awaited?: boolean
+    leaving?: boolean
+  }): Load {
     const nowMs = this.parts.clock.nowMs()
     let used = NO_LOAD
     for (const [id, worker] of this.workers) {
       const known = without.has(id) ? undefined : this.jails.get(id)
       // A pod that has ended still has a place among the tenant's pods, and nothing else.
-      if (known) used = addLoad(used, worker.holdsRoom ? loadOf(known.jail) : { ...NO_LOAD, pods: 1 })
+      if (!known || (!leaving && worker.leavesSoon)) continue
+      used = addLoad(used, worker.holdsRoom ? loadOf(known.jail) : { ...NO_LOAD, pods: 1 })
     }
-    for (const [id, { load, untilMs }] of this.reserved)
-      if (untilMs <= nowMs) this.reserved.delete(id)
-      else if (!without.has(id)) used = addLoad(used, load)
+    for (const [id, kept] of this.reserved)
+      if (kept.untilMs <= nowMs) this.reserved.delete(id)
+      else if (!without.has(id) && (awaited || !kept.awaited)) used = addLoad(used, kept.load)
     return used
   }
 
   /** Of what there is not enough for another pod: first of what the tenant may have, then on the machine. */
-  shortage(wanted: Load, placement: TenantPlacement, without: ReadonlySet<JailId>): Shortage[] {
+  shortage(
+    wanted: Load,
+    placement: TenantPlacement,
+    without: ReadonlySet<JailId>,
+  ): { own: Shortage[]; machine: Shortage[] } {
     const { machine } = this
-    const own = planShortage(wanted, this.used(without), shareOf(placement, machine.room))
-    return own.length > 0 ? own : planShortage(wanted, machine.used(without, this), machine.room)
+    return {
+      own: planShortage(wanted, this.used(without), shareOf(placement, machine.room)),
+      machine: planShortage(wanted, machine.used(without, this), machine.room),
+    }
   }
 
   /** Keeps room for a pod that is about to come. */
@@ -367,11 +461,17 @@ class Tenant {
     if (this.removing)
       throw new ApiError('ServiceUnavailable', 'The tenant is being removed from this machine')
     if (this.workers.has(id)) return []
-    const missing = this.shortage(wanted, placement, new Set([id, ...(without ?? [])]))
-    // Those that are kept count as pods, so there are never more of them than a tenant may have pods.
-    if (missing.length === 0 && !without)
-      this.reserved.set(id, { load: wanted, untilMs: this.parts.clock.nowMs() + limits.ROOM_KEPT_MS })
-    return missing
+    const { own, machine } = this.shortage(wanted, placement, new Set([id, ...(without ?? [])]))
+    if (own.length > 0 || without) return own.length > 0 ? own : machine
+    const awaited = machine.length > 0
+    if (awaited && !this.machine.reclaim(id, wanted, this)) {
+      this.reserved.delete(id)
+      return machine
+    }
+    // Those that are kept count as pods, so there are never more of them than a tenant may have pods. What others leave
+    // for it is kept for it too, or their next pods would take it.
+    this.reserved.set(id, { load: wanted, untilMs: this.parts.clock.nowMs() + limits.ROOM_KEPT_MS, awaited })
+    return machine
   }
 
   /** @throws {ApiError} TooManyRequests when the tenant or the machine has no room for another jail. */
@@ -397,7 +497,8 @@ class Tenant {
         `More than ${share.pods} pods of one tenant on this machine`,
         wait,
       )
-    if (this.shortage(loadOf(jail), placement, new Set([id])).length > 0)
+    const { own, machine } = this.shortage(loadOf(jail), placement, new Set([id]))
+    if (own.length + machine.length > 0)
       throw new ApiError('TooManyRequests', 'This machine has no room for another pod', wait)
   }
 
@@ -606,6 +707,7 @@ class TenantEngine implements Engine {
         ephemeralStorageBytes: diskOfMachine(this.tenant.options.layout.stateDir),
       },
       architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
+      pressures: this.tenant.pressures,
       runtimes: { ...version('runc'), ...version('gvisor') },
     }
   }
@@ -629,7 +731,6 @@ function tooManyStreams(max: number, what: string): ApiError {
   })
 }
 
-/** As many pods as the kernel has processes and the machine has memory for, half of both left for everything else. */
 /** What one tenant may have at most, whoever else is here. */
 function shareOf({ quota = {} }: TenantPlacement, room: Load): Load {
   return {
@@ -639,10 +740,11 @@ function shareOf({ quota = {} }: TenantPlacement, room: Load): Load {
   }
 }
 
-function roomOfMachine(): Load {
+/** What pods of all tenants may have together. */
+export function roomOfMachine({ podMemoryBytes = Infinity }: Pick<Layout, 'podMemoryBytes'>): Load {
   return {
     cpuMillis: Math.max(1, availableParallelism() * 1_000 - limits.MACHINE_RESERVE_CPU_MILLIS),
-    memoryBytes: Math.max(1, totalmem() - limits.MACHINE_RESERVE_MEMORY_BYTES),
+    memoryBytes: Math.max(1, Math.min(podMemoryBytes, totalmem() - limits.MACHINE_RESERVE_MEMORY_BYTES)),
     pods: podsMaxOfMachine(),
   }
 }
@@ -652,6 +754,7 @@ function diskOfMachine(directory: string): number {
   return Math.floor(blocks * bsize * (1 - limits.MACHINE_RESERVE_DISK_FRACTION))
 }
 
+/** As many pods as the kernel has processes and the machine has memory for, half of both left for everything else. */
 function podsMaxOfMachine(): number {
   const pidMax = Number(readFileSync('/proc/sys/kernel/pid_max', 'utf8'))
   return Math.max(

@@ -19,6 +19,7 @@ import type {
   TenantNetwork,
   TenantPolicy,
   TenantQuota,
+  TenantRank,
   TenantRegoPolicy,
 } from '../../jail/index.ts'
 
@@ -43,6 +44,8 @@ export type TenantPlacement = {
   tenantUid?: string
   /** Of all its pods together; the kernel enforces it whatever its control plane lets in. */
   quota?: TenantQuota
+  /** Whose pods go first on a full machine. */
+  rank?: TenantRank
   /** The least level of the Pod Security Standards in its namespaces; its control plane enforces it. */
   podSecurity?: 'privileged' | 'baseline' | 'restricted'
   /** Admission policies of the operator; its control plane enforces them. */
@@ -199,6 +202,8 @@ export interface ContainerHost {
   terminationMessage(jail: JailId, container: JailContainer, attempt: number): Promise<string>
   /** What its containers that run have used; the containers of one gVisor sandbox have equal parts of it. */
   usage(jail: JailId): Promise<ContainerUsage[]>
+  /** Bytes of memory that pods can still get, all together. */
+  memoryLeft(): Promise<number>
   removeContainer(jail: JailId, containerID: string): Promise<void>
   /** Everything of the pod: processes, mounts, cgroup, files, logs. */
   removePod(jail: JailId): Promise<void>

@@ -3,7 +3,7 @@ import { type Informer, keyOf, type ReconcileResult } from '../../../client/inde
 import type { Engine, JailRuntime } from '../../../jail/index.ts'
 import { semanticEqual } from '../../conditions.ts'
 import { type ControllerContext, QueueController } from '../../controller.ts'
-import { type Node, nodeKind } from '../../kinds.ts'
+import { type Node, nodeKind, type Pod, podKind } from '../../kinds.ts'
 import { mergePatch, writeStatus } from '../../writes.ts'
 import { planLabels, planNodeStatus } from './plan.ts'
 
@@ -19,11 +19,13 @@ export class NodeController extends QueueController {
     this.engine = engine
     this.runtime = runtime
     this.nodes = this.follow(nodeKind, ({ key }) => [key])
+    // The machine was short of something.
+    this.follow(podKind, ({ old, object }) => (isEvicted(object) && !isEvicted(old) ? [KEY] : []))
   }
 
   /** The share may have changed. */
   lookAgain(): void {
-    this.queue.add(keyOf({ metadata: { name: VIRTUAL_NODE_NAME } }))
+    this.queue.add(KEY)
   }
 
   override async stop(): Promise<void> {
@@ -42,6 +44,13 @@ export class NodeController extends QueueController {
       : await mergePatch(client, nodeKind, node, { metadata: { labels } })
     const status = planNodeStatus(labelled, facts, { runtime: this.runtime, nowMs: clock.nowMs() })
     if (!semanticEqual(status, labelled.status)) await writeStatus(client, nodeKind, labelled, status)
-    return undefined
+    if (facts.pressures.length === 0) return undefined
+    return { requeueAfterMs: Math.min(...facts.pressures.map(({ endsInMs }) => endsInMs)) }
   }
+}
+
+const KEY = keyOf({ metadata: { name: VIRTUAL_NODE_NAME } })
+
+function isEvicted(pod: Pod | undefined): boolean {
+  return pod?.status?.reason === 'Evicted'
 }

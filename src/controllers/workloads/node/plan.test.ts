@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { NodeFacts } from '../../../jail/index.ts'
 import { object } from '../../controllers.testkit.ts'
 import type { Node, PodSpec } from '../../kinds.ts'
 import { fitsNode, planLabels, planNodeStatus } from './plan.ts'
@@ -7,6 +8,7 @@ import { fitsNode, planLabels, planNodeStatus } from './plan.ts'
 const FACTS = {
   allocatable: { cpuMillis: 1_900, memoryBytes: 2 ** 31, ephemeralStorageBytes: 2 ** 33, pods: 20 },
   architecture: 'amd64',
+  pressures: [],
   runtimes: { runc: 'crun 1.8.1' },
 } as const
 const node: Node = object(
@@ -38,6 +40,18 @@ test('the node shows the tenant’s share, and nothing of the machine', () => {
     'kubernetes.io/os': 'linux',
     size: '7',
   })
+})
+
+test('the node says that it is short of what it was told', () => {
+  const conditions = (pressures: NodeFacts['pressures']) =>
+    planNodeStatus(node, { ...FACTS, pressures }, { runtime: 'runc', nowMs: 0 })
+      .conditions?.filter(({ status, type }) => (status === 'True') === (type !== 'Ready'))
+      .map(({ type, reason }) => `${type} ${reason}`)
+  assert.deepEqual(conditions([]), [])
+  assert.deepEqual(conditions([{ what: 'memory', endsInMs: 1 }]), [
+    'MemoryPressure KubeletHasInsufficientMemory',
+  ])
+  assert.deepEqual(conditions([{ what: 'disk', endsInMs: 1 }]), ['DiskPressure KubeletHasDiskPressure'])
 })
 
 type Term = { matchExpressions?: readonly unknown[]; matchFields?: readonly unknown[] }

@@ -6,9 +6,27 @@ import type { Node, NodeStatus, PodSpec } from '../../kinds.ts'
 const KUBELET_VERSION = 'v1.33.0+bulkhead'
 const WITHHELD = 'withheld'
 
+const PRESSURES = {
+  memory: {
+    true: [
+      'MemoryPressure',
+      'True',
+      'KubeletHasInsufficientMemory',
+      'kubelet has insufficient memory available',
+    ],
+    false: [
+      'MemoryPressure',
+      'False',
+      'KubeletHasSufficientMemory',
+      'kubelet has sufficient memory available',
+    ],
+  },
+  disk: {
+    true: ['DiskPressure', 'True', 'KubeletHasDiskPressure', 'kubelet has disk pressure'],
+    false: ['DiskPressure', 'False', 'KubeletHasNoDiskPressure', 'kubelet has no disk pressure'],
+  },
+} as const
 const CONDITIONS = [
-  ['MemoryPressure', 'False', 'KubeletHasSufficientMemory', 'kubelet has sufficient memory available'],
-  ['DiskPressure', 'False', 'KubeletHasNoDiskPressure', 'kubelet has no disk pressure'],
   ['PIDPressure', 'False', 'KubeletHasSufficientPID', 'kubelet has sufficient PID available'],
   ['Ready', 'True', 'KubeletReady', 'kubelet is posting ready status'],
 ] as const
@@ -26,7 +44,11 @@ export function planLabels(node: Node, { architecture }: NodeFacts): Record<stri
 /** The node as a tenant may see it: its own share, and nothing that tells about the machine or its other tenants. */
 export function planNodeStatus(
   node: Node,
-  { allocatable: { cpuMillis, memoryBytes, ephemeralStorageBytes, pods }, architecture }: NodeFacts,
+  {
+    allocatable: { cpuMillis, memoryBytes, ephemeralStorageBytes, pods },
+    architecture,
+    pressures,
+  }: NodeFacts,
   { runtime, nowMs }: { runtime: JailRuntime; nowMs: number },
 ): NodeStatus {
   const amounts = {
@@ -36,7 +58,9 @@ export function planNodeStatus(
     pods: String(pods),
   }
   let conditions = node.status?.conditions
-  for (const [type, status, reason, message] of CONDITIONS)
+  const pressure = (what: 'memory' | 'disk') =>
+    PRESSURES[what][pressures.some((felt) => felt.what === what) ? 'true' : 'false']
+  for (const [type, status, reason, message] of [pressure('memory'), pressure('disk'), ...CONDITIONS])
     conditions = withCondition(conditions, { type, status, reason, message }, nowMs)
   return {
     addresses: [{ type: 'Hostname', address: node.metadata.name }],

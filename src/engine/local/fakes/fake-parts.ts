@@ -193,6 +193,11 @@ export class FakeContainers implements ContainerHost {
     return this.used.get(jail) ?? []
   }
 
+  left = Infinity
+  async memoryLeft(): Promise<number> {
+    return this.left
+  }
+
   async limitTenant(placement: TenantPlacement): Promise<void> {
     this.calls.push(`limitTenant ${placement.tenant}`)
   }

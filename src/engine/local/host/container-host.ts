@@ -45,7 +45,7 @@ import type {
   PodNamespaces,
   TenantPlacement,
 } from '../parts.ts'
-import { monitorLimits, tenantMemoryBytes } from '../plan/daemon-limits.ts'
+import { monitorLimits, podsMemoryBytes, tenantMemoryBytes } from '../plan/daemon-limits.ts'
 import type { OciConfig } from '../plan/oci/config-types.ts'
 import { ContainerError } from '../plan/oci/container-error.ts'
 import { renderHostname, renderHosts, renderResolvConf } from '../plan/oci/pod-files.ts'
@@ -204,7 +204,7 @@ class LocalContainerHost implements ContainerHost, LayerUse {
     const { cpuQuotaUs, memoryBytesMax, pidsMax } = tenantLimits(quota, {
       gvisor,
       pods,
-      memoryBytesDefault: tenantMemoryBytes(size.memoryBytes),
+      memoryBytesDefault: tenantMemoryBytes(size.memoryBytes, this.layout.podMemoryBytes),
     })
     cgroups.ensure(path, { pidsMax })
     const monitors = this.places.monitorCgroup(tenant)
@@ -965,6 +965,12 @@ class LocalContainerHost implements ContainerHost, LayerUse {
       const used = role === 'sandbox' ? undefined : cgroups.usage(cgroup)
       return used ? [{ name, run: id, ...used }] : []
     })
+  }
+
+  async memoryLeft(): Promise<number> {
+    const { cgroups } = await this.machine()
+    const most = podsMemoryBytes(observeMachineSize().memoryBytes, this.layout.podMemoryBytes)
+    return most - (cgroups.usage(this.places.cgroup)?.workingSetBytes ?? 0)
   }
 
   private observeOne(machine: Machine, jail: JailId, id: string): ObservedContainer | undefined {

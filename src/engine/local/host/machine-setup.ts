@@ -58,7 +58,10 @@ export async function setUpMachine(
   // Whatever tenants do, the rest of the machine keeps some memory and its turn on the processors.
   cgroups.ensure(places.cgroup, { cpuShares: PODS_CPU_SHARES })
   try {
-    cgroups.setMemoryMax(places.cgroup, podsMemoryBytes(observeMachineSize().memoryBytes))
+    cgroups.setMemoryMax(
+      places.cgroup,
+      podsMemoryBytes(observeMachineSize().memoryBytes, layout.podMemoryBytes),
+    )
   } catch (error) {
     log.warn('the memory of all pods cannot be limited while they use more', { error })
   }

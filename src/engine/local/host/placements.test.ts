@@ -21,10 +21,16 @@ function request(changes: Partial<PlacementRequest> = {}): PlacementRequest {
 
 let machines = 0
 /** A machine; called again with the same state directory, it is the agent after a restart. */
-function open(stateDir = join(directory, String(machines++))): { placements: Placements; stateDir: string } {
+function open(
+  stateDir = join(directory, String(machines++)),
+  room?: { cpuMillis: number; memoryBytes: number },
+): { placements: Placements; stateDir: string } {
   mkdirSync(join(stateDir, 'keys'), { recursive: true })
   const layout = parseLayout({ BULKHEAD_INSTANCE: 'tlif', BULKHEAD_SLOT: '9', BULKHEAD_STATE_DIR: stateDir })
-  return { placements: new Placements({ layout, platformUid: 900, workerUid: 901 }), stateDir }
+  return {
+    placements: new Placements({ layout, platformUid: 900, workerUid: 901, ...(room ? { room } : {}) }),
+    stateDir,
+  }
 }
 
 test('a tenant keeps its place over a change of class and a restart, and nobody else ever gets it', () => {
@@ -197,6 +203,37 @@ test('who had a host or port first keeps it until it is taken away there', () =>
   // Its own grants are no reason against it, and what it gives back can be another's.
   open(stateDir).placements.ensure(red, request(grant(['*.red.example.com'])))
   assert.deepEqual(other(grant(['shop.example.com'], range(9_000))).ingress?.hosts, ['shop.example.com'])
+})
+
+test('nobody is guaranteed what the machine does not have, or what another tenant was promised', () => {
+  const { placements } = open(undefined, { cpuMillis: 1_000, memoryBytes: 1_000 })
+  const asks = (cpuMillis: number, tenantUid = UID_A) =>
+    request({ tenantUid, rank: { priority: 3, guaranteed: { cpuMillis } } })
+  assert.throws(() => placements.ensure(red, asks(1_001)), /1001 cannot be guaranteed/)
+  assert.deepEqual(placements.ensure(red, asks(700)).rank, { priority: 3, guaranteed: { cpuMillis: 700 } })
+  assert.throws(() => placements.ensure(blue, asks(301, UID_B)), TypeError)
+  placements.ensure(blue, asks(300, UID_B))
+  placements.ensure(red, asks(700))
+  assert.throws(() => placements.ensure(red, asks(701)), TypeError)
+  assert.equal(placements.get(red)?.rank?.guaranteed?.cpuMillis, 700)
+})
+
+test('a rank that is none is refused', () => {
+  const read = (rank: unknown) =>
+    parsePlacementRequest({ class: 'shared', registries: [], uid: UID_A, rank }).rank
+  assert.deepEqual(read({ priority: 4, guaranteed: { memoryBytes: 7 } }), {
+    priority: 4,
+    guaranteed: { memoryBytes: 7 },
+  })
+  for (const bad of [
+    'high',
+    { priority: -1 },
+    { priority: 1.5 },
+    { guaranteed: { pods: 1 } },
+    { weight: 1 },
+    { guaranteed: { cpuMillis: '1' } },
+  ])
+    assert.throws(() => read(bad), TypeError, JSON.stringify(bad))
 })
 
 test('a grant that is none is refused', () => {

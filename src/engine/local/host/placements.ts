@@ -14,6 +14,7 @@ import {
   parseEgressPolicy,
   type TenantPolicy,
   type TenantQuota,
+  type TenantRank,
   type TenantRegoPolicy,
   type IngressGrant,
   parseIngressGrant,
@@ -48,6 +49,7 @@ export type PlacementRequest = Pick<
   | 'isolationClass'
   | 'registries'
   | 'quota'
+  | 'rank'
   | 'podSecurity'
   | 'policies'
   | 'regoPolicies'
@@ -76,6 +78,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     registries = [],
     uid,
     quota = {},
+    rank,
     podSecurity,
     policies = [],
     regoPolicies = [],
@@ -109,6 +112,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     registries: registries as string[], // every one was looked at above
     tenantUid: uid,
     quota: parseQuota(quota),
+    ...(rank === undefined ? {} : { rank: parseRank(rank) }),
     ...parsePolicies(policies),
     ...parseRegoPolicies(regoPolicies),
     ...(egress === undefined ? {} : { egress: parseEgressPolicy(egress) }),
@@ -166,13 +170,36 @@ function parseQuota(value: unknown): TenantQuota {
   if (odd !== undefined) throw new TypeError(`A quota has no field "${odd}"`)
   const quota: TenantQuota = {}
   for (const field of QUOTAS) {
-    const amount = fields[field]
-    if (amount === undefined) continue
-    if (typeof amount !== 'number' || !Number.isSafeInteger(amount) || amount < 0)
-      throw new TypeError(`"quota.${field}" ${JSON.stringify(amount)} must be a whole number of at least 0`)
-    quota[field] = amount
+    const amount = amountOf(fields[field], `quota.${field}`)
+    if (amount !== undefined) quota[field] = amount
   }
   return quota
+}
+
+function parseRank(value: unknown): TenantRank {
+  const { priority, guaranteed = {}, ...rest } = (value ?? {}) as Record<string, unknown>
+  const { cpuMillis, memoryBytes, ...others } = (guaranteed ?? {}) as Record<string, unknown>
+  const odd = Object.keys({ ...rest, ...others })[0]
+  if (odd !== undefined) throw new TypeError(`A rank has no field "${odd}"`)
+  const amounts = {
+    cpuMillis: amountOf(cpuMillis, 'rank.guaranteed.cpuMillis'),
+    memoryBytes: amountOf(memoryBytes, 'rank.guaranteed.memoryBytes'),
+  }
+  const most = amountOf(priority, 'rank.priority')
+  return {
+    ...(most === undefined ? {} : { priority: most }),
+    guaranteed: {
+      ...(amounts.cpuMillis === undefined ? {} : { cpuMillis: amounts.cpuMillis }),
+      ...(amounts.memoryBytes === undefined ? {} : { memoryBytes: amounts.memoryBytes }),
+    },
+  }
+}
+
+function amountOf(amount: unknown, field: string): number | undefined {
+  if (amount === undefined) return undefined
+  if (typeof amount !== 'number' || !Number.isSafeInteger(amount) || amount < 0)
+    throw new TypeError(`"${field}" ${JSON.stringify(amount)} must be a whole number of at least 0`)
+  return amount
 }
 
 /**
@@ -182,6 +209,7 @@ function parseQuota(value: unknown): TenantQuota {
  */
 export class Placements {
   private readonly layout: Layout
+  private readonly room: { cpuMillis: number; memoryBytes: number }
   private readonly platformUid: number
   private readonly workerUid: number
   private saved: Saved
@@ -193,11 +221,15 @@ export class Placements {
     layout,
     platformUid,
     workerUid,
+    room = { cpuMillis: Infinity, memoryBytes: Infinity },
   }: {
     layout: Layout
     platformUid: number
     workerUid: number
+    /** What the machine has for pods: nobody is guaranteed more. */
+    room?: { cpuMillis: number; memoryBytes: number }
   }) {
+    this.room = room
     this.layout = layout
     this.platformUid = platformUid
     this.workerUid = workerUid
@@ -241,6 +273,8 @@ export class Placements {
       )
     const taken = request.ingress && this.takenIngress(tenant, request.ingress)
     if (taken !== undefined) throw new TypeError(taken)
+    const promised = request.rank && this.takenGuarantee(tenant, request.rank)
+    if (promised !== undefined) throw new TypeError(promised)
     const index = known?.index ?? this.saved.nextIndex
     if (index >= this.layout.tenantsMax)
       throw new RangeError(
@@ -261,6 +295,23 @@ export class Placements {
     if (!known) this.createKey(tenant)
     this.save({ nextIndex: Math.max(this.saved.nextIndex, index + 1), tenants })
     return this.placement(tenant, next)
+  }
+
+  /** A promise that could not be kept is not made. */
+  private takenGuarantee(tenant: TenantName, { guaranteed = {} }: TenantRank): string | undefined {
+    for (const [resource, what] of [
+      ['cpuMillis', 'thousandths of a core'],
+      ['memoryBytes', 'bytes of memory'],
+    ] as const) {
+      const wanted = guaranteed[resource] ?? 0
+      const others = Object.entries(this.saved.tenants).reduce(
+        (sum, [name, { rank }]) => sum + (name === tenant ? 0 : (rank?.guaranteed?.[resource] ?? 0)),
+        0,
+      )
+      if (wanted > 0 && wanted + others > this.room[resource])
+        return `The machine has ${this.room[resource]} ${what} for pods, of which other tenants are guaranteed ${others}: ${wanted} cannot be guaranteed`
+    }
+    return undefined
   }
 
   /** Who had a host or port first keeps it, until the operator takes it away there. */
@@ -343,6 +394,7 @@ export class Placements {
       registries,
       tenantUid,
       quota,
+      rank,
       podSecurity,
       policies,
       regoPolicies,
@@ -358,6 +410,7 @@ export class Placements {
       registries,
       ...(tenantUid === undefined ? {} : { tenantUid }),
       ...(quota === undefined ? {} : { quota }),
+      ...(rank === undefined ? {} : { rank }),
       ...(podSecurity === undefined ? {} : { podSecurity }),
       ...(policies === undefined ? {} : { policies }),
       ...(regoPolicies === undefined

@@ -131,12 +131,16 @@ export function monitorLimits(
   }
 }
 
-/** What all pods of the machine may use together. */
-export function podsMemoryBytes(memoryBytes: number): number {
+/** What all pods of the machine may use together; less when the operator says so. */
+export function podsMemoryBytes(memoryBytes: number, most = Infinity): number {
+  return Math.min(most, withoutReserve(memoryBytes))
+}
+
+function withoutReserve(memoryBytes: number): number {
   return memoryBytes - Math.max(Math.min(RESERVED_BYTES_MIN, memoryBytes / 2), memoryBytes / RESERVED_PART)
 }
 
 /** What all pods of a tenant may use together when its quota does not say. */
-export function tenantMemoryBytes(memoryBytes: number): number {
-  return Math.floor(podsMemoryBytes(memoryBytes) / TENANT_SHARE_OF_MEMORY)
+export function tenantMemoryBytes(memoryBytes: number, most?: number): number {
+  return Math.floor(podsMemoryBytes(memoryBytes, most) / TENANT_SHARE_OF_MEMORY)
 }

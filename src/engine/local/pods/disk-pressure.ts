@@ -73,6 +73,7 @@ export class DiskPressure {
       tenant: worst.tenant,
       jail: worst.pod.id,
     })
+    this.options.onEvicted?.(worst.tenant)
     worst.pod.evict('The node was low on resource: ephemeral-storage. ')
     return true
   }
@@ -102,5 +103,6 @@ export type DiskPressureOptions = {
   disk: PodDisk
   gate: Gate
   pods: () => Iterable<readonly [TenantName, PressedPod]>
+  onEvicted?: (tenant: TenantName) => void
   closing: AbortSignal
 }

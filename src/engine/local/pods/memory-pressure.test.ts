@@ -6,9 +6,17 @@ import type { JailId } from '../../../jail/index.ts'
 import { FakeClock, MiB, silentLogger } from '../../../stdx/index.ts'
 import { type Eater, MemoryPressure, planMemoryRelief } from './memory-pressure.ts'
 
-const eater = (tenant: string, name: string, uses: number, asked = 0): Eater & { name: string } => ({
+const eater = (
+  tenant: string,
+  name: string,
+  uses: number,
+  asked = 0,
+  { tenantPriority = 0, priority = 0 } = {},
+): Eater & { name: string } => ({
   tenant: parseTenantName(tenant),
   name,
+  tenantPriority,
+  priority,
   memoryBytesRequest: asked,
   containers: [{ name: 'main', workingSetBytes: uses, requestBytes: asked }],
 })
@@ -23,6 +31,22 @@ test('of the tenant that took most beyond its requests, the pod that did goes', 
   ]
   assert.equal(planMemoryRelief(pods)?.name, 'asked-for-nothing')
   assert.equal(planMemoryRelief([eater('red', 'idle', 0)]), undefined)
+})
+
+test('the operator decides which tenant first, and a tenant which of its pods that took more than they asked for', () => {
+  const low = { tenantPriority: 1 }
+  const high = { tenantPriority: 2 }
+  const pods = [
+    eater('red', 'much', 900, 0, { ...high, priority: -5 }),
+    eater('blue', 'important', 300, 0, { ...low, priority: 2_000_000_000 }),
+    eater('blue', 'less', 100, 0, { ...low, priority: 10 }),
+    eater('blue', 'promised', 100, 200, low),
+    eater('green', 'modest', 100, 200),
+  ]
+  const order: (string | undefined)[] = []
+  for (let left = pods; left.length > 0; left = left.filter(({ name }) => name !== order.at(-1)))
+    order.push(planMemoryRelief(left)?.name)
+  assert.deepEqual(order, ['less', 'important', 'much', 'modest', 'promised'])
 })
 
 test('a tenant within its requests loses nothing while another is beyond its own', () => {
@@ -55,7 +79,7 @@ test('pods go one after the other while memory is short, and are told why withou
   const pressure = new MemoryPressure({
     clock,
     log: silentLogger,
-    available: () => available,
+    available: async () => available,
     pods: () => pods,
     measure: async ({ id }) => eater('red', id, id === 'large' ? 20 * MiB : 10 * MiB, 5 * MiB),
     closing: closing.signal,

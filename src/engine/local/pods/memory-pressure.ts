@@ -13,6 +13,10 @@ export type HungryPod = {
 /** A pod with what it was promised and what it uses. */
 export type Eater = {
   tenant: TenantName
+  /** The operator's: higher ones come later. */
+  tenantPriority: number
+  /** The tenant's own, which counts among its own pods. */
+  priority: number
   memoryBytesRequest: number
   containers: readonly (Pick<ContainerUsage, 'name' | 'workingSetBytes'> & { requestBytes: number })[]
 }
@@ -42,7 +46,7 @@ export class MemoryPressure<P extends HungryPod> {
     const { log, available } = this.options
     let evicted = false
     try {
-      if (available() < MEMORY_FREE_BYTES_MIN) evicted = await this.relieve()
+      if ((await available()) < MEMORY_FREE_BYTES_MIN) evicted = await this.relieve()
     } catch (error) {
       log.error('cannot see how much memory is left', { error })
     }
@@ -50,13 +54,14 @@ export class MemoryPressure<P extends HungryPod> {
   }
 
   private async relieve(): Promise<boolean> {
-    const { log, closing, pods, measure } = this.options
+    const { log, closing, pods, measure, onEvicted } = this.options
     const measured = await Promise.all(
       [...pods()].filter((pod) => pod.occupiesDisk).map(async (pod) => ({ pod, ...(await measure(pod)) })),
     )
     const worst = planMemoryRelief(measured)
     if (closing.aborted || !worst?.pod.occupiesDisk) return false
     log.warn('memory is nearly used up, a pod goes', { tenant: worst.tenant, jail: worst.pod.id })
+    onEvicted?.(worst.tenant)
     worst.pod.evict(renderEviction(worst))
     return true
   }
@@ -66,23 +71,34 @@ export type MemoryPressureOptions<P extends HungryPod> = {
   clock: Clock
   log: Logger
   /** Bytes that programs can still get, without swapping. */
-  available: () => number
+  available: () => Promise<number>
+  onEvicted?: (tenant: TenantName) => void
   pods: () => Iterable<P>
   measure: (pod: P) => Promise<Eater>
   closing: AbortSignal
 }
 
 /**
- * Who goes next. As with the kubelet, pods that use more than they asked for come before all others, so those that asked
- * for nothing come first. Whose pods, is decided before: nobody loses one because another tenant is greedy.
+ * Who goes next. As with the kubelet, pods that use more than they asked for come before all others, then the less
+ * important ones, then those that use most beyond it. Whose pods, is decided before: first those of tenants that took
+ * more than they asked for, of these the ones that the operator put lower, of these the one that took most. So nobody
+ * loses a pod because another tenant of its rank is greedy, and what a tenant says of its pods counts among them alone.
  */
 export function planMemoryRelief<E extends Eater>(pods: readonly E[]): E | undefined {
   const excess = (pod: E) => usedBy(pod) - pod.memoryBytesRequest
   const beyond = new Map<TenantName, number>()
   for (const pod of pods) beyond.set(pod.tenant, (beyond.get(pod.tenant) ?? 0) + Math.max(0, excess(pod)))
-  const order = (a: E, b: E) =>
+  const tookMore = ({ tenant }: E) => Number((beyond.get(tenant) ?? 0) > 0)
+  const amongTenants = (a: E, b: E) =>
+    tookMore(b) - tookMore(a) ||
+    a.tenantPriority - b.tenantPriority ||
     (beyond.get(b.tenant) ?? 0) - (beyond.get(a.tenant) ?? 0) ||
-    (a.tenant < b.tenant ? -1 : a.tenant > b.tenant ? 1 : excess(b) - excess(a))
+    (a.tenant < b.tenant ? -1 : a.tenant > b.tenant ? 1 : 0)
+  const order = (a: E, b: E) =>
+    amongTenants(a, b) ||
+    Number(excess(b) > 0) - Number(excess(a) > 0) ||
+    a.priority - b.priority ||
+    excess(b) - excess(a)
   return pods.filter((pod) => usedBy(pod) > 0).sort(order)[0]
 }
 

@@ -195,6 +195,22 @@ export class PodWorker {
     return !this.memory.finished
   }
 
+  /** Its room is free in a moment, whatever its tenant wants. */
+  get leavesSoon(): boolean {
+    const { terminating, failed } = this.memory
+    if (terminating) {
+      const leftMs = terminating.deadlineMs - this.parts.clock.nowMs()
+      return leftMs <= limits.PREEMPTION_GRACE_SECONDS_MAX * SECOND_MS
+    }
+    if (!failed) return false
+    const { graceSeconds = this.jail.terminationGracePeriodSeconds } = failed
+    return graceSeconds <= limits.PREEMPTION_GRACE_SECONDS_MAX
+  }
+
+  get acceptedAtMs(): number {
+    return this.memory.acceptedAtMs
+  }
+
   /** Something of it may grow on disk. */
   get occupiesDisk(): boolean {
     const { finished, failed, terminating } = this.memory
@@ -220,6 +236,23 @@ export class PodWorker {
     this.memory.failed = { reason: 'Evicted', message, graceSeconds: limits.EVICTION_GRACE_SECONDS }
     this.starting.abort(new Error('The pod is being evicted'))
     this.event('Warning', 'Evicted', message)
+    this.save()
+    this.sync()
+  }
+
+  /** It has to make room for a more important pod, and may end as it would when it is deleted. */
+  preempt(): void {
+    const { finished, failed, terminating } = this.memory
+    if (finished) return
+    const graceSeconds = Math.min(
+      failed?.graceSeconds ?? this.jail.terminationGracePeriodSeconds,
+      limits.PREEMPTION_GRACE_SECONDS_MAX,
+    )
+    if (terminating) return this.terminate(graceSeconds)
+    const message = 'Preempted in order to admit a more important pod. '
+    this.memory.failed = { reason: 'Preempted', message, ...failed, graceSeconds }
+    this.starting.abort(new Error('The pod makes room for another'))
+    if (!failed) this.event('Warning', 'Preempted', message)
     this.save()
     this.sync()
   }
