@@ -22,6 +22,8 @@ export type Layout = {
   tenantsMax: number
   /** Linux user of the control plane of tenant n where it has one of its own. */
   controlPlaneUidBase: number
+  /** Owner of the user namespaces of tenant n's pods, by whom the kernel counts what they use; no process runs as it. */
+  namespaceOwnerUidBase: number
   gatewayAddress: string
   gatewayPort: number
   /** Where the front door to what tenants publish listens. */
@@ -54,7 +56,8 @@ export const DAEMON_USERS = {
 
 // Above any ordinary user, and below 2^32 - 2 for the last slot.
 const FIRST_POD_UID = 0x1000_0000
-const UIDS_OF_MAIN = 4_096 * IDS_PER_TENANT
+const TENANTS_OF_MAIN = 4_096
+const UIDS_OF_MAIN = TENANTS_OF_MAIN * IDS_PER_TENANT
 const UIDS_OF_SLOT = 256 * IDS_PER_TENANT
 const SLOTS_MAX = 200
 assert(
@@ -96,7 +99,8 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
     interfacePrefix: main ? 'bh' : `b${instance}`.slice(0, 5),
     podUidBase: FIRST_POD_UID + (slot === 0 ? 0 : UIDS_OF_MAIN + (slot - 1) * UIDS_OF_SLOT),
     tenantsMax: (slot === 0 ? UIDS_OF_MAIN : UIDS_OF_SLOT) / IDS_PER_TENANT,
-    controlPlaneUidBase: 600_000 + slot * 4_096,
+    controlPlaneUidBase: 600_000 + slot * TENANTS_OF_MAIN,
+    namespaceOwnerUidBase: 2_000_000 + slot * TENANTS_OF_MAIN,
     gatewayAddress: env['BULKHEAD_ADDRESS'] ?? '127.0.0.1',
     gatewayPort: integer(env['BULKHEAD_PORT'] ?? String(7443 + slot), 'BULKHEAD_PORT', 1, 65_535),
     ingress: {

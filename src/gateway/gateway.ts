@@ -321,7 +321,7 @@ class TlsGateway implements Gateway {
         path: target.rest,
         headers: planRequestHeaders({
           rawHeaders: request.rawHeaders,
-          identity: renderIdentity(identity.user),
+          identity: renderIdentity(identity.user, identity.tenantUid),
           requestId,
           body,
         }),
@@ -375,7 +375,7 @@ class TlsGateway implements Gateway {
           path: target.rest,
           headers: planRequestHeaders({
             rawHeaders,
-            identity: renderIdentity(identity.user),
+            identity: renderIdentity(identity.user, identity.tenantUid),
             requestId,
             body: { kind: 'none' },
             upgrade,

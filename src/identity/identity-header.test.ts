@@ -27,6 +27,19 @@ const olga: OutsideUser = { kind: 'operator', name: 'olga', groups: [] }
 
 const header = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
+test('a user of an earlier tenant of the same name is nobody', () => {
+  const [now, before] = ['8f4b3c1e-0d3a-4b6e-9d57-1f0e6f1f6b11', 'c0ffee00-0d3a-4b6e-9d57-1f0e6f1f6b11']
+  const ask = (header: string, tenantUid?: string) => parseIdentity({ header, tenant: red, tenantUid })
+  assert.deepEqual(ask(renderIdentity(alice, now), now), alice)
+  assert.throws(() => ask(renderIdentity(alice, before), now), IdentityRefused)
+  assert.throws(() => ask(renderIdentity(alice), now), IdentityRefused)
+  for (const odd of [null, 7, '', [now], { [now]: now }])
+    assert.throws(() => ask(header({ ...alice, tenantUid: odd }), now), IdentityRefused)
+  // The uid says nothing about who somebody is.
+  assert.deepEqual(ask(renderIdentity(alice, before)), alice)
+  assert.deepEqual(ask(renderIdentity(builder, before), now), builder)
+})
+
 test('an identity arrives as it was sent', () => {
   for (const user of [alice, builder])
     assert.deepEqual(parseIdentity({ header: renderIdentity(user), tenant: red }), user)
@@ -92,7 +105,7 @@ test('a missing, doubled or odd header is refused', () => {
 
 test('only the exact question for public keys comes without an identity', () => {
   const keys = { method: 'GET', url: '/openid/v1/jwks', headers: {} }
-  assert.deepEqual(parseRequestIdentity(keys, red), { kind: 'component', name: 'gateway' })
+  assert.deepEqual(parseRequestIdentity(keys, { tenant: red }), { kind: 'component', name: 'gateway' })
   for (const other of [
     { ...keys, method: 'POST' },
     { ...keys, url: '/openid/v1/jwks/' },
@@ -100,9 +113,12 @@ test('only the exact question for public keys comes without an identity', () => 
     { ...keys, url: '/api/v1/secrets' },
     { ...keys, headers: { 'x-bulkhead-identity': '' } },
   ])
-    assert.throws(() => parseRequestIdentity(other, red), IdentityRefused)
+    assert.throws(() => parseRequestIdentity(other, { tenant: red }), IdentityRefused)
   assert.deepEqual(
-    parseRequestIdentity({ ...keys, headers: { 'x-bulkhead-identity': renderIdentity(alice) } }, red),
+    parseRequestIdentity(
+      { ...keys, headers: { 'x-bulkhead-identity': renderIdentity(alice) } },
+      { tenant: red },
+    ),
     alice,
   )
 })

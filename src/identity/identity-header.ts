@@ -19,17 +19,24 @@ const BASE64URL = /^[A-Za-z0-9_-]+$/
 /** Somebody from outside; the platform's own components never travel. */
 export type OutsideUser = Extract<UserInfo, { kind: 'tenantUser' | 'serviceAccount' | 'operator' }>
 
-export function renderIdentity(user: OutsideUser): string {
-  return Buffer.from(JSON.stringify(user)).toString('base64url')
+/** `tenantUid` is that of the Tenant that a user's certificate was made for. */
+export function renderIdentity(user: OutsideUser, tenantUid?: string): string {
+  const fields = user.kind === 'tenantUser' && tenantUid !== undefined ? { ...user, tenantUid } : user
+  return Buffer.from(JSON.stringify(fields)).toString('base64url')
 }
 
 /**
  * Reads the header on the side of the control plane of `tenant`, which believes the gateway only that far: an
- * identity of another tenant is refused, and an operator is somebody only to the platform's own control plane.
+ * identity of another tenant is refused, so is a user of an earlier tenant of the name, and an operator is somebody only
+ * to the platform's own control plane.
  * Requires: SO_PEERCRED has shown that the peer is the gateway.
  * @throws {IdentityRefused}
  */
-export function parseIdentity({ header, tenant }: { header: unknown; tenant: TenantName }): OutsideUser {
+export function parseIdentity({
+  header,
+  tenant,
+  tenantUid,
+}: { header: unknown } & ServedTenant): OutsideUser {
   if (typeof header !== 'string' || header.length > IDENTITY_HEADER_CHARS_MAX || !BASE64URL.test(header))
     throw new IdentityRefused('The identity header is missing or is not base64url text')
   const fields = parseJson(header)
@@ -39,8 +46,14 @@ export function parseIdentity({ header, tenant }: { header: unknown; tenant: Ten
     throw new IdentityRefused(
       `The identity is one of "${owner}", and this is the control plane of "${tenant}"`,
     )
+  // Tokens need no uid: the next tenant of a name signs with other keys.
+  if (user.kind === 'tenantUser' && tenantUid !== undefined && fields['tenantUid'] !== tenantUid)
+    throw new IdentityRefused(`The identity is of another tenant that had the name "${tenant}"`)
   return user
 }
+
+/** Whose control plane it is. `tenantUid` is its Tenant object's. */
+export type ServedTenant = { tenant: TenantName; tenantUid?: string | undefined }
 
 /** Where a control plane publishes the keys of its tokens. The gateway asks there on its own behalf. */
 export const JWKS_PATH = '/openid/v1/jwks'
@@ -57,18 +70,18 @@ export function parseRequestIdentity(
     url,
     headers,
   }: { method?: string | undefined; url?: string | undefined; headers: Readonly<Record<string, unknown>> },
-  tenant: TenantName,
+  served: ServedTenant,
 ): UserInfo {
   const header = headers[IDENTITY_HEADER]
   if (header === undefined && method === 'GET' && url === JWKS_PATH)
     return { kind: 'component', name: 'gateway' }
-  return parseIdentity({ header, tenant })
+  return parseIdentity({ header, ...served })
 }
 
 function parseUser(fields: Record<string, unknown>): OutsideUser {
   switch (fields['kind']) {
     case 'tenantUser':
-      requireFields(fields, ['kind', 'tenant', 'name', 'groups'])
+      requireFields(fields, ['kind', 'tenant', 'tenantUid', 'name', 'groups'])
       return {
         kind: 'tenantUser',
         tenant: parseTenant(fields['tenant']),

@@ -10,6 +10,8 @@ import { askUnix, listenUnix, type Logger, peerCredentials, readRequest, TooLong
  */
 export type HostRequest = {
   tenant: TenantName
+  /** Of its Tenant object. */
+  tenantUid?: string
   dataKey: Uint8Array
   isolationClass: string
   quota?: TenantQuota

@@ -49,6 +49,8 @@ export type ControlPlane = {
 export type ControlPlaneOptions = {
   layout: Layout
   tenant: TenantName
+  /** Of its Tenant object; certificates that were made for another are refused. The platform has none. */
+  tenantUid?: string | undefined
   path: string
   dataKey: Uint8Array
   registry: KindRegistry
@@ -70,6 +72,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const {
     layout,
     tenant,
+    tenantUid,
     path,
     dataKey,
     registry,
@@ -109,6 +112,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   server.setOperatorPolicies(operatorPolicies, regoPolicies)
   const http = await listen({
     tenant,
+    tenantUid,
     socketPath: paths.apiSocket(layout, tenant),
     server,
     gatewayUid,
@@ -156,6 +160,7 @@ async function tokenKeys(
 
 async function listen({
   tenant,
+  tenantUid,
   socketPath,
   server,
   gatewayUid,
@@ -163,6 +168,7 @@ async function listen({
   log,
 }: {
   tenant: TenantName
+  tenantUid: string | undefined
   socketPath: string
   server: ApiServer
   gatewayUid: number
@@ -184,7 +190,7 @@ async function listen({
   })
   const userOf = (request: IncomingMessage): UserInfo | undefined => {
     try {
-      const user = parseRequestIdentity(request, tenant)
+      const user = parseRequestIdentity(request, { tenant, tenantUid })
       // Whoever takes over the door for pods must not become an administrator.
       if (fromPods.has(request.socket) && user.kind !== 'serviceAccount' && user.kind !== 'component')
         throw new IdentityRefused(`The door for pods brought a ${user.kind}`)

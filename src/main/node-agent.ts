@@ -48,7 +48,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   const clock = systemClock
   const users = ensureDaemonUsers()
   ensureRunDir(layout)
-  assertIdsAreFree(layout, layout.podUidBase + layout.tenantsMax * 65_536)
+  assertIdsAreFree(layout)
   stateDirectories(layout, users)
   await ensurePki(layout, users)
 

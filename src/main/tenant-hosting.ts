@@ -178,6 +178,7 @@ export class TenantHosting {
       control,
       {
         tenant,
+        ...(placement.tenantUid === undefined ? {} : { tenantUid: placement.tenantUid }),
         dataKey: this.placements.dataKey(tenant),
         isolationClass,
         registries: placement.registries,

@@ -125,25 +125,36 @@ function ensureReportKey(layout: MachineContext['layout']): KeyObject {
 export async function expectedTenants(platform: ControlPlaneClient): Promise<ExpectedTenant[]> {
   const { items } = (await platform.get(TENANTS_PATH)) as { items: TenantView[] }
   return items.flatMap(({ metadata, spec, status }) =>
-    status?.phase === 'Ready' ? [expectedTenant(metadata.name, spec, status.isolationClass ?? '')] : [],
+    status?.phase === 'Ready' ? [expectedTenant(metadata, spec, status.isolationClass ?? '')] : [],
   )
 }
 
 /** What the operator wrote into a Tenant: who it is, what it may use, and what was opened for it. */
-function expectedTenant(name: string, spec: TenantView['spec'], isolationClass: string): ExpectedTenant {
+function expectedTenant(
+  { name, uid }: TenantView['metadata'],
+  spec: TenantView['spec'],
+  isolationClass: string,
+): ExpectedTenant {
   const amount = (value: string | number | undefined) =>
     value === undefined ? undefined : Number(parseQuantity(value).nanos) / 1e9
   return {
     name,
+    uid: uid ?? '',
     isolationClass,
     quota: { cpus: amount(spec.quota?.['cpu']), memoryBytes: amount(spec.quota?.['memoryBytes']) },
-    grants: (spec.egress?.allow ?? []).map(({ host, cidr, ports = [443], until, reason }) => ({
-      kind: 'egress',
-      what: `${host ?? cidr ?? 'nothing'} port ${ports.join(', ')}`,
-      ...(cidr === undefined ? {} : { network: cidr }),
-      ...(until === undefined ? {} : { until }),
-      ...(reason === undefined ? {} : { reason }),
-    })),
+    grants: [
+      ...(spec.egress?.allow ?? []).map(({ host, cidr, ports = [443], until, reason }) => ({
+        kind: 'egress' as const,
+        what: `${host ?? cidr ?? 'nothing'} port ${ports.join(', ')}`,
+        ...(cidr === undefined ? {} : { network: cidr }),
+        ...(until === undefined ? {} : { until }),
+        ...(reason === undefined ? {} : { reason }),
+      })),
+      ...[
+        ...(spec.ingress?.hosts ?? []).map((host) => `as ${host} through the front door`),
+        ...(spec.ingress?.ports ?? []).map((port) => `at port ${port} of the front door`),
+      ].map((what) => ({ kind: 'ingress' as const, what })),
+    ],
   }
 }
 
@@ -174,13 +185,13 @@ export function apiProbes({
     gatewayBounds: async (tenant) =>
       probeGatewayBounds(serverUrl(layout), await credentialOf(tenant), tenant),
     controlPlaneBounds: (tenant) =>
-      probeControlPlaneBounds(tenant, paths.apiSocket(layout, parseTenantName(tenant)), gateway),
+      probeControlPlaneBounds(tenant, paths.apiSocket(layout, parseTenantName(tenant.name)), gateway),
     signingKeys: (tenant) => probeSigningKeys(paths.apiSocket(layout, parseTenantName(tenant)), gateway),
     controlPlane: (attacker, victim) =>
       probeControlPlane({
         attacker,
         victim,
-        socketPath: paths.apiSocket(layout, parseTenantName(victim)),
+        socketPath: paths.apiSocket(layout, parseTenantName(victim.name)),
         ...users,
       }),
   }

@@ -59,13 +59,14 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
   const turns = new Map<TenantName, Promise<unknown>>()
 
   const start = async (request: HostRequest): Promise<Hosted> => {
-    const { tenant, dataKey, isolationClass } = request
+    const { tenant, tenantUid, dataKey, isolationClass } = request
     // Throws when one of them cannot be read: then the tenant is not served.
     const operatorPolicies = operatorPoliciesOf(request)
     const engine = new RemoteEngine({ socketPath: paths.nodeTenantSocket(layout, tenant) })
     const plane = await startControlPlane({
       layout,
       tenant,
+      tenantUid,
       path: paths.partition(layout, tenant),
       dataKey,
       registry: tenantRegistry,

@@ -3,6 +3,7 @@ export {
   type ApiProbes,
   type ExpectedTenant,
   type Grant,
+  type KnownTenant,
   type Report,
   verify,
   type Waiver,

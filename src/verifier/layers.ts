@@ -5,6 +5,7 @@ import type { ControlPlanePosture } from './posture/control-planes.ts'
 import type { PlatformFiles } from './posture/files.ts'
 import type { PartitionPosture } from './posture/partitions.ts'
 import type { SourceChecks } from './posture/routing.ts'
+import type { TaskCounter } from './posture/task-counters.ts'
 import { type IdRange, overlaps, type ProcessPosture } from './posture/processes.ts'
 import type { Packet } from './posture/ruleset.ts'
 import type { VolumePosture } from './posture/volumes.ts'
@@ -24,6 +25,7 @@ export type TenantPosture = {
   /** Networks outside that the operator opened for it. */
   openedNetworks?: readonly string[]
   cgroup?: CgroupPosture | undefined
+  taskCounters?: readonly TaskCounter[]
   controlPlane?: ControlPlanePosture | undefined
   partition?: PartitionPosture | undefined
 }
@@ -32,6 +34,8 @@ export type MachinePosture = {
   namespaces: ProcessPosture['namespaces']
   addresses: readonly string[]
   users: readonly { name: string; uid: number }[]
+  /** As many tasks as it can have. */
+  tasksMax: number
   router: RouterPosture | { problem: string }
   volumes: readonly VolumePosture[]
   sourceChecks: readonly SourceChecks[]

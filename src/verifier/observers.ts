@@ -28,6 +28,7 @@ import {
   processViewLayer,
   reversePathLayer,
   secretFilesLayer,
+  taskLimitLayer,
   tenantLimitLayer,
 } from './platform-layers.ts'
 import { type IdRange, overlaps } from './posture/processes.ts'
@@ -109,6 +110,21 @@ function viewsOf(tenant: TenantPosture): Set<string> {
 function apart(a: TenantPosture, v: TenantPosture): boolean {
   const theirs = rangesOf(v)
   return !rangesOf(a).some((range) => theirs.some((other) => overlaps(range, other)))
+}
+
+const ownersOf = new WeakMap<readonly TenantPosture[], Map<number, string[]>>()
+
+/** Tenants with a user namespace of this owner. */
+function ownersAmong(tenants: readonly TenantPosture[]): (uid: number) => readonly string[] {
+  let owners = ownersOf.get(tenants)
+  if (!owners) {
+    owners = new Map()
+    for (const { name, taskCounters = [] } of tenants)
+      for (const owner of new Set(taskCounters.map((counter) => counter.owner)))
+        if (owner !== undefined) owners.set(owner, [...(owners.get(owner) ?? []), name])
+    ownersOf.set(tenants, owners)
+  }
+  return (uid) => owners.get(uid) ?? []
 }
 
 const hasUplink = ({ router }: MachinePosture) => 'uplink' in router
@@ -202,6 +218,10 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
     of: 'attacker',
     look: (_, a) => tenantLimitLayer(a, vector === 'memory' ? 'memory' : vector === 'pids' ? 'pids' : 'cpu'),
   }),
+  'task limit': {
+    of: 'attacker',
+    look: ({ tenants, machine }, a) => taskLimitLayer(a, ownersAmong(tenants), machine),
+  },
   'pod limits': (vector) => ({
     of: 'attacker',
     look: (_, a) => podLimitsLayer(a, vector === 'memory' ? 'memory' : 'cpu'),

@@ -302,6 +302,51 @@ export function tenantLimitLayer(attacker: TenantPosture, resource: Resource): L
   )
 }
 
+const PART_OF_TASKS = 2
+
+/**
+ * Counted by user and not by cgroup. What runs in a namespace that root made counts for its own user only, and so gVisor's
+ * sandboxes, which cannot change theirs, are added up; when there are too many of them nobody promised anything.
+ */
+export function taskLimitLayer(
+  attacker: TenantPosture,
+  owners: (uid: number) => readonly string[],
+  machine: MachinePosture,
+): LayerResult | undefined {
+  const layer = 'task limit'
+  const problems: string[] = []
+  const behindGvisor = new Map<string, boolean>()
+  for (const p of attacker.processes)
+    behindGvisor.set(p.namespaces.user, (behindGvisor.get(p.namespaces.user) ?? true) && isGvisor(p))
+  const byOwner = new Map<number, number>()
+  let [sandboxes, apart] = [0, 0]
+  for (const { namespace, owner, tasksMax } of attacker.taskCounters ?? []) {
+    if (!Number.isFinite(tasksMax)) problems.push(`user namespace ${namespace} has no limit of tasks`)
+    if (owner === undefined) problems.push(`the owner of user namespace ${namespace} cannot be seen`)
+    else if (owner === 0 && behindGvisor.get(namespace)) {
+      sandboxes++
+      apart += tasksMax
+    } else {
+      const user = machine.users.find(({ uid }) => uid === owner)
+      if (user) problems.push(`user namespace ${namespace} is owned by ${user.name}, who is no tenant's`)
+      for (const other of owners(owner))
+        if (other !== attacker.name)
+          problems.push(`user namespace ${namespace} has the same owner as one of tenant ${other}`)
+      byOwner.set(owner, Math.max(byOwner.get(owner) ?? 0, tasksMax))
+    }
+  }
+  const together = [...byOwner.values()].reduce((sum, most) => sum + most, 0)
+  const allowed = machine.tasksMax / PART_OF_TASKS
+  if (together > allowed)
+    problems.push(`its users may have ${together} tasks, of ${machine.tasksMax} of the machine`)
+  if (problems.length === 0 && together + apart > allowed) return undefined
+  return result(
+    layer,
+    problems,
+    `${together} tasks for the owners ${[...byOwner.keys()].join(', ') || 'of no namespace'}, and ${apart} for users of ${sandboxes} namespaces of sandboxes, of ${machine.tasksMax} of the machine`,
+  )
+}
+
 /** The sum of what was admitted stays within what the operator allowed. */
 export function podLimitsLayer(attacker: TenantPosture, resource: 'cpu' | 'memory'): LayerResult {
   const layer = 'pod limits'

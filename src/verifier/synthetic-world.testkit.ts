@@ -43,6 +43,7 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
       gid: from,
       uidMap,
       gidMap: uidMap,
+      tasksMax: 1_000,
       noNewPrivs: true,
       seccompMode: 2,
       seccompFilters: 2,
@@ -60,6 +61,7 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
       isolationClass: sandboxed ? 'sandboxed' : 'shared',
       processes: [own],
       links: [link],
+      taskCounters: [{ namespace: `user${at}`, owner: sandboxed ? 0 : 2_000_000 + at, tasksMax: 1_000 }],
       controlPlane: { process: controlPlane, socketUid: controlPlane.uid, interfaces: ['lo'] },
     }
   })
@@ -93,6 +95,7 @@ function syntheticMachine(tenants: readonly TenantPosture[]): MachinePosture {
     namespaces: MACHINE,
     addresses: ['192.168.1.1'],
     users: [{ name: 'root', uid: 0 }],
+    tasksMax: 4_194_304,
     router: {
       inode: 'router',
       links: [],

@@ -153,6 +153,12 @@ const layers = {
     description: "the kernel holds all of a tenant's processes together to its limit",
     observedIn: "the limits of the tenant's cgroup, and the cgroup of every one of its processes",
   },
+  'task limit': {
+    domain: 'kernel credentials',
+    description:
+      "the kernel counts tasks by user too, and all of a user namespace for its owner, who is the tenant's alone; the sum is far less than the machine's",
+    observedIn: "the owner of every process's user namespace (ioctl_ns(2)) and /proc/PID/limits",
+  },
   'processor mitigations': {
     domain: 'processor',
     description: "the processor's known leaks between processes are closed, or it has none",
@@ -343,8 +349,12 @@ const vectors = {
   },
   pids: {
     threat: "use up the machine's processes",
-    layers: ['tenant limit'],
-    open: { layersKnown: 1, why: "the limits of pods and of tenants are of one kind, the kernel's cgroups" },
+    layers: ['tenant limit', 'task limit'],
+    open: {
+      layersKnown: 1,
+      why: 'on gVisor the kernel counts by user for each sandbox only, and so many sandboxes may have more tasks than half the machine; a larger kernel.pid_max closes it',
+      without: 'task limit',
+    },
     standards: ['CIS-DOCKER-5.29', 'CIS-DOCKER-5.25', 'T1499', 'MS-TA9040'],
   },
   disk: {

@@ -2,6 +2,7 @@ import type { Layout } from '../api/index.ts'
 import { DAEMON_USERS, parseTenantName, paths } from '../api/index.ts'
 import {
   applicationKernelLayer,
+  isGvisor,
   type LayerResult,
   type MachinePosture,
   type TenantPosture,
@@ -23,6 +24,7 @@ import {
 import { observePartition } from './posture/partitions.ts'
 import { observeProcess, observeProcesses, type ProcessPosture } from './posture/processes.ts'
 import { observeProcessorLeaks, observeSourceChecks } from './posture/routing.ts'
+import { observeTaskCounters, observeTasksMax } from './posture/task-counters.ts'
 import { observeVolumes, volumeOwners } from './posture/volumes.ts'
 import { type PairGroup, prove } from './proof.ts'
 import { waiverText } from './report/words.ts'
@@ -31,6 +33,8 @@ import type { Vector } from './vectors.ts'
 /** A tenant as the operator knows it: who, and what was promised. */
 export type ExpectedTenant = {
   name: string
+  /** Of its Tenant object: which of all that had the name it is. */
+  uid: string
   isolationClass: string
   /** What the operator allows it at most; without it there is no limit. */
   quota?: { cpus?: number | undefined; memoryBytes?: number | undefined }
@@ -72,12 +76,15 @@ export type Report = {
   ok: boolean
 }
 
+/** A tenant, and which of all that had the name it is. */
+export type KnownTenant = Pick<ExpectedTenant, 'name' | 'uid'>
+
 /** Probes of the API: they need to speak, so they are handed in. */
 export type ApiProbes = {
   gatewayBinding(attacker: string, victim: string): Promise<LayerResult>
-  controlPlane(attacker: string, victim: string): Promise<LayerResult>
+  controlPlane(attacker: KnownTenant, victim: KnownTenant): Promise<LayerResult>
   gatewayBounds(attacker: string): Promise<LayerResult>
-  controlPlaneBounds(attacker: string): Promise<LayerResult>
+  controlPlaneBounds(attacker: KnownTenant): Promise<LayerResult>
   /** Thumbprints of the keys that a tenant's tokens are signed with, or why they cannot be had. */
   signingKeys(tenant: string): Promise<readonly string[] | { problem: string }>
 }
@@ -109,6 +116,7 @@ export async function verify({
     namespaces: self.namespaces,
     addresses: observeMachineAddresses(),
     users: observeMachineUsers(),
+    tasksMax: observeTasksMax(),
     router,
     volumes: observeVolumes(layout, self.mounts),
     sourceChecks: 'problem' in router ? [] : observeSourceChecks(paths.routerNetns(layout)),
@@ -119,10 +127,7 @@ export async function verify({
   const cgroups = new CgroupReader(self.mounts)
   const postures = tenants.map((tenant) => observeTenant(layout, tenant, processes, router, cgroups))
   const findings = strays(layout, tenants, processes, machine)
-  const probed = await probeAll(
-    tenants.map(({ name }) => name),
-    probes,
-  )
+  const probed = await probeAll(tenants, probes)
   const inForce = waivers.filter(({ until }) => Date.parse(until) > nowMs)
   const groups = prove({ tenants: postures, machine, probed }).map((group) => withWaivers(group, inForce))
   findings.push(...foreignListeners(layout, machine))
@@ -138,7 +143,7 @@ export async function verify({
     findings,
     grants: tenants.flatMap(({ name, grants = [] }) => grants.map((grant) => ({ tenant: name, ...grant }))),
     waivers: inForce,
-    shared: sharedComponents(postures),
+    shared: sharedComponents(postures, machine, new Set(processes.map(({ uid }) => uid))),
     ok:
       findings.length === 0 && groups.every(({ vectors }) => vectors.every(({ state }) => state !== 'fails')),
   }
@@ -190,6 +195,7 @@ function observeTenant(
     ...(quota === undefined ? {} : { quota }),
     openedNetworks: grants.flatMap(({ network }) => network ?? []),
     cgroup: cgroups.observe(`${layout.cgroup}/${name}`, 1),
+    taskCounters: observeTaskCounters(own),
     controlPlane: observeControlPlane(layout, tenant, processes),
     partition: observePartition(paths.partition(layout, tenant)),
   }
@@ -215,7 +221,10 @@ const TENANTS_PROBED_IN_PAIRS_MAX = 12
 const PROBES_AT_ONCE = 8
 
 /** Speaks to the gateway and to control planes, as many as a platform can bear. */
-async function probeAll(names: readonly string[], probes: ApiProbes): Promise<Probed> {
+async function probeAll(tenants: readonly KnownTenant[], probes: ApiProbes): Promise<Probed> {
+  const names = tenants.map(({ name }) => name)
+  const uids = new Map(tenants.map(({ name, uid }) => [name, uid]))
+  const known = (name: string): KnownTenant => ({ name, uid: uids.get(name) ?? '' })
   const pairs = names.flatMap((attacker, at) =>
     names.length <= TENANTS_PROBED_IN_PAIRS_MAX
       ? names.filter((victim) => victim !== attacker).map((victim) => [attacker, victim] as const)
@@ -229,9 +238,9 @@ async function probeAll(names: readonly string[], probes: ApiProbes): Promise<Pr
   const alone = names.map((name) => [name])
   const [binding, refusing, gatewayBounds, controlPlaneBounds, keys] = [
     await ask(pairs, (a = '', v = '') => probes.gatewayBinding(a, v)),
-    await ask(pairs, (a = '', v = '') => probes.controlPlane(a, v)),
+    await ask(pairs, (a = '', v = '') => probes.controlPlane(known(a), known(v))),
     await ask(alone, (a = '') => probes.gatewayBounds(a)),
-    await ask(alone, (a = '') => probes.controlPlaneBounds(a)),
+    await ask(alone, (a = '') => probes.controlPlaneBounds(known(a))),
     await ask(alone, (a = '') => probes.signingKeys(a)),
   ]
   const nextOf = new Map(names.map((name, at) => [name, names[(at + 1) % names.length] ?? name]))
@@ -394,20 +403,44 @@ function pathOwners(layout: Layout, processes: readonly ProcessPosture[]): Machi
   }
 }
 
-function sharedComponents(postures: readonly TenantPosture[]): string[] {
-  const shared = [
-    'gateway',
-    "the pods' gateway to their APIs",
-    'front door, with the keys of certificates',
-    'connector of the front door',
-    'node agent',
-    'resolver',
-    'image puller',
-    'forwarder of names',
-    "the router's network namespace and its rules",
-  ]
-  if (postures.filter((p) => !isSandboxed(p)).length > 1) shared.push('the worker process of trusted tenants')
-  if (postures.some((p) => !isSandboxed(p)))
-    shared.push("the machine's kernel, directly, for tenants of the classes shared and affinity")
+/** By the Linux user whose processes are the component. */
+const COMPONENTS: Readonly<Record<string, string>> = {
+  [DAEMON_USERS.gateway]: 'gateway',
+  [DAEMON_USERS.podGateway]: "the pods' gateway to their APIs",
+  [DAEMON_USERS.ingress]: 'front door, with the keys of certificates',
+  [DAEMON_USERS.connector]: 'connector of the front door',
+  [DAEMON_USERS.platform]: "the platform's control plane, which signs certificates",
+  [DAEMON_USERS.dns]: 'resolver',
+  [DAEMON_USERS.forwarder]: 'forwarder of names',
+  [DAEMON_USERS.images]: 'image puller',
+  [DAEMON_USERS.prober]: 'prober, which reads what pods answer to probes',
+  [DAEMON_USERS.verifier]: 'verifier, which may read the whole machine',
+}
+
+/** What tenants have in common: our components whose processes were seen, and the kernel. */
+export function sharedComponents(
+  postures: readonly TenantPosture[],
+  { users, router }: Pick<MachinePosture, 'users' | 'router'>,
+  running: ReadonlySet<number>,
+): string[] {
+  const shared = ['node agent, as root']
+  for (const [name, words] of Object.entries(COMPONENTS))
+    if (users.some((user) => user.name === name && running.has(user.uid))) shared.push(words)
+  if (!('problem' in router)) shared.push("the router's network namespace and its rules")
+  const planes = new Map<number, string[]>()
+  for (const { name, controlPlane } of postures)
+    if (controlPlane)
+      planes.set(controlPlane.process.pid, [...(planes.get(controlPlane.process.pid) ?? []), name])
+  for (const [pid, names] of planes)
+    if (names.length > 1) shared.push(`process ${pid}, with the control planes of ${listed(names)}`)
+  const direct = postures.filter(({ processes }) => processes.some((p) => !isGvisor(p)))
+  if (direct.length > 0)
+    shared.push(`the machine's kernel, directly, for pods of ${listed(direct.map(({ name }) => name))}`)
+  if (postures.some(({ processes }) => processes.some(isGvisor)))
+    shared.push("the machine's kernel, behind gVisor, for all other pods")
   return shared
 }
+
+const NAMES_LISTED = 6
+const listed = (names: readonly string[]) =>
+  names.length <= NAMES_LISTED ? names.join(', ') : `${names.length} tenants`

@@ -237,7 +237,7 @@ export const ABLATIONS: readonly Ablation[] = [
     families: ['paths', 'headers', 'identity'],
     accepted: {
       'certificate-of-deleted-tenant':
-        'open: that a certificate is of an earlier tenant of the same name, only the gateway sees',
+        'a tenant that has gone has no control plane that could refuse; that of the next of its name does',
       'path-debug-endpoints': OWN_NODES,
     },
   },

@@ -312,6 +312,7 @@ test('the verifier sees by itself what closes the uplink, and when nothing does'
         namespaces,
         addresses: [OWN, '127.0.0.1'],
         users: [],
+        tasksMax: 0,
         router,
         ownerOfPath: () => undefined,
         volumes: [],

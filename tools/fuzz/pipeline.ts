@@ -159,6 +159,7 @@ const PLACEMENT: TenantPlacement = {
 const FACTS: MachineFacts = {
   architecture: 'x64',
   openFilesMax: 20_000,
+  tasksMax: 90_000,
   ownOomScoreAdj: 0,
   memoryBytesTotal: 16 * 2 ** 30,
   swap: true,

@@ -66,7 +66,7 @@ export class FakeControlPlane implements AsyncDisposable {
   private answer(request: IncomingMessage, response: ServerResponse): void {
     if (request.url === '/openid/v1/jwks') {
       this.keySetsAsked++
-      parseRequestIdentity(request, this.tenant)
+      parseRequestIdentity(request, { tenant: this.tenant })
       if (!this.issuer) return void response.writeHead(404).end()
       response.end(JSON.stringify(this.issuer.jwks()))
       return
@@ -87,7 +87,7 @@ export class FakeControlPlane implements AsyncDisposable {
 
   private record({ method = '', url = '', rawHeaders, headers }: IncomingMessage, body: string): void {
     // Throws, and so fails the test, when it is an identity of another tenant.
-    const user = parseRequestIdentity({ method, url, headers }, this.tenant) as OutsideUser
+    const user = parseRequestIdentity({ method, url, headers }, { tenant: this.tenant }) as OutsideUser
     this.seen.push({ method, url, rawHeaders, headers, user, body })
   }
 

@@ -14,6 +14,8 @@ export type ProcessPosture = {
   gid: number
   uidMap: readonly (IdRange & { inside: number })[]
   gidMap: readonly (IdRange & { inside: number })[]
+  /** Tasks that its user may have in its user namespace. */
+  tasksMax: number
   noNewPrivs: boolean
   /** 0 off, 1 strict, 2 filter. */
   seccompMode: number
@@ -56,6 +58,7 @@ export function observeProcess(pid: number, proc = '/proc'): ProcessPosture | un
       gid: ids('Gid'),
       uidMap: parseIdMap(readFileSync(`${dir}/uid_map`, 'utf8')),
       gidMap: parseIdMap(readFileSync(`${dir}/gid_map`, 'utf8')),
+      tasksMax: parseTasksMax(readFileSync(`${dir}/limits`, 'utf8')),
       noNewPrivs: status['NoNewPrivs'] === '1',
       seccompMode: Number(status['Seccomp'] ?? 0),
       seccompFilters: Number(status['Seccomp_filters'] ?? 0),
@@ -72,6 +75,12 @@ export function observeProcess(pid: number, proc = '/proc'): ProcessPosture | un
     // It ended while we looked.
     return undefined
   }
+}
+
+/** The hard limit, as `limits` of proc(5) has it. */
+export function parseTasksMax(text: string): number {
+  const value = /^Max processes +\S+ +(\S+)/m.exec(text)?.[1] ?? ''
+  return /^\d+$/.test(value) ? Number(value) : Infinity
 }
 
 function parseStatus(text: string): Record<string, string> {

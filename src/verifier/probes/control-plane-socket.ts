@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { connect } from 'node:net'
 import type { LayerResult } from '../layers.ts'
+import type { KnownTenant } from '../verify.ts'
 
 const ANSWER_BYTES_MAX = 64 * 1024
 const ANSWER_TIMEOUT_MS = 5_000
@@ -65,11 +66,21 @@ export async function askSocketAs(
   return status
 }
 
+const userOf = ({ name, uid }: KnownTenant) => ({
+  kind: 'tenantUser',
+  tenant: name,
+  tenantUid: uid,
+  name: 'bulkhead:verifier',
+  groups: [],
+})
+/** No Tenant object has it. */
+const EARLIER_UID = '00000000-0000-4000-8000-000000000000'
+
 const TOO_MANY_BYTES = 1_000_000_000
 
 /** Announces a body that nobody may send, past the gateway. Nothing of it is sent. */
 export async function probeControlPlaneBounds(
-  tenant: string,
+  tenant: KnownTenant,
   socketPath: string,
   gateway: Caller,
 ): Promise<LayerResult> {
@@ -78,12 +89,12 @@ export async function probeControlPlaneBounds(
     'POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews HTTP/1.1',
     'content-type: application/json',
     `content-length: ${TOO_MANY_BYTES}`,
-    identityHeader({ kind: 'tenantUser', tenant, name: 'bulkhead:verifier', groups: [] }),
+    identityHeader(userOf(tenant)),
   ])
   return {
     layer: 'control plane bounds requests',
     holds: status === '413',
-    evidence: [`the control plane of ${tenant} answers ${status} to ${TOO_MANY_BYTES} announced bytes`],
+    evidence: [`the control plane of ${tenant.name} answers ${status} to ${TOO_MANY_BYTES} announced bytes`],
   }
 }
 
@@ -123,37 +134,43 @@ export async function probeControlPlane({
   podGateway,
   stranger,
 }: {
-  attacker: string
-  victim: string
+  attacker: KnownTenant
+  victim: KnownTenant
   socketPath: string
   gateway: { uid: number; gid: number }
   podGateway: { uid: number; gid: number }
   stranger: { uid: number; gid: number }
 }): Promise<LayerResult> {
-  const of = (tenant: string) => ({ kind: 'tenantUser', tenant, name: 'bulkhead:verifier', groups: [] })
+  const [ours, theirs] = [attacker, victim].map(userOf)
   const asked = {
-    [`a process of another user, as a user of ${victim}`]: await askSocketAs(
+    [`a process of another user, as a user of ${victim.name}`]: await askSocketAs(
       stranger.uid,
       stranger.gid,
       socketPath,
-      of(victim),
+      theirs,
     ),
-    [`the gateway, as a user of ${attacker}`]: await askSocketAs(
+    [`the gateway, as a user of ${attacker.name}`]: await askSocketAs(
       gateway.uid,
       gateway.gid,
       socketPath,
-      of(attacker),
+      ours,
     ),
-    [`the pods' gateway, as a user of ${victim}`]: await askSocketAs(
+    [`the gateway, as a user of an earlier tenant ${victim.name}`]: await askSocketAs(
+      gateway.uid,
+      gateway.gid,
+      socketPath,
+      userOf({ ...victim, uid: EARLIER_UID }),
+    ),
+    [`the pods' gateway, as a user of ${victim.name}`]: await askSocketAs(
       podGateway.uid,
       podGateway.gid,
       socketPath,
-      of(victim),
+      theirs,
     ),
     'the gateway, as nobody': await askSocketAs(gateway.uid, gateway.gid, socketPath, undefined),
   }
   // Without this one the control plane might be refusing everybody because it is broken.
-  const legitimate = await askSocketAs(gateway.uid, gateway.gid, socketPath, of(victim))
+  const legitimate = await askSocketAs(gateway.uid, gateway.gid, socketPath, theirs)
   const refused = (answer: string) =>
     ['401', '403', 'EACCES', 'ECONNRESET', 'EPIPE', 'closed without an answer'].includes(answer)
   const problems = Object.entries(asked).filter(([, answer]) => !refused(answer))

@@ -82,7 +82,7 @@ ${report.groups.map(row).join('\n')}
 </div>
 ${list('Opened on purpose', report.grants.map(grantText))}
 ${list('Waived', report.waivers.map(waiverText))}
-${list('Shared between all tenants', report.shared)}
+${list('Shared between tenants', report.shared)}
 <h2>Tenants</h2>
 <div class="scroll" tabindex="0" role="region" aria-label="Tenants"><table><thead><tr><th scope="col">Tenant</th><th scope="col">Class</th><th scope="col">Pods</th><th scope="col">Processes</th></tr></thead><tbody>
 ${report.tenants.map(({ name, isolationClass, pods, processes }) => `<tr><td>${esc(name)}</td><td>${esc(isolationClass)}</td><td>${pods}</td><td>${processes}</td></tr>`).join('\n')}

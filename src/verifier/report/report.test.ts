@@ -23,7 +23,7 @@ function report(hostile = ''): Report {
       for (const layer of layers) layer.evidence = [...layer.evidence, hostile]
   return {
     observedAt: new Date(NOW_MS).toISOString(),
-    tenants: [{ name: 't0', isolationClass: 'shared', pods: 1, processes: 1 }],
+    tenants: [{ name: 't0', uid: 'u0', isolationClass: 'shared', pods: 1, processes: 1 }],
     groups,
     findings: [`process 7 (${hostile}) is where nothing should be`],
     grants: [

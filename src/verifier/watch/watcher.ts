@@ -232,6 +232,7 @@ export class Watcher {
         namespaces: { user: '', net: '', mnt: '', pid: '', ipc: '', uts: '', cgroup: '' },
         addresses: observeMachineAddresses(),
         users: observeMachineUsers(),
+        tasksMax: 0,
         router: observeRouter(paths.routerNetns(this.layout)),
         volumes: [],
         sourceChecks: observeSourceChecks(paths.routerNetns(this.layout)),

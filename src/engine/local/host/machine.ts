@@ -15,7 +15,7 @@ import {
   statfsSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { DAEMON_USERS, type Layout } from '../../../api/index.ts'
+import { DAEMON_USERS, IDS_PER_TENANT, type Layout } from '../../../api/index.ts'
 
 /** statfs(2): the magic number of tmpfs. */
 const TMPFS_MAGIC = 0x01021994
@@ -133,16 +133,20 @@ function giveFileTo(path: string, { uid, gid }: { uid: number; gid: number }): v
   }
 }
 
-/** A range of uids that no user, group or subordinate id range of this machine uses. */
-export function assertIdsAreFree(layout: Layout, idsEnd: number): void {
-  const overlaps = (from: number, to: number) => from < idsEnd && to > layout.podUidBase
+/** Ranges of uids that no user, group or subordinate id range of this machine uses. */
+export function assertIdsAreFree(layout: Layout): void {
+  const { podUidBase, namespaceOwnerUidBase, tenantsMax } = layout
+  assertRangeIsFree(podUidBase, podUidBase + tenantsMax * IDS_PER_TENANT, 'that pods use')
+  assertRangeIsFree(namespaceOwnerUidBase, namespaceOwnerUidBase + tenantsMax, "that own pods' namespaces")
+}
+
+function assertRangeIsFree(first: number, end: number, whose: string): void {
+  const overlaps = (from: number, to: number) => from < end && to > first
   for (const file of ['/etc/passwd', '/etc/group']) {
     for (const line of readFileSync(file, 'utf8').split('\n')) {
       const [name, , id] = line.split(':')
       if (id !== undefined && overlaps(Number(id), Number(id) + 1))
-        throw new Error(
-          `"${name}" in ${file} has the id ${id}, inside the range from ${layout.podUidBase} that pods use`,
-        )
+        throw new Error(`"${name}" in ${file} has the id ${id}, inside the range from ${first} ${whose}`)
     }
   }
   for (const file of ['/etc/subuid', '/etc/subgid']) {
@@ -150,9 +154,7 @@ export function assertIdsAreFree(layout: Layout, idsEnd: number): void {
     for (const line of readFileSync(file, 'utf8').split('\n')) {
       const [name, from, count] = line.split(':')
       if (count !== undefined && overlaps(Number(from), Number(from) + Number(count)))
-        throw new Error(
-          `"${name}" has ids from ${from} in ${file}, inside the range from ${layout.podUidBase} that pods use`,
-        )
+        throw new Error(`"${name}" has ids from ${from} in ${file}, inside the range from ${first} ${whose}`)
     }
   }
 }

@@ -2,6 +2,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, wr
 import { join } from 'node:path'
 import { sleep, withDeadline } from '../../../stdx/index.ts'
 import { observeProcess } from '../observe/processes.ts'
+import { PIDS_PER_SANDBOX_USER_MAX } from '../plan/oci/resources.ts'
 import { BEGIN_TIMEOUT_MS } from './limits.ts'
 import { ensureMountNamespace, enterMountNamespace } from './mount-namespace.ts'
 import type { Places } from './places.ts'
@@ -83,6 +84,8 @@ export async function prepareRunsc(places: Places, version: string): Promise<Run
     await ensureMountNamespace(namespace, HIDE_NETWORK_SETTINGS(clean))
     prefix = enterMountNamespace(namespace)
   }
+  // Inherited by the sandbox, which runs as a user of the tenant; the runtime itself is root and not held to it.
+  prefix.push('prlimit', `--nproc=${PIDS_PER_SANDBOX_USER_MAX}:${PIDS_PER_SANDBOX_USER_MAX}`, '--')
   return new Runsc({ root: places.runtimeRoot('runsc'), version, prefix, program, memberProgram })
 }
 

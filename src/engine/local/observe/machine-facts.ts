@@ -18,9 +18,11 @@ export function observeMemoryAvailable(): number {
 export function observeMachineFacts(): Omit<MachineFacts, 'cgroupMount'> {
   const limits = readFileSync('/proc/self/limits', 'utf8')
   const files = /^Max open files\s+\S+\s+(\S+)/m.exec(limits)?.[1]
+  const tasks = /^Max processes\s+\S+\s+(\S+)/m.exec(limits)?.[1]
   return {
     architecture: process.arch === 'arm64' ? 'arm64' : 'x64',
     openFilesMax: files === undefined || files === 'unlimited' ? 1_024 : Number(files),
+    tasksMax: tasks === undefined || tasks === 'unlimited' ? Infinity : Number(tasks),
     ownOomScoreAdj: Number(readFileSync('/proc/self/oom_score_adj', 'utf8')),
     memoryBytesTotal: totalmem(),
     swap:

@@ -16,12 +16,27 @@ const NO_NESTING = PINNED.map((kind) => `echo 0 >/proc/sys/user/max_${kind}_name
 /**
  * Makes the four namespaces of a pod, owned by a user namespace with the uids from `uidBase`, and pins each as a file
  * in `dir`. A process with threads cannot make user namespaces for itself (unshare(2)), so a short-lived one does.
+ *
+ * It runs as `owner.uid`, which is the tenant's alone: the kernel counts tasks, inotify instances, message queues and the
+ * like of everybody in a user namespace for whoever made it too, and holds them together to what that one might have at
+ * that moment (user_namespaces(7), ucounts in kernel/ucount.c). Made by root, they would share root's counts with all others.
  */
-export async function pinNamespaces(dir: string, uidBase: number, idsCount: number): Promise<void> {
+export async function pinNamespaces(
+  dir: string,
+  { uidBase, idsCount, owner }: { uidBase: number; idsCount: number; owner: NamespaceOwner },
+): Promise<void> {
+  const { uid, tasksMax } = owner
   // `cat` ends with our end of the pipe, so nothing stays behind should we be killed now.
   const helper = spawn(
-    'unshare',
-    ['--user', '--net', '--ipc', '--uts', '--keep-caps', 'sh', '-ec', `${NO_NESTING}; exec cat`],
+    'setpriv',
+    [
+      ...[`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups'],
+      // Some machines let nobody without it make user namespaces.
+      ...['--inh-caps=+sys_admin', '--ambient-caps=+sys_admin', '--'],
+      ...['prlimit', `--nproc=${tasksMax}:${tasksMax}`, '--'],
+      ...['unshare', '--user', '--net', '--ipc', '--uts', '--keep-caps'],
+      ...['sh', '-ec', `${NO_NESTING}; exec cat`],
+    ],
     { stdio: ['pipe', 'pipe', 'pipe'] },
   )
   try {
@@ -50,6 +65,12 @@ export async function pinNamespaces(dir: string, uidBase: number, idsCount: numb
   } finally {
     helper.kill('SIGKILL')
   }
+}
+
+export type NamespaceOwner = {
+  uid: number
+  /** Tasks of all namespaces of this owner together. */
+  tasksMax: number
 }
 
 /** Lets the namespaces go; the kernel removes them with what is in them once no process is left. */

@@ -53,6 +53,7 @@ import {
   tenantIndexOf,
   tenantMark,
 } from '../../plan/net/index.ts'
+import { PIDS_PER_TENANT_MAX } from '../../plan/oci/resources.ts'
 import { CONNECT_TIMEOUT_MS, LINK_SWEEP_MS, OUTSIDE_CHECK_MS, SERVICES_RETRY_MS } from './limits.ts'
 import { PINNED, pinNamespaces, unpinNamespaces } from './namespaces.ts'
 import { NamesServer, forwarderClient } from './names-server.ts'
@@ -658,7 +659,11 @@ export class LocalPodNetwork implements PodNetwork {
     this.savePod(record)
     await using undo = new UndoStack()
     undo.add(async () => await this.takeDown(record))
-    await pinNamespaces(dir, record.podUidBase, IDS_PER_TENANT)
+    await pinNamespaces(dir, {
+      uidBase: record.podUidBase,
+      idsCount: IDS_PER_TENANT,
+      owner: { uid: this.layout.namespaceOwnerUidBase + record.index, tasksMax: PIDS_PER_TENANT_MAX },
+    })
     const { hostname, podUidBase: gidBase } = record
     await this.inTurnOfTenant(record.index, async () => {
       const tenant = this.tenants.get(record.index)

@@ -99,7 +99,9 @@ function processProblem(process: Json, { openFilesMax }: PostureExpected): strin
   if (!files || moreFiles.length > 0 || files.hard > openFilesMax || files.soft > files.hard)
     return 'open files'
   if (!core || moreCore.length > 0 || core.hard > 1 || core.soft > 1) return 'core files'
-  if (rlimits.length !== 2) return 'other limits'
+  const [tasks, ...moreTasks] = limitOf('RLIMIT_NPROC')
+  if (!tasks || moreTasks.length > 0 || tasks.hard > 16_384 || tasks.soft > tasks.hard) return 'tasks'
+  if (rlimits.length !== 3) return 'other limits'
   const score = process['oomScoreAdj'] as number
   if (!Number.isInteger(score) || score < 0 || score > 1_000) return `oom_score_adj ${score}`
   const cwd = process['cwd'] as string

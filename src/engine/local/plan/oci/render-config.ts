@@ -6,7 +6,7 @@ import type { OciConfig, OciProcess } from './config-types.ts'
 import { type MountSources, renderMounts } from './mounts.ts'
 import { type Addresses, renderArgs, renderCwd, renderEnvironment } from './process.ts'
 import { MASKED_PATHS, READONLY_PATHS } from './protected-paths.ts'
-import { oomScoreAdj, renderResources } from './resources.ts'
+import { oomScoreAdj, PIDS_PER_TENANT_MAX, renderResources } from './resources.ts'
 import { renderSeccomp } from './seccomp.ts'
 import type { ResolvedUser } from './user.ts'
 
@@ -15,6 +15,8 @@ export type MachineFacts = {
   architecture: 'x64' | 'arm64'
   /** Our own hard limit of open files; more needs CAP_SYS_RESOURCE. */
   openFilesMax: number
+  /** The same of tasks. */
+  tasksMax: number
   ownOomScoreAdj: number
   memoryBytesTotal: number
   /** The memory controller accounts for swap. */
@@ -119,8 +121,11 @@ function renderProcess({ container, image, user, jail, addresses, facts }: Confi
 
 function renderRlimits(facts: MachineFacts): OciProcess['rlimits'] {
   const files = Math.min(facts.openFilesMax, OPEN_FILES_MAX)
+  const tasks = Math.min(facts.tasksMax, PIDS_PER_TENANT_MAX)
   return [
     { type: 'RLIMIT_NOFILE', hard: files, soft: files },
+    // Counted by user and user namespace, and not by cgroup; only the machine's root may raise it.
+    { type: 'RLIMIT_NPROC', hard: tasks, soft: tasks },
     // 1 and not 0: only 1 keeps the kernel from starting the machine's core dump handler (core(5)).
     { type: 'RLIMIT_CORE', hard: 1, soft: 1 },
   ]

@@ -16,6 +16,7 @@ export const placement: TenantPlacement = {
 export const facts: MachineFacts = {
   architecture: 'x64',
   openFilesMax: 20_000,
+  tasksMax: 90_000,
   ownOomScoreAdj: 0,
   memoryBytesTotal: 16 * 2 ** 30,
   swap: true,
