@@ -139,6 +139,7 @@ for (let n = 0; n < 7; n++) {
   stringified.push(performance.now() - start)
 }
 const list = await timeList(plane.port, PODS, 'application/json')
+const protobuf = await timeList(plane.port, PODS, 'application/vnd.kubernetes.protobuf')
 const table = await timeList(plane.port, PODS, TABLE)
 const page = await timeList(plane.port, `${PODS}?limit=500`, TABLE)
 const one = await timeList(plane.port, `${PODS}/web-1`, 'application/json')
@@ -168,7 +169,7 @@ console.log(
   JSON.stringify(
     {
       pods,
-      milliseconds: { stringify, list, table, page, one },
+      milliseconds: { stringify, list, protobuf, table, page, one },
       listToStringify: Number((list.p50 / stringify.p50).toFixed(2)),
       watchers,
       changes,

@@ -238,6 +238,7 @@ class Server implements ApiServer {
           },
         )
       const { closing } = this
+      const wanted = this.answers.negotiate(request, route, url.query, this.context.registry)
       const resourceRequest: ResourceRequest = {
         method: method as ResourceRequest['method'], // one of METHODS
         path: route,
@@ -245,6 +246,9 @@ class Server implements ApiServer {
         user,
         userAgent: request.headers['user-agent'] ?? '',
         readBody: () => readBody(request),
+        requireAcceptable: () => {
+          if (wanted instanceof ApiError) throw wanted
+        },
         // Few requests ever look at it, and joining signals is not cheap.
         get signal() {
           return AbortSignal.any([gone.signal, closing.signal])
@@ -252,15 +256,16 @@ class Server implements ApiServer {
         warnings,
         auditNotes,
       }
-      const wanted = this.answers.negotiate(request, route, this.context.registry)
       const result = await this.dispatcher.execute(resourceRequest)
       if (result.kind === 'watch' || result.kind === 'text') leave()
       setAuditNote(response, auditNotes)
+      // The dispatcher has thrown what is none.
+      if (wanted instanceof ApiError) throw wanted
       await this.answers.send(request, response, result, { wanted, query: url.query, warnings })
     } catch (error) {
       setAuditNote(response, auditNotes)
       if (gone.signal.aborted && !(error instanceof ApiError)) response.destroy()
-      else this.answers.sendError(response, error, warnings)
+      else this.answers.sendError(response, error, { accept: request.headers.accept, warnings })
     } finally {
       leave()
       if (!request.readableEnded) discardBody(request)

@@ -37,6 +37,7 @@ export class Dispatcher {
     const verb = verbOf(request)
     this.authorize(request, verb)
     const target = this.resolve(request)
+    request.requireAcceptable?.()
     try {
       if (target === undefined) return await answerReview(this.context, request)
       return await this.carryOut(request, verb, target)

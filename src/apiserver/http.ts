@@ -10,12 +10,23 @@ import {
   groupVersion,
   internalError,
 } from '../api/index.ts'
-import { type Clock, type Logger, readRequest } from '../stdx/index.ts'
-import { type Representation, acceptsGzip, negotiate } from './accept.ts'
+import { type Clock, type Logger, assert, readRequest } from '../stdx/index.ts'
+import {
+  FORMATS,
+  type Format,
+  MEDIA_TYPES,
+  type Offer,
+  type Representation,
+  TEXT_FORMATS,
+  acceptsGzip,
+  negotiate,
+  notAcceptable,
+} from './accept.ts'
 import { ContinueExpired } from './continue-token.ts'
 import {
   ANSWER_BYTES_HELD_MAX,
   GZIP_BODY_BYTES_MIN,
+  LIST_ITEMS_RENDERED_AT_ONCE,
   QUERY_CHARS_MAX,
   RENDERED_OBJECTS_MAX,
   REQUEST_BODY_BYTES_MAX,
@@ -23,7 +34,8 @@ import {
   WARNINGS_CHARS_MAX,
   WATCH_STALLED_MS_MAX,
 } from './limits.ts'
-import { type PlainAnswer, notAcceptable } from './plain-paths.ts'
+import type { PlainAnswer } from './plain-paths.ts'
+import { parseBoolean } from './options.ts'
 import { renderJson } from './render-json.ts'
 import { renderYaml } from './render-yaml.ts'
 import type { ApiResult, RequestBody, WatchItem } from './request.ts'
@@ -36,6 +48,7 @@ import {
   renderPartialObjectMetadataList,
   renderTable,
 } from './table.ts'
+import { encodeProtobuf, encodeProtobufList, frameWatchEvent, hasProtobuf } from './wire/index.ts'
 
 const compress = promisify(gzip)
 
@@ -43,8 +56,7 @@ const compress = promisify(gzip)
 export class HttpAnswers {
   private readonly clock: Clock
   private readonly log: Logger
-  /** Objects as JSON, because many watchers are told of the same one. */
-  private readonly rendered = new Map<KubeObject, string>()
+  private readonly rendered = new RenderedObjects()
   /** Of answers that are written and not taken yet. */
   private heldBytes = 0
 
@@ -53,25 +65,38 @@ export class HttpAnswers {
     this.log = log
   }
 
-  /** @throws {ApiError} NotAcceptable, before anything has been carried out. */
+  /**
+   * How the answer is to be written. Afterwards: nothing is done before the NotAcceptable that it may be, and that is told
+   * to nobody who may not ask.
+   */
   negotiate(
     request: IncomingMessage,
     path: ResourcePath,
-    { virtualKinds }: Pick<KindRegistry, 'virtualKinds'>,
-  ): Representation {
+    query: URLSearchParams,
+    registry: Pick<KindRegistry, 'find' | 'virtualKinds'>,
+  ): Representation | ApiError {
     // Logs are text whatever was asked for, and streams negotiate in their own way.
     if (path.subresource === 'log') return { format: 'json' }
+    const at = ({ group, plural }: { group: string; plural: string }) =>
+      group === path.group && plural === path.resource
+    const kind = registry.find(path) ?? registry.virtualKinds.find(at)
+    const watch =
+      request.method === 'GET' && path.subresource === undefined && parseBoolean(query.get('watch')) === true
     // An answer that is computed and never stored has no metadata to show, and so no table.
-    const virtual = virtualKinds.some(({ group, plural }) => group === path.group && plural === path.resource)
+    const virtual = registry.virtualKinds.some(at)
     const transforms = [
       'Table',
       // A watch of a metadata-only list asks for single objects.
       'PartialObjectMetadata',
       ...(path.name === undefined ? ['PartialObjectMetadataList'] : []),
     ]
-    const wanted = negotiate(request.headers.accept, virtual ? [] : transforms)
-    if (!wanted) throw notAcceptable()
-    return wanted
+    const offer: Offer = {
+      // What nothing serves is told in any of them.
+      formats: !kind || hasProtobuf(groupVersion(kind), kind.kind) ? FORMATS : TEXT_FORMATS,
+      transforms: virtual ? [] : transforms,
+      watch,
+    }
+    return negotiate(request.headers.accept, offer) ?? notAcceptable(offer)
   }
 
   async send(
@@ -164,18 +189,19 @@ export class HttpAnswers {
     value: unknown,
     wanted: Pick<Representation, 'format'>,
   ): Promise<void> {
-    const yaml = wanted.format === 'yaml'
+    const { format } = wanted
     const pieces: Buffer[] = []
     let bytes = 0
     try {
-      for await (const piece of yaml ? [Buffer.from(renderYaml(value))] : renderJson(value)) {
+      for await (const piece of render(value, format)) {
         if (response.destroyed) return
         pieces.push(piece)
         bytes += piece.length
         this.heldBytes += piece.length
       }
+      if (format === 'protobuf') pieces.reverse()
       await this.sendBytes(request, response, code, Buffer.concat(pieces), {
-        'content-type': yaml ? 'application/yaml' : 'application/json',
+        'content-type': MEDIA_TYPES[format],
         'cache-control': 'no-cache, private',
       })
     } finally {
@@ -196,7 +222,7 @@ export class HttpAnswers {
     if (response.destroyed) return
     response.writeHead(code, {
       ...headers,
-      ...(compressed ? { 'content-encoding': 'gzip', vary: 'Accept-Encoding' } : {}),
+      ...(compressed ? { 'content-encoding': 'gzip', vary: withEncoding(headers['vary']) } : {}),
       'content-length': body.length,
     })
     this.heldBytes += body.length
@@ -232,25 +258,31 @@ export class HttpAnswers {
     }
   }
 
-  /** A Status for anything that went wrong; what it was stays in our log unless it was meant for the client. */
-  sendError(response: ServerResponse, error: unknown, warnings: readonly string[] = []): void {
+  /**
+   * A Status for anything that went wrong; what it was stays in our log unless it was meant for the client.
+   * @param accept as the client sent it: a Status comes in what it accepts, and as JSON when that is nothing we have.
+   */
+  sendError(
+    response: ServerResponse,
+    error: unknown,
+    { accept, warnings = [] }: { accept: string | undefined; warnings?: readonly string[] },
+  ): void {
     const refusal = this.refusalOf(error)
     if (response.headersSent || response.destroyed) {
       response.destroy()
       return
     }
     setWarnings(response, warnings)
-    const status = refusal.toStatus()
-    const body = Buffer.from(
-      `${JSON.stringify(
-        refusal instanceof ContinueExpired
-          ? { ...status, metadata: { continue: refusal.continueToken } }
-          : status,
-      )}\n`,
-    )
+    const answer = refusal.toStatus()
+    const status =
+      refusal instanceof ContinueExpired
+        ? { ...answer, metadata: { continue: refusal.continueToken } }
+        : answer
+    const { format } = negotiate(accept, { formats: FORMATS, transforms: [] }) ?? { format: 'json' }
+    const body = renderStatus(status, format)
     const retryAfter = refusal.details?.retryAfterSeconds
     response.writeHead(refusal.code, {
-      'content-type': 'application/json',
+      'content-type': MEDIA_TYPES[format],
       'cache-control': 'no-cache, private',
       'content-length': body.length,
       ...(retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) }),
@@ -277,7 +309,11 @@ export class HttpAnswers {
     includeObject: IncludeObject,
   ): Promise<void> {
     const iterator = items[Symbol.asyncIterator]()
-    response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-cache, private' })
+    const { format } = wanted
+    response.writeHead(200, {
+      'content-type': format === 'json' ? MEDIA_TYPES.json : `${MEDIA_TYPES[format]};stream=watch`,
+      'cache-control': 'no-cache, private',
+    })
     response.flushHeaders()
     try {
       for (;;) {
@@ -294,7 +330,7 @@ export class HttpAnswers {
         response.destroy()
         return
       }
-      response.end(`${JSON.stringify({ type: 'ERROR', object: error.toStatus() })}\n`)
+      response.end(renderEvent('ERROR', error.toStatus(), format))
     } finally {
       await iterator.return?.()
     }
@@ -315,10 +351,10 @@ export class HttpAnswers {
   private renderWatchItem(
     item: WatchItem,
     definition: KindDefinition,
-    wanted: Representation,
+    { format, as, version: wantedVersion }: Representation,
     includeObject: IncludeObject,
-  ): string {
-    const version = (wanted.version ?? 'v1') as MetaVersion
+  ): string | Buffer {
+    const version = (wantedVersion ?? 'v1') as MetaVersion
     if (item.type === 'BOOKMARK') {
       const metadata = {
         resourceVersion: String(item.revision),
@@ -326,38 +362,105 @@ export class HttpAnswers {
         ...(item.initialEventsEnd ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {}),
       }
       const object =
-        wanted.as === 'Table'
+        as === 'Table'
           ? { ...renderTable(definition, [], { nowMs: 0, includeObject: 'None', version }), metadata }
-          : wanted.as
+          : as
             ? { kind: 'PartialObjectMetadata', apiVersion: `meta.k8s.io/${version}`, metadata }
             : { kind: definition.kind, apiVersion: groupVersion(definition), metadata }
-      return `${JSON.stringify({ type: 'BOOKMARK', object })}\n`
+      return renderEvent('BOOKMARK', object, format)
     }
     const { type, object } = item
-    switch (wanted.as) {
-      case 'Table': {
-        const table = renderTable(definition, [object], { nowMs: this.clock.nowMs(), includeObject, version })
-        return `${JSON.stringify({ type, object: table })}\n`
-      }
+    switch (as) {
+      case 'Table':
+        return renderEvent(
+          type,
+          renderTable(definition, [object], { nowMs: this.clock.nowMs(), includeObject, version }),
+          format,
+        )
       case 'PartialObjectMetadata':
       case 'PartialObjectMetadataList':
-        return `${JSON.stringify({ type, object: renderPartialObjectMetadata(object, version) })}\n`
+        return renderEvent(type, renderPartialObjectMetadata(object, version), format)
       default:
-        return `{"type":"${type}","object":${this.renderObject(object)}}\n`
+        return format === 'protobuf'
+          ? frameWatchEvent(type, this.rendered.protobuf(object))
+          : `{"type":"${type}","object":${this.rendered.json(object)}}\n`
     }
   }
+}
 
-  private renderObject(object: KubeObject): string {
-    const known = this.rendered.get(object)
-    if (known !== undefined) return known
-    const text = JSON.stringify(object)
-    this.rendered.set(object, text)
-    if (this.rendered.size > RENDERED_OBJECTS_MAX) {
-      const [oldest] = this.rendered.keys()
-      if (oldest) this.rendered.delete(oldest)
+/** Objects as they were sent to one watcher, because others are told of the same ones. */
+class RenderedObjects {
+  readonly json = keepingRecent((object) => JSON.stringify(object))
+  readonly protobuf = keepingRecent(protobufOf)
+}
+
+function keepingRecent<T>(render: (object: KubeObject) => T): (object: KubeObject) => T {
+  const known = new Map<KubeObject, T>()
+  return (object) => {
+    const found = known.get(object)
+    if (found !== undefined) return found
+    const rendered = render(object)
+    known.set(object, rendered)
+    if (known.size > RENDERED_OBJECTS_MAX) {
+      const [oldest] = known.keys()
+      if (oldest) known.delete(oldest)
     }
-    return text
+    return rendered
   }
+}
+
+function renderEvent(
+  type: string,
+  object: { apiVersion: string; kind: string },
+  format: Format,
+): string | Buffer {
+  return format === 'protobuf'
+    ? frameWatchEvent(type, protobufOf(object))
+    : `${JSON.stringify({ type, object })}\n`
+}
+
+function withEncoding(vary: string | undefined): string {
+  return vary === undefined ? 'Accept-Encoding' : `${vary}, Accept-Encoding`
+}
+
+/** An answer in pieces; protobuf's last piece comes first. */
+function render(value: unknown, format: Format): AsyncIterable<Buffer> | Iterable<Buffer> {
+  switch (format) {
+    case 'json':
+      return renderJson(value)
+    case 'yaml':
+      return [Buffer.from(renderYaml(value))]
+    case 'protobuf': {
+      // Whatever is answered as protobuf has a type; `negotiate` has seen which.
+      const typed = value as { apiVersion: string; kind: string; items?: unknown }
+      return Array.isArray(typed.items)
+        ? encodeProtobufList({ ...typed, items: typed.items }, LIST_ITEMS_RENDERED_AT_ONCE)
+        : [protobufOf(typed)]
+    }
+    default:
+      format satisfies never
+      return []
+  }
+}
+
+function renderStatus(status: { apiVersion: string; kind: string }, format: Format): Buffer {
+  switch (format) {
+    case 'json':
+      return Buffer.from(`${JSON.stringify(status)}\n`)
+    case 'yaml':
+      return Buffer.from(renderYaml(status))
+    case 'protobuf':
+      return protobufOf(status)
+    default:
+      format satisfies never
+      return Buffer.alloc(0)
+  }
+}
+
+function protobufOf(object: { apiVersion: string; kind: string }): Buffer {
+  const encoded = encodeProtobuf(object)
+  assert(encoded, `${object.apiVersion} ${object.kind} has a protobuf encoding`)
+  return encoded
 }
 
 /** Items of a list carry no type: the list has it. */

@@ -1,7 +1,8 @@
 import { ApiError, type UserInfo, groupVersion } from '../api/index.ts'
 import { issuerOf } from '../identity/index.ts'
 import { describeDenial } from '../policy/index.ts'
-import { negotiate } from './accept.ts'
+import { assert } from '../stdx/index.ts'
+import { FORMATS, type Format, MEDIA_TYPES, type Offer, negotiate, notAcceptable } from './accept.ts'
 import type { Context } from './context.ts'
 import {
   type Document,
@@ -18,6 +19,7 @@ import {
 } from './discovery/index.ts'
 import { methodNotAllowed } from './refusals.ts'
 import { renderYaml } from './render-yaml.ts'
+import { encodeProtobuf } from './wire/index.ts'
 
 /** What `/version` says. */
 export type VersionFacts = {
@@ -32,7 +34,7 @@ export type VersionFacts = {
 
 /** An answer to a path that is no resource. */
 export type PlainAnswer =
-  | { kind: 'document'; document: Document; cacheControl?: string; vary?: string }
+  | { kind: 'document'; document: Document }
   | { kind: 'text'; code: number; body: string }
   | { kind: 'unchanged'; etag: string }
 
@@ -78,35 +80,33 @@ function find(
     case '/livez':
     case '/readyz':
       return { kind: 'text', code: 200, body: 'ok' }
+    // These two are JSON for everyone, as upstream.
     case '/version':
-      return acceptable(request, renderVersion(version))
+      return { kind: 'document', document: renderVersion(version) }
     case '/':
-      return acceptable(request, renderDocument({ paths: pathsOf(registry) }))
+      return { kind: 'document', document: renderDocument({ paths: pathsOf(registry) }) }
     case '/api':
     case '/apis': {
-      const wanted = negotiate(request.accept, ['APIGroupDiscoveryList'])
-      if (!wanted) throw notAcceptable()
-      if (wanted.as)
-        return {
-          kind: 'document',
-          vary: 'Accept',
-          document: renderAggregatedDiscovery(
+      const offer: Offer = { formats: FORMATS, transforms: ['APIGroupDiscoveryList'] }
+      const wanted = negotiate(request.accept, offer)
+      if (!wanted) throw notAcceptable(offer)
+      const document = wanted.as
+        ? renderAggregatedDiscovery(
             registry,
             path === '/api' ? 'api' : 'apis',
             wanted.version === 'v2beta1' ? 'v2beta1' : 'v2',
-          ),
-        }
-      return acceptable(
-        request,
-        path === '/api' ? renderApiVersions(registry, serverAddress) : renderApiGroupList(registry),
-      )
+          )
+        : path === '/api'
+          ? renderApiVersions(registry, serverAddress)
+          : renderApiGroupList(registry)
+      return { kind: 'document', document: inFormat(document, wanted.format) }
     }
     case '/openapi/v2': {
       // Upstream's clients ask for protobuf first and take JSON as well; who takes protobuf only is told so.
       const json = (request.accept ?? '*/*')
         .split(',')
         .some((r) => /^\s*(application\/json|application\/\*|\*\/\*)\s*(;|$)/.test(r))
-      if (!json) throw notAcceptable()
+      if (!json) throw notAcceptable({ formats: ['json'] })
       return { kind: 'document', document: renderOpenApiV2(registry) }
     }
     case '/openapi/v3':
@@ -154,22 +154,38 @@ function maybe(request: PlainRequest, document: Document | undefined): PlainAnsw
 
 /** @throws {ApiError} NotAcceptable */
 function acceptable({ accept }: PlainRequest, document: Document): PlainAnswer {
-  const wanted = negotiate(accept, [])
-  if (!wanted) throw notAcceptable()
-  if (wanted.format === 'json') return { kind: 'document', document }
-  const text = renderYaml(JSON.parse(document.body.toString()))
-  return {
-    kind: 'document',
-    document: { ...document, body: Buffer.from(text), contentType: 'application/yaml' },
-  }
+  const offer: Offer = { formats: FORMATS, transforms: [] }
+  const wanted = negotiate(accept, offer)
+  if (!wanted) throw notAcceptable(offer)
+  return { kind: 'document', document: inFormat(document, wanted.format) }
 }
 
-export function notAcceptable(): ApiError {
-  return new ApiError(
-    'NotAcceptable',
-    '406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/json;stream=watch',
-    { details: {} },
-  )
+/** The same documents in other formats, made when somebody asks for one. */
+const otherFormats = new WeakMap<Document, Map<Format, Document>>()
+
+function inFormat(document: Document, format: Format): Document {
+  if (format === 'json') return document
+  const known = otherFormats.get(document) ?? new Map<Format, Document>()
+  otherFormats.set(document, known)
+  let other = known.get(format)
+  if (!other) {
+    const value = JSON.parse(document.body.toString()) as { apiVersion?: string; kind: string }
+    const body =
+      format === 'yaml'
+        ? Buffer.from(renderYaml(value))
+        : // What belongs to no group may say no version in JSON.
+          encodeProtobuf({ apiVersion: 'v1', ...value })
+    assert(body, `${value.kind} has a protobuf encoding`)
+    known.set(
+      format,
+      (other = {
+        body,
+        contentType: document.contentType.replace(MEDIA_TYPES.json, MEDIA_TYPES[format]),
+        etag: document.etag.replace(/"$/, `-${format}"`),
+      }),
+    )
+  }
+  return other
 }
 
 function renderVersion({ kubernetes, gitVersion, gitCommit, buildDate }: VersionFacts): Document {

@@ -26,6 +26,8 @@ export type ResourceRequest = {
   userAgent: string
   /** Read once, and only after the request has been authorized. */
   readBody: () => Promise<RequestBody | undefined>
+  /** Throws NotAcceptable for who accepts no answer that we have; a component in this process takes any. */
+  requireAcceptable?: () => void
   signal: AbortSignal
   /** Advice that ends up in `Warning:` headers. */
   warnings: string[]

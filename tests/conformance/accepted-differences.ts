@@ -44,7 +44,6 @@ export const ACCEPTED_DIFFERENCES: Readonly<Record<string, AcceptedDifference>> 
     why: 'We are another version of another program.',
     differs: ['minor', 'gitVersion', 'gitCommit', 'goVersion', 'compiler'],
   },
-  'cm-406': { why: 'We write no protobuf, so the list of representations is shorter.', differs: ['message'] },
   'cm-yaml-accept': {
     why: 'A key that is a single dot is in quotes, which reads the same.',
     differs: ['body'],

@@ -20,7 +20,7 @@ export const ADMIN: UserInfo = {
   groups: ['bulkhead:tenant-admins'],
 }
 
-export type Answer = { code: number; headers: IncomingHttpHeaders; text: string; body: Json }
+export type Answer = { code: number; headers: IncomingHttpHeaders; bytes: Buffer; text: string; body: Json }
 // Tests look into answers freely; a wrong guess fails the test.
 // oxlint-disable-next-line typescript/no-explicit-any
 export type Json = any
@@ -129,14 +129,15 @@ export class ControlPlane implements AsyncDisposable {
           response.on('data', (chunk: Buffer) => chunks.push(chunk))
           response.on('error', reject)
           response.on('end', () => {
-            const text = Buffer.concat(chunks).toString()
+            const bytes = Buffer.concat(chunks)
+            const text = bytes.toString()
             let parsed: unknown
             try {
               parsed = JSON.parse(text)
             } catch {
               parsed = undefined
             }
-            resolve({ code: response.statusCode ?? 0, headers: response.headers, text, body: parsed })
+            resolve({ code: response.statusCode ?? 0, headers: response.headers, bytes, text, body: parsed })
           })
         },
       )

@@ -110,7 +110,7 @@ export const EXAMPLES: Readonly<Record<string, Json>> = {
 }
 
 /** Where the name is not free to choose. */
-const NAMES: Readonly<Record<string, string>> = {
+export const NAMES: Readonly<Record<string, string>> = {
   'customresourcedefinitions.apiextensions.k8s.io': 'kinds.example.com',
 }
 

@@ -79,7 +79,22 @@ const KINDS: Readonly<
       'SubjectAccessReview',
     ],
   },
-  'meta.k8s.io/v1': { package: META, kinds: [], unlisted: ['DeleteOptions', 'Status'] },
+  'apiextensions.k8s.io/v1': {
+    package: 'k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1',
+    kinds: ['CustomResourceDefinition'],
+  },
+  'apidiscovery.k8s.io/v2': { package: 'k8s.io.api.apidiscovery.v2', kinds: ['APIGroupDiscovery'] },
+  'apidiscovery.k8s.io/v2beta1': { package: 'k8s.io.api.apidiscovery.v2beta1', kinds: ['APIGroupDiscovery'] },
+  'meta.k8s.io/v1': {
+    package: META,
+    kinds: ['PartialObjectMetadata'],
+    unlisted: ['APIGroup', 'APIGroupList', 'APIResourceList', 'APIVersions', 'DeleteOptions', 'Status'],
+  },
+  'meta.k8s.io/v1beta1': {
+    package: 'k8s.io.apimachinery.pkg.apis.meta.v1beta1',
+    kinds: [],
+    unlisted: ['PartialObjectMetadataList'],
+  },
 }
 
 /**
@@ -87,6 +102,14 @@ const KINDS: Readonly<
  * types do. https://github.com/kubernetes/api
  */
 const POINTERS: Readonly<Record<string, string>> = {
+  'apiextensions.v1.CustomResourceDefinitionVersion': 'deprecationWarning',
+  'apiextensions.v1.CustomResourceSubresourceScale': 'labelSelectorPath',
+  'apiextensions.v1.JSONSchemaProps':
+    'maximum minimum maxLength minLength maxItems minItems multipleOf maxProperties minProperties ' +
+    'x-kubernetes-preserve-unknown-fields x-kubernetes-list-type x-kubernetes-map-type',
+  'apiextensions.v1.ServiceReference': 'path port',
+  'apiextensions.v1.ValidationRule': 'reason optionalOldSelf',
+  'apiextensions.v1.WebhookClientConfig': 'url',
   'apps.v1.DaemonSetSpec': 'revisionHistoryLimit',
   'apps.v1.DaemonSetStatus': 'collisionCount',
   'apps.v1.DeploymentSpec': 'replicas revisionHistoryLimit progressDeadlineSeconds',
@@ -197,6 +220,14 @@ const POINTERS: Readonly<Record<string, string>> = {
 /** JSON names that are not the protobuf field's. */
 const RENAMED: Readonly<Record<string, string>> = { uID: 'uid', aPIGroup: 'apiGroup' }
 
+/** A schema's own keywords, which are no identifiers in protobuf. */
+function keywordOf(protoName: string): string {
+  if (protoName === 'ref' || protoName === 'schema') return `$${protoName}`
+  return protoName.startsWith('xKubernetes')
+    ? protoName.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+    : protoName
+}
+
 /** Messages that are one JSON value; the decoder knows each by name. */
 const SPECIAL: Readonly<Record<string, string>> = {
   [`${META}.Time`]: 'time',
@@ -205,11 +236,20 @@ const SPECIAL: Readonly<Record<string, string>> = {
   'k8s.io.apimachinery.pkg.runtime.RawExtension': 'json',
   'k8s.io.apimachinery.pkg.api.resource.Quantity': 'quantity',
   'k8s.io.apimachinery.pkg.util.intstr.IntOrString': 'intOrString',
+  'k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSON': 'json',
+  [`${META}.Verbs`]: 'strings',
   'k8s.io.api.authentication.v1.ExtraValue': 'strings',
   'k8s.io.api.authorization.v1.ExtraValue': 'strings',
 }
 
-const SCALARS: readonly string[] = ['string', 'bool', 'int32', 'int64', 'bytes']
+const SCALARS: readonly string[] = ['string', 'bool', 'int32', 'int64', 'double', 'bytes']
+
+/** Of these JSON has one or the other field, and nothing around it. */
+const EITHER: readonly string[] = [
+  'JSONSchemaPropsOrArray',
+  'JSONSchemaPropsOrBool',
+  'JSONSchemaPropsOrStringArray',
+]
 
 const PROTOBUF = new URL('../../src/apiserver/wire/testdata/protobuf-fields-1.36.json', import.meta.url)
 const OPENAPI = new URL('../../src/api/testdata/openapi-schemas-1.36.json', import.meta.url)
@@ -258,11 +298,14 @@ export function renderTable(): string {
     if (messages[message]) continue
     const fields = protobuf[message]
     assert(fields, `There is no protobuf message "${message}"`)
-    const schema = openApi[message.replace('k8s.io.', 'io.k8s.')]
+    const either = EITHER.includes(message.split('.').at(-1) ?? '')
+    const openApiName = message.replace('k8s.io.', 'io.k8s.').replace('_apiserver', '-apiserver')
+    const schema = either ? undefined : openApi[openApiName]
     const short = message.split('.').slice(-3).join('.')
+    const keywords = short.endsWith('.JSONSchemaProps')
     messages[message] = Object.entries(fields)
       .map(([protoName, field]) => {
-        const renamed = RENAMED[protoName] ?? protoName
+        const renamed = keywords ? keywordOf(protoName) : (RENAMED[protoName] ?? protoName)
         // A few messages spell their fields as Go does.
         const lower = renamed.charAt(0).toLowerCase() + renamed.slice(1)
         const name = schema?.properties?.[lower] ? lower : renamed

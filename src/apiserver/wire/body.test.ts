@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { ApiError } from '../../api/index.ts'
 import { decodeBody, decodePatchBody } from './body.ts'
 import { BODY_BYTES_MAX } from './limits.ts'
-import { encodeProtobuf } from './protobuf.ts'
+import { encodeProtobuf } from './render-protobuf.ts'
 
 function status(run: () => unknown): { code: number; message: string } {
   try {

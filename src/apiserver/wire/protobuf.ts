@@ -1,94 +1,8 @@
-import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
+import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
 import { ApiError, type JsonValue, badRequest } from '../../api/index.ts'
-import { assert } from '../../stdx/index.ts'
 import { WIRE_LIMITS, type WireLimits } from './limits.ts'
-import table from './protobuf-fields.json' with { type: 'json' }
+import { type Field, type Json, type Leaf, MAGIC, type Message, messageOf } from './protobuf-messages.ts'
 import { parseJson } from './strict-json.ts'
-
-/** `k8s\0`, which begins every protobuf body. */
-const MAGIC = Buffer.from([0x6b, 0x38, 0x73, 0x00])
-
-/** Messages that are one JSON value, and scalars; the table names them, everything else is a message. */
-type Leaf =
-  | 'string'
-  | 'bool'
-  | 'int32'
-  | 'int64'
-  | 'bytes'
-  | 'time'
-  | 'microTime'
-  | 'quantity'
-  | 'intOrString'
-  | 'json'
-  | 'strings'
-
-type Field = {
-  number: number
-  /** As in JSON. */
-  name: string
-  type: Leaf | Message
-  map: boolean
-  repeated: boolean
-  /** A struct that Go embeds: its fields are the parent's in JSON. */
-  embedded: boolean
-  /** Zero is a value; elsewhere protobuf's zero is JSON's absence. */
-  keepsZero: boolean
-}
-type Message = { name: string; fields: readonly Field[]; byNumber: ReadonlyMap<number, Field> }
-
-type Json = { [key: string]: JsonValue }
-
-/** `apps/v1/Deployment` → its message, built from the table when the first protobuf body comes. */
-let kinds: ReadonlyMap<string, Message> | undefined
-
-function messageOf(apiVersion: string, kind: string): Message | undefined {
-  kinds ??= buildMessages()
-  // Every group version has DeleteOptions of its own, and all are the same message.
-  if (kind === 'DeleteOptions' || kind === 'Status') return kinds.get(`meta.k8s.io/v1/${kind}`)
-  return kinds.get(`${apiVersion}/${kind}`)
-}
-
-function buildMessages(): ReadonlyMap<string, Message> {
-  const rows = table.messages as readonly (readonly (string | number)[])[]
-  const messages = rows.map((row) => ({
-    name: String(row[0]),
-    fields: [] as Field[],
-    byNumber: new Map<number, Field>(),
-  }))
-  rows.forEach((row, index) => {
-    const message = messages[index]
-    assert(message)
-    for (let at = 1; at < row.length; at += 4) {
-      const [number, name, type, flags] = row.slice(at, at + 4)
-      const of = typeof type === 'number' ? messages[type] : type
-      assert(typeof number === 'number' && typeof name === 'string' && typeof flags === 'string' && of)
-      const field: Field = {
-        number,
-        name,
-        // The generator writes nothing but these names and indexes.
-        type: of as Leaf | Message,
-        map: flags.includes('m'),
-        repeated: flags.includes('r'),
-        embedded: flags.includes('e'),
-        keepsZero: flags.includes('z'),
-      }
-      message.fields.push(field)
-      message.byNumber.set(number, field)
-    }
-  })
-  return new Map(
-    Object.entries(table.kinds).map(([kind, index]) => {
-      const message = messages[index]
-      assert(message)
-      return [kind, message]
-    }),
-  )
-}
-
-/** True when objects of the kind can be sent and received as protobuf. */
-export function hasProtobuf(apiVersion: string, kind: string): boolean {
-  return messageOf(apiVersion, kind) !== undefined
-}
 
 export type DecodedProtobuf = {
   value: JsonValue
@@ -204,7 +118,9 @@ class Decoder {
           this.message(field.type, reader.bytes(), into, depth)
         } else {
           const value = this.value(field.type, reader, wireType, depth)
-          if (value !== undefined && (field.keepsZero || !isZero(value))) into[field.name] = value
+          // Go never leaves a struct away, also one that is a number or a boolean in JSON.
+          const kept = field.keepsZero || typeof field.type === 'object' || field.type === 'intOrString'
+          if (value !== undefined && (kept || !isZero(value))) into[field.name] = value
         }
       }
       this.path.pop()
@@ -262,6 +178,12 @@ class Decoder {
       case 'int64':
         expectWireType(wireType, WireType.Varint, this.path.join('.'))
         return this.integer(reader.int64())
+      case 'double': {
+        expectWireType(wireType, WireType.Bit64, this.path.join('.'))
+        const number = reader.double()
+        if (!Number.isFinite(number)) throw badRequest(`proto: "${this.path.join('.')}" is not a number`)
+        return number
+      }
       default:
     }
     expectWireType(wireType, WireType.LengthDelimited, this.path.join('.'))
@@ -287,7 +209,7 @@ class Decoder {
       default: {
         const value: Json = {}
         this.message(type, reader.bytes(), value, depth + 1)
-        return value
+        return type.either ? eitherOf(value) : value
       }
     }
   }
@@ -391,6 +313,11 @@ class Decoder {
   }
 }
 
+/** What JSON says of a message that holds a schema or something else. */
+function eitherOf({ schema, jSONSchemas, property, allows }: Json): JsonValue {
+  return schema ?? jSONSchemas ?? property ?? allows ?? false
+}
+
 /** time.Time{} of Go: the first second of the year 1. */
 const GO_ZERO_TIME_SECONDS = -62_135_596_800
 const TIME_SECONDS_MAX = 253_402_300_799
@@ -416,6 +343,7 @@ function zeroOf(type: Leaf | Message): JsonValue {
       return false
     case 'int32':
     case 'int64':
+    case 'double':
     case 'intOrString':
       return 0
     case 'string':
@@ -431,101 +359,5 @@ function zeroOf(type: Leaf | Message): JsonValue {
       return null
     default:
       return {}
-  }
-}
-
-/**
- * Encodes an object for a client that accepts nothing but protobuf.
- * @returns undefined when the kind has no protobuf encoding. Requires: the object has passed its schema.
- */
-export function encodeProtobuf(object: { apiVersion: string; kind: string }): Uint8Array | undefined {
-  const { apiVersion, kind } = object
-  const message = messageOf(apiVersion, kind)
-  if (!message) return undefined
-  const raw = encodeMessage(message, object as unknown as Json)
-  const meta = new BinaryWriter().tag(1, LENGTH).string(apiVersion).tag(2, LENGTH).string(kind).finish()
-  const unknown = new BinaryWriter().tag(1, LENGTH).bytes(meta).tag(2, LENGTH).bytes(raw)
-  unknown.tag(3, LENGTH).string('').tag(4, LENGTH).string('')
-  return Buffer.concat([MAGIC, unknown.finish()])
-}
-
-const LENGTH = WireType.LengthDelimited
-
-function encodeMessage(message: Message, object: Json): Uint8Array {
-  const writer = new BinaryWriter()
-  for (const field of message.fields) {
-    if (field.embedded && typeof field.type === 'object') {
-      const inner = encodeMessage(field.type, object)
-      if (inner.length > 0) writer.tag(field.number, LENGTH).bytes(inner)
-      continue
-    }
-    const value = Object.hasOwn(object, field.name) ? object[field.name] : undefined
-    if (value === undefined || value === null) continue
-    if (field.map) {
-      for (const [key, item] of Object.entries(value as Json)) {
-        const entry = new BinaryWriter().tag(1, LENGTH).string(key)
-        encodeValue(entry, 2, field.type, item)
-        writer.tag(field.number, LENGTH).bytes(entry.finish())
-      }
-    } else if (field.repeated)
-      for (const item of value as JsonValue[]) encodeValue(writer, field.number, field.type, item)
-    else encodeValue(writer, field.number, field.type, value)
-  }
-  return writer.finish()
-}
-
-function encodeValue(writer: BinaryWriter, number: number, type: Leaf | Message, value: JsonValue): void {
-  switch (type) {
-    case 'bool':
-      writer.tag(number, WireType.Varint).bool(value === true)
-      return
-    case 'int32':
-      writer.tag(number, WireType.Varint).int32(Number(value))
-      return
-    case 'int64':
-      writer.tag(number, WireType.Varint).int64(Number(value))
-      return
-    case 'string':
-      writer.tag(number, LENGTH).string(String(value))
-      return
-    case 'bytes':
-      writer.tag(number, LENGTH).bytes(Buffer.from(String(value), 'base64'))
-      return
-    case 'quantity':
-      writer.tag(number, LENGTH).bytes(new BinaryWriter().tag(1, LENGTH).string(String(value)).finish())
-      return
-    case 'json':
-      writer
-        .tag(number, LENGTH)
-        .bytes(new BinaryWriter().tag(1, LENGTH).string(JSON.stringify(value)).finish())
-      return
-    case 'strings': {
-      const items = new BinaryWriter()
-      for (const item of value as JsonValue[]) items.tag(1, LENGTH).string(String(item))
-      writer.tag(number, LENGTH).bytes(items.finish())
-      return
-    }
-    case 'intOrString': {
-      const either = new BinaryWriter()
-      either.tag(1, WireType.Varint).int64(typeof value === 'string' ? 1 : 0)
-      either.tag(2, WireType.Varint).int32(typeof value === 'number' ? value : 0)
-      either.tag(3, LENGTH).string(typeof value === 'string' ? value : '')
-      writer.tag(number, LENGTH).bytes(either.finish())
-      return
-    }
-    case 'time':
-    case 'microTime': {
-      const text = String(value)
-      const ms = Date.parse(text)
-      if (Number.isNaN(ms)) return
-      // Date keeps milliseconds; a MicroTime has three digits more.
-      const micros = type === 'microTime' ? Number((/\.(\d{1,6})/.exec(text)?.[1] ?? '0').padEnd(6, '0')) : 0
-      const time = new BinaryWriter().tag(1, WireType.Varint).int64(Math.floor(ms / 1000))
-      time.tag(2, WireType.Varint).int32(micros * 1000)
-      writer.tag(number, LENGTH).bytes(time.finish())
-      return
-    }
-    default:
-      writer.tag(number, LENGTH).bytes(encodeMessage(type, value as Json))
   }
 }
