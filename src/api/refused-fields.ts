@@ -287,7 +287,6 @@ export const refusedFields: RefusedFields = {
     recursiveReadOnly: unsupported('a volume holds no further mounts', 'use readOnly', {
       harmless: ['Disabled', 'IfPossible', ''],
     }),
-    subPathExpr: unsupported('variables in paths are not replaced', 'use subPath', EMPTY_TEXT),
   },
   [`${CORE}.Volume`]: {
     awsElasticBlockStore: STORAGE_OF_HOST('a cloud disk'),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ApiError, type JsonValue, type KubeObject } from '../api/index.ts'
+import type { KindRef } from '../client/index.ts'
 import {
   deployment,
   job,
@@ -463,6 +464,74 @@ test('a service gets slices and endpoints of its ready pods, and the engine the 
   await plane.client.delete(serviceKind, { ...DEFAULT, name: 'web' })
   await plane.until('Nothing is left', () => slices().length === 0 && !endpoints())
   await plane.until('The engine forgot it', () => plane.engine.networks.at(-1)?.services.length === 0)
+})
+
+test('Endpoints written by hand become slices as long as their service has no selector', async () => {
+  await using plane = await TestControlPlane.start()
+  const named = { ...DEFAULT, name: 'custom' }
+  const merge = (kind: KindRef, patch: JsonValue) =>
+    plane.client.patch(kind, named, patch, { type: 'application/merge-patch+json' })
+  const subsets = (ip: string) => [{ addresses: [{ ip }], ports: [{ name: 'example', port: 80 }] }]
+  await plane.client.create(
+    endpointsKind,
+    object(
+      'Endpoints',
+      'v1',
+      'custom',
+      { subsets: subsets('10.1.2.3') },
+      { labels: { tier: 'db' }, annotations: { note: 'mine' } },
+    ),
+  )
+  await plane.settle()
+  assert.deepEqual(plane.client.all(endpointSliceKind), [], 'there is no such service')
+  await plane.client.create(serviceKind, service('custom', { selector: undefined }))
+  const slices = () => plane.client.all(endpointSliceKind)
+  await plane.until('It is mirrored', () => slices().length === 1)
+  const [slice] = slices()
+  assert.deepEqual(slice?.metadata.labels, {
+    tier: 'db',
+    'kubernetes.io/service-name': 'custom',
+    'endpointslice.kubernetes.io/managed-by': 'endpointslicemirroring-controller.k8s.io',
+  })
+  assert.deepEqual(slice?.metadata.annotations, { note: 'mine' })
+  assert.deepEqual(
+    [slice?.metadata.ownerReferences?.[0]?.kind, slice?.endpoints, slice?.ports],
+    [
+      'Endpoints',
+      [{ addresses: ['10.1.2.3'], conditions: { ready: true } }],
+      [{ name: 'example', protocol: 'TCP', port: 80 }],
+    ],
+  )
+  await merge(endpointsKind, { metadata: { annotations: { note: 'yours' } }, subsets: subsets('10.2.3.4') })
+  await plane.until('A change is mirrored', () => slices()[0]?.metadata.annotations?.['note'] === 'yours')
+  assert.deepEqual(slices()[0]?.endpoints?.[0]?.addresses, ['10.2.3.4'])
+  assert.equal(slices()[0]?.metadata.uid, slice?.metadata.uid)
+
+  await merge(endpointsKind, { metadata: { labels: { 'endpointslice.kubernetes.io/skip-mirror': 'true' } } })
+  await plane.until('It is told not to', () => slices().length === 0)
+  await merge(endpointsKind, { metadata: { labels: { 'endpointslice.kubernetes.io/skip-mirror': null } } })
+  await plane.until('And to go on', () => slices().length === 1)
+  await plane.client.delete(endpointsKind, named)
+  await plane.until('The slices go with the Endpoints', () => slices().length === 0)
+})
+
+test('a service without a selector leads to pods by the addresses that somebody wrote down', async () => {
+  await using plane = await TestControlPlane.start()
+  await plane.client.create(serviceKind, service('custom', { selector: undefined }))
+  await plane.client.create(
+    endpointsKind,
+    object('Endpoints', 'v1', 'custom', {
+      subsets: [{ addresses: [{ ip: '10.0.0.1' }], ports: [{ port: 80 }] }],
+    }),
+  )
+  const endpoints = () => plane.engine.networks.at(-1)?.services[0]?.ports[0]?.endpoints
+  await plane.until('Nobody has the address', () => plane.client.all(endpointSliceKind).length === 1)
+  assert.deepEqual(endpoints() ?? [], [])
+  const { metadata } = await plane.client.create(podKind, pod('late'))
+  await plane.until('A pod gets it', () => endpoints()?.length === 1)
+  assert.deepEqual(endpoints(), [{ jail: metadata.uid, port: 80, ready: true }])
+  await plane.client.delete(podKind, { ...DEFAULT, name: 'late' })
+  await plane.until('It goes with the pod', () => endpoints()?.length === 0)
 })
 
 test('every namespace has a default service account and the authority, and gets them back', async () => {

@@ -23,6 +23,7 @@ import { DeploymentController } from './workloads/deployment/deployment-controll
 import { DisruptionController } from './workloads/disruption/disruption-controller.ts'
 import { ApiServiceController } from './workloads/apiservice/apiservice-controller.ts'
 import { EndpointSliceController } from './workloads/endpointslice/endpointslice-controller.ts'
+import { EndpointSliceMirroringController } from './workloads/endpointslice/mirroring-controller.ts'
 import { GarbageCollector } from './workloads/garbage-collector/garbage-collector.ts'
 import { NodeController } from './workloads/node/node-controller.ts'
 import { JobController } from './workloads/job/job-controller.ts'
@@ -139,6 +140,7 @@ export function startTenantControllers({
       new CronJobController(context),
       new DisruptionController(context),
       new EndpointSliceController(context),
+      new EndpointSliceMirroringController(context),
       ...(options.apiServer ? [new ApiServiceController(context)] : []),
       new ClaimController(context, { engine }),
       new EphemeralVolumeController(context),

@@ -1,15 +1,17 @@
 import { assert, GiB, MiB, SECOND_MS } from '../stdx/index.ts'
 
-/** Pods that one reconcile of a ReplicaSet or Job creates or deletes at most; the rest follows in the next one. */
 /** A claim that the machine refused: another one may have gone meanwhile. */
 export const CLAIM_REFUSED_RETRY_MS = 30_000
 /** A volume whose last pod is ending. */
 export const CLAIM_IN_USE_RETRY_MS = 500
+/** Pods that one reconcile of a ReplicaSet or Job creates or deletes at most; the rest follows in the next one. */
 export const PODS_PER_RECONCILE_MAX = 500
 /** The first batch of creations; each that succeeds completely doubles the next. */
 export const SLOW_START_PODS = 1
 
 export const ENDPOINTS_PER_SLICE_MAX = 100
+/** As upstream: slices of Endpoints that were written by hand. The API takes no more addresses in one. */
+export const MIRRORED_PER_SLICE_MAX = 1_000
 export const ENDPOINTS_PER_ENDPOINTS_MAX = 1_000
 
 /** What is kept of `deployment.kubernetes.io/revision-history`. */

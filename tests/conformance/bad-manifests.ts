@@ -44,11 +44,15 @@ const ofContainer = (title: string, more: Json, harmless?: string): Trick =>
 const secured = (title: string, securityContext: Json, harmless?: string): Trick =>
   ofContainer(title, { securityContext }, harmless)
 const volume = (title: string, source: Json): Trick => pod(title, { volumes: [{ name: 'v', ...source }] })
-const mounted = (title: string, mount: Json): Trick =>
-  pod(title, {
-    volumes: [{ name: 'v', emptyDir: {} }],
-    containers: [container({ volumeMounts: [{ name: 'v', mountPath: '/data', ...mount }] })],
-  })
+const mounted = (title: string, mount: Json, harmless?: string): Trick =>
+  pod(
+    title,
+    {
+      volumes: [{ name: 'v', emptyDir: {} }],
+      containers: [container({ volumeMounts: [{ name: 'v', mountPath: '/data', ...mount }] })],
+    },
+    harmless,
+  )
 const service = (title: string, spec: Json, harmless?: string): Trick => ({
   title,
   method: 'POST',
@@ -242,7 +246,12 @@ export const CHAPTERS: Chapter[] = [
       volume('huge pages: `emptyDir.medium: HugePages-2Mi`', { emptyDir: { medium: 'HugePages-2Mi' } }),
       mounted('a path that climbs: `subPath: ../../etc`', { subPath: '../../etc' }),
       mounted('an absolute `subPath`', { subPath: '/etc' }),
-      mounted('`subPathExpr` with a variable that climbs', { subPathExpr: '$(UP)/etc' }),
+      mounted('`subPathExpr` that climbs around a variable', { subPathExpr: '$(UP)/../../etc' }),
+      mounted(
+        '`subPathExpr` with a variable that climbs',
+        { subPathExpr: '$(UP)/etc' },
+        'the container does not start once the variable is `..`: the path is looked at when it is whole, and again by the engine',
+      ),
       mounted('mounts that spread: `mountPropagation: Bidirectional`', { mountPropagation: 'Bidirectional' }),
       mounted('a mount over `/proc`', { mountPath: '/proc' }),
       mounted('a mount over `/proc` in other words: `/./proc/..//proc/sys`', {

@@ -39,6 +39,7 @@ const pods = (test: string): Shown => ['src/controllers/pods/pod-controller.test
 const network = (test: string): Shown => ['tests/isolation/network.test.ts', test]
 const sets = (test: string): Shown => ['tests/journeys/sets.test.ts', test]
 const quota = (test: string): Shown => ['tests/journeys/quota.test.ts', test]
+const preemption = (test: string): Shown => ['tests/journeys/preemption.test.ts', test]
 const cron = (test: string): Shown => workload('cronjob', test)
 
 const CONTAINERS = [
@@ -126,11 +127,17 @@ export const VERDICTS: readonly Verdict[] = [
     names: ['IngressClass API'],
     refused: 'the platform decides which ways in there are',
   },
-  { names: ['EndpointSliceMirroring'], missing: 'Endpoints that are written by hand have no slices' },
+  {
+    names: ['EndpointSliceMirroring'],
+    supported: [controllers('Endpoints written by hand become slices as long as')],
+  },
   { names: ['Service endpoints latency'], missing: 'not measured as upstream does' },
   {
     names: ['preemption by critical pod', 'PreemptionExecutionPath'],
-    missing: 'not shown by a test: classes of the system, and ReplicaSets of several classes',
+    supported: [
+      preemption('a pod of a class of the system makes a less important one'),
+      preemption('ReplicaSets of several classes'),
+    ],
   },
   {
     names: ['pod disruption condition is added to the preempted pod'],

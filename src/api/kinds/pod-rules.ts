@@ -335,7 +335,7 @@ function mountErrors(
   if (volumeMounts.length > VOLUME_MOUNTS_MAX)
     errors.push(tooMany(`${path}.volumeMounts`, volumeMounts.length, VOLUME_MOUNTS_MAX))
   const paths = new Set<string>()
-  volumeMounts.forEach(({ name, mountPath, subPath }, index) => {
+  volumeMounts.forEach(({ name, mountPath, subPath, subPathExpr }, index) => {
     const at = `${path}.volumeMounts[${index}]`
     if (!name) errors.push(requiredValue(`${at}.name`))
     else if (!volumes.has(name)) errors.push(valueNotFound(`${at}.name`, name))
@@ -348,6 +348,11 @@ function mountErrors(
       push(errors, `${at}.mountPath`, mountPath, (path) => absolutePathProblem(path, MOUNT_TREES_RESERVED))
     }
     if (subPath) push(errors, `${at}.subPath`, subPath, localPathProblem)
+    if (subPathExpr && subPath)
+      errors.push(
+        invalidValue(`${at}.subPathExpr`, subPathExpr, 'subPathExpr and subPath are mutually exclusive'),
+      )
+    if (subPathExpr) push(errors, `${at}.subPathExpr`, subPathExpr, localPathProblem)
   })
 }
 

@@ -245,6 +245,10 @@ const volumeMount = object(`${CORE}.VolumeMount`, 'Where a container sees a volu
   name: required(string, 'Name of one of the pod’s volumes.'),
   readOnly: optional(boolean, 'The container cannot write to it.'),
   subPath: optional(string, 'Only this part of the volume; relative, never climbing.'),
+  subPathExpr: optional(
+    string,
+    'The same, with $(NAME) for the value of one of the container’s variables. Instead of subPath.',
+  ),
 })
 export const containerSchema = object(`${CORE}.Container`, 'One program of a pod, from one image.', {
   args: optional(list(string), 'Arguments; the image’s own when absent.'),

@@ -235,6 +235,7 @@ const ROWS: readonly Row[] = [
   [`${C}.volumeMounts[].name`, 'v', 'w', `${C}.mounts[].volume`, { ...mount, 'volumes.1': { name: 'w' } }],
   [`${C}.volumeMounts[].readOnly`, false, true, `${C}.mounts[].readOnly`, mount],
   [`${C}.volumeMounts[].subPath`, undefined, 'a//b/', `${C}.mounts[].subPath`, mount],
+  [`${C}.volumeMounts[].subPathExpr`, undefined, 'a/$$(b)', `${C}.mounts[].subPath`, mount],
 
   [`${ENV}.name`, 'A', 'B', `${C}.env`],
   [`${ENV}.value`, 'a', 'b', `${C}.env`, named],

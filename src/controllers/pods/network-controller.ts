@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { ApiError } from '../../api/index.ts'
+import { API_SERVICE, ApiError } from '../../api/index.ts'
 import type { Change, EventRecorder, Informer, ReconcileResult } from '../../client/index.ts'
 import { isDeepStrictEqual } from 'node:util'
 import type { Engine, TenantNetwork } from '../../jail/index.ts'
@@ -19,7 +19,7 @@ import {
 import { NETWORK_DEBOUNCE_MS, NETWORK_POLICIES_TOLD_MAX } from '../limits.ts'
 import { messageOf } from '../writes.ts'
 import { factsOf, planIsolation } from './plan-isolation.ts'
-import { planNetwork } from './plan-network.ts'
+import { isByAddress, type KnownPods, planNetwork } from './plan-network.ts'
 
 /** There is one network, so there is one key. */
 const NETWORK = 'network'
@@ -42,6 +42,8 @@ export class NetworkController extends QueueController {
   private covered: ReadonlySet<string> = new Set()
   private readonly waiting = new Set<string>()
   private refusal: string | undefined
+  /** True when endpoints of some service are known by their addresses only. */
+  private namesAddresses = false
   private told: string | undefined
 
   constructor(
@@ -56,7 +58,10 @@ export class NetworkController extends QueueController {
     this.namespaces = this.follow(namespaceKind, ({ old, object }) =>
       isDeepStrictEqual(old?.metadata.labels, object?.metadata.labels) ? [] : this.soonIfIsolating(),
     )
-    this.pods = this.follow(podKind, (change) => (isolatesSame(change) ? [] : this.soonIfIsolating()))
+    this.pods = this.follow(podKind, (change) => {
+      if (this.namesAddresses && addressOf(change.old) !== addressOf(change.object)) return this.soon()
+      return isolatesSame(change) ? [] : this.soonIfIsolating()
+    })
     this.services = this.follow(serviceKind, () => this.soon())
     this.slices = this.follow(endpointSliceKind, () => this.soon())
   }
@@ -95,12 +100,7 @@ export class NetworkController extends QueueController {
       this.pods.list().filter((pod) => !isOver(pod)),
       this.namespaces.list(),
     )
-    const network = planNetwork(
-      this.services.list(),
-      this.slices.list(),
-      (uid) => this.pods.byUid(uid) !== undefined,
-      isolation,
-    )
+    const network = planNetwork(this.services.list(), this.slices.list(), this.knownPods(), isolation)
     const digest = createHash('sha256').update(JSON.stringify(network)).digest('base64')
     const isNew = digest !== this.told
     if (isNew) await this.tell(network)
@@ -111,6 +111,25 @@ export class NetworkController extends QueueController {
     if (this.refusal === undefined) this.waiting.clear()
     if (waiting.length > 0) this.onPodsReady(waiting)
     return undefined
+  }
+
+  /** Addresses are looked up only when somebody wrote some down. */
+  private knownPods(): KnownPods {
+    this.namesAddresses = this.slices
+      .list()
+      .some(
+        ({ metadata, endpoints }) =>
+          (metadata.name !== API_SERVICE.name || metadata.namespace !== API_SERVICE.namespace) &&
+          endpoints?.some(isByAddress),
+      )
+    const byAddress = new Map<string, string>()
+    if (this.namesAddresses)
+      for (const pod of this.pods.list())
+        if (pod.status?.podIP && !isOver(pod)) byAddress.set(pod.status.podIP, pod.metadata.uid)
+    return {
+      has: (uid) => this.pods.byUid(uid) !== undefined,
+      at: (address) => byAddress.get(address),
+    }
   }
 
   private async tell(network: TenantNetwork): Promise<void> {
@@ -144,6 +163,10 @@ export class NetworkController extends QueueController {
 
 function isOver({ status }: Pod): boolean {
   return status?.phase === 'Succeeded' || status?.phase === 'Failed'
+}
+
+function addressOf(pod: Pod | undefined): string | undefined {
+  return pod && !isOver(pod) ? pod.status?.podIP : undefined
 }
 
 /** True when no policy can tell the pod before and after apart. */

@@ -487,6 +487,45 @@ test('what only the engine knows stays open in texts that refer to it, and nothi
   assert.deepEqual(container?.args, ['http://$(podIP):80/$$(IP)', 'a$$(podIP)$$$$', '$$(podIP)', 'replaced'])
 })
 
+test('variables in the sub-path of a mount count as they are, and a path that leaves the volume starts nothing', () => {
+  const planned = (subPathExpr: string, variables: Record<string, string>, metadata = {}) => {
+    const env = [
+      ...Object.entries(variables).map(([name, value]) => ({ name, value })),
+      { name: 'IP', valueFrom: { fieldRef: { fieldPath: 'status.podIP' } } },
+      { name: 'NOTE', valueFrom: { fieldRef: { fieldPath: "metadata.annotations['note']" } } },
+    ]
+    const volumeMounts = [{ name: 'v', mountPath: '/v', subPathExpr }]
+    const volumes = [{ name: 'v', emptyDir: {} }]
+    const pod = podOf(
+      { volumes, containers: [{ name: 'web', image: 'registry.test/web:1', env, volumeMounts }] },
+      metadata,
+    )
+    const { jail, waiting } = planJail(pod, context({ apiServer: undefined }))
+    return jail
+      ? jail.containers[0]?.mounts[0]?.subPath
+      : [waiting.reason, waiting.container, waiting.message]
+  }
+  const config = 'CreateContainerConfigError'
+  assert.equal(planned('logs/$(WHO)', { WHO: 'web-0' }), 'logs/web-0')
+  assert.equal(planned('$(A)/$$(A)', { A: 'a$$(podIP)', B: '$' }), 'a$(podIP)/$(A)')
+  assert.equal(planned('$(NOTE)', {}, { annotations: { note: 'by/note/' } }), 'by/note')
+  assert.deepEqual(planned('$(NOTE)', {}), [config, 'web', 'missing value for NOTE'])
+  assert.deepEqual(planned('$(NO)', {}), [config, 'web', 'missing value for NO'])
+  assert.deepEqual(planned('a/$(UP)', { UP: '..' }), [
+    config,
+    'web',
+    'unable to provision SubPath "a/..": must not contain \'..\'',
+  ])
+  assert.deepEqual(planned('$(UP)', { UP: '/tmp' }), [
+    config,
+    'web',
+    'unable to provision SubPath "/tmp": must be a relative path',
+  ])
+  // Two halves of a step upwards.
+  assert.match(String(planned('$(DOT)$(DOT)/etc', { DOT: '.' })), /must not contain '..'/)
+  assert.match(String(planned('$(IP)', {})), /known only while the pod runs/)
+})
+
 test('the command of a probe sees what the pod itself says, that of a hook nothing', () => {
   const command = ['check', '$(PORT)', '$(SECRET)', '$(NO)']
   const [container] = jailOf(

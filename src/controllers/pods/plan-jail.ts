@@ -1,4 +1,4 @@
-import { effectiveCapabilities, isDnsLabel, type TenantName } from '../../api/index.ts'
+import { effectiveCapabilities, isDnsLabel, localPathProblem, type TenantName } from '../../api/index.ts'
 import {
   expandVariables,
   literalText,
@@ -238,7 +238,7 @@ function jailContainer(
     runAsNonRoot: own.runAsNonRoot ?? pods.runAsNonRoot ?? false,
     readOnlyRootFilesystem: own.readOnlyRootFilesystem ?? false,
     ...(own.capabilities ? { capabilities: effectiveCapabilities(own.capabilities) } : {}),
-    mounts: mountsOf(container, accountVolume),
+    mounts: mountsOf(container, known, accountVolume),
     resources: resourcesOf(container),
     ports: (container.ports ?? []).map(({ name, containerPort: number, protocol }) => ({
       ...(name ? { name } : {}),
@@ -389,18 +389,44 @@ function configError(container: string): (message: string) => Missing {
     })
 }
 
-function mountsOf(container: Container, accountVolume: string | undefined): JailMount[] {
-  const mounts: JailMount[] = (container.volumeMounts ?? []).map(
-    ({ name, mountPath, readOnly, subPath }) => ({
+function mountsOf(
+  container: Container,
+  variables: ReadonlyMap<string, string>,
+  accountVolume: string | undefined,
+): JailMount[] {
+  const mounts: JailMount[] = (container.volumeMounts ?? []).map((mount) => {
+    const { name, mountPath, readOnly } = mount
+    const subPath = cleanPath(subPathOf(mount, variables, configError(container.name))).slice(1)
+    return {
       volume: name,
       mountPath: cleanPath(mountPath),
       readOnly: readOnly ?? false,
-      ...(subPath && cleanPath(subPath) !== '/' ? { subPath: cleanPath(subPath).slice(1) } : {}),
-    }),
-  )
+      ...(subPath === '' ? {} : { subPath }),
+    }
+  })
   if (accountVolume !== undefined && !mounts.some((mount) => mount.mountPath === ACCOUNT_MOUNT_PATH))
     mounts.push({ volume: accountVolume, mountPath: ACCOUNT_MOUNT_PATH, readOnly: true })
   return mounts
+}
+
+/** What a variable stands for may be anything, so the path is looked at once it is whole. */
+function subPathOf(
+  { subPath = '', subPathExpr }: NonNullable<Container['volumeMounts']>[number],
+  variables: ReadonlyMap<string, string>,
+  fail: (message: string) => Missing,
+): string {
+  if (!subPathExpr) return subPath
+  const path = expandVariables(subPathExpr, (name) => {
+    const value = variables.get(name)
+    if (!value) throw fail(`missing value for ${name}`)
+    // A variable that only the engine knows refers to something; all others mean themselves.
+    return expandVariables(value, (fact) => {
+      throw fail(`the value of ${JSON.stringify(name)} has ${fact}, which is known only while the pod runs`)
+    })
+  })
+  const problem = localPathProblem(path)
+  if (problem) throw fail(`unable to provision SubPath ${JSON.stringify(path)}: ${problem}`)
+  return path
 }
 
 /** `/data/`, `//data` and `/./data` are the same place as `/data`. */

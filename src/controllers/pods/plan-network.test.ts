@@ -55,9 +55,13 @@ function sliceOf(
   )
 }
 
-test('an endpoint written by hand counts only if it points at a pod of the tenant’s own', () => {
+test('an endpoint written by hand counts only if it points at a pod of the tenant’s own, or has its address', () => {
+  const other = '5a3c7f0e-1111-4222-8333-444455556666'
   const slice = sliceOf([
     { addresses: ['169.254.169.254'] },
+    { addresses: ['10.0.0.7'] },
+    // Whoever says which pod is meant is not second-guessed by the address.
+    { addresses: ['10.0.0.7'], targetRef: { kind: 'Pod', uid: 'gone' } },
     { addresses: ['10.0.0.1'], targetRef: { kind: 'Pod', uid: 'of somebody else' } },
     { addresses: ['10.0.0.1'], targetRef: { kind: 'Node', uid: POD } },
     {
@@ -67,9 +71,13 @@ test('an endpoint written by hand counts only if it points at a pod of the tenan
       hostname: 'db',
     },
   ])
-  const { services } = planNetwork([serviceOf()], [slice], (uid) => uid === POD)
+  const { services } = planNetwork([serviceOf()], [slice], {
+    has: (uid) => uid === POD,
+    at: (address) => (address === '10.0.0.7' ? other : undefined),
+  })
   assert.deepEqual(services[0]?.ports[0]?.endpoints, [
     { jail: POD, port: 8080, ready: false, hostname: 'db' },
+    { jail: other, port: 8080, ready: true },
   ])
 })
 
@@ -77,7 +85,7 @@ test('headless services have no address, external names no ports, and slices of 
   const foreign = sliceOf([{ addresses: ['10.0.0.1'], targetRef: { kind: 'Pod', uid: POD } }])
   foreign.metadata.labels = { 'kubernetes.io/service-name': 'other' }
   const network = (spec: Partial<Service['spec']>) =>
-    planNetwork([serviceOf(spec)], [foreign], () => true).services[0]
+    planNetwork([serviceOf(spec)], [foreign], { has: () => true, at: () => POD }).services[0]
   assert.deepEqual(network({ clusterIP: 'None', publishNotReadyAddresses: true }), {
     namespace: 'default',
     name: 'web',

@@ -1,17 +1,36 @@
 import type { NetworkIsolation, NetworkService, NetworkServicePort, TenantNetwork } from '../../jail/index.ts'
-import type { EndpointSlice, Service, ServicePort } from '../kinds.ts'
+import type { EndpointSlice, EndpointSliceEndpoint, Service, ServicePort } from '../kinds.ts'
 
 const SERVICE_NAME = 'kubernetes.io/service-name'
 const AFFINITY_SECONDS_DEFAULT = 10_800
 
+/** The tenant's pods, by uid. */
+export type KnownPods = {
+  has: (uid: string) => boolean
+  /** The one that has an address now. */
+  at: (address: string) => string | undefined
+}
+
+/** True when only its address tells which pod an endpoint is. */
+export function isByAddress({ targetRef }: EndpointSliceEndpoint): boolean {
+  return targetRef === undefined
+}
+
+function podBehind(endpoint: EndpointSliceEndpoint, pods: KnownPods): string | undefined {
+  const { targetRef, addresses } = endpoint
+  if (isByAddress(endpoint)) return addresses[0] === undefined ? undefined : pods.at(addresses[0])
+  const uid = targetRef?.kind === 'Pod' ? targetRef.uid : undefined
+  return uid !== undefined && pods.has(uid) ? uid : undefined
+}
+
 /**
  * What the engine has to know of a tenant's services. Endpoints are named by pod, never by address: an entry that
- * somebody wrote by hand counts only if it points at a pod of this tenant. Pure.
+ * somebody wrote by hand counts only if it points at a pod of this tenant, or has the address of one. Pure.
  */
 export function planNetwork(
   services: readonly Service[],
   slices: readonly EndpointSlice[],
-  hasPod: (uid: string) => boolean,
+  pods: KnownPods,
   isolation?: NetworkIsolation,
 ): TenantNetwork {
   const byService = Map.groupBy(
@@ -22,7 +41,7 @@ export function planNetwork(
     services: services
       .filter((service) => !service.metadata.deletionTimestamp)
       .toSorted((a, b) => (keyOfService(a) < keyOfService(b) ? -1 : 1))
-      .map((service) => networkService(service, byService.get(keyOfService(service)) ?? [], hasPod)),
+      .map((service) => networkService(service, byService.get(keyOfService(service)) ?? [], pods)),
     ...(isolation ? { isolation } : {}),
   }
 }
@@ -31,11 +50,7 @@ function keyOfService({ metadata }: Service): string {
   return `${metadata.namespace}/${metadata.name}`
 }
 
-function networkService(
-  service: Service,
-  slices: readonly EndpointSlice[],
-  hasPod: (uid: string) => boolean,
-): NetworkService {
+function networkService(service: Service, slices: readonly EndpointSlice[], pods: KnownPods): NetworkService {
   const { spec, metadata } = service
   const base = {
     namespace: metadata.namespace ?? '',
@@ -49,7 +64,7 @@ function networkService(
   return {
     ...base,
     ...(spec.clusterIP && !headless ? { clusterIP: spec.clusterIP } : {}),
-    ports: (spec.ports ?? []).map((port) => networkPort(port, slices, hasPod)),
+    ports: (spec.ports ?? []).map((port) => networkPort(port, slices, pods)),
     ...(spec.sessionAffinity === 'ClientIP' ? { sessionAffinitySeconds: seconds } : {}),
   }
 }
@@ -57,7 +72,7 @@ function networkService(
 function networkPort(
   { name, port, protocol = 'TCP' }: ServicePort,
   slices: readonly EndpointSlice[],
-  hasPod: (uid: string) => boolean,
+  pods: KnownPods,
 ): NetworkServicePort {
   const endpoints = new Map<string, NetworkServicePort['endpoints'][number]>()
   for (const slice of slices) {
@@ -65,9 +80,10 @@ function networkPort(
       (p) => (p.name ?? '') === (name ?? '') && (p.protocol ?? 'TCP') === protocol,
     )
     if (target?.port === undefined) continue
-    for (const { targetRef, conditions, hostname } of slice.endpoints ?? []) {
-      const uid = targetRef?.kind === 'Pod' ? targetRef.uid : undefined
-      if (uid === undefined || !hasPod(uid)) continue
+    for (const endpoint of slice.endpoints ?? []) {
+      const uid = podBehind(endpoint, pods)
+      if (uid === undefined) continue
+      const { conditions, hostname } = endpoint
       const ready = conditions?.ready ?? true
       endpoints.set(`${uid} ${target.port}`, {
         jail: uid,

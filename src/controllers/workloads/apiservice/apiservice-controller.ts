@@ -16,6 +16,8 @@ const PORT = { name: 'https', port: API_SERVICE.port, protocol: 'TCP' } as const
 const LABELS = { component: 'apiserver', provider: 'kubernetes' }
 const SLICE_LABELS = { 'kubernetes.io/service-name': API_SERVICE.name }
 
+/** It has a slice of its own. */
+const ENDPOINTS_LABELS = { 'endpointslice.kubernetes.io/skip-mirror': 'true' }
 const NAMED = { name: API_SERVICE.name, namespace: API_SERVICE.namespace }
 
 /**
@@ -80,10 +82,22 @@ export class ApiServiceController extends QueueController {
     const subsets = [{ addresses: [{ ip: API_SERVICE.clusterIP }], ports: [PORT] }]
     if (!current)
       await ensureCreated(() =>
-        client.create(endpointsKind, { apiVersion: 'v1', kind: 'Endpoints', metadata: NAMED, subsets }),
+        client.create(endpointsKind, {
+          apiVersion: 'v1',
+          kind: 'Endpoints',
+          metadata: { ...NAMED, labels: ENDPOINTS_LABELS },
+          subsets,
+        }),
       )
-    else if (!semanticEqual(current.subsets, subsets))
-      await client.update(endpointsKind, { ...current, subsets })
+    else if (
+      !semanticEqual(current.subsets, subsets) ||
+      !semanticEqual(current.metadata.labels, ENDPOINTS_LABELS)
+    )
+      await client.update(endpointsKind, {
+        ...current,
+        metadata: { ...current.metadata, labels: ENDPOINTS_LABELS },
+        subsets,
+      })
   }
 
   private async convergeSlice(): Promise<void> {

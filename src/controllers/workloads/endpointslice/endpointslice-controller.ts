@@ -1,5 +1,5 @@
 import { matchesLabelSelector } from '../../../api/index.ts'
-import { ensureDeleted, type Informer, keyOf, type ReconcileResult } from '../../../client/index.ts'
+import { type Informer, keyOf, type ReconcileResult } from '../../../client/index.ts'
 import { controllerReference, semanticEqual } from '../../conditions.ts'
 import { type ControllerContext, QueueController } from '../../controller.ts'
 import {
@@ -14,9 +14,8 @@ import {
 } from '../../kinds.ts'
 import { isReady } from '../pods.ts'
 import { planSlices, planSliceSteps, planSubsets } from './plan.ts'
+import { applySliceSteps, MANAGED_BY, SERVICE_NAME } from './slices.ts'
 
-const SERVICE_NAME = 'kubernetes.io/service-name'
-const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by'
 const MANAGER = 'endpointslice-controller.k8s.io'
 const HEADLESS = 'service.kubernetes.io/headless'
 
@@ -63,27 +62,7 @@ export class EndpointSliceController extends QueueController {
       [SERVICE_NAME]: service.metadata.name,
       [MANAGED_BY]: MANAGER,
     }
-    const steps = planSliceSteps(existing, planSlices(service, pods))
-    for (const { slice, content } of steps.update)
-      await client.update(endpointSliceKind, {
-        ...slice,
-        ...content,
-        metadata: { ...slice.metadata, labels },
-      })
-    for (const content of steps.create)
-      await client.create(endpointSliceKind, {
-        apiVersion: 'discovery.k8s.io/v1',
-        kind: 'EndpointSlice',
-        metadata: {
-          generateName: `${service.metadata.name}-`,
-          namespace: service.metadata.namespace,
-          labels,
-          ownerReferences: [controllerReference(service)],
-        },
-        addressType: 'IPv4',
-        ...content,
-      })
-    for (const slice of steps.remove) await ensureDeleted(client, endpointSliceKind, slice)
+    await applySliceSteps(client, planSliceSteps(existing, planSlices(service, pods)), service, { labels })
   }
 
   private async convergeEndpoints(service: Service, pods: readonly Pod[]): Promise<void> {

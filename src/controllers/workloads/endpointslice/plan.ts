@@ -1,7 +1,8 @@
 import { semanticEqual } from '../../conditions.ts'
-import { ENDPOINTS_PER_ENDPOINTS_MAX, ENDPOINTS_PER_SLICE_MAX } from '../../limits.ts'
+import { ENDPOINTS_PER_ENDPOINTS_MAX, ENDPOINTS_PER_SLICE_MAX, MIRRORED_PER_SLICE_MAX } from '../../limits.ts'
 import type {
   EndpointAddress,
+  Endpoints,
   EndpointSlice,
   EndpointSliceEndpoint,
   EndpointSlicePort,
@@ -97,10 +98,7 @@ export function planSlices(service: Service, pods: readonly Pod[]): SliceContent
     else groups.set(key, { ports, endpoints: [endpoint] })
   }
   const slices = [...groups.values()].flatMap(({ ports, endpoints }) =>
-    Array.from({ length: Math.ceil(endpoints.length / ENDPOINTS_PER_SLICE_MAX) }, (_, index) => ({
-      ports,
-      endpoints: endpoints.slice(index * ENDPOINTS_PER_SLICE_MAX, (index + 1) * ENDPOINTS_PER_SLICE_MAX),
-    })),
+    chunks(endpoints, ENDPOINTS_PER_SLICE_MAX).map((part) => ({ ports, endpoints: part })),
   )
   return slices.length > 0 ? slices : [{ ports: [], endpoints: [] }]
 }
@@ -111,16 +109,20 @@ export type SliceSteps = {
   remove: EndpointSlice[]
 }
 
-/** How to get from the slices there are to those there must be, writing as few as possible. Pure. */
+/**
+ * How to get from the slices there are to those there must be, writing as few as possible. `isCurrent` tells whether
+ * the rest of a slice is as it should be. Pure.
+ */
 export function planSliceSteps(
   existing: readonly EndpointSlice[],
   wanted: readonly SliceContent[],
+  isCurrent: (slice: EndpointSlice) => boolean = () => true,
 ): SliceSteps {
   const steps: SliceSteps = { create: [], update: [], remove: [] }
   const left = existing.filter((slice) => !slice.metadata.deletionTimestamp)
   const unmatched: SliceContent[] = []
   for (const content of wanted) {
-    const same = left.findIndex((slice) => semanticEqual(contentOf(slice), content))
+    const same = left.findIndex((slice) => isCurrent(slice) && semanticEqual(contentOf(slice), content))
     if (same >= 0) left.splice(same, 1)
     else unmatched.push(content)
   }
@@ -136,6 +138,36 @@ export function planSliceSteps(
 
 function contentOf({ endpoints = [], ports = [] }: EndpointSlice): SliceContent {
   return { endpoints, ports }
+}
+
+/** What the slices of Endpoints that somebody wrote by hand must hold: one for all subsets with the same ports. Pure. */
+export function planMirror({ subsets = [] }: Endpoints): SliceContent[] {
+  const groups = new Map<
+    string,
+    { ports: EndpointSlicePort[]; endpoints: Map<string, EndpointSliceEndpoint> }
+  >()
+  for (const { addresses = [], notReadyAddresses = [], ports: numbered = [] } of subsets) {
+    const ports = numbered.map(({ name = '', protocol = 'TCP', ...rest }) => ({ name, protocol, ...rest }))
+    const key = JSON.stringify(ports)
+    const group = groups.get(key) ?? { ports, endpoints: new Map<string, EndpointSliceEndpoint>() }
+    groups.set(key, group)
+    // An address that is there twice is ready when one of the two is.
+    for (const address of notReadyAddresses) group.endpoints.set(address.ip, mirrored(address, false))
+    for (const address of addresses) group.endpoints.set(address.ip, mirrored(address, true))
+  }
+  return [...groups.values()].flatMap(({ ports, endpoints }) =>
+    chunks([...endpoints.values()], MIRRORED_PER_SLICE_MAX).map((part) => ({ ports, endpoints: part })),
+  )
+}
+
+function mirrored({ ip, ...rest }: EndpointAddress, ready: boolean): EndpointSliceEndpoint {
+  return { addresses: [ip], conditions: { ready }, ...rest }
+}
+
+function chunks<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, index) =>
+    items.slice(index * size, (index + 1) * size),
+  )
 }
 
 /** The same in the old form. Pure. */
