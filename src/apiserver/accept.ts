@@ -32,7 +32,7 @@ type MediaRange = { type: string; parameters: ReadonlyMap<string, string>; quali
 const ACCEPT_RANGES_MAX = 32
 
 /** Parses an Accept header, the most wanted first. Ranges that make no sense are left out. */
-function parseAccept(header: string): MediaRange[] {
+export function parseAccept(header: string): MediaRange[] {
   const ranges: MediaRange[] = []
   for (const part of header.split(',').slice(0, ACCEPT_RANGES_MAX)) {
     const [first = '', ...rest] = part.split(';').map((p) => p.trim())
@@ -55,14 +55,18 @@ function wildness({ type }: MediaRange): number {
   return type.startsWith('*') ? 2 : type.endsWith('/*') ? 1 : 0
 }
 
+/** True when a range of an Accept header is about a type of ours. */
+export function fits(range: string, type: string): boolean {
+  return range === type || range === 'application/*' || range === '*/*'
+}
+
 /** The representation that a client wants most among those that we have, or undefined: 406. */
 export function negotiate(header: string | undefined, offer: Offer): Representation | undefined {
   const { formats } = offer
   if (header === undefined || header.trim() === '') return { format: 'json' }
   for (const { type, parameters } of parseAccept(header))
     for (const format of formats) {
-      if (type !== MEDIA_TYPES[format] && type !== 'application/*' && type !== '*/*') continue
-      if (!takesParameters(format, parameters, offer)) continue
+      if (!fits(type, MEDIA_TYPES[format]) || !takesParameters(format, parameters, offer)) continue
       const as = parameters.get('as')
       // It is one of ours, see `offersTransform`.
       return as === undefined

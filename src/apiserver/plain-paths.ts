@@ -2,7 +2,16 @@ import { ApiError, type UserInfo, groupVersion } from '../api/index.ts'
 import { issuerOf } from '../identity/index.ts'
 import { describeDenial } from '../policy/index.ts'
 import { assert } from '../stdx/index.ts'
-import { FORMATS, type Format, MEDIA_TYPES, type Offer, negotiate, notAcceptable } from './accept.ts'
+import {
+  FORMATS,
+  type Format,
+  MEDIA_TYPES,
+  type Offer,
+  fits,
+  negotiate,
+  notAcceptable,
+  parseAccept,
+} from './accept.ts'
 import type { Context } from './context.ts'
 import {
   type Document,
@@ -101,14 +110,8 @@ function find(
           : renderApiGroupList(registry)
       return { kind: 'document', document: inFormat(document, wanted.format) }
     }
-    case '/openapi/v2': {
-      // Upstream's clients ask for protobuf first and take JSON as well; who takes protobuf only is told so.
-      const json = (request.accept ?? '*/*')
-        .split(',')
-        .some((r) => /^\s*(application\/json|application\/\*|\*\/\*)\s*(;|$)/.test(r))
-      if (!json) throw notAcceptable({ formats: ['json'] })
-      return { kind: 'document', document: renderOpenApiV2(registry) }
-    }
+    case '/openapi/v2':
+      return { kind: 'document', document: renderOpenApiV2(registry, openApiV2Format(request.accept)) }
     case '/openapi/v3':
       return { kind: 'document', document: renderOpenApiIndex(registry) }
     case '/openid/v1/jwks':
@@ -158,6 +161,26 @@ function acceptable({ accept }: PlainRequest, document: Document): PlainAnswer {
   const wanted = negotiate(accept, offer)
   if (!wanted) throw notAcceptable(offer)
   return { kind: 'document', document: inFormat(document, wanted.format) }
+}
+
+/** Both spellings are in use, one of them in the answer. */
+const OPENAPI_V2_PROTOBUF: readonly string[] = [
+  'application/com.github.proto-openapi.spec.v2@v1.0+protobuf',
+  'application/com.github.proto-openapi.spec.v2.v1.0+protobuf',
+]
+
+/** @throws {ApiError} NotAcceptable */
+function openApiV2Format(accept: string | undefined): 'json' | 'protobuf' {
+  if (accept === undefined || accept.trim() === '') return 'json'
+  for (const { type } of parseAccept(accept)) {
+    if (OPENAPI_V2_PROTOBUF.includes(type)) return 'protobuf'
+    if (fits(type, MEDIA_TYPES.json)) return 'json'
+  }
+  throw new ApiError(
+    'NotAcceptable',
+    `406: Not Acceptable\n\nAvailable representations: ${[MEDIA_TYPES.json, ...OPENAPI_V2_PROTOBUF].join(', ')}`,
+    { details: {} },
+  )
 }
 
 /** The same documents in other formats, made when somebody asks for one. */

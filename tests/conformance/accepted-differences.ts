@@ -36,10 +36,7 @@ export const ACCEPTED_DIFFERENCES: Readonly<Record<string, AcceptedDifference>> 
   'openapi-v3-core': { why: OTHER_KINDS, differs: ['body'] },
   'openapi-v2-json': { why: OTHER_KINDS, differs: ['body'] },
   'etag-304': { why: OTHER_KINDS, differs: ['body'] },
-  'openapi-v2-pb': {
-    why: 'OpenAPI v2 is there as JSON only: clients that want it as protobuf read v3 first, which we have.',
-    differs: ['status 200 → 406', 'body'],
-  },
+  'openapi-v2-pb': { why: OTHER_KINDS, differs: ['body'] },
   version: {
     why: 'We are another version of another program.',
     differs: ['minor', 'gitVersion', 'gitCommit', 'goVersion', 'compiler'],

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer, request as httpRequest } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { groupVersion } from '../../src/api/index.ts'
 import { decodeProtobuf } from '../../src/apiserver/wire/index.ts'
 import { type Answer, ControlPlane, type Json } from './control-plane.ts'
+import { Kubectl, kubectlMissing } from './kubectl.ts'
 import { EXAMPLES, NAMES, exampleKey, writableKinds } from './requests-of-kinds.ts'
 
 const PROTOBUF = 'application/vnd.kubernetes.protobuf'
@@ -171,35 +175,144 @@ test('YAML cannot be watched', async () => {
   assert.deepEqual([fallen.code, fallen.headers['content-type']], [200, 'application/json'])
 })
 
-test('custom kinds have no protobuf: JSON for who takes it, 406 before anything is done for who does not', async () => {
-  await using plane = await ControlPlane.start()
-  const defined = await plane.ask('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', {
+async function defineBoats(plane: ControlPlane): Promise<void> {
+  const definitions = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions'
+  const openAPIV3Schema = {
+    type: 'object',
+    properties: {
+      spec: {
+        type: 'object',
+        required: ['length', 'flag'],
+        properties: {
+          length: { type: 'integer', minimum: 1, description: 'From bow to stern.' },
+          flag: { type: 'string', nullable: true },
+          port: { 'x-kubernetes-int-or-string': true, anyOf: [{ type: 'integer' }, { type: 'string' }] },
+          crew: { type: 'array', items: { type: 'object', properties: { name: { type: 'string' } } } },
+          cargo: {
+            type: 'object',
+            'x-kubernetes-preserve-unknown-fields': true,
+            properties: { a: { type: 'string' } },
+          },
+        },
+      },
+    },
+  }
+  const defined = await plane.ask('POST', definitions, {
     body: {
       metadata: { name: 'boats.example.com' },
       spec: {
         group: 'example.com',
         scope: 'Namespaced',
         names: { plural: 'boats', kind: 'Boat' },
-        versions: [
-          { name: 'v1', served: true, storage: true, schema: { openAPIV3Schema: { type: 'object' } } },
-        ],
+        versions: [{ name: 'v1', served: true, storage: true, schema: { openAPIV3Schema } }],
       },
     },
   })
-  const established = await plane.ask(
-    'PUT',
-    '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/boats.example.com/status',
-    {
-      body: {
-        ...defined.body,
-        status: {
-          acceptedNames: defined.body.spec.names,
-          conditions: [{ type: 'Established', status: 'True' }],
-        },
-      },
-    },
-  )
+  assert.equal(defined.code, 201, defined.text)
+  const status = {
+    acceptedNames: defined.body.spec.names,
+    conditions: [{ type: 'Established', status: 'True' }],
+  }
+  const established = await plane.ask('PUT', `${definitions}/boats.example.com/status`, {
+    body: { ...defined.body, status },
+  })
   assert.equal(established.code, 200, established.text)
+}
+
+test('OpenAPI v2 describes custom kinds as far as it has words for them', async () => {
+  await using plane = await ControlPlane.start()
+  await defineBoats(plane)
+  const { body } = await plane.ask('GET', '/openapi/v2')
+  const [boat] = Object.entries(body.definitions as Json).flatMap(([name, schema]) =>
+    name.endsWith('.Boat') ? [schema] : [],
+  ) as Json[]
+  assert.deepEqual(boat.properties.spec, {
+    type: 'object',
+    required: ['length'],
+    properties: {
+      length: { type: 'integer', minimum: 1, description: 'From bow to stern.' },
+      flag: {},
+      port: { 'x-kubernetes-int-or-string': true },
+      crew: { type: 'array', items: { type: 'object', properties: { name: { type: 'string' } } } },
+      cargo: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true },
+    },
+  })
+  assert.deepEqual(boat['x-kubernetes-group-version-kind'], [
+    { group: 'example.com', version: 'v1', kind: 'Boat' },
+  ])
+})
+
+const OPENAPI_V2 = 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf'
+
+test('OpenAPI v2 is negotiated as protobuf, with a tag', async () => {
+  await using plane = await ControlPlane.start()
+  const answered = OPENAPI_V2.replace('@', '.')
+  for (const [accept, type] of [
+    [OPENAPI_V2, answered],
+    [answered, answered],
+    [`${OPENAPI_V2},application/json`, answered],
+    [`application/json,${OPENAPI_V2}`, 'application/json'],
+    ['*/*', 'application/json'],
+  ] as const)
+    assert.equal((await plane.ask('GET', '/openapi/v2', { accept })).headers['content-type'], type, accept)
+  const { headers, bytes } = await plane.ask('GET', '/openapi/v2', { accept: OPENAPI_V2 })
+  assert.deepEqual(bytes.subarray(0, 5), Buffer.from('\n\x032.0'))
+  const again = await plane.ask('GET', '/openapi/v2', {
+    accept: OPENAPI_V2,
+    headers: { 'if-none-match': String(headers.etag) },
+  })
+  assert.equal(again.code, 304)
+  assert.equal((await plane.ask('GET', '/openapi/v2', { accept: 'text/html' })).code, 406)
+})
+
+test(
+  'kubectl reads OpenAPI v2 as protobuf where there is no v3',
+  { skip: kubectlMissing && 'kubectl is not installed for this machine' },
+  async () => {
+    await using plane = await ControlPlane.start()
+    await defineBoats(plane)
+    const asked: string[] = []
+    const older = createServer((request, response) => {
+      asked.push(`${request.url} ${request.headers.accept}`)
+      if (request.url?.startsWith('/openapi/v3')) {
+        response.writeHead(404).end()
+        return
+      }
+      const { method, url: path, headers } = request
+      const onward = httpRequest({ port: plane.port, host: '127.0.0.1', method, path, headers }, (answer) => {
+        response.writeHead(answer.statusCode ?? 0, answer.headers)
+        answer.pipe(response)
+      })
+      request.pipe(onward)
+    })
+    older.listen(0, '127.0.0.1')
+    await once(older, 'listening')
+    const kubectl = await Kubectl.open(`http://127.0.0.1:${(older.address() as AddressInfo).port}`)
+    try {
+      const boat =
+        'apiVersion: example.com/v1\nkind: Boat\nmetadata: {name: a}\nspec: {length: 3, flag: red}\n'
+      const applied = await kubectl.run(['apply', '-n', 'default', '-f', '-'], { input: boat })
+      assert.equal(applied.stdout, 'boat.example.com/a created\n', applied.stderr)
+      const fields = ['explain', '--output=plaintext-openapiv2']
+      const explained = await kubectl.run([...fields, 'boat.spec.length'])
+      assert.match(explained.stdout, /From bow to stern/, explained.stderr)
+      const required = await kubectl.run([...fields, 'deployment.spec'])
+      assert.match(required.stdout, /^ {3}selector\t<Object> -required-$/m, required.stderr)
+      assert.ok(
+        asked.some((line) => line.startsWith(`/openapi/v2 ${OPENAPI_V2}`) || line.startsWith('/openapi/v2?')),
+        asked.join('\n'),
+      )
+    } finally {
+      await kubectl[Symbol.asyncDispose]()
+      older.closeAllConnections()
+      older.close()
+    }
+  },
+)
+
+test('custom kinds have no protobuf: JSON for who takes it, 406 before anything is done for who does not', async () => {
+  await using plane = await ControlPlane.start()
+  await defineBoats(plane)
   const boats = '/apis/example.com/v1/namespaces/default/boats'
   const body = { apiVersion: 'example.com/v1', kind: 'Boat', metadata: { name: 'a' } }
   const made = await plane.ask('POST', boats, { body, accept: EITHER })

@@ -288,7 +288,7 @@ test('every reference in a document leads somewhere', () => {
           ]
         },
       ),
-      [renderOpenApiV2(registry), '#/definitions/', (d) => d['definitions']],
+      [renderOpenApiV2(registry, 'json'), '#/definitions/', (d) => d['definitions']],
     ]
     for (const [document, prefix, schemasOf] of documents) {
       const text = document?.body.toString() ?? ''

@@ -4,7 +4,10 @@ import { createHash } from 'node:crypto'
 export type Document = { body: Buffer; contentType: string; etag: string }
 
 export function renderDocument(value: unknown, contentType = 'application/json'): Document {
-  const body = Buffer.from(JSON.stringify(value))
+  return renderBytes(Buffer.from(JSON.stringify(value)), contentType)
+}
+
+export function renderBytes(body: Buffer, contentType: string): Document {
   const hash = createHash('sha256').update(body).digest('hex').toUpperCase()
   return { body, contentType, etag: `"${hash}"` }
 }

@@ -9,7 +9,8 @@ import {
   groupVersion,
   schemaOf,
 } from '../../api/index.ts'
-import { type Document, renderDocument } from './document.ts'
+import { type Document, renderBytes, renderDocument } from './document.ts'
+import { encodeOpenApiV2 } from './openapi-v2-protobuf.ts'
 
 type Json = { [key: string]: unknown }
 type Gvk = { group: string; version: string; kind: string }
@@ -57,7 +58,7 @@ const NAMED_FORMATS: Readonly<Record<string, { name: string; schema: Json }>> = 
 /** The documents of one registry; they take some milliseconds to make. */
 const documents = new WeakMap<KindRegistry, Map<string, Document>>()
 const indexes = new WeakMap<KindRegistry, Document>()
-const v2Documents = new WeakMap<KindRegistry, Document>()
+const v2Documents = new WeakMap<KindRegistry, { json?: Document; protobuf?: Document }>()
 
 function documentsOf(registry: KindRegistry): Map<string, Document> {
   let known = documents.get(registry)
@@ -103,14 +104,14 @@ export function renderOpenApiV3(
   return documentsOf(registry).get(pathOf(gv))
 }
 
-/**
- * `/openapi/v2` as JSON, for clients older than v3. Afterwards: answer 406 to who accepts only its protobuf form, which
- * we do not write; kubectl then goes on with v3.
- */
-export function renderOpenApiV2(registry: KindRegistry): Document {
-  let document = v2Documents.get(registry)
-  if (!document) v2Documents.set(registry, (document = renderDocument(openApiV2(registry))))
-  return document
+const OPENAPI_V2_PROTOBUF = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf'
+
+/** `/openapi/v2`, which clients ask for that are older than v3, or speak of validation in the client. */
+export function renderOpenApiV2(registry: KindRegistry, format: 'json' | 'protobuf'): Document {
+  const known = v2Documents.get(registry) ?? {}
+  v2Documents.set(registry, known)
+  if (format === 'json') return (known.json ??= renderDocument(openApiV2(registry)))
+  return (known.protobuf ??= renderBytes(encodeOpenApiV2(openApiV2(registry)), OPENAPI_V2_PROTOBUF))
 }
 
 function pathOf({ group, version }: { group: string; version: string }): string {
@@ -236,25 +237,20 @@ class Components {
     }
   }
 
-  /** A tenant's own schema as it was written; v2 has no words for much of it, so there it says only what it is. */
+  /** A tenant's own schema as it was written, in v2 as far as that has words for it. */
   private customSchema({ description, fields }: ObjectSchema, openApi: Json): Json {
-    const properties = Object.fromEntries(
+    const envelope = Object.fromEntries(
       ENVELOPE_FIELDS.flatMap((name) => {
         const field = fields[name]
         return field ? [[name, this.field(field)]] : []
       }),
     )
-    if (this.v2)
-      return {
-        ...describe(description),
-        type: 'object',
-        properties,
-        'x-kubernetes-preserve-unknown-fields': true,
-      }
+    const schema = this.v2 ? inV2(openApi) : openApi
     return {
-      ...openApi,
+      ...schema,
+      type: 'object',
       ...describe(description),
-      properties: { ...(openApi['properties'] as Json | undefined), ...properties },
+      properties: { ...(schema['properties'] as Json | undefined), ...envelope },
     }
   }
 
@@ -331,6 +327,48 @@ class Components {
         return {}
     }
   }
+}
+
+/** Words of schemas that v2 does not know. */
+const NOT_IN_V2: readonly string[] = ['allOf', 'anyOf', 'oneOf', 'not', 'nullable']
+
+/**
+ * As much of a custom kind's schema as v2 can say, as upstream: what may be null or anything is not described further,
+ * because clients would refuse what they should not.
+ */
+function inV2(schema: Json): Json {
+  const kept: Json = {}
+  const open = schema['nullable'] === true || schema['x-kubernetes-preserve-unknown-fields'] === true
+  for (const [name, value] of Object.entries(schema)) {
+    if (NOT_IN_V2.includes(name)) continue
+    if (open && ['properties', 'items', 'additionalProperties', 'required'].includes(name)) continue
+    if ((schema['nullable'] === true || schema['x-kubernetes-int-or-string'] === true) && name === 'type')
+      continue
+    kept[name] = value
+  }
+  const { properties, items, additionalProperties, required } = kept
+  if (isJson(properties)) {
+    kept['properties'] = Object.fromEntries(
+      Object.entries(properties).map(([name, value]) => [name, isJson(value) ? inV2(value) : value]),
+    )
+    if (Array.isArray(required)) {
+      const given = required.filter((name: string) => !nullableIn(properties, name))
+      if (given.length > 0) kept['required'] = given
+      else delete kept['required']
+    }
+  }
+  if (isJson(items)) kept['items'] = inV2(items)
+  if (isJson(additionalProperties)) kept['additionalProperties'] = inV2(additionalProperties)
+  return kept
+}
+
+function nullableIn(properties: Json, name: string): boolean {
+  const property = Object.hasOwn(properties, name) ? properties[name] : undefined
+  return isJson(property) && property['nullable'] === true
+}
+
+function isJson(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** What a manifest of elsewhere may have here, so that nobody looks for it among the fields in vain. */

@@ -70,8 +70,11 @@ const EITHER = /\.JSONSchemaPropsOr(Array|Bool|StringArray)$/
 
 const MANY_FIELDS = 8
 
-function buildMessages(): ReadonlyMap<string, Message> {
-  const rows = table.messages as readonly (readonly (string | number)[])[]
+/** A message's name and, for each field: number, name, a leaf or the index of a message, flags. */
+export type MessageRow = readonly (string | number)[]
+
+/** Messages from the rows of a table, which refer to each other. */
+export function linkMessages(rows: readonly MessageRow[]): readonly Message[] {
   const messages = rows.map((row) => ({
     name: String(row[0]),
     fields: [] as Field[],
@@ -105,6 +108,11 @@ function buildMessages(): ReadonlyMap<string, Message> {
     if (fields.length >= MANY_FIELDS && !fields.some(({ embedded }) => embedded))
       message.byName = new Map(fields.map((field) => [field.name, field]))
   })
+  return messages
+}
+
+function buildMessages(): ReadonlyMap<string, Message> {
+  const messages = linkMessages(table.messages as readonly MessageRow[])
   return new Map(
     Object.entries(table.kinds).map(([kind, index]) => {
       const message = messages[index]

@@ -21,6 +21,13 @@ export function encodeProtobuf(object: Typed): Buffer | undefined {
   return writer.finish()
 }
 
+/** A value as a message, with nothing around it. Requires: the value has the message's shape. */
+export function encodeMessage(message: Message, value: object): Buffer {
+  const writer = new BackwardWriter()
+  writeMessage(writer, message, value as Json)
+  return writer.finish()
+}
+
 /**
  * A list as protobuf, piece by piece from its end to its beginning, because a length stands before what it counts. Others
  * of this process have their turn between `itemsAtOnce` items.
