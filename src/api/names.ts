@@ -4,6 +4,9 @@ export type TenantName = string & { readonly __brand: 'TenantName' }
 /** The control plane that manages the tenants is addressed like a tenant, under a name no tenant can have. */
 export const PLATFORM_TENANT = 'platform' as TenantName
 
+/** A user without any rights in every tenant: as this one the verifier asks. */
+export const VERIFIER_USER = 'bulkhead:verifier'
+
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/
 const DNS_SUBDOMAIN = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/
 const TENANT_NAME = /^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$/

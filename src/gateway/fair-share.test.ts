@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { parseTenantName } from '../api/index.ts'
+import { parseTenantName, VERIFIER_USER } from '../api/index.ts'
 import { FakeClock } from '../stdx/index.ts'
 import { FairShare } from './fair-share.ts'
-import { BYTES_PER_REQUEST, type GatewayLimits } from './limits.ts'
-import { DEFAULT_GATEWAY_LIMITS } from './limits.ts'
+import { BYTES_PER_REQUEST, DEFAULT_GATEWAY_LIMITS, type GatewayLimits, USER_SHARE } from './limits.ts'
 
 const tenants = ['red', 'blue', 'green'].map(parseTenantName)
 const limits = {
@@ -113,4 +112,26 @@ test('names made up by the thousand share one place', () => {
   for (let i = 0; i < 8_000; i++)
     if ('release' in share.admitRequest(tenants[0]!, 'requests', `user-${i}`)) admitted++
   assert.ok(admitted <= 4_000)
+})
+
+test("the verifier's user meets its limit long before anything is taken from its tenant or another", () => {
+  const clock = new FakeClock()
+  const share = new FairShare(DEFAULT_GATEWAY_LIMITS, clock)
+  const [red, blue] = [parseTenantName('red'), parseTenantName('blue')]
+  const admitted = (tenant: typeof red, user: string, most: number) => {
+    let count = 0
+    for (; count < most; count++) {
+      const admission = share.admitRequest(tenant, 'requests', user)
+      if ('refused' in admission) break
+      admission.release()
+    }
+    return count
+  }
+  const { requestsBurst } = DEFAULT_GATEWAY_LIMITS.tenant
+  const own = admitted(red, VERIFIER_USER, requestsBurst)
+  assert.ok(own < requestsBurst / 10, String(own))
+  assert.equal(admitted(blue, VERIFIER_USER, requestsBurst), own)
+  assert.equal(admitted(red, 'alice', requestsBurst), requestsBurst * USER_SHARE)
+  clock.advance(10_000)
+  assert.equal(admitted(red, VERIFIER_USER, requestsBurst), own)
 })

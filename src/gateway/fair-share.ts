@@ -1,6 +1,12 @@
-import type { ApiError, TenantName } from '../api/index.ts'
+import { type ApiError, type TenantName, VERIFIER_USER } from '../api/index.ts'
 import type { Clock } from '../stdx/index.ts'
-import { BYTES_PER_REQUEST, type GatewayLimits, USER_SHARE, USERS_COUNTED_MAX } from './limits.ts'
+import {
+  BYTES_PER_REQUEST,
+  type GatewayLimits,
+  USER_SHARE,
+  USERS_COUNTED_MAX,
+  VERIFIER_SHARE,
+} from './limits.ts'
 import { tooMany } from './refusals.ts'
 
 type Kind = 'connections' | 'requests' | 'streams'
@@ -19,6 +25,8 @@ type Usage = Record<Kind, number> & {
   /** Only of those with something open, or who have not rested since. */
   users: Map<string, UserUsage>
 }
+
+const shareOf = (user: string) => (user === VERIFIER_USER ? VERIFIER_SHARE : USER_SHARE)
 
 /** Gives each tenant its share and no more, so that a tenant that floods us meets its own limit and not another's. */
 export class FairShare {
@@ -54,7 +62,7 @@ export class FairShare {
     const waitSeconds = Math.ceil(
       Math.max(
         (1 - usage.tokens) / share.requestsPerSecond,
-        (1 - userUsage.tokens) / (share.requestsPerSecond * USER_SHARE),
+        (1 - userUsage.tokens) / (share.requestsPerSecond * shareOf(user)),
       ),
     )
     if (usage.tokens < 1)
@@ -107,18 +115,22 @@ export class FairShare {
 
   private userUsageOf({ users }: Usage, name: string): UserUsage {
     const { requestsPerSecond, requestsBurst } = this.limits.tenant
-    const burst = Math.ceil(requestsBurst * USER_SHARE)
+    const burstOf = (user: string) => Math.ceil(requestsBurst * shareOf(user))
     const nowMs = this.clock.nowMs()
-    const refilled = ({ tokens, countedAtMs }: UserUsage) =>
-      Math.min(burst, tokens + (Math.max(0, nowMs - countedAtMs) / 1_000) * requestsPerSecond * USER_SHARE)
+    const refilled = (user: string, { tokens, countedAtMs }: UserUsage) =>
+      Math.min(
+        burstOf(user),
+        tokens + (Math.max(0, nowMs - countedAtMs) / 1_000) * requestsPerSecond * shareOf(user),
+      )
     if (!users.has(name) && users.size >= USERS_COUNTED_MAX)
       for (const [other, usage] of users)
-        if (usage.requests + usage.streams === 0 && refilled(usage) >= burst) users.delete(other)
+        if (usage.requests + usage.streams === 0 && refilled(other, usage) >= burstOf(other))
+          users.delete(other)
     // Who makes up names by the thousand shares one place with the rest of them.
     const key = users.has(name) || users.size < USERS_COUNTED_MAX ? name : ''
-    const usage = users.get(key) ?? { requests: 0, streams: 0, tokens: burst, countedAtMs: nowMs }
+    const usage = users.get(key) ?? { requests: 0, streams: 0, tokens: burstOf(key), countedAtMs: nowMs }
     users.set(key, usage)
-    usage.tokens = refilled(usage)
+    usage.tokens = refilled(key, usage)
     usage.countedAtMs = nowMs
     return usage
   }

@@ -68,6 +68,8 @@ export const POD_GATEWAY_LIMITS: GatewayLimits = {
 
 /** Of what a tenant may use, one of its users may use at most so much. */
 export const USER_SHARE = 0.75
+/** The verifier's user has so little that it can be seen to end without taking anything from anybody else. */
+export const VERIFIER_SHARE = 0.08
 /** Users of one tenant that are counted one by one; all beyond share one place. */
 export const USERS_COUNTED_MAX = 1_024
 /** Large bodies and answers cost as much as so many small requests. */

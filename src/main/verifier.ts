@@ -251,6 +251,7 @@ function remembered(probes: ApiProbes): ApiProbes {
   return {
     gatewayBinding: (a, v) => once(`binding ${a} ${v}`, () => probes.gatewayBinding(a, v)),
     controlPlane: (a, v) => once(`refusing ${a.uid} ${v.uid}`, () => probes.controlPlane(a, v)),
+    gatewayShares: (a, other) => once(`shares ${a} ${other}`, () => probes.gatewayShares(a, other)),
     gatewayBounds: (a) => once(`gateway ${a}`, () => probes.gatewayBounds(a)),
     controlPlaneBounds: (a) => once(`plane ${a.uid}`, () => probes.controlPlaneBounds(a)),
     signingKeys: (a) => once(`keys ${a}`, () => probes.signingKeys(a)),

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'n
 import { hostname } from 'node:os'
 import { connect } from 'node:tls'
 import { Agent, request } from 'undici'
-import { DAEMON_USERS, parseQuantity, parseTenantName, paths } from '../api/index.ts'
+import { DAEMON_USERS, parseQuantity, parseTenantName, paths, VERIFIER_USER } from '../api/index.ts'
 import { ControlPlaneClient, readKubeconfig } from '../cli/index.ts'
 import { type TenantView, TENANTS_PATH, type VerifyOptions } from '../cli/index.ts'
 import { createCsr, createKeyPair, renderPrivateKey } from '../identity/index.ts'
@@ -23,6 +23,7 @@ import {
   signReport,
   verify,
 } from '../verifier/index.ts'
+import { sleep } from '../stdx/index.ts'
 import type { MachineContext } from './machine.ts'
 import { serverUrl } from './server-url.ts'
 import { readWaivers } from './verdict-files.ts'
@@ -182,6 +183,11 @@ export function apiProbes({
   return {
     gatewayBinding: async (attacker, victim) =>
       probeGateway(serverUrl(layout), await credentialOf(attacker), { attacker, victim }),
+    gatewayShares: async (attacker, other) =>
+      probeGatewayShares(serverUrl(layout), await credentialOf(attacker), await credentialOf(other), {
+        attacker,
+        other,
+      }),
     gatewayBounds: async (tenant) =>
       probeGatewayBounds(serverUrl(layout), await credentialOf(tenant), tenant),
     controlPlaneBounds: (tenant) =>
@@ -204,7 +210,7 @@ async function issue(platform: ControlPlaneClient, tenant: string): Promise<Cred
     apiVersion: 'tenancy.bulkhead.dev/v1alpha1',
     kind: 'TenantCredential',
     metadata: { name: tenant },
-    spec: { csr: await createCsr(keys), user: 'bulkhead:verifier', groups: [], expirationSeconds: 600 },
+    spec: { csr: await createCsr(keys), user: VERIFIER_USER, groups: [], expirationSeconds: 600 },
   })) as { status: { certificate: string; caBundle: string } }
   return {
     certificate: answer.status.certificate,
@@ -213,24 +219,29 @@ async function issue(platform: ControlPlaneClient, tenant: string): Promise<Cred
   }
 }
 
+const agentOf = ({ ca, certificate, key }: Credential) =>
+  new Agent({ connect: { ca, cert: certificate, key } })
+
 /** With a genuine credential of one tenant, asks for another that exists and for one that does not. */
 async function probeGateway(
   server: string,
   credential: Credential,
   { attacker, victim }: { attacker: string; victim: string },
 ): Promise<LayerResult> {
-  const agent = new Agent({
-    connect: { ca: credential.ca, cert: credential.certificate, key: credential.key },
-  })
+  const agent = agentOf(credential)
   const ask = async (tenant: string) => {
-    const answer = await request(`${server}/tenants/${tenant}/api/v1/namespaces`, { dispatcher: agent })
-    return { code: answer.statusCode, body: await answer.body.text() }
+    for (let tries = 1; ; tries++) {
+      const answer = await askFor(server, tenant, agent)
+      // Another proof may have asked a moment ago, and its user has little.
+      if (answer.code !== 429 || tries === TRIES_MAX) return answer
+      await sleep(SHARE_BACK_MS)
+    }
   }
   try {
     const [own, other, nobody] = [await ask(attacker), await ask(victim), await ask(NOBODY)]
     const same = other.code === nobody.code && other.body.replaceAll(victim, NOBODY) === nobody.body
     // Its own control plane refuses the user by RBAC; that it answers at all shows that the credential is genuine.
-    const genuine = own.code === 403 && own.body.includes('bulkhead:verifier')
+    const genuine = own.code === 403 && own.body.includes(VERIFIER_USER)
     const holds = genuine && other.code === 403 && same
     return {
       layer: 'gateway binds to one tenant',
@@ -241,6 +252,46 @@ async function probeGateway(
     }
   } finally {
     await agent.destroy()
+  }
+}
+
+async function askFor(server: string, tenant: string, dispatcher: Agent) {
+  const answer = await request(`${server}/tenants/${tenant}/api/v1/namespaces`, { dispatcher })
+  return { code: answer.statusCode, body: await answer.body.text() }
+}
+
+const TRIES_MAX = 4
+/** After so long the verifier's user has some of its share again. */
+const SHARE_BACK_MS = 1_000
+/** More than the verifier's user may ask for at once, and far less than its tenant may. */
+const REQUESTS_TRIED = 128
+
+/** Asks until the gateway refuses, and then as the same user of another tenant. */
+async function probeGatewayShares(
+  server: string,
+  own: Credential,
+  theirs: Credential,
+  { attacker, other }: { attacker: string; other: string },
+): Promise<LayerResult> {
+  const layer = 'gateway shares'
+  const [mine, another] = [own, theirs].map(agentOf)
+  if (!mine || !another) return { layer, holds: false, evidence: [] }
+  try {
+    let answered = 0
+    let last = await askFor(server, attacker, mine)
+    for (; last.code !== 429 && answered < REQUESTS_TRIED; answered++)
+      last = await askFor(server, attacker, mine)
+    const beside = other === attacker ? undefined : await askFor(server, other, another)
+    const refused = last.code === 429
+    return {
+      layer,
+      holds: refused && beside?.code !== 429,
+      evidence: [
+        `a user of ${attacker} was answered ${answered} times and then ${refused ? 'refused (429)' : `still not refused (${last.code})`}${beside ? `; the same of ${other} got ${beside.code} at that moment` : ''}`,
+      ],
+    }
+  } finally {
+    await Promise.all([mine.destroy(), another.destroy()])
   }
 }
 

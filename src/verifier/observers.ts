@@ -16,6 +16,7 @@ import {
 } from './layers.ts'
 import {
   confinedControlPlaneLayer,
+  controlPlaneLimitLayer,
   egressRulesLayer,
   forgedSourceRulesLayer,
   imageFilesLayer,
@@ -39,6 +40,7 @@ export type Probed = {
   gatewayBinding(attacker: string, victim: string): LayerResult
   controlPlane(attacker: string, victim: string): LayerResult
   signingKeys(attacker: string, victim: string): LayerResult
+  gatewayShares(attacker: string): LayerResult
   gatewayBounds(attacker: string): LayerResult
   controlPlaneBounds(attacker: string): LayerResult
 }
@@ -84,6 +86,7 @@ function rangesOf(tenant: TenantPosture): IdRange[] {
   ])
 }
 
+const limited = new WeakMap<TenantPosture, boolean>()
 const behind = new WeakMap<TenantPosture, boolean>()
 const ownView = new WeakMap<TenantPosture, boolean>()
 const views = new WeakMap<TenantPosture, Set<string>>()
@@ -125,6 +128,12 @@ function ownersAmong(tenants: readonly TenantPosture[]): (uid: number) => readon
     ownersOf.set(tenants, owners)
   }
   return (uid) => owners.get(uid) ?? []
+}
+
+/** Nobody promised two trusted tenants that their control planes are apart. */
+function shareByTrust(a: TenantPosture, v: TenantPosture): boolean {
+  const [ours, theirs] = [a.controlPlane?.process.pid, v.controlPlane?.process.pid]
+  return !isSandboxed(a) && !isSandboxed(v) && ours !== undefined && ours === theirs
 }
 
 const hasUplink = ({ router }: MachinePosture) => 'uplink' in router
@@ -195,6 +204,7 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
     of: 'pair',
     look: ({ probed }, a, v) => probed.controlPlane(a.name, v.name),
   },
+  'gateway shares': { of: 'attacker', look: ({ probed }, a) => probed.gatewayShares(a.name) },
   'gateway bounds requests': { of: 'attacker', look: ({ probed }, a) => probed.gatewayBounds(a.name) },
   'control plane bounds requests': {
     of: 'attacker',
@@ -204,10 +214,20 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
   'signing keys': { of: 'pair', look: ({ probed }, a, v) => probed.signingKeys(a.name, v.name) },
   'own control plane': {
     of: 'pair',
-    look: (_, a, v) => ownControlPlaneLayer(a, v),
+    look: (_, a, v) => (shareByTrust(a, v) ? undefined : ownControlPlaneLayer(a, v)),
     holds(_, a, v) {
+      if (shareByTrust(a, v)) return undefined
       const [ours, theirs] = [a.controlPlane?.process.uid, v.controlPlane?.process.uid]
       return ours !== undefined && theirs !== undefined && ours !== theirs && ours !== 0 && theirs !== 0
+    },
+  },
+  'control plane limit': {
+    of: 'pair',
+    look: (_, a, v) => (shareByTrust(a, v) ? undefined : controlPlaneLimitLayer(a, v)),
+    holds(_, a, v) {
+      if (shareByTrust(a, v)) return undefined
+      const [ours, theirs] = [a.controlPlane?.process.pid, v.controlPlane?.process.pid]
+      return ours !== theirs && onceFor(limited, a, () => controlPlaneLimitLayer(a, NOBODY).holds)
     },
   },
   'confined control plane': {

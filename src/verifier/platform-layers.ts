@@ -274,6 +274,25 @@ export function confinedControlPlaneLayer(attacker: TenantPosture, machine: Mach
   )
 }
 
+export function controlPlaneLimitLayer(attacker: TenantPosture, victim: TenantPosture): LayerResult {
+  const layer = 'control plane limit'
+  const { controlPlane } = attacker
+  if (!controlPlane) return result(layer, [`no process holds the socket of ${attacker.name}`], '')
+  const { process: p, cgroup } = controlPlane
+  const problems: string[] = []
+  if (p.pid === victim.controlPlane?.process.pid)
+    problems.push(`process ${p.pid} serves both ${attacker.name} and ${victim.name}`)
+  if (!cgroup) problems.push(`process ${p.pid} is in no cgroup of the platform`)
+  else
+    for (const [what, limit] of Object.entries({ memory: cgroup.memoryBytes, tasks: cgroup.pids }))
+      if (limit === undefined) problems.push(`nothing limits the ${what} of the cgroup "${cgroup.path}"`)
+  return result(
+    layer,
+    problems,
+    `process ${p.pid} of ${attacker.name} is in "${cgroup?.path}" with ${cgroup?.memoryBytes} bytes, ${cgroup?.pids} tasks${cgroup?.cpus === undefined ? '' : ` and ${cgroup.cpus} processors`}`,
+  )
+}
+
 export type Resource = 'cpu' | 'memory' | 'pids'
 
 /** The kernel holds the tenant as a whole to something. */

@@ -62,7 +62,12 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
       processes: [own],
       links: [link],
       taskCounters: [{ namespace: `user${at}`, owner: sandboxed ? 0 : 2_000_000 + at, tasksMax: 1_000 }],
-      controlPlane: { process: controlPlane, socketUid: controlPlane.uid, interfaces: ['lo'] },
+      controlPlane: {
+        process: controlPlane,
+        socketUid: controlPlane.uid,
+        interfaces: ['lo'],
+        cgroup: { path: 'daemons', cpus: 1, memoryBytes: 1e9, pids: 128, cpuWeight: 256, children: [] },
+      },
     }
   })
   const holds = (layer: LayerResult['layer']): LayerResult => ({
@@ -74,6 +79,7 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
     binding: holds('gateway binds to one tenant'),
     refusing: holds('control plane refuses strangers'),
     keys: holds('signing keys'),
+    shares: holds('gateway shares'),
     gateway: holds('gateway bounds requests'),
     controlPlane: holds('control plane bounds requests'),
   }
@@ -84,6 +90,7 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
       gatewayBinding: () => answers.binding,
       controlPlane: () => answers.refusing,
       signingKeys: () => answers.keys,
+      gatewayShares: () => answers.shares,
       gatewayBounds: () => answers.gateway,
       controlPlaneBounds: () => answers.controlPlane,
     },

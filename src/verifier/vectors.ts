@@ -115,6 +115,11 @@ const layers = {
     description: 'what is too large is refused at the gateway, before any control plane sees it',
     observedIn: 'a request to the gateway that announces too many bytes',
   },
+  'gateway shares': {
+    domain: 'gateway',
+    description: 'who asks beyond its share is refused at the gateway, while another tenant is answered',
+    observedIn: "requests as the verifier's own user, who has a small share, until the gateway refuses them",
+  },
   'control plane bounds requests': {
     domain: 'control plane',
     description: 'what is too large is refused by the control plane too, whoever brings it',
@@ -135,6 +140,12 @@ const layers = {
     description:
       "the attacker's control plane is a process and Linux user of its own, which owns nothing of the victim's",
     observedIn: "/proc/PID/status of the control planes' processes and the owners of their partitions",
+  },
+  'control plane limit': {
+    domain: 'cgroups',
+    description:
+      "the kernel holds the attacker's control plane to an amount of memory and of tasks, and the victim's is another process",
+    observedIn: "the limits of the cgroup of the control plane's process",
   },
   'confined control plane': {
     domain: 'network namespaces',
@@ -208,11 +219,12 @@ const vectors = {
   },
   'control-plane saturation': {
     threat: 'keep another tenant from using its API, by asking too much of what they share',
-    layers: ['own control plane'],
+    layers: ['gateway shares', 'own control plane', 'control plane limit'],
     standards: ['MTB-PL1-CC-FNS-2', 'T1499', 'MS-TA9040'],
     open: {
-      layersKnown: 0,
-      why: "the gateway's fair share cannot be seen without using it up; tests try it instead",
+      layersKnown: 1,
+      why: "the operator trusts both tenants, so one process serves both, and between them stands the gateway's share alone",
+      without: 'own control plane',
     },
   },
   kernel: {
@@ -396,7 +408,11 @@ const vectors = {
   'platform components': {
     threat: 'take over a component of the platform and go on from there',
     layers: ['own control plane', 'confined control plane'],
-    open: { layersKnown: 1, why: 'trusted tenants share one process for their control planes' },
+    open: {
+      layersKnown: 1,
+      why: 'the operator trusts both tenants, so one process has the control planes of both',
+      without: 'own control plane',
+    },
     standards: ['NIST-800-190-4.4.1', 'NIST-800-190-4.3.5', 'T1068', 'T1190'],
   },
 } as const satisfies Record<string, VectorDefinition>

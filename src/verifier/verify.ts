@@ -1,5 +1,6 @@
 import type { Layout } from '../api/index.ts'
 import { DAEMON_USERS, parseTenantName, paths } from '../api/index.ts'
+import { sleep } from '../stdx/index.ts'
 import {
   applicationKernelLayer,
   isGvisor,
@@ -84,6 +85,8 @@ export type ApiProbes = {
   gatewayBinding(attacker: string, victim: string): Promise<LayerResult>
   controlPlane(attacker: KnownTenant, victim: KnownTenant): Promise<LayerResult>
   gatewayBounds(attacker: string): Promise<LayerResult>
+  /** Uses up what the verifier's user of one tenant has, and asks as that of another, who must still have some. */
+  gatewayShares(attacker: string, other: string): Promise<LayerResult>
   controlPlaneBounds(attacker: KnownTenant): Promise<LayerResult>
   /** Thumbprints of the keys that a tenant's tokens are signed with, or why they cannot be had. */
   signingKeys(tenant: string): Promise<readonly string[] | { problem: string }>
@@ -196,7 +199,7 @@ function observeTenant(
     openedNetworks: grants.flatMap(({ network }) => network ?? []),
     cgroup: cgroups.observe(`${layout.cgroup}/${name}`, 1),
     taskCounters: observeTaskCounters(own),
-    controlPlane: observeControlPlane(layout, tenant, processes),
+    controlPlane: observeControlPlane(layout, tenant, processes, cgroups),
     partition: observePartition(paths.partition(layout, tenant)),
   }
 }
@@ -219,6 +222,8 @@ function withWaivers(group: PairGroup, waivers: readonly Waiver[]): PairGroup {
 /** Up to so many tenants each is set against each other; of more, each against the next one only. */
 const TENANTS_PROBED_IN_PAIRS_MAX = 12
 const PROBES_AT_ONCE = 8
+/** After so long the verifier's user has some of its share again. */
+const SHARE_BACK_MS = 1_000
 
 /** Speaks to the gateway and to control planes, as many as a platform can bear. */
 async function probeAll(tenants: readonly KnownTenant[], probes: ApiProbes): Promise<Probed> {
@@ -243,6 +248,16 @@ async function probeAll(tenants: readonly KnownTenant[], probes: ApiProbes): Pro
     await ask(alone, (a = '') => probes.controlPlaneBounds(known(a))),
     await ask(alone, (a = '') => probes.signingKeys(a)),
   ]
+  // One after the other: each asks as the next, who must not have used up its own. The first has, by the last one's turn.
+  const shares: LayerResult[] = []
+  const step = Math.ceil(names.length / TENANTS_PROBED_IN_PAIRS_MAX)
+  const asked = names.filter((_, at) => at % step === 0)
+  for (const [at, name] of asked.entries()) {
+    if (at > 0 && at === asked.length - 1) await sleep(SHARE_BACK_MS)
+    shares.push(await probes.gatewayShares(name, asked[(at + 1) % asked.length] ?? name))
+  }
+  // The gateway has one way of counting for all; who was not asked is as good as the worst of those who were.
+  const worst = shares.find(({ holds }) => !holds) ?? shares[0]
   const nextOf = new Map(names.map((name, at) => [name, names[(at + 1) % names.length] ?? name]))
   const beforeOf = new Map([...nextOf].map(([name, next]) => [next, name]))
   /** A pair that was not tried is as good as the attacker's own try, and the one on its victim. */
@@ -256,6 +271,7 @@ async function probeAll(tenants: readonly KnownTenant[], probes: ApiProbes): Pro
   return {
     gatewayBinding: (a, v) => found(binding, a, v, 'gateway binds to one tenant'),
     controlPlane: (a, v) => found(refusing, a, v, 'control plane refuses strangers'),
+    gatewayShares: (a) => shares[asked.indexOf(a)] ?? worst ?? untried('gateway shares'),
     gatewayBounds: (a) => gatewayBounds.get(a) ?? untried('gateway bounds requests'),
     controlPlaneBounds: (a) => controlPlaneBounds.get(a) ?? untried('control plane bounds requests'),
     signingKeys: (a, v) => compareKeys(a, keys.get(a), v, keys.get(v)),

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Layout, TenantName } from '../../api/index.ts'
 import { paths } from '../../api/index.ts'
+import type { CgroupPosture, CgroupReader } from './cgroups.ts'
 import type { ProcessPosture } from './processes.ts'
 
 /** The process that holds a control plane's socket, found by the socket and not by what it calls itself. */
@@ -9,12 +10,15 @@ export type ControlPlanePosture = {
   socketUid: number
   /** Interfaces in its network namespace. */
   interfaces: readonly string[]
+  /** The platform's cgroup that it is in, with its limits. */
+  cgroup?: CgroupPosture | undefined
 }
 
 export function observeControlPlane(
   layout: Layout,
   tenant: TenantName,
   processes: readonly ProcessPosture[],
+  cgroups: CgroupReader,
 ): ControlPlanePosture | undefined {
   const socketPath = paths.apiSocket(layout, tenant)
   let socketUid: number
@@ -27,9 +31,19 @@ export function observeControlPlane(
     if (process.uid !== socketUid) continue
     const inodes = socketsAt(process.pid, socketPath)
     if (inodes.length > 0 && holdsOneOf(process.pid, inodes))
-      return { process, socketUid, interfaces: interfacesOf(process.pid) }
+      return {
+        process,
+        socketUid,
+        interfaces: interfacesOf(process.pid),
+        cgroup: cgroupOf(process, layout, cgroups),
+      }
   }
   return undefined
+}
+
+function cgroupOf(process: ProcessPosture, layout: Layout, cgroups: CgroupReader): CgroupPosture | undefined {
+  const path = process.cgroups.find((each) => each.startsWith(`/${layout.cgroup}-daemons/`))
+  return path === undefined ? undefined : cgroups.observe(path.slice(1), 0)
 }
 
 /** Inodes of unix sockets bound to a path, in the network namespace of a process (proc_pid_net(5)). */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { connect } from 'node:net'
+import { VERIFIER_USER } from '../../api/index.ts'
 import type { LayerResult } from '../layers.ts'
 import type { KnownTenant } from '../verify.ts'
 
@@ -70,7 +71,7 @@ const userOf = ({ name, uid }: KnownTenant) => ({
   kind: 'tenantUser',
   tenant: name,
   tenantUid: uid,
-  name: 'bulkhead:verifier',
+  name: VERIFIER_USER,
   groups: [],
 })
 /** No Tenant object has it. */
