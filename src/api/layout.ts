@@ -160,6 +160,10 @@ export const paths = {
   tenantUid: (l: Layout, tenant: TenantName) => `${l.runDir}/node/${tenant}.uid`,
   /** The name of the tenant whose pods have the addresses of this index, for the pods' gateway. */
   tenantOfIndex: (l: Layout, index: number) => `${l.runDir}/node/${index}.tenant`,
+  /** What stands in for a control plane that sleeps, for the gateways. Absent while it is awake. */
+  asleep: (l: Layout, tenant: TenantName) => `${l.runDir}/node/${tenant}.asleep`,
+  /** Where the gateways have a control plane woken. */
+  wakeSocket: (l: Layout) => `${l.runDir}/wake.sock`,
   /** A control plane's API, for the gateways. */
   apiSocket: (l: Layout, tenant: TenantName) => `${l.runDir}/cp/${tenant}/api.sock`,
   /** Where the node agent tells a worker which tenants to host; `worker` is `shared` or a tenant's name. */

@@ -24,6 +24,7 @@ export function renderTenant({ metadata, spec, status = {} }: TenantView): strin
     ['Class', status.isolationClass],
     ['Reasons', status.reasons],
     ['Server', status.server],
+    ['API', status.controlPlane?.toLowerCase()],
     [
       'Placement',
       placement && [

@@ -484,13 +484,14 @@ async function tenant(argv: readonly string[], deps: CliDeps): Promise<number> {
         t.spec.code ?? '',
         t.status?.isolationClass ?? '',
         t.metadata.deletionTimestamp === undefined ? (t.status?.phase ?? 'Pending') : 'Terminating',
+        t.status?.controlPlane ?? '',
       ])
       if (rows.length === 0)
         deps.print('There are no tenants yet; "bulkhead tenant apply -f FILE" makes them')
       else
         deps.print(
           renderTable(
-            ['NAME', 'TRUST', 'CODE', 'CLASS', 'PHASE'],
+            ['NAME', 'TRUST', 'CODE', 'CLASS', 'PHASE', 'CONTROL PLANE'],
             rows.map((row) => row.map(printable)),
           ),
         )

@@ -38,6 +38,7 @@ export type TenantView = {
     isolationClass?: string
     reasons?: string[]
     server?: string
+    controlPlane?: string
     placement?: { index?: number; podUidBase?: number; controlPlaneUser?: string }
     conditions?: { type: string; status: string; reason?: string; message?: string }[]
   }

@@ -75,6 +75,11 @@ export class EventRecorder {
     return true
   }
 
+  /** Everything recorded so far is written or given up. */
+  get atRest(): boolean {
+    return this.waiting === 0
+  }
+
   /** Resolves when everything recorded so far is written or given up. */
   async flush(): Promise<void> {
     await this.last

@@ -50,6 +50,11 @@ export class WorkQueue {
     return this.waiting.size + this.busy.size
   }
 
+  /** Nothing waits, nothing is worked on, and nothing failed the last time. */
+  get atRest(): boolean {
+    return this.length === 0 && this.failures.size === 0
+  }
+
   /** Timers that are running, for retries and for what was asked for later. */
   get delayed(): number {
     return this.timers.size

@@ -26,6 +26,8 @@ export type ControllerContext = {
 
 export interface Controller {
   readonly name: string
+  /** Nothing is to be done now, and nothing has to be tried again. */
+  readonly atRest: boolean
   /** Requires: the informers it uses have synced, so that absence means absence. */
   start(): void
   stop(): Promise<void>
@@ -55,6 +57,10 @@ export abstract class QueueController implements Controller {
 
   /** Reads, compares, acts, and would do the same again. */
   protected abstract reconcile(key: string): Promise<ReconcileResult>
+
+  get atRest(): boolean {
+    return this.queue.atRest
+  }
 
   start(): void {
     this.queue.start()

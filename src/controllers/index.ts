@@ -2,7 +2,7 @@
 import { type KindRegistry, type TenantName, VIRTUAL_NODE_NAME } from '../api/index.ts'
 import { type ApiClient, EventRecorder, Informers, type KindRef } from '../client/index.ts'
 import type { Engine, IngressAddress, JailRuntime } from '../jail/index.ts'
-import type { Clock, Logger } from '../stdx/index.ts'
+import { type Clock, type Logger, TimerClock } from '../stdx/index.ts'
 import type { Controller, ControllerContext } from './controller.ts'
 import { platformRegistry, tenantRegistry } from './kinds.ts'
 import { CUSTOM_KINDS_SYNC_MS_MAX } from './limits.ts'
@@ -12,6 +12,7 @@ import { NetworkController } from './pods/network-controller.ts'
 import { PodController } from './pods/pod-controller.ts'
 import type { ApiServerAddress } from './pods/service-variables.ts'
 import type { IssueToken } from './pods/token-cache.ts'
+import { SleepController } from './tenancy/sleep-controller.ts'
 import { TenantController, type TenantControllerOptions } from './tenancy/tenant-controller.ts'
 import { AutoscalerController } from './workloads/autoscaler/autoscaler-controller.ts'
 import { ClaimController } from './workloads/claims/claim-controller.ts'
@@ -65,11 +66,18 @@ export type TenantControllersOptions = {
   frontDoor?: IngressAddress
   /** The kinds served; the tenant registry's when absent. */
   kinds?: readonly KindRef[]
+  /** Up to where an earlier life of this control plane heard of the engine's events. */
+  heardTo?: number
 }
 
 export type Running = {
   /** Resolves when every controller has seen everything there is. */
   readonly started: Promise<void>
+  /**
+   * When the next of them has something to do by itself, or undefined while one of them is busy. What is due is known to
+   * the objects, so that whoever starts after a pause until then misses nothing. Infinity: not before something changes.
+   */
+  restsUntilMs(): number | undefined
   /** Resolves when nothing of them runs any more. Pods go on. */
   stop(): Promise<void>
 }
@@ -99,10 +107,13 @@ export function startTenantControllers({
   shareChanged(): void
   /** Tells again what the tenant publishes: what it may has changed. */
   grantsChanged(): void
+  /** Up to where they have heard of the engine's events. */
+  heardTo(): number
 } {
   const kinds = options.kinds ?? stored(tenantRegistry)
   let ingress: IngressController | undefined
   let lookAtNode = (): void => {}
+  let heardTo = (): number => -1
   const running = start({ client, clock, log }, (context) => {
     const node = new NodeController(context, { engine, runtime: options.runtime })
     lookAtNode = () => node.lookAgain()
@@ -117,11 +128,13 @@ export function startTenantControllers({
       issueToken: options.issueToken,
       node: options.node,
       networkReady: (uid) => network.ready(uid),
+      ...(options.heardTo === undefined ? {} : { heardTo: options.heardTo }),
       onEngineSynced: () => {
         network.tellAgain()
         ingress?.tellAgain()
       },
     })
+    heardTo = () => pods.heardTo
     const followers = [
       new NamespaceController(context, { kinds }),
       new GarbageCollector(context, { kinds }),
@@ -154,6 +167,7 @@ export function startTenantControllers({
   })
   return {
     ...running,
+    heardTo: () => heardTo(),
     shareChanged: () => lookAtNode(),
     grantsChanged: () => ingress?.tellAgain(),
   }
@@ -176,13 +190,15 @@ export function startPlatformControllers({
     new NamespaceController(context, { kinds }),
     new GarbageCollector(context, { kinds }),
     new TenantController(context, options),
+    new SleepController(context, options),
   ])
 }
 
 function start(
-  { client, clock, log }: { client: ApiClient; clock: Clock; log: Logger },
+  { client, clock: realClock, log }: { client: ApiClient; clock: Clock; log: Logger },
   make: (context: ControllerContext) => Controller[],
 ): Running {
+  const clock = new TimerClock(realClock)
   const informers = new Informers({ client, clock, log })
   const recorders: EventRecorder[] = []
   const context: ControllerContext = {
@@ -207,9 +223,15 @@ function start(
     cancel()
     if (synced === 'stopped') return
     for (const controller of controllers) controller.start()
+    began = true
   }
+  let began = false
   return {
     started: begin(),
+    restsUntilMs: () =>
+      began && controllers.every(({ atRest }) => atRest) && recorders.every(({ atRest }) => atRest)
+        ? clock.nextMs
+        : undefined,
     stop: async () => {
       stopping.resolve('stopped')
       await Promise.all(controllers.map((controller) => controller.stop()))

@@ -33,7 +33,7 @@ import {
   STREAM_MS_MAX,
   STREAMS_PER_SESSION_MAX,
 } from './limits.ts'
-import { proxyRequest, proxyUpgrade } from './proxy.ts'
+import { proxyRequest, proxyUpgrade, reach } from './proxy.ts'
 import * as refusals from './refusals.ts'
 import { isStream, parseTarget, pathProblem, targetOfPod } from './target.ts'
 import { TokenKeys } from './token-keys.ts'
@@ -53,6 +53,13 @@ export type GatewayOptions = {
   tenantOfAddress?: (address: string) => TenantName | undefined
   /** The socket of a tenant's control plane; also asked for PLATFORM_TENANT and for tenants that do not exist. */
   socketPathOf: (tenant: TenantName) => string
+  /**
+   * Wakes a tenant's control plane that sleeps; resolves when it answers. Only asked for somebody who is let in there.
+   * Absent: whoever has no socket does not answer.
+   */
+  wake?: (tenant: TenantName) => Promise<void>
+  /** The public keys that a control plane left when it fell asleep: strangers wake nobody. */
+  sleepingKeysOf?: (tenant: TenantName) => unknown
   /**
    * The uid of the Tenant that has the name now, or undefined when there is none: certificates of an earlier tenant
    * of the same name are refused like those of any other. Absent: certificates are bound to the name only.
@@ -312,11 +319,12 @@ class TlsGateway implements Gateway {
     })
     try {
       const { identity, target, hasBody, body } = await this.admit(exchange, held)
+      const upstream = await this.reach(exchange, target.tenant)
       if (expects) answer.writeContinue()
       const stream = isStream(target.rest)
       const { requestId, method } = exchange
       await proxyRequest(request, answer, {
-        socketPath: this.options.socketPathOf(target.tenant),
+        socket: upstream,
         method,
         path: target.rest,
         headers: planRequestHeaders({
@@ -365,12 +373,13 @@ class TlsGateway implements Gateway {
       const upgrade = parseUpgrade(request)
       const { identity, target } = await this.admit(exchange, held, { upgrade })
       if (upgrade === undefined) throw refusals.upgradeNotAllowed
+      const upstream = await this.reach(exchange, target.tenant)
       const { requestId, method } = exchange
       const { rawHeaders } = request
       await proxyUpgrade(
         { socket, head, answer },
         {
-          socketPath: this.options.socketPathOf(target.tenant),
+          socket: upstream,
           method,
           path: target.rest,
           headers: planRequestHeaders({
@@ -442,6 +451,21 @@ class TlsGateway implements Gateway {
       ),
     )
     return { identity, target, body, hasBody: hasBody(body) }
+  }
+
+  /** A connection to the control plane, which is woken for it. Throws an ApiError. */
+  private async reach(exchange: Exchange, tenant: TenantName): Promise<Socket> {
+    const { wake, socketPathOf } = this.options
+    let socket: Socket
+    try {
+      socket = await reach(socketPathOf(tenant), wake && (() => wake(tenant)))
+    } catch (cause) {
+      const { reason, message, details } = refusals.controlPlaneUnavailable
+      throw new ApiError(reason, message, { cause, ...(details ? { details } : {}) })
+    }
+    if (!exchange.over) return socket
+    socket.destroy()
+    throw refusals.clientLeft
   }
 
   private async identify(

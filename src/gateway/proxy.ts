@@ -1,5 +1,6 @@
 import { type ClientRequest, type IncomingMessage, request as httpRequest, ServerResponse } from 'node:http'
 import type { Http2ServerRequest } from 'node:http2'
+import { connect as connectSocket, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Clock } from '../stdx/index.ts'
 import type { ApiError } from '../api/index.ts'
@@ -11,7 +12,8 @@ import { bodyTooLarge, controlPlaneTooSlow, controlPlaneUnavailable } from './re
 
 /** A request that may pass, and where it goes. */
 export type Passage = {
-  socketPath: string
+  /** A fresh connection to the control plane, see `reach`. */
+  socket: Socket
   method: string
   path: string
   headers: HeaderMap
@@ -21,17 +23,44 @@ export type Passage = {
   lastsMsMax: number
 }
 
+/** So often a control plane that was just woken may have fallen asleep again, or have been removed. */
+const WAKES_MAX = 3
+
+/**
+ * Connects to a control plane. One that sleeps has no socket: it is woken first, if `wake` is there to do so.
+ * @throws when there is none, or it cannot be woken.
+ */
+export async function reach(socketPath: string, wake?: () => Promise<void>): Promise<Socket> {
+  for (let wakes = 0; ; wakes++) {
+    try {
+      return await connected(socketPath)
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException
+      if (!wake || wakes >= WAKES_MAX || !['ENOENT', 'ECONNREFUSED'].includes(code)) throw error
+    }
+    await wake()
+  }
+}
+
+function connected(path: string): Promise<Socket> {
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>()
+  const socket = connectSocket({ path })
+  // It stays: between now and the request, an error without a listener would end the process.
+  socket.on('error', reject)
+  socket.once('connect', () => resolve(socket))
+  return promise
+}
+
 /**
  * Every request gets a connection of its own to the control plane. On a unix socket that costs little, and no
  * mistake about where a request or an answer ends can reach the next one.
  */
-function connect({ socketPath, method, path, headers }: Passage): ClientRequest {
+function connect({ socket, method, path, headers }: Passage): ClientRequest {
   const upstream = httpRequest({
-    socketPath,
+    createConnection: () => socket,
     method,
     path,
     headers,
-    agent: false,
     setHost: false,
     maxHeaderSize: UPSTREAM_HEAD_BYTES_MAX,
   })

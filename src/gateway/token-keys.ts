@@ -16,6 +16,7 @@ type Known = { verifier: TokenVerifier; fetchedAtMs: number }
 /** The public keys of tenants' tokens, as their control planes publish them. */
 export class TokenKeys {
   private readonly socketPathOf: (tenant: TenantName) => string
+  private readonly sleepingKeysOf: (tenant: TenantName) => unknown
   private readonly clock: Clock
   private readonly log: Logger
   /** Least recently asked for first. Only of tenants whose control plane has answered. */
@@ -26,14 +27,18 @@ export class TokenKeys {
 
   constructor({
     socketPathOf,
+    sleepingKeysOf = () => undefined,
     clock,
     log,
   }: {
     socketPathOf: (tenant: TenantName) => string
+    /** What a control plane published before it fell asleep; undefined when it does not sleep. */
+    sleepingKeysOf?: ((tenant: TenantName) => unknown) | undefined
     clock: Clock
     log: Logger
   }) {
     this.socketPathOf = socketPathOf
+    this.sleepingKeysOf = sleepingKeysOf
     this.clock = clock
     this.log = log
   }
@@ -68,7 +73,8 @@ export class TokenKeys {
   private async fetch(tenant: TenantName): Promise<Known | undefined> {
     const nowMs = this.clock.nowMs()
     try {
-      const verifier = await TokenVerifier.open(tenant, await fetchJwks(this.socketPathOf(tenant)))
+      const keys = this.sleepingKeysOf(tenant) ?? (await fetchJwks(this.socketPathOf(tenant)))
+      const verifier = await TokenVerifier.open(tenant, keys)
       const known = { verifier, fetchedAtMs: nowMs }
       this.remember(tenant, known)
       this.note(tenant, nowMs)

@@ -35,6 +35,7 @@ export {
 export { RemoteEngine } from './remote-engine.ts'
 export {
   type NodeClient,
+  type SleepEvent,
   type NodeIsolation,
   NodeRefusal,
   type TenantPlacementAnswer,

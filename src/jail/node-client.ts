@@ -1,3 +1,5 @@
+import { request, type IncomingMessage } from 'node:http'
+import { createInterface } from 'node:readline'
 import { askUnix } from '../stdx/index.ts'
 import type {
   MatchResources,
@@ -74,6 +76,9 @@ export type TenantPlacementAnswer = {
   controlPlaneUid: number
 }
 
+/** SYNCED comes once, after everybody who sleeps has been named. */
+export type SleepEvent = { type: 'ASLEEP' | 'AWAKE'; tenant: string } | { type: 'SYNCED' }
+
 /** The node agent, as the platform's control plane speaks to it: it makes tenants be there and takes them away. */
 export interface NodeClient {
   isolation(signal?: AbortSignal): Promise<NodeIsolation>
@@ -84,6 +89,8 @@ export interface NodeClient {
     wanted: TenantPlacementRequest,
     signal?: AbortSignal,
   ): Promise<TenantPlacementAnswer>
+  /** Who sleeps: everybody who does now, then every change, until the signal or the node agent ends it. */
+  watchSleep(signal: AbortSignal): AsyncIterable<SleepEvent>
   /** Begins to take away everything of it; it is gone when `tenants` no longer names it. Safe to repeat. */
   removeTenant(tenant: TenantName, signal?: AbortSignal): Promise<void>
 }
@@ -130,6 +137,21 @@ export class UnixNodeClient implements NodeClient {
 
   async removeTenant(tenant: TenantName, signal?: AbortSignal): Promise<void> {
     await this.json('DELETE', `/v1/tenants/${tenant}`, undefined, signal)
+  }
+
+  async *watchSleep(signal: AbortSignal): AsyncGenerator<SleepEvent, void, undefined> {
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+    const { socketPath } = this
+    const outgoing = request({ socketPath, path: '/v1/tenants?watch=sleep', agent: false, signal })
+    outgoing.on('response', resolve)
+    outgoing.on('error', reject)
+    outgoing.end()
+    const response = await promise
+    try {
+      for await (const line of createInterface({ input: response })) yield JSON.parse(line) as SleepEvent // the node agent has more power than we do
+    } finally {
+      response.destroy()
+    }
   }
 
   private async json(

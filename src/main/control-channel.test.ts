@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { parseTenantName } from '../api/index.ts'
-import { requestHosting } from './control-channel.ts'
+import { parseSlept, requestHosting } from './control-channel.ts'
 
 test('a worker that answers without end cannot fill the memory of the one who asks', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'bulkhead-control-'))
@@ -36,4 +36,23 @@ test('a worker that answers without end cannot fill the memory of the one who as
     server.closeAllConnections()
     rmSync(directory, { recursive: true })
   }
+})
+
+test('what a control plane says when it falls asleep is not believed when it cannot be', () => {
+  const slept = { keys: { keys: [] }, heardTo: -1 }
+  assert.deepEqual(parseSlept({ ...slept, more: 1 }), slept)
+  assert.deepEqual(parseSlept({ ...slept, dueAtMs: 5 }), { ...slept, dueAtMs: 5 })
+  for (const bad of [
+    undefined,
+    null,
+    'x',
+    {},
+    { heardTo: 1 },
+    { ...slept, keys: null },
+    { ...slept, heardTo: '1' },
+    { ...slept, heardTo: 0.5 },
+    { ...slept, dueAtMs: 'soon' },
+    { ...slept, dueAtMs: null },
+  ])
+    assert.throws(() => parseSlept(bad), TypeError, JSON.stringify(bad))
 })

@@ -20,17 +20,43 @@ export type HostRequest = {
   policies?: readonly TenantPolicy[]
   regoPolicies?: readonly TenantRegoPolicy[]
   ingress?: IngressGrant
+  /** What it said when it fell asleep. */
+  slept?: Slept
+}
+
+/** A control plane that has nothing to do. */
+export type Resting = {
+  tenant: TenantName
+  /** Since when nobody has asked it for anything, in milliseconds. */
+  unusedMs: number
+  /** When it has something to do by itself; absent when nothing is planned. */
+  dueAtMs?: number
+}
+
+/** What stands in for a control plane while it sleeps, and what it is given back when it wakes. */
+export type Slept = {
+  /** The public keys of its tokens, so that nobody has to be woken to tell a genuine one. */
+  keys: unknown
+  /** Up to where it has heard of the engine's events. */
+  heardTo: number
+  dueAtMs?: number
 }
 
 export type ControlPlaneHost = {
   /** Also changes what the operator decided about a tenant that is hosted already. */
   host(request: HostRequest): Promise<void>
   unhost(tenant: TenantName): Promise<void>
+  /** Those hosted that could sleep now. */
+  resting(): Resting[]
+  /** Lets go of a tenant that still has nothing to do; undefined when it has. */
+  sleep(tenant: TenantName): Promise<Slept | undefined>
 }
 
 /** The operator's policies are most of it. */
 const REQUEST_BYTES_MAX = 2 * 1024 * 1024
 const ANSWER_BYTES_MAX = 16 * 1024
+/** A line for each tenant of the machine. */
+const RESTING_BYTES_MAX = 1024 * 1024
 
 export async function serveControl(socketPath: string, hosts: ControlPlaneHost, log: Logger) {
   const server = createServer((req, res) => {
@@ -39,9 +65,15 @@ export async function serveControl(socketPath: string, hosts: ControlPlaneHost, 
       res.end(JSON.stringify(body))
     }
     const handle = async () => {
-      const name = /^\/v1\/tenants\/([a-z0-9-]{1,32})$/.exec(req.url ?? '')?.[1]
+      if (req.method === 'GET' && req.url === '/v1/resting') return answer(200, { items: hosts.resting() })
+      const [, name, sleep] = /^\/v1\/tenants\/([a-z0-9-]{1,32})(\/sleep)?$/.exec(req.url ?? '') ?? []
       if (name === undefined) return answer(404, { message: 'not found' })
       const tenant = name === PLATFORM_TENANT ? PLATFORM_TENANT : parseTenantName(name)
+      if (sleep !== undefined) {
+        if (req.method !== 'POST') return answer(405, { message: 'method not allowed' })
+        const slept = await hosts.sleep(tenant)
+        return slept ? answer(200, slept) : answer(409, { message: 'it has something to do' })
+      }
       if (req.method === 'DELETE') {
         await hosts.unhost(tenant)
         return answer(200, {})
@@ -79,7 +111,8 @@ export async function requestHosting(
   signal: AbortSignal,
 ): Promise<void> {
   const body = JSON.stringify({ dataKey: Buffer.from(dataKey).toString('base64'), ...rest })
-  await call(socketPath, 'PUT', tenant, body, signal)
+  const answer = await call(socketPath, { method: 'PUT', path: `/v1/tenants/${tenant}`, body, signal })
+  requireSuccess(answer, tenant)
 }
 
 export async function requestUnhosting(
@@ -87,29 +120,86 @@ export async function requestUnhosting(
   tenant: TenantName,
   signal: AbortSignal,
 ): Promise<void> {
-  await call(socketPath, 'DELETE', tenant, '', signal)
+  requireSuccess(await call(socketPath, { method: 'DELETE', path: `/v1/tenants/${tenant}`, signal }), tenant)
+}
+
+/** Asks a worker who has nothing to do. What a worker says of tenants that it does not host means nothing. */
+export async function requestResting(socketPath: string, signal: AbortSignal): Promise<Resting[]> {
+  const answer = await call(socketPath, {
+    method: 'GET',
+    path: '/v1/resting',
+    signal,
+    bytesMax: RESTING_BYTES_MAX,
+  })
+  requireSuccess(answer, 'all')
+  const { items } = JSON.parse(answer.text) as { items?: unknown }
+  if (!Array.isArray(items)) throw new TypeError("The control planes' host does not say who rests")
+  return items.map(parseResting)
+}
+
+/** Asks a worker to let a tenant fall asleep; undefined when it has something to do after all. */
+export async function requestSleep(
+  socketPath: string,
+  tenant: TenantName,
+  signal: AbortSignal,
+): Promise<Slept | undefined> {
+  const answer = await call(socketPath, { method: 'POST', path: `/v1/tenants/${tenant}/sleep`, signal })
+  if (answer.code === 409) return undefined
+  requireSuccess(answer, tenant)
+  return parseSlept(JSON.parse(answer.text))
+}
+
+/** @throws {TypeError} when a worker, which may have been taken over, says something else. */
+export function parseSlept(value: unknown): Slept {
+  const { keys, heardTo, dueAtMs } = (value ?? {}) as Record<string, unknown>
+  if (typeof keys !== 'object' || keys === null || !isWhole(heardTo))
+    throw new TypeError('A control plane does not say what it leaves behind')
+  return { keys, heardTo, ...parseDue(dueAtMs) }
+}
+
+function parseResting(value: unknown): Resting {
+  const { tenant, unusedMs, dueAtMs } = (value ?? {}) as Record<string, unknown>
+  if (typeof unusedMs !== 'number' || !(unusedMs >= 0))
+    throw new TypeError('A control plane does not say since when it rests')
+  return { tenant: parseTenantName(tenant), unusedMs, ...parseDue(dueAtMs) }
+}
+
+function parseDue(dueAtMs: unknown): { dueAtMs?: number } {
+  if (dueAtMs === undefined) return {}
+  if (!isWhole(dueAtMs)) throw new TypeError('A control plane does not say when something is due')
+  return { dueAtMs }
+}
+
+function isWhole(value: unknown): value is number {
+  return Number.isSafeInteger(value)
+}
+
+type ControlAnswer = { code: number; text: string }
+
+function requireSuccess({ code, text }: ControlAnswer, about: string): void {
+  if (code !== 200) throw new Error(`The control planes' host answered ${code} about "${about}": ${text}`)
 }
 
 async function call(
   socketPath: string,
-  method: string,
-  tenant: TenantName,
-  body: string,
-  signal: AbortSignal,
-): Promise<void> {
+  {
+    method,
+    path,
+    body,
+    signal,
+    bytesMax = ANSWER_BYTES_MAX,
+  }: { method: string; path: string; body?: string; signal: AbortSignal; bytesMax?: number },
+): Promise<ControlAnswer> {
   const answer = await askUnix({
     socketPath,
     method,
-    path: `/v1/tenants/${tenant}`,
-    body,
+    path,
+    ...(body === undefined ? {} : { body }),
     signal,
-    answerBytesMax: ANSWER_BYTES_MAX,
+    answerBytesMax: bytesMax,
   }).catch((cause: unknown) => {
     if (!(cause instanceof TooLong)) throw cause
-    throw new Error(`The control planes' host answers about "${tenant}" without end`, { cause })
+    throw new Error(`The control planes' host answers ${method} "${path}" without end`, { cause })
   })
-  if (answer.code !== 200)
-    throw new Error(
-      `The control planes' host answered ${answer.code} about "${tenant}": ${answer.body.toString()}`,
-    )
+  return { code: answer.code, text: answer.body.toString() }
 }

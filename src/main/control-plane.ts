@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs'
-import { createServer, type IncomingMessage } from 'node:http'
+import { existsSync, renameSync, rmSync } from 'node:fs'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import {
@@ -43,6 +43,13 @@ export type ControlPlane = {
   store: Store
   server: ApiServer
   tokenIssuer: TokenIssuer
+  /** When somebody from outside last asked for something; Infinity while an answer, such as a watch, is not over. */
+  usedAtMs(): number
+  /**
+   * Lets nobody new connect. Answers false, and goes on as before, when somebody has come all the same: whoever
+   * connected gets an answer.
+   */
+  closeDoor(): Promise<boolean>
   close(): Promise<void>
 }
 
@@ -110,24 +117,28 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   // Only now: what the platform itself puts into a control plane must fit, however small a tenant's quota is.
   server.setLimits(limits)
   server.setOperatorPolicies(operatorPolicies, regoPolicies)
-  const http = await listen({
+  const { http, door } = await listen({
     tenant,
     tenantUid,
     socketPath: paths.apiSocket(layout, tenant),
     server,
     gatewayUid,
     podGatewayUid,
+    clock,
     log,
   })
   return {
     store,
     server,
     tokenIssuer,
+    usedAtMs: door.usedAtMs,
+    closeDoor: door.close,
     async close() {
       http.close()
       await server.close()
       http.closeAllConnections()
       await store[Symbol.asyncDispose]()
+      rmSync(closedDoor(paths.apiSocket(layout, tenant)), { force: true })
     },
   }
 }
@@ -165,6 +176,7 @@ async function listen({
   server,
   gatewayUid,
   podGatewayUid,
+  clock,
   log,
 }: {
   tenant: TenantName
@@ -173,8 +185,9 @@ async function listen({
   server: ApiServer
   gatewayUid: number
   podGatewayUid: number | undefined
+  clock: Clock
   log: Logger
-}) {
+}): Promise<{ http: Server; door: { usedAtMs(): number; close(): Promise<boolean> } }> {
   const http = createServer({
     maxHeaderSize: REQUEST_HEAD_BYTES_MAX,
     headersTimeout: REQUEST_HEAD_TIMEOUT_MS,
@@ -183,10 +196,14 @@ async function listen({
   })
   http.maxConnections = CONNECTIONS_MAX
   const fromPods = new WeakSet<Socket>()
+  let open = 0
+  let usedAtMs = clock.nowMs()
   http.prependListener('connection', (socket) => {
     const { uid } = peerCredentials(socket)
     if (podGatewayUid !== undefined && uid === podGatewayUid) fromPods.add(socket)
-    else if (uid !== gatewayUid) socket.destroy()
+    else if (uid !== gatewayUid) return void socket.destroy()
+    open++
+    socket.once('close', () => open--)
   })
   const userOf = (request: IncomingMessage): UserInfo | undefined => {
     try {
@@ -194,6 +211,11 @@ async function listen({
       // Whoever takes over the door for pods must not become an administrator.
       if (fromPods.has(request.socket) && user.kind !== 'serviceAccount' && user.kind !== 'component')
         throw new IdentityRefused(`The door for pods brought a ${user.kind}`)
+      // The gateways ask for the keys of tokens on behalf of anybody who brings one, genuine or not.
+      if (user.kind !== 'component') {
+        usedAtMs = clock.nowMs()
+        request.socket.once('close', () => (usedAtMs = clock.nowMs()))
+      }
       return user
     } catch (error) {
       if (!(error instanceof IdentityRefused)) throw error
@@ -219,7 +241,28 @@ async function listen({
   http.on('clientError', (_error, socket) => socket.destroy())
   // The directory gives its group, the gateway's, to the socket.
   await listenUnix(http, { path: socketPath, mode: 0o660 })
-  return http
+  const door = {
+    usedAtMs: () => (open > 0 ? Infinity : usedAtMs),
+    async close() {
+      const before = usedAtMs
+      // From here on the kernel finds no socket of this name. Who was about to connect is let in meanwhile.
+      renameSync(socketPath, closedDoor(socketPath))
+      const waited = Promise.withResolvers<void>()
+      clock.after(LATECOMERS_MS, waited.resolve)
+      await waited.promise
+      if (open === 0 && usedAtMs === before) return true
+      renameSync(closedDoor(socketPath), socketPath)
+      return false
+    },
+  }
+  return { http, door }
+}
+
+/** A connection that the kernel was just making when its socket lost its name is there after this. */
+const LATECOMERS_MS = 50
+
+function closedDoor(socketPath: string): string {
+  return `${socketPath}.closed`
 }
 
 const UNAUTHORIZED = JSON.stringify({

@@ -57,6 +57,7 @@ export function daemonEnvironment(env: NodeJS.ProcessEnv): Record<string, string
     'BULKHEAD_INGRESS_HTTPS_PORT',
     'BULKHEAD_DNS',
     'BULKHEAD_POD_MEMORY',
+    'BULKHEAD_SLEEP_AFTER_SECONDS',
   ]
   const layout = kept.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]]))
   return { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...(Object.fromEntries(layout) as Record<string, string>) }

@@ -6,6 +6,7 @@ import { systemClock } from '../stdx/index.ts'
 import { runProgram } from './environment.ts'
 import { PKI_FILES } from './pki-files.ts'
 import { tenantUidOf } from './tenant-uid.ts'
+import { sleepingKeysOf, wakeThrough } from './wake-channel.ts'
 
 runProgram('bulkhead-gateway', async ({ layout, log }) => {
   const pki = (file: keyof typeof PKI_FILES) => readFileSync(join(paths.pki(layout), PKI_FILES[file]), 'utf8')
@@ -18,6 +19,8 @@ runProgram('bulkhead-gateway', async ({ layout, log }) => {
     tls: { key: pki('gatewayKey'), cert: pki('gateway'), clientCa: pki('clientCa') },
     socketPathOf: (tenant) => paths.apiSocket(layout, tenant),
     tenantUidOf: tenantUidOf(layout),
+    wake: wakeThrough(layout),
+    sleepingKeysOf: sleepingKeysOf(layout),
     audit,
     clock: systemClock,
     log,

@@ -22,16 +22,22 @@ import {
   stateDirectories,
 } from '../engine/local/index.ts'
 import { systemClock } from '../stdx/index.ts'
-import { requestHosting } from './control-channel.ts'
+import { requestHosting, requestResting } from './control-channel.ts'
 import { daemonEnvironment, runProgram } from './environment.ts'
 import { servePlatformSocket } from './platform-socket.ts'
 import { ensurePki } from './pki.ts'
+import { parseSleepLimits, SleepSchedule } from './sleep-schedule.ts'
 import { claimState, requireMachine } from './preflight.ts'
 import { Verdicts } from './verdicts.ts'
-import { daemonOf, groupOf, SHARED_WORKER, TenantHosting, untilSocket } from './tenant-hosting.ts'
+import { daemonOf, groupOf, SHARED_WORKER, TenantHosting, untilSocket, workerOf } from './tenant-hosting.ts'
+import { serveWakes } from './wake-channel.ts'
 
 const BOUND_LOGS_EVERY_MS = 5_000
 const VERDICTS_EVERY_MS = 500
+/** How often control planes are asked whether they have anything to do, and that they are there. */
+const LOOK_FOR_REST_EVERY_MS = 5_000
+const RESTING_MS_MAX = 10_000
+const WAKE_DUE_EVERY_MS = 1_000
 /** To read every process, every file and every network namespace, and to speak as others do when it probes. */
 const VERIFIER_CAPABILITIES = ['sys_ptrace', 'dac_read_search', 'sys_admin', 'net_admin', 'setuid', 'setgid']
 
@@ -46,6 +52,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
   requireMachine()
   claimState(layout)
   const clock = systemClock
+  const sleepLimits = parseSleepLimits(process.env)
   const users = ensureDaemonUsers()
   ensureRunDir(layout)
   assertIdsAreFree(layout)
@@ -149,6 +156,8 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     onProberHung: () => {
       daemons.restart('prober').catch((error: unknown) => log.error('cannot end the prober', { error }))
     },
+    // Both are there before any pod is.
+    onChange: (tenant) => schedule.changed(tenant),
     refusal: ({ tenant, isolationClass }) => verdicts.refusal({ tenant, isolationClass }),
   })
 
@@ -166,8 +175,14 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       const pid = daemons.pid(daemonOf(name))
       if (pid !== undefined) hosted.set(name, pid)
     },
+    async stopWorker(name: string) {
+      hosted.delete(name)
+      schedule.forgetWorker(name)
+      await daemons.stop(daemonOf(name))
+    },
     async removeWorker(name: string, uid: number) {
       hosted.delete(name)
+      schedule.forgetWorker(name)
       await daemons.remove(daemonOf(name), uid)
       rmSync(dirname(paths.workerControlSocket(layout, name)), { recursive: true, force: true })
     },
@@ -182,7 +197,29 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     engine,
     daemons,
     programs,
-    release: (tenant) => verdicts.release(tenant),
+    release: (tenant) => {
+      verdicts.release(tenant)
+      schedule.forget(tenant)
+    },
+    // The socket is there before anybody is hosted.
+    onSleep: (tenant, asleep) => platformSocket.tellSleep(tenant, asleep),
+    log,
+  })
+  const schedule = new SleepSchedule({
+    hosts: hosting,
+    resting: (worker) =>
+      requestResting(paths.workerControlSocket(layout, worker), AbortSignal.timeout(RESTING_MS_MAX)),
+    workerOf: (tenant) => {
+      const placement = placements.get(tenant)
+      return placement && workerOf(placement)
+    },
+    onHung: (worker) => {
+      daemons
+        .restart(daemonOf(worker))
+        .catch((error: unknown) => log.error('cannot end control planes that hang', { worker, error }))
+    },
+    limits: sleepLimits,
+    clock,
     log,
   })
 
@@ -213,6 +250,13 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     placements,
     runtimes,
     platformUid: users.platform.uid,
+    log,
+  })
+  const wakes = await serveWakes({
+    layout,
+    uids: [users.gateway.uid, users.podGateway.uid],
+    gid: users.gateway.gid,
+    wake: (tenant) => schedule.wake(tenant),
     log,
   })
   await programs.worker(SHARED_WORKER, users.worker.uid)
@@ -253,6 +297,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       if (now === pid) continue
       if (now === undefined) continue
       log.warn('control planes have a new process', { worker: name, pid: now })
+      schedule.forgetWorker(name)
       const again =
         name === PLATFORM_TENANT ? platformPlane().then(() => true, failed) : hosting.hostAll(name)
       // Forgetting the process makes the next look try again.
@@ -281,16 +326,24 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     }
   }, VERDICTS_EVERY_MS)
 
+  const looking = setInterval(() => {
+    for (const worker of hosted.keys()) void schedule.look(worker)
+  }, LOOK_FOR_REST_EVERY_MS)
+  const wakingDue = setInterval(() => schedule.wakeDue(), WAKE_DUE_EVERY_MS)
+
   return {
     /** Leaves the daemons and the pods running: the next agent takes them over. */
     async stop() {
       stopped = true
       clearInterval(bounding)
       clearInterval(judging)
+      clearInterval(looking)
+      clearInterval(wakingDue)
+      wakes.close()
+      wakes.closeAllConnections()
       await hosting.close()
       await engine.stop()
       platformSocket.close()
-      platformSocket.closeAllConnections()
     },
   }
 })

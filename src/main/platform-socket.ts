@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import { type Layout, parseTenantName, paths } from '../api/index.ts'
+import { type Layout, parseTenantName, paths, type TenantName } from '../api/index.ts'
 import { parsePlacementRequest, type Placements, type TenantPlacement } from '../engine/local/index.ts'
+import type { SleepEvent } from '../jail/index.ts'
 import { listenUnix, type Logger, peerCredentials, readRequest } from '../stdx/index.ts'
 import type { TenantHosting } from './tenant-hosting.ts'
 
@@ -41,12 +42,27 @@ export async function servePlatformSocket({
   platformUid: number
   log: Logger
 }) {
-  const handle = async (req: IncomingMessage, answer: (code: number, body: unknown) => void) => {
+  const watchers = new Set<ServerResponse>()
+  const watchSleep = (res: ServerResponse) => {
+    res.writeHead(200, { 'content-type': 'application/x-ndjson' })
+    res.flushHeaders()
+    for (const tenant of hosting.sleeping.keys()) res.write(lineOf({ type: 'ASLEEP', tenant }))
+    res.write(lineOf({ type: 'SYNCED' }))
+    watchers.add(res)
+    res.on('error', () => {})
+    res.on('close', () => watchers.delete(res))
+  }
+  const handle = async (
+    req: IncomingMessage,
+    res: ServerResponse,
+    answer: (code: number, body: unknown) => void,
+  ) => {
     const url = req.url ?? ''
     if (req.method === 'GET' && url === '/v1/isolation')
       return answer(200, { classes: offeredClasses(runtimes) })
     if (req.method === 'GET' && url === '/v1/tenants')
       return answer(200, { items: placements.all().map(withoutPolicies) })
+    if (req.method === 'GET' && url === '/v1/tenants?watch=sleep') return watchSleep(res)
     const name = /^\/v1\/tenants\/([a-z0-9-]{1,32})$/.exec(url)?.[1]
     if (name === undefined) return answer(404, { message: 'not found' })
     const tenant = parseTenantName(name)
@@ -65,7 +81,7 @@ export async function servePlatformSocket({
       res.writeHead(code, { 'content-type': 'application/json' })
       res.end(JSON.stringify(body))
     }
-    handle(req, answer).catch((error: unknown) => {
+    handle(req, res, answer).catch((error: unknown) => {
       const isRefusal = error instanceof TypeError || error instanceof RangeError
       if (!isRefusal) log.error('request of the platform failed', { url: req.url, error })
       answer(isRefusal ? 422 : 500, { message: error instanceof Error ? error.message : 'failed' })
@@ -75,7 +91,25 @@ export async function servePlatformSocket({
     if (peerCredentials(socket).uid !== platformUid) socket.destroy()
   })
   await listenUnix(server, { path: paths.nodePlatformSocket(layout), uid: platformUid, gid: 0 })
-  return server
+  return {
+    tellSleep(tenant: TenantName, asleep: boolean) {
+      for (const watcher of watchers) {
+        // Whoever does not read begins anew.
+        if (watcher.writableLength > WATCHER_BYTES_MAX) watcher.destroy()
+        else watcher.write(lineOf({ type: asleep ? 'ASLEEP' : 'AWAKE', tenant }))
+      }
+    },
+    close() {
+      server.close()
+      server.closeAllConnections()
+    },
+  }
+}
+
+const WATCHER_BYTES_MAX = 1024 * 1024
+
+function lineOf(event: SleepEvent): string {
+  return `${JSON.stringify(event)}\n`
 }
 
 /** Who asks wrote them, and for all tenants together they are long. */

@@ -108,6 +108,9 @@ runProgram('bulkhead-platform', async ({ layout, log }) => {
       log.info('platform control plane ready')
     },
     unhost: async () => {},
+    // Whoever changes tenants has to find it.
+    resting: () => [],
+    sleep: async () => undefined,
   }
   const control = await serveControl(paths.workerControlSocket(layout, PLATFORM_TENANT), hosts, log)
   return {

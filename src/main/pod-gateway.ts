@@ -7,6 +7,7 @@ import { systemClock } from '../stdx/index.ts'
 import { runProgram } from './environment.ts'
 import { PKI_FILES } from './pki-files.ts'
 import { tenantUidOf } from './tenant-uid.ts'
+import { sleepingKeysOf, wakeThrough } from './wake-channel.ts'
 
 /**
  * The door of pods to their tenant's API, inside the router's network namespace. The router's rules and the filter on each
@@ -23,6 +24,8 @@ runProgram('bulkhead-pod-gateway', async ({ layout, log }) => {
     tls: { key: pki('podGatewayKey'), cert: pki('podGateway') },
     socketPathOf: (tenant) => paths.apiSocket(layout, tenant),
     tenantUidOf: tenantUidOf(layout),
+    wake: wakeThrough(layout),
+    sleepingKeysOf: sleepingKeysOf(layout),
     tenantOfAddress: (address) => {
       const index = podOwnerIndex(address)
       if (index === undefined) return undefined

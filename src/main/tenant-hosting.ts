@@ -1,6 +1,7 @@
-import { chmodSync, chownSync, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { type Layout, paths, PLATFORM_TENANT, type TenantName } from '../api/index.ts'
 import {
   type Claims,
@@ -18,7 +19,7 @@ import {
   type TenantPlacement,
 } from '../engine/local/index.ts'
 import { type Logger, until } from '../stdx/index.ts'
-import { requestHosting, requestUnhosting } from './control-channel.ts'
+import { parseSlept, requestHosting, requestSleep, requestUnhosting, type Slept } from './control-channel.ts'
 
 /** The process that hosts the control planes of trusted tenants. */
 export const SHARED_WORKER = 'shared'
@@ -28,6 +29,8 @@ const UNHOST_TIMEOUT_MS = 10_000
 export type DaemonPrograms = {
   /** Starts, or adopts, the process with the control planes of a tenant; resolves when it may be asked. */
   worker(name: string, uid: number): Promise<void>
+  /** Stops it until it is wanted again. Safe to repeat. */
+  stopWorker(name: string): Promise<void>
   /** Stops it for good, with everything that only it had. Safe to repeat. */
   removeWorker(name: string, uid: number): Promise<void>
 }
@@ -50,6 +53,9 @@ export class TenantHosting {
   private readonly log: Logger
   private readonly sockets = new Map<TenantName, { server: EngineServer; placement: string }>()
   private readonly turns = new Map<TenantName, Promise<unknown>>()
+  /** Whose control plane sleeps: nobody hosts it, and everything else of the tenant goes on. */
+  private readonly asleep = new Map<TenantName, Slept>()
+  private readonly onSleep: (tenant: TenantName, asleep: boolean) => void
 
   constructor(parts: {
     layout: Layout
@@ -63,6 +69,8 @@ export class TenantHosting {
     programs: DaemonPrograms
     /** Comes before all pods of a tenant are ended. */
     release?: (tenant: TenantName) => void
+    /** A control plane has fallen asleep, or has been woken. */
+    onSleep?: (tenant: TenantName, asleep: boolean) => void
     log: Logger
   }) {
     this.layout = parts.layout
@@ -75,19 +83,65 @@ export class TenantHosting {
     this.daemons = parts.daemons
     this.programs = parts.programs
     this.release = parts.release ?? (() => {})
+    this.onSleep = parts.onSleep ?? (() => {})
     this.log = parts.log
   }
 
-  /** Resolves once the tenant's API answers. */
+  /** Those that sleep, with when they have something to do by themselves. */
+  get sleeping(): ReadonlyMap<TenantName, Pick<Slept, 'dueAtMs'>> {
+    return this.asleep
+  }
+
+  /** Lets the tenant's control plane sleep, unless it has something to do. Its pods go on. */
+  fallAsleep(tenant: TenantName): Promise<boolean> {
+    return this.inTurn(tenant, async () => {
+      const placement = this.placements.get(tenant)
+      if (!placement || this.asleep.has(tenant) || this.placements.isMoving(tenant)) return false
+      const worker = workerOf(placement)
+      const control = paths.workerControlSocket(this.layout, worker)
+      let slept: Slept | undefined
+      try {
+        slept = await requestSleep(control, tenant, AbortSignal.timeout(CONTROL_TIMEOUT_MS))
+      } catch (error) {
+        // It may have gone all the same, and nobody may believe that it is there.
+        await this.settle(placement)
+        throw error
+      }
+      if (!slept) return false
+      const hadPods = (await this.engine.engineFor(placement).list()).length > 0
+      this.tell(paths.asleep(this.layout, tenant), JSON.stringify({ ...slept, hadPods }))
+      this.asleep.set(tenant, slept)
+      if (worker !== SHARED_WORKER) await this.programs.stopWorker(worker)
+      this.onSleep(tenant, true)
+      this.log.info('control plane sleeps', { tenant, dueAtMs: slept.dueAtMs })
+      return true
+    })
+  }
+
+  /** Resolves once the tenant's control plane is awake; false when there is no such tenant. */
+  wake(tenant: TenantName): Promise<boolean> {
+    return this.inTurn(tenant, async () => {
+      const placement = this.placements.get(tenant)
+      // Of one that is being removed, the gateways know nothing any more.
+      if (!placement || !existsSync(paths.tenantOfIndex(this.layout, placement.index))) return false
+      if (this.asleep.has(tenant)) await this.settle(placement)
+      return true
+    })
+  }
+
+  /** Resolves once the tenant's API answers, or would if it were woken. */
   ensure(tenant: TenantName, request: PlacementRequest): Promise<TenantPlacement> {
     return this.inTurn(tenant, async () => {
       const partition = dirname(paths.partition(this.layout, tenant))
-      if (!this.placements.get(tenant) && existsSync(partition))
+      const before = this.placements.get(tenant)
+      if (!before && existsSync(partition))
         throw new TypeError(
           `"${partition}" holds data of a tenant "${tenant}" that this machine does not know; move it away first`,
         )
       const placement = this.placements.ensure(tenant, request)
-      await this.settle(placement)
+      const isSame = before !== undefined && isDeepStrictEqual(before, placement)
+      if (!isSame || !this.asleep.has(tenant) || this.placements.isMoving(tenant))
+        await this.settle(placement)
       return placement
     })
   }
@@ -100,6 +154,7 @@ export class TenantHosting {
       // First, so that from here on the gateways know of no such tenant.
       rmSync(paths.tenantUid(this.layout, tenant), { force: true })
       rmSync(paths.tenantOfIndex(this.layout, placement.index), { force: true })
+      this.forgetSleep(tenant)
       await this.leave(tenant)
       await this.network.removeTenant(tenant)
       await this.images.removeTenant(tenant)
@@ -126,7 +181,9 @@ export class TenantHosting {
         await this.inTurn(tenant, async () => {
           // It may have moved or gone while others had their turn.
           const placement = this.placements.get(tenant)
-          if (placement) await this.settle(placement)
+          if (!placement || (worker !== undefined && this.asleep.has(tenant))) return
+          if (worker === undefined && (await this.sleepsOn(placement))) await this.prepare(placement)
+          else await this.settle(placement)
         })
         return true
       } catch (error) {
@@ -155,23 +212,38 @@ export class TenantHosting {
     await this.engine.limitTenant(placement)
   }
 
+  /**
+   * Whether what slept when the agent ended goes on sleeping. Not one that has pods, or had: while nobody looked they may
+   * have ended, and what became of them is its business. Nor one that publishes something, which the front door was told.
+   */
+  private async sleepsOn(placement: TenantPlacement): Promise<boolean> {
+    const { tenant } = placement
+    const file = paths.asleep(this.layout, tenant)
+    if (!existsSync(file) || existsSync(paths.apiSocket(this.layout, tenant))) return false
+    if (this.placements.isMoving(tenant) || placement.ingress !== undefined) return false
+    if ((await this.engine.engineFor(placement).list()).length > 0) return false
+    try {
+      const { hadPods, ...slept } = JSON.parse(readFileSync(file, 'utf8')) as { hadPods?: unknown }
+      if (hadPods !== false) return false
+      this.asleep.set(tenant, parseSlept(slept))
+      this.onSleep(tenant, true)
+      return true
+    } catch (error) {
+      this.log.warn('how a control plane sleeps cannot be read', { tenant, error })
+      return false
+    }
+  }
+
+  private forgetSleep(tenant: TenantName): void {
+    rmSync(paths.asleep(this.layout, tenant), { force: true })
+    if (this.asleep.delete(tenant)) this.onSleep(tenant, false)
+  }
+
   private async host(placement: TenantPlacement): Promise<void> {
     const { tenant, controlPlaneUid: uid, isolationClass } = placement
     const worker = workerOf(placement)
-    const gid = groupOf(this.users, uid)
-    const partition = dirname(paths.partition(this.layout, tenant))
-    ensureDirectory(partition, { uid, gid, mode: 0o700 })
-    giveFilesTo(partition, { uid, gid })
-    // New files take the group of this directory, so the API's socket is the gateway's to connect to and nobody else's.
-    ensureDirectory(dirname(paths.apiSocket(this.layout, tenant)), {
-      uid,
-      gid: this.users.gateway.gid,
-      mode: 0o2750,
-    })
-    await this.network.ensureTenant(placement)
-    await this.network.setTenantEgress(placement)
-    await this.network.setTenantIngressGrant(placement)
-    await this.serve(placement)
+    const slept = this.asleep.get(tenant)
+    if (!slept || !this.isServed(placement)) await this.prepare(placement)
     await this.programs.worker(worker, uid)
     const control = paths.workerControlSocket(this.layout, worker)
     await requestHosting(
@@ -187,34 +259,59 @@ export class TenantHosting {
         ...(placement.policies === undefined ? {} : { policies: placement.policies }),
         ...(placement.regoPolicies === undefined ? {} : { regoPolicies: placement.regoPolicies }),
         ...(placement.ingress === undefined ? {} : { ingress: placement.ingress }),
+        ...(slept === undefined ? {} : { slept }),
       },
       AbortSignal.timeout(CONTROL_TIMEOUT_MS),
     )
     this.tellGateways(placement)
+    this.forgetSleep(tenant)
+  }
+
+  /** What a tenant has on this machine besides its control plane. */
+  private async prepare(placement: TenantPlacement): Promise<void> {
+    const { tenant, controlPlaneUid: uid } = placement
+    const gid = groupOf(this.users, uid)
+    const partition = dirname(paths.partition(this.layout, tenant))
+    ensureDirectory(partition, { uid, gid, mode: 0o700 })
+    giveFilesTo(partition, { uid, gid })
+    // New files take the group of this directory, so the API's socket is the gateway's to connect to and nobody else's.
+    ensureDirectory(dirname(paths.apiSocket(this.layout, tenant)), {
+      uid,
+      gid: this.users.gateway.gid,
+      mode: 0o2750,
+    })
+    await this.network.ensureTenant(placement)
+    await this.network.setTenantEgress(placement)
+    await this.network.setTenantIngressGrant(placement)
+    await this.serve(placement)
   }
 
   /** Lets the gateways know that the tenant is there, which of all that had the name, and which addresses are its pods'. */
   private tellGateways({ tenant, tenantUid, index }: TenantPlacement): void {
-    const tell = (file: string, text: string) => {
-      writeFileSync(`${file}.new`, text, { mode: 0o600 })
-      chownSync(`${file}.new`, 0, this.users.gateway.gid)
-      chmodSync(`${file}.new`, 0o640)
-      renameSync(`${file}.new`, file)
-    }
-    tell(paths.tenantOfIndex(this.layout, index), tenant)
-    if (tenantUid !== undefined) tell(paths.tenantUid(this.layout, tenant), tenantUid)
+    this.tell(paths.tenantOfIndex(this.layout, index), tenant)
+    if (tenantUid !== undefined) this.tell(paths.tenantUid(this.layout, tenant), tenantUid)
+  }
+
+  private tell(file: string, text: string): void {
+    writeFileSync(`${file}.new`, text, { mode: 0o600 })
+    chownSync(`${file}.new`, 0, this.users.gateway.gid)
+    chmodSync(`${file}.new`, 0o640)
+    renameSync(`${file}.new`, file)
   }
 
   /** The tenant's socket of the engine. It stays as it is when nothing about the placement has changed. */
   private async serve(placement: TenantPlacement): Promise<void> {
     const { tenant } = placement
     const socketPath = paths.nodeTenantSocket(this.layout, tenant)
-    const known = this.sockets.get(tenant)
-    if (known?.placement === JSON.stringify(placement)) return
-    await known?.server.close()
+    if (this.isServed(placement)) return
+    await this.sockets.get(tenant)?.server.close()
     const engine = this.engine.engineFor(placement)
     const server = await serveEngine({ socketPath, placement, engine, log: this.log.with({ tenant }) })
     this.sockets.set(tenant, { server, placement: JSON.stringify(placement) })
+  }
+
+  private isServed(placement: TenantPlacement): boolean {
+    return this.sockets.get(placement.tenant)?.placement === JSON.stringify(placement)
   }
 
   /**

@@ -15,6 +15,7 @@ import {
   probeControlPlaneBounds,
   probeSigningKeys,
   checkReport,
+  keyThumbprints,
   renderHtml,
   renderReport,
   type Report,
@@ -27,6 +28,7 @@ import { sleep } from '../stdx/index.ts'
 import type { MachineContext } from './machine.ts'
 import { serverUrl } from './server-url.ts'
 import { readWaivers } from './verdict-files.ts'
+import { sleepingKeysOf } from './wake-channel.ts'
 
 const NOBODY = 'no-such-tenant'
 
@@ -180,9 +182,14 @@ export function apiProbes({
     podGateway: { uid: userOf(DAEMON_USERS.podGateway).uid, gid: gateway.gid },
     stranger: userOf(DAEMON_USERS.images),
   }
+  const socketOf = (tenant: string) => paths.apiSocket(layout, parseTenantName(tenant))
   return {
     gatewayBinding: async (attacker, victim) =>
-      probeGateway(serverUrl(layout), await credentialOf(attacker), { attacker, victim }),
+      probeGateway(serverUrl(layout), await credentialOf(attacker), {
+        attacker,
+        victim,
+        asleep: !existsSync(socketOf(attacker)),
+      }),
     gatewayShares: async (attacker, other) =>
       probeGatewayShares(serverUrl(layout), await credentialOf(attacker), await credentialOf(other), {
         attacker,
@@ -190,16 +197,27 @@ export function apiProbes({
       }),
     gatewayBounds: async (tenant) =>
       probeGatewayBounds(serverUrl(layout), await credentialOf(tenant), tenant),
-    controlPlaneBounds: (tenant) =>
-      probeControlPlaneBounds(tenant, paths.apiSocket(layout, parseTenantName(tenant.name)), gateway),
-    signingKeys: (tenant) => probeSigningKeys(paths.apiSocket(layout, parseTenantName(tenant)), gateway),
-    controlPlane: (attacker, victim) =>
-      probeControlPlane({
-        attacker,
-        victim,
-        socketPath: paths.apiSocket(layout, parseTenantName(victim.name)),
-        ...users,
-      }),
+    controlPlaneBounds: async (tenant) =>
+      existsSync(socketOf(tenant.name))
+        ? probeControlPlaneBounds(tenant, socketOf(tenant.name), gateway)
+        : asleep('control plane bounds requests', tenant.name),
+    signingKeys: async (tenant) =>
+      existsSync(socketOf(tenant))
+        ? probeSigningKeys(socketOf(tenant), gateway)
+        : keyThumbprints(sleepingKeysOf(layout)(parseTenantName(tenant))),
+    controlPlane: async (attacker, victim) =>
+      existsSync(socketOf(victim.name))
+        ? probeControlPlane({ attacker, victim, socketPath: socketOf(victim.name), ...users })
+        : asleep('control plane refuses strangers', victim.name),
+  }
+}
+
+/** Nobody is woken for a proof: what is not there refuses everybody. It is asked when it is awake. */
+function asleep(layer: LayerResult['layer'], tenant: string): LayerResult {
+  return {
+    layer,
+    holds: true,
+    evidence: [`the control plane of ${tenant} sleeps: there is no socket that anybody could speak to`],
   }
 }
 
@@ -222,26 +240,30 @@ async function issue(platform: ControlPlaneClient, tenant: string): Promise<Cred
 const agentOf = ({ ca, certificate, key }: Credential) =>
   new Agent({ connect: { ca, cert: certificate, key } })
 
-/** With a genuine credential of one tenant, asks for another that exists and for one that does not. */
+/**
+ * With a genuine credential of one tenant, asks for another that exists and for one that does not. Its own control plane
+ * shows that the credential is genuine; where it sleeps, a method that the gateway refuses, but not before it has let in.
+ */
 async function probeGateway(
   server: string,
   credential: Credential,
-  { attacker, victim }: { attacker: string; victim: string },
+  { attacker, victim, asleep: sleeps }: { attacker: string; victim: string; asleep: boolean },
 ): Promise<LayerResult> {
   const agent = agentOf(credential)
-  const ask = async (tenant: string) => {
+  const ask = async (tenant: string, method?: 'OPTIONS') => {
     for (let tries = 1; ; tries++) {
-      const answer = await askFor(server, tenant, agent)
+      const answer = await askFor(server, tenant, agent, method)
       // Another proof may have asked a moment ago, and its user has little.
       if (answer.code !== 429 || tries === TRIES_MAX) return answer
       await sleep(SHARE_BACK_MS)
     }
   }
   try {
-    const [own, other, nobody] = [await ask(attacker), await ask(victim), await ask(NOBODY)]
+    const own = await ask(attacker, sleeps ? 'OPTIONS' : undefined)
+    const [other, nobody] = [await ask(victim), await ask(NOBODY)]
     const same = other.code === nobody.code && other.body.replaceAll(victim, NOBODY) === nobody.body
     // Its own control plane refuses the user by RBAC; that it answers at all shows that the credential is genuine.
-    const genuine = own.code === 403 && own.body.includes(VERIFIER_USER)
+    const genuine = sleeps ? own.code === 405 : own.code === 403 && own.body.includes(VERIFIER_USER)
     const holds = genuine && other.code === 403 && same
     return {
       layer: 'gateway binds to one tenant',
@@ -255,8 +277,8 @@ async function probeGateway(
   }
 }
 
-async function askFor(server: string, tenant: string, dispatcher: Agent) {
-  const answer = await request(`${server}/tenants/${tenant}/api/v1/namespaces`, { dispatcher })
+async function askFor(server: string, tenant: string, dispatcher: Agent, method: 'GET' | 'OPTIONS' = 'GET') {
+  const answer = await request(`${server}/tenants/${tenant}/api/v1/namespaces`, { dispatcher, method })
   return { code: answer.statusCode, body: await answer.body.text() }
 }
 

@@ -12,16 +12,32 @@ import { createStreamHandler } from '../apiserver/index.ts'
 import { type IssueToken, startTenantControllers } from '../controllers/index.ts'
 import { RemoteEngine } from '../jail/index.ts'
 import { RegoThreads } from '../rego/index.ts'
-import { GiB, systemClock } from '../stdx/index.ts'
-import { type ControlPlaneHost, type HostRequest, serveControl } from './control-channel.ts'
+import { GiB, SECOND_MS, systemClock } from '../stdx/index.ts'
+import {
+  type ControlPlaneHost,
+  type HostRequest,
+  type Resting,
+  serveControl,
+  type Slept,
+} from './control-channel.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { requiredEnvironment, runProgram } from './environment.ts'
+import { parseSleepLimits } from './sleep-schedule.ts'
 import { operatorPoliciesOf, regoPoliciesOf, tenantLimitsOf } from './tenant-limits.ts'
 import { PKI_FILES } from './pki-files.ts'
 
 const [name = ''] = process.argv.slice(2)
 
-type Hosted = { change(wanted: HostRequest): void; close(): Promise<void> }
+type Hosted = {
+  change(wanted: HostRequest): void
+  /** Undefined while there is something to do. */
+  resting(): Omit<Resting, 'tenant'> | undefined
+  sleep(): Promise<Slept | undefined>
+  close(): Promise<void>
+}
+
+/** So long nothing may have been written before a control plane is at rest, and no longer than it takes to sleep. */
+const QUIET_MS = 20 * SECOND_MS
 
 /** What a container without a limit is told by the downward API. */
 const EPHEMERAL_STORAGE_BYTES = 10 * GiB
@@ -51,6 +67,7 @@ function tokensOf({ server, tokenIssuer }: ControlPlane): IssueToken {
  */
 runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
   const clock = systemClock
+  const quietMs = Math.min(QUIET_MS, parseSleepLimits(process.env).unusedMsMin)
   const gatewayUid = Number(requiredEnvironment('GATEWAY_UID'))
   const podGatewayUid = Number(requiredEnvironment('POD_GATEWAY_UID'))
   const serverCa = readFileSync(join(paths.pki(layout), PKI_FILES.serverCa), 'utf8')
@@ -102,10 +119,39 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
           httpPort: layout.ingress.httpPort,
           httpsPort: layout.ingress.httpsPort,
         },
+        ...(request.slept === undefined ? {} : { heardTo: request.slept.heardTo }),
       },
     })
     log.info('tenant hosted', { tenant })
+    let quiet = { revision: plane.store.revision, sinceMs: clock.nowMs() }
+    const resting = () => {
+      const nowMs = clock.nowMs()
+      if (plane.store.revision !== quiet.revision) quiet = { revision: plane.store.revision, sinceMs: nowMs }
+      const unusedMs = nowMs - plane.usedAtMs()
+      const dueAtMs = controllers.restsUntilMs()
+      if (dueAtMs === undefined || nowMs - quiet.sinceMs < quietMs || unusedMs < 0) return undefined
+      return { unusedMs, ...(dueAtMs === Infinity ? {} : { dueAtMs: Math.ceil(dueAtMs) }) }
+    }
+    const close = async () => {
+      await controllers.stop()
+      await plane.close()
+      engine.close()
+    }
     return {
+      resting,
+      async sleep() {
+        if (!resting() || !(await plane.closeDoor())) return undefined
+        // Somebody may have begun something meanwhile, and goes on with it at once.
+        const rest = resting() ?? { dueAtMs: clock.nowMs() }
+        const slept = {
+          keys: plane.tokenIssuer.jwks(),
+          heardTo: controllers.heardTo(),
+          ...(rest.dueAtMs === undefined ? {} : { dueAtMs: rest.dueAtMs }),
+        }
+        await close()
+        log.info('tenant sleeps', { tenant })
+        return slept
+      },
       change(changed) {
         plane.server.setOperatorPolicies(operatorPoliciesOf(changed), {
           policies: regoPoliciesOf(changed),
@@ -115,11 +161,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
         controllers.shareChanged()
         controllers.grantsChanged()
       },
-      async close() {
-        await controllers.stop()
-        await plane.close()
-        engine.close()
-      },
+      close,
     }
   }
 
@@ -138,6 +180,17 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
         await hosted.close()
         running.delete(tenant)
         log.info('tenant no longer hosted', { tenant })
+      }),
+    resting: () =>
+      [...running].flatMap(([tenant, hosted]) => {
+        const rest = hosted.resting()
+        return rest ? [{ tenant, ...rest }] : []
+      }),
+    sleep: (tenant) =>
+      inTurn(tenant, async () => {
+        const slept = await running.get(tenant)?.sleep()
+        if (slept) running.delete(tenant)
+        return slept
       }),
   }
   /** One change of a tenant at a time: whoever asks may lose patience and ask again, and a store is opened once. */

@@ -6,13 +6,56 @@ export interface Clock {
   after(delayMs: number, run: () => void): () => void
 }
 
+/** What setTimeout can count to; anything longer it would run at once. */
+const TIMEOUT_MS_MAX = 2 ** 31 - 1
+
 export const systemClock: Clock = {
   nowMs: () => Date.now(),
   after(delayMs, run) {
-    const timer = setTimeout(run, delayMs)
-    timer.unref()
+    let timer: NodeJS.Timeout
+    const dueMs = Date.now() + delayMs
+    const wait = (leftMs: number) => {
+      const next = leftMs > TIMEOUT_MS_MAX ? () => wait(dueMs - Date.now()) : run
+      timer = setTimeout(next, Math.min(leftMs, TIMEOUT_MS_MAX))
+      timer.unref()
+    }
+    wait(delayMs)
     return () => clearTimeout(timer)
   },
+}
+
+/** A clock that knows when the first of the timers that were set through it is due. */
+export class TimerClock implements Clock {
+  private readonly clock: Clock
+  private readonly due = new Set<{ atMs: number }>()
+
+  constructor(clock: Clock) {
+    this.clock = clock
+  }
+
+  /** Infinity when there is no timer. */
+  get nextMs(): number {
+    let nextMs = Infinity
+    for (const { atMs } of this.due) nextMs = Math.min(nextMs, atMs)
+    return nextMs
+  }
+
+  nowMs(): number {
+    return this.clock.nowMs()
+  }
+
+  after(delayMs: number, run: () => void): () => void {
+    const timer = { atMs: this.clock.nowMs() + delayMs }
+    this.due.add(timer)
+    const cancel = this.clock.after(delayMs, () => {
+      this.due.delete(timer)
+      run()
+    })
+    return () => {
+      this.due.delete(timer)
+      cancel()
+    }
+  }
 }
 
 /** A clock that stands still until `advance` moves it. */

@@ -2,7 +2,7 @@
 export { type UnixQuestion, askUnix } from './ask-unix.ts'
 export { assert, unreachable } from './assert.ts'
 export { TooLong, readBounded, readRequest } from './bounded-read.ts'
-export { type Clock, FakeClock, systemClock } from './clock.ts'
+export { type Clock, FakeClock, systemClock, TimerClock } from './clock.ts'
 export { sleep, until, withDeadline } from './deadline.ts'
 export { BoundedQueue, QueueOverflow } from './bounded-queue.ts'
 export { type Logger, createLogger, silentLogger } from './log.ts'

@@ -17,6 +17,7 @@ export { renderHtml } from './report/html.ts'
 export { renderSarif } from './report/sarif.ts'
 export { checkReport, signaturePlace, type Signer, signReport } from './report/signature.ts'
 export {
+  keyThumbprints,
   probeControlPlane,
   probeControlPlaneBounds,
   probeSigningKeys,

@@ -28,6 +28,11 @@ export type TenantPosture = {
   taskCounters?: readonly TaskCounter[]
   controlPlane?: ControlPlanePosture | undefined
   partition?: PartitionPosture | undefined
+  /**
+   * Its control plane has no socket, and no process where it would have one of its own: there is none to speak with.
+   * `uid` owns its partition, and runs it when it wakes.
+   */
+  asleep?: { uid: number } | undefined
 }
 
 export type MachinePosture = {

@@ -17,6 +17,7 @@ import {
 import {
   confinedControlPlaneLayer,
   controlPlaneLimitLayer,
+  controlPlaneUid,
   egressRulesLayer,
   forgedSourceRulesLayer,
   imageFilesLayer,
@@ -217,7 +218,7 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
     look: (_, a, v) => (shareByTrust(a, v) ? undefined : ownControlPlaneLayer(a, v)),
     holds(_, a, v) {
       if (shareByTrust(a, v)) return undefined
-      const [ours, theirs] = [a.controlPlane?.process.uid, v.controlPlane?.process.uid]
+      const [ours, theirs] = [controlPlaneUid(a), controlPlaneUid(v)]
       return ours !== undefined && theirs !== undefined && ours !== theirs && ours !== 0 && theirs !== 0
     },
   },

@@ -163,7 +163,7 @@ export function secretFilesLayer(victim: TenantPosture, machine: MachinePosture)
   const partition = machine.files.partitions.filter(({ tenant }) => tenant === victim.name)
   for (const { path, mode, uid } of partition) {
     if ((mode & 0o077) !== 0) problems.push(`"${path}" is open to others (mode ${mode.toString(8)})`)
-    if (uid !== victim.controlPlane?.process.uid)
+    if (uid !== controlPlaneUid(victim))
       problems.push(`"${path}" belongs to uid ${uid}, which is not the user of the tenant's control plane`)
   }
   if (partition.length === 0) problems.push(`there is no partition of ${victim.name}`)
@@ -201,9 +201,10 @@ function closedFiles(
   what: string,
 ): LayerResult {
   const controlPlanes = new Map(
-    tenants.flatMap(({ name, controlPlane }) =>
-      controlPlane ? [[controlPlane.process.uid, name] as const] : [],
-    ),
+    tenants.flatMap((tenant) => {
+      const uid = controlPlaneUid(tenant)
+      return uid === undefined ? [] : [[uid, tenant.name] as const]
+    }),
   )
   const problems = files.flatMap(({ path, uid, mode }) => [
     ...((mode & 0o077) === 0 ? [] : [`"${path}" is open to others (mode ${mode.toString(8)})`]),
@@ -234,12 +235,32 @@ export function partitionCipherLayer(victim: TenantPosture): LayerResult {
   )
 }
 
+/** The user that runs a tenant's control plane, or will when it wakes. */
+export function controlPlaneUid({ controlPlane, asleep }: TenantPosture): number | undefined {
+  return controlPlane?.process.uid ?? asleep?.uid
+}
+
 /** Between two tenants whose control planes are not the same process. */
 export function ownControlPlaneLayer(attacker: TenantPosture, victim: TenantPosture): LayerResult {
   const layer = 'own control plane'
   const [ours, theirs] = [attacker.controlPlane?.process, victim.controlPlane?.process]
-  if (!ours || !theirs)
-    return result(layer, [`no process holds the socket of ${ours ? victim.name : attacker.name}`], '')
+  if (!ours || !theirs) {
+    const [own, other] = [controlPlaneUid(attacker), controlPlaneUid(victim)]
+    const sleeper = ours ? victim.name : attacker.name
+    if (own === undefined || other === undefined)
+      return result(
+        layer,
+        [`no process holds the socket of ${own === undefined ? attacker.name : victim.name}`],
+        '',
+      )
+    return result(
+      layer,
+      own === other
+        ? [`${sleeper} sleeps, and when it wakes uid ${own} serves both ${attacker.name} and ${victim.name}`]
+        : [],
+      `${sleeper} sleeps; uid ${own} serves ${attacker.name}, uid ${other} ${victim.name}`,
+    )
+  }
   const problems: string[] = []
   if (ours.pid === theirs.pid)
     problems.push(`process ${ours.pid} serves both ${attacker.name} and ${victim.name}`)
@@ -256,7 +277,10 @@ export function ownControlPlaneLayer(attacker: TenantPosture, victim: TenantPost
 export function confinedControlPlaneLayer(attacker: TenantPosture, machine: MachinePosture): LayerResult {
   const layer = 'confined control plane'
   const { controlPlane } = attacker
-  if (!controlPlane) return result(layer, [`no process holds the socket of ${attacker.name}`], '')
+  if (!controlPlane)
+    return attacker.asleep
+      ? result(layer, [], `the control plane of ${attacker.name} sleeps: there is no process`)
+      : result(layer, [`no process holds the socket of ${attacker.name}`], '')
   const { process: p, interfaces } = controlPlane
   const at = `the control plane (process ${p.pid})`
   const problems: string[] = []
@@ -277,7 +301,10 @@ export function confinedControlPlaneLayer(attacker: TenantPosture, machine: Mach
 export function controlPlaneLimitLayer(attacker: TenantPosture, victim: TenantPosture): LayerResult {
   const layer = 'control plane limit'
   const { controlPlane } = attacker
-  if (!controlPlane) return result(layer, [`no process holds the socket of ${attacker.name}`], '')
+  if (!controlPlane)
+    return attacker.asleep
+      ? result(layer, [], `the control plane of ${attacker.name} sleeps: there is no process`)
+      : result(layer, [`no process holds the socket of ${attacker.name}`], '')
   const { process: p, cgroup } = controlPlane
   const problems: string[] = []
   if (p.pid === victim.controlPlane?.process.pid)

@@ -1,4 +1,5 @@
-import type { Layout } from '../api/index.ts'
+import { existsSync, statSync } from 'node:fs'
+import type { Layout, TenantName } from '../api/index.ts'
 import { DAEMON_USERS, parseTenantName, paths } from '../api/index.ts'
 import { sleep } from '../stdx/index.ts'
 import {
@@ -201,7 +202,18 @@ function observeTenant(
     taskCounters: observeTaskCounters(own),
     controlPlane: observeControlPlane(layout, tenant, processes, cgroups),
     partition: observePartition(paths.partition(layout, tenant)),
+    asleep: observeSleep(layout, { tenant, isolationClass }, processes),
   }
+}
+
+function observeSleep(
+  layout: Layout,
+  { tenant, isolationClass }: { tenant: TenantName; isolationClass: string },
+  processes: readonly ProcessPosture[],
+): { uid: number } | undefined {
+  const { uid } = statSync(paths.partition(layout, tenant), { throwIfNoEntry: false }) ?? {}
+  if (uid === undefined || existsSync(paths.apiSocket(layout, tenant))) return undefined
+  return isSandboxed({ isolationClass }) && processes.some((p) => p.uid === uid) ? undefined : { uid }
 }
 
 /** A waiver covers a vector of a kind of pair only where it covers every tenant that could attack there. */

@@ -173,6 +173,10 @@ const tenantStatus = object(`${TENANCY}.TenantStatus`, 'Where and how the tenant
     'What the machine gave it.',
   ),
   server: optional(string, 'URL for its kubeconfig.'),
+  controlPlane: optional(
+    oneOf('Awake', 'Asleep'),
+    'Asleep when nobody has used its API for a while: the next request wakes it. Its pods go on either way.',
+  ),
   conditions: optional(listByKey(conditionSchema, ['type']), 'What is known about it.'),
   observedGeneration: optional(int64, 'The generation of spec that the status shows.'),
 })
@@ -260,6 +264,11 @@ export const tenantDefinition = defineKind(tenantKind, {
     nameColumn,
     column('Status', 'Where it is in its life.', (tenant) => tenant.status?.phase ?? 'Pending'),
     column('Class', 'Its isolation class.', (tenant) => tenant.status?.isolationClass ?? '<none>'),
+    column(
+      'Control Plane',
+      'Asleep when nobody has used its API for a while.',
+      (tenant) => tenant.status?.controlPlane ?? '<none>',
+    ),
     column('Trust', 'As the operator wrote.', (tenant) => tenant.spec.trust),
     column('Code', 'As the operator wrote.', (tenant) => tenant.spec.code),
     ageColumn,

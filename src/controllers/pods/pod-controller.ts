@@ -55,6 +55,8 @@ export type PodControllerOptions = {
   networkReady?: (uid: string) => true | { refusal: string | undefined }
   /** Called when the engine has named everything it has, also after it was away. */
   onEngineSynced?: () => void
+  /** Events of the engine up to here were told by an earlier life of this controller. */
+  heardTo?: number
 }
 
 /** No room on the machine, or none left of what the tenant may have. */
@@ -90,13 +92,14 @@ export class PodController extends QueueController {
   private heard: Set<string> = new Set()
   /** Until the engine has named every jail it has, absence means nothing. */
   private engineSynced = false
-  private lastSequence = -1
+  private lastSequence: number
   private readonly stopping = new AbortController()
   private following: Promise<void> | undefined
 
   constructor(context: ControllerContext, options: PodControllerOptions) {
     super('pod', context, { concurrency: 8 })
     this.options = options
+    this.lastSequence = options.heardTo ?? -1
     this.events = context.events('kubelet')
     this.tokens = options.issueToken
       ? new TokenCache({ issue: options.issueToken, clock: context.clock })
@@ -126,6 +129,15 @@ export class PodController extends QueueController {
 
   lookAgain(uids: readonly string[]): void {
     for (const uid of uids) this.queue.add(uid)
+  }
+
+  /** Up to where it has heard of the engine's events. */
+  get heardTo(): number {
+    return this.lastSequence
+  }
+
+  override get atRest(): boolean {
+    return super.atRest && this.engineSynced
   }
 
   protected async reconcile(uid: string): Promise<ReconcileResult> {

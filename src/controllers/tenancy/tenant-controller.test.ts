@@ -6,6 +6,7 @@ import {
   type NodeClient,
   type NodeIsolation,
   NodeRefusal,
+  type SleepEvent,
   type TenantPlacementAnswer,
   type TenantPlacementRequest,
 } from '../../jail/index.ts'
@@ -26,6 +27,10 @@ class FakeNode implements NodeClient {
   fail: (() => void) | undefined
   /** Removal takes until this is called. */
   slow = false
+  /** Tenants that sleep when somebody begins to watch. */
+  asleep: string[] = []
+  /** Tells whoever watches now. */
+  tell: PromiseWithResolvers<SleepEvent | undefined> | undefined
 
   async isolation(): Promise<NodeIsolation> {
     this.fail?.()
@@ -50,6 +55,16 @@ class FakeNode implements NodeClient {
       isolationClass: wanted.class,
       podUidBase: 268_632_064,
       controlPlaneUid: 600_003,
+    }
+  }
+  async *watchSleep(signal: AbortSignal): AsyncGenerator<SleepEvent, void, undefined> {
+    for (const tenant of this.asleep) yield { type: 'ASLEEP', tenant }
+    yield { type: 'SYNCED' }
+    while (!signal.aborted) {
+      this.tell = Promise.withResolvers()
+      signal.addEventListener('abort', () => this.tell?.resolve(undefined), { once: true })
+      const event = await this.tell.promise
+      if (event) yield event
     }
   }
   async removeTenant(tenant: TenantName): Promise<void> {
@@ -134,9 +149,10 @@ class World implements AsyncDisposable {
 test('a tenant gets its class, its reasons and a place, and says so', async () => {
   await using world = await World.start()
   await world.create({ trust: 'untrusted', code: 'thirdParty' })
-  await world.until('It is ready', () => world.red?.status?.phase === 'Ready')
+  await world.until('It is ready', () => world.red?.status?.controlPlane !== undefined)
   assert.deepEqual(world.red?.status, {
     phase: 'Ready',
+    controlPlane: 'Awake',
     isolationClass: 'sandboxed',
     reasons: ['It is untrusted.'],
     placement: { index: 3, podUidBase: 268_632_064, controlPlaneUser: '600003' },
@@ -267,4 +283,24 @@ test('a platform that comes back asks for every place again and writes nothing',
   await world.until('It asked', () => world.node.asked.length === 2)
   await world.pause()
   assert.deepEqual(world.client.writes.slice(writes), [])
+})
+
+test('a Tenant says whether its control plane sleeps, also after the platform was away', async () => {
+  await using world = await World.start()
+  await world.create({})
+  const said = (controlPlane: string) =>
+    world.until(`control plane ${controlPlane}`, () => world.red?.status?.controlPlane === controlPlane)
+  await said('Awake')
+  world.node.tell?.resolve({ type: 'ASLEEP', tenant: 'red' })
+  await said('Asleep')
+  assert.equal(world.red?.status?.phase, 'Ready')
+  await world.pause()
+  await world.resume()
+  await said('Awake')
+  world.node.asleep = ['red']
+  await world.pause()
+  await world.resume()
+  await said('Asleep')
+  world.node.tell?.resolve({ type: 'AWAKE', tenant: 'red' })
+  await said('Awake')
 })

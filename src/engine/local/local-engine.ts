@@ -59,6 +59,8 @@ export type LocalEngineOptions = {
   onProberHung?: () => void
   /** Bytes of memory that are left; those of this machine unless a test says otherwise. */
   memoryAvailable?: () => Promise<number>
+  /** Something that a tenant's control plane is told of its pods has changed. */
+  onChange?: (tenant: TenantName) => void
   /** Why a new pod of a tenant may not start now; undefined when it may. */
   refusal?: (placement: TenantPlacement) => string | undefined
   /** What pods of all tenants may have together. That of this machine unless a test says otherwise. */
@@ -306,7 +308,7 @@ class Machine implements LocalEngine {
       prober: this.prober,
       disk: this.disk,
       records: this.records,
-      events: new TenantEvents(clock),
+      events: new TenantEvents(clock, () => this.options.onChange?.(placement.tenant)),
       gates: {
         machineStarts: this.machineStarts,
         starts: new Gate(limits.STARTS_PER_TENANT_CONCURRENT_MAX),

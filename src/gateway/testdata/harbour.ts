@@ -136,6 +136,7 @@ export class Harbour implements AsyncDisposable {
     limits: GatewayOptions['limits']
     tenantUidOf: GatewayOptions['tenantUidOf']
     tenantOfAddress: GatewayOptions['tenantOfAddress']
+    sleep: Pick<GatewayOptions, 'wake' | 'sleepingKeysOf'>
   }) {
     this.clock = options.clock
     this.clientCa = options.clientCa
@@ -155,6 +156,7 @@ export class Harbour implements AsyncDisposable {
       ...(options.limits ? { limits: options.limits } : {}),
       ...(options.tenantUidOf ? { tenantUidOf: options.tenantUidOf } : {}),
       ...(options.tenantOfAddress ? { tenantOfAddress: options.tenantOfAddress } : {}),
+      ...options.sleep,
     })
   }
 
@@ -162,6 +164,7 @@ export class Harbour implements AsyncDisposable {
     limits?: GatewayOptions['limits'],
     tenantUidOf?: GatewayOptions['tenantUidOf'],
     tenantOfAddress?: GatewayOptions['tenantOfAddress'],
+    sleep: Pick<GatewayOptions, 'wake' | 'sleepingKeysOf'> = {},
   ): Promise<Harbour> {
     const nowMs = Date.now()
     const serverCa = await createAuthority({ name: 'servers', nowMs })
@@ -170,7 +173,7 @@ export class Harbour implements AsyncDisposable {
     const directory = mkdtempSync(join(tmpdir(), 'bh-gw-'))
     let harbour: Harbour
     try {
-      harbour = new Harbour({ clock: new FakeClock(nowMs), clientCa, serverCa, directory, server, limits, tenantUidOf, tenantOfAddress })
+      harbour = new Harbour({ clock: new FakeClock(nowMs), clientCa, serverCa, directory, server, limits, tenantUidOf, tenantOfAddress, sleep })
     } catch (error) {
       rmSync(directory, { recursive: true, force: true })
       throw error

@@ -111,13 +111,17 @@ export async function probeSigningKeys(
   if (status !== '200') return { problem: `its keys cannot be had: ${status}` }
   const start = body.indexOf('{')
   try {
-    const { keys } = JSON.parse(body.slice(start, body.lastIndexOf('}') + 1)) as { keys?: unknown }
-    return Array.isArray(keys)
-      ? keys.map((key) => createHash('sha256').update(publicPart(key)).digest('hex'))
-      : { problem: 'it publishes no list of keys' }
+    return keyThumbprints(JSON.parse(body.slice(start, body.lastIndexOf('}') + 1)))
   } catch {
     return { problem: 'what it publishes is not JSON' }
   }
+}
+
+export function keyThumbprints(published: unknown): readonly string[] | { problem: string } {
+  const { keys } = (published ?? {}) as { keys?: unknown }
+  return Array.isArray(keys)
+    ? keys.map((key) => createHash('sha256').update(publicPart(key)).digest('hex'))
+    : { problem: 'it publishes no list of keys' }
 }
 
 /** Without names and ids, which two equal keys need not share. */

@@ -17,14 +17,17 @@ import {
  */
 export class TenantEvents {
   private readonly clock: Clock
+  private readonly onChange: () => void
   private readonly statuses = new Map<JailId, { status: JailStatus; text: string }>()
   private readonly events = new Map<string, JailEvent>()
   private readonly allowances = new Map<JailId, { left: number; sinceMs: number }>()
   private readonly watchers = new Set<Watcher>()
   private sequence = 0
 
-  constructor(clock: Clock) {
+  /** `onChange` hears that there is something new, whoever watches. */
+  constructor(clock: Clock, onChange: () => void = () => {}) {
     this.clock = clock
+    this.onChange = onChange
   }
 
   list(): JailStatus[] {
@@ -36,12 +39,14 @@ export class TenantEvents {
     if (this.statuses.get(status.id)?.text === text) return
     this.statuses.set(status.id, { status, text })
     for (const watcher of this.watchers) watcher.status(status)
+    this.onChange()
   }
 
   removed(id: JailId): void {
     this.statuses.delete(id)
     this.allowances.delete(id)
     for (const watcher of this.watchers) watcher.removed(id)
+    this.onChange()
   }
 
   /** Tells an event, unless it says what was said before to often. The same event again replaces the one before. */
@@ -67,6 +72,7 @@ export class TenantEvents {
       this.events.delete(oldest)
     }
     for (const watcher of this.watchers) watcher.event(full)
+    this.onChange()
   }
 
   async *watch(signal: AbortSignal): AsyncGenerator<EngineEvent, void, undefined> {
