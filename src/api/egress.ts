@@ -8,6 +8,22 @@ export const EGRESS_RULES_MAX = 200
 export const EGRESS_PORTS_MAX = 16
 export const EGRESS_NAMESPACES_MAX = 32
 export const EGRESS_REASON_BYTES_MAX = 400
+/** Of a rule. */
+export const EGRESS_LABELS_MAX = 16
+/** Of a pod with more, the first ones in alphabetical order count. */
+export const POD_LABELS_MAX = 64
+
+/** A key with its prefix has at most 317 characters, a value 63. */
+const LABEL_TEXT = /^[-A-Za-z0-9_./]{1,317}=[-A-Za-z0-9_.]{0,63}$/
+
+/** Labels as rules and pods compare them. What is no label is left out: no rule is about it. */
+export function labelTexts(labels: Readonly<Record<string, string>> | undefined): string[] {
+  return Object.entries(labels ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .filter(isLabelText)
+    .sort()
+    .slice(0, POD_LABELS_MAX)
+}
 
 const PORT = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(TCP|UDP))?$/
 const LABEL = /^[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9])?$/
@@ -15,6 +31,10 @@ const NETWORK = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\/(\d{1,2})$/
 const HOST_CHARS_MAX = 253
 /** Names of the tenant's own cluster never come from outside. */
 const CLUSTER_ZONE = 'cluster.local'
+
+export function isLabelText(text: string): boolean {
+  return LABEL_TEXT.test(text)
+}
 
 /** 443, "443", "53/UDP", "8000-8100" or "8000-8100/TCP"; undefined for anything else. */
 export function parseEgressPort(value: unknown): EgressPort | undefined {

@@ -14,6 +14,7 @@ const EGRESS: TenantEgress = {
   tenant: 'red',
   uplink: 'open',
   learn: { untilMs: now + 86_400_000, unlisted: 'Allow' },
+  since: now - 86_400_000,
   now,
   rules: [
     {
@@ -28,6 +29,7 @@ const EGRESS: TenantEgress = {
       cidr: '203.0.113.0/24',
       ports: ports('8000-8100', '53/UDP'),
       namespaces: ['shop', 'batch'],
+      podLabels: ['app=backup'],
       expired: true,
       untilMs: now - 1,
       connections: 0,

@@ -27,9 +27,9 @@ export function renderEgressList(all: readonly TenantEgress[]): string {
 
 /** Every rule of a tenant with its use, and what no rule allows. */
 export function renderEgress(egress: TenantEgress): string {
-  const { rules, seen, now } = egress
+  const { rules, seen, now, since } = egress
   const parts = [
-    `Tenant ${egress.tenant}: ${modeOf(egress)}, uplink ${printable(egress.uplink)}`,
+    `Tenant ${egress.tenant}: ${modeOf(egress)}, uplink ${printable(egress.uplink)}, counted since ${timeText(since)}`,
     rules.length === 0
       ? 'No rule: nothing outside can be reached'
       : renderTable(
@@ -37,7 +37,7 @@ export function renderEgress(egress: TenantEgress): string {
           rules.map((rule) => [
             printable(rule.host ?? rule.cidr ?? ''),
             portsText(rule.ports),
-            rule.namespaces?.join(', ') ?? 'all',
+            whomText(rule),
             String(rule.connections),
             rule.lastUsedMs === undefined ? 'never' : ago(now - rule.lastUsedMs),
             rule.untilMs === undefined ? 'never' : rule.expired ? 'expired' : timeText(rule.untilMs),
@@ -125,6 +125,11 @@ function modeOf({ learn, now }: TenantEgress): string {
   if (!learn) return 'Enforce'
   if (learn.untilMs <= now) return 'Enforce (learning has ended)'
   return `Learn until ${timeText(learn.untilMs)}, unlisted ${learn.unlisted}`
+}
+
+function whomText({ namespaces, podLabels = [] }: TenantEgress['rules'][number]): string {
+  const where = namespaces?.join(', ') ?? 'all'
+  return podLabels.length === 0 ? where : `${where} with ${podLabels.join(', ')}`
 }
 
 function portsText(ports: readonly EgressPort[]): string {

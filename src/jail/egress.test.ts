@@ -8,7 +8,14 @@ const ports = [{ protocol: 'TCP', port: 443, endPort: 443 }]
 test('a policy is taken as it is or refused with the field that is wrong', () => {
   const right = {
     allow: [
-      { host: '*.example.com', ports, namespaces: ['shop'], untilMs: 1, reason: 'why' },
+      {
+        host: '*.example.com',
+        ports,
+        namespaces: ['shop'],
+        podLabels: ['example.com/app=shop', 'empty='],
+        untilMs: 1,
+        reason: 'why',
+      },
       { cidr: '0.0.0.0/0', ports },
     ],
   }
@@ -22,6 +29,9 @@ test('a policy is taken as it is or refused with the field that is wrong', () =>
     [{ allow: [{ cidr: '1.2.3.4/32', ports: [{ protocol: 'TCP', port: 9, endPort: 8 }] }] }, /ends before/],
     [{ allow: [{ cidr: '1.2.3.4/32', ports, privileged: true }] }, /not a known field/],
     [{ allow: Array.from({ length: 201 }, () => ({ cidr: '1.2.3.4/32', ports })) }, /at most 200/],
+    [{ allow: [{ cidr: '1.2.3.4/32', ports, podLabels: [] }] }, /at least 1/],
+    [{ allow: [{ cidr: '1.2.3.4/32', ports, podLabels: ['app'] }] }, /not a label/],
+    [{ allow: [{ cidr: '1.2.3.4/32', ports, podLabels: ['app=a\n}'] }] }, /not a label/],
     [{ allow: [], learn: { untilMs: 1, unlisted: 'Everything' } }, /must be one of/],
   ]
   for (const [value, why] of wrong)

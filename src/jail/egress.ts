@@ -1,4 +1,5 @@
 import {
+  EGRESS_LABELS_MAX,
   EGRESS_NAMESPACES_MAX,
   EGRESS_PORTS_MAX,
   EGRESS_REASON_BYTES_MAX,
@@ -7,6 +8,7 @@ import {
   type EgressPort,
   hostPatternProblem,
   isDnsLabel,
+  isLabelText,
   parseIpv4Network,
 } from '../api/index.ts'
 import { integer, list, object, oneOf, optional, Problems, required, text } from './shape.ts'
@@ -27,6 +29,8 @@ export type EgressRule = {
   ports: readonly EgressPort[]
   /** Only pods of these namespaces; all of the tenant's when absent. */
   namespaces?: readonly string[]
+  /** Only pods with all of these labels, as `labelTexts` writes them. */
+  podLabels?: readonly string[]
   untilMs?: number
   reason?: string
 }
@@ -37,6 +41,11 @@ const port = object<EgressPort>({
   protocol: required(oneOf('TCP', 'UDP')),
   port: required(integer(1, 65_535)),
   endPort: required(integer(1, 65_535)),
+})
+
+export const labelText = text({
+  max: 381,
+  problem: (v) => (isLabelText(v) ? undefined : 'is not a label with its value'),
 })
 
 const policy = object<EgressPolicy>({
@@ -54,6 +63,7 @@ const policy = object<EgressPolicy>({
             max: EGRESS_NAMESPACES_MAX,
           }),
         ),
+        podLabels: optional(list(labelText, { min: 1, max: EGRESS_LABELS_MAX })),
         untilMs: optional(time),
         reason: optional(text({ max: EGRESS_REASON_BYTES_MAX })),
       }),
@@ -99,6 +109,8 @@ export type TenantEgress = {
   rules: readonly (EgressRule & { expired: boolean; connections: number; lastUsedMs?: number })[]
   /** What no rule allows: blocked, or let through while learning. */
   seen: readonly EgressSeen[]
+  /** When the counts began. */
+  since: number
   now: number
 }
 

@@ -17,7 +17,7 @@ export interface Engine {
   watch(signal: AbortSignal): AsyncIterable<EngineEvent>
   /**
    * Makes the jail exist and converge; safe to repeat. A jail that exists already takes over, from one that differs:
-   * - at once: the files of `files` volumes, `activeDeadlineSeconds`, and images, which restart their containers;
+   * - at once: the files of `files` volumes, `activeDeadlineSeconds`, labels, and images, which restart their containers;
    * - when a container starts the next time: its `env`, `command` and `args`, because the kubelet, too, looks up what an
    *   environment refers to at every start.
    * All else stays as it was when the pod started, and the engine logs that it does: what a pod was made from may change

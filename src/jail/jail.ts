@@ -15,6 +15,8 @@ export type Jail = {
   /** For people and DNS names only; an engine never decides by them. */
   namespace: string
   pod: string
+  /** As `labelTexts` writes them. Rules for the outside may be for some of the tenant's pods only, by what it calls them. */
+  labels?: readonly string[]
   hostname: string
   /** With `hostname` makes the pod's DNS name under a headless service. */
   subdomain?: string

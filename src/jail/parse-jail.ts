@@ -1,5 +1,12 @@
 import { isIP } from 'node:net'
-import { HARMLESS_CAPABILITIES, invalid, isDnsLabel, isDnsSubdomain, type TenantName } from '../api/index.ts'
+import {
+  HARMLESS_CAPABILITIES,
+  invalid,
+  isDnsLabel,
+  isDnsSubdomain,
+  POD_LABELS_MAX,
+  type TenantName,
+} from '../api/index.ts'
 import type {
   Jail,
   JailContainer,
@@ -12,6 +19,7 @@ import type {
   JailVolume,
 } from './jail.ts'
 import { claimId } from './claimed-volume.ts'
+import { labelText } from './egress.ts'
 import * as limits from './limits.ts'
 import {
   boolean,
@@ -369,6 +377,7 @@ const jailShape = object<Jail>({
   tenant: required(text({ min: 1, max: 32 }) as Shape<TenantName>),
   namespace: required(dnsLabel),
   pod: required(dnsSubdomain),
+  labels: optional(list(labelText, { max: POD_LABELS_MAX })),
   hostname: required(dnsLabel),
   subdomain: optional(dnsLabel),
   runtime: required(oneOf('runc', 'gvisor')),

@@ -161,6 +161,42 @@ test(
 )
 
 test(
+  'a rule for labels is for pods that have them all, from the moment they do until they do not, and for no other tenant',
+  { skip },
+  async () => {
+    await zone({ 'api.example.com': { addresses: [GOOD] } })
+    const rules = allow(
+      { host: 'api.example.com', podLabels: ['app=shop', 'tier=front'] },
+      { cidr: `${OTHER}/32`, podLabels: ['app=shop'] },
+    )
+    for (const pod of [red1, blue1]) await label(pod, [])
+    await policy(red1, rules)
+    const open = async (pod: Pod) => [
+      await lookUp(pod, 'api.example.com'),
+      (await reach(pod, GOOD)).answer ?? '',
+      (await reach(pod, OTHER)).answer ?? '',
+    ]
+    assert.deepEqual(await open(red1), ['NXDOMAIN', '', ''])
+    await label(red1, ['app=shop'])
+    assert.deepEqual(await open(red1), ['NXDOMAIN', '', FOUND.answer])
+    await label(red1, ['app=shop', 'tier=front', 'x=y'])
+    assert.deepEqual(await open(red1), [`NOERROR "${GOOD}"`, FOUND.answer, FOUND.answer])
+    // What another tenant calls its pods says nothing.
+    await label(blue1, ['app=shop', 'tier=front'])
+    assert.deepEqual(await open(blue1), ['NXDOMAIN', '', ''])
+    const held = await red1.peer.ask({ do: 'hold', host: OTHER, port: 7 })
+    assert.deepEqual(held, { failure: 'silence' }, 'no port that the rule does not name')
+    await label(red1, ['tier=front'])
+    // Without another question: the address was opened for the label that is gone.
+    assert.deepEqual(await reach(red1, GOOD), SILENCE)
+    assert.deepEqual(await open(red1), ['NXDOMAIN', '', ''])
+    await zone({ 'api.example.com': { addresses: [GOOD] }, 'evil.example.com': { addresses: [OTHER] } })
+    await policy(red1, allow({ host: 'api.example.com' }))
+    assert.equal(await lookUp(red1, 'api.example.com'), `NOERROR "${GOOD}"`)
+  },
+)
+
+test(
   'a name that is not allowed looks like one that does not exist, and is not even asked about',
   { skip },
   async () => {
@@ -560,6 +596,11 @@ async function startPod(name: string, tenant: TenantPlacement, namespace: string
   const id = randomUUID() as JailId
   const namespaces = await network.ensurePod(tenant, { id, namespace, hostname: name, hostnameRecords: [] })
   return { id, namespaces, tenant, peer: await peers.peer(name, namespaces.net) }
+}
+
+async function label({ id, tenant }: Pod, labels: readonly string[]): Promise<void> {
+  const pod = { id, namespace: 'shop', labels, hostname: 'relabelled', hostnameRecords: [] }
+  await network.ensurePod(tenant, pod)
 }
 
 function program(file: string): string {

@@ -4,6 +4,7 @@ import { parseTenantName } from '../names.ts'
 import { parseQuantity } from '../quantity.ts'
 import type { FieldError } from '../status.ts'
 import {
+  EGRESS_LABELS_MAX,
   EGRESS_NAMESPACES_MAX,
   EGRESS_PORTS_MAX,
   EGRESS_REASON_BYTES_MAX,
@@ -15,7 +16,7 @@ import {
 import { INGRESS_HOSTS_MAX, INGRESS_PORT_NUMBERS_MAX, INGRESS_PORTS_MAX } from '../ingress.ts'
 import { isDnsLabel } from '../names.ts'
 import { invalidValue, requiredValue, tooMany } from './field-errors.ts'
-import { nonNegative } from './rules.ts'
+import { labelErrors, nonNegative } from './rules.ts'
 import type { Tenant } from './tenant.ts'
 
 export function tenantNameProblem(name: string): string | undefined {
@@ -129,7 +130,7 @@ function egressErrors({
     errors.push(invalidValue(`${at}.mode`, mode, 'must be Learn where learnUntil or unlisted is set'))
   if (allow.length > EGRESS_RULES_MAX)
     return [...errors, tooMany(`${at}.allow`, allow.length, EGRESS_RULES_MAX)]
-  for (const [index, { host, cidr, ports, namespaces, reason = '' }] of allow.entries()) {
+  for (const [index, { host, cidr, ports, namespaces, podLabels, reason = '' }] of allow.entries()) {
     const rule = `${at}.allow[${index}]`
     if ((host === undefined) === (cidr === undefined))
       errors.push(requiredValue(rule, 'must have either a host or a cidr'))
@@ -161,6 +162,12 @@ function egressErrors({
     for (const [n, namespace] of (namespaces ?? []).slice(0, EGRESS_NAMESPACES_MAX).entries())
       if (!isDnsLabel(namespace))
         errors.push(invalidValue(`${rule}.namespaces[${n}]`, namespace, 'must be the name of a namespace'))
+    const labels = podLabels && Object.keys(podLabels).length
+    if (labels === 0)
+      errors.push(requiredValue(`${rule}.podLabels`, 'must have a label, or be absent for all'))
+    if (labels !== undefined && labels > EGRESS_LABELS_MAX)
+      errors.push(tooMany(`${rule}.podLabels`, labels, EGRESS_LABELS_MAX))
+    else errors.push(...labelErrors(podLabels, `${rule}.podLabels`))
     if (Buffer.byteLength(reason) > EGRESS_REASON_BYTES_MAX || /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(reason))
       errors.push(
         invalidValue(

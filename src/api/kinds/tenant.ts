@@ -10,6 +10,7 @@ import {
   intOrString,
   list,
   listByKey,
+  map,
   object,
   oneOf,
   optional,
@@ -46,6 +47,10 @@ const egressRule = object(
       'Ports such as 443, "53/UDP" or, with cidr, "8000-8100". 443 when absent. At most 16.',
     ),
     namespaces: optional(setOf(string), 'Only pods of these namespaces. All of the tenant’s when absent.'),
+    podLabels: optional(
+      map(string),
+      'Only pods that have all of these labels. The tenant writes the labels of its pods, so this narrows within the tenant only.',
+    ),
     until: optional(time, 'When the rule ends.'),
     reason: optional(string, 'Why it is there, for whoever reads it later.'),
   },

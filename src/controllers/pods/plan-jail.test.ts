@@ -223,6 +223,7 @@ test('a pod that uses nearly everything becomes exactly this jail, which an engi
     tenant: 'red',
     namespace: 'default',
     pod: 'web-0',
+    labels: ['app=web'],
     hostname: 'db',
     subdomain: 'cluster',
     runtime: 'runc',

@@ -1,4 +1,10 @@
-import { effectiveCapabilities, isDnsLabel, localPathProblem, type TenantName } from '../../api/index.ts'
+import {
+  effectiveCapabilities,
+  isDnsLabel,
+  labelTexts,
+  localPathProblem,
+  type TenantName,
+} from '../../api/index.ts'
 import {
   expandVariables,
   literalText,
@@ -146,6 +152,7 @@ function jailOf(pod: Pod, context: JailContext): Jail {
   checkFiles(volumes)
 
   const variables = serviceVariables(linkedServices(pod, context.services), context.apiServer)
+  const labels = labelTexts(metadata.labels)
   const container = (c: Container) => jailContainer(c, pod, context, variables, accountVolume)
   return {
     // The API server gives every object a uid in this form.
@@ -153,6 +160,7 @@ function jailOf(pod: Pod, context: JailContext): Jail {
     tenant: context.tenant,
     namespace,
     pod: metadata.name,
+    ...(labels.length === 0 ? {} : { labels }),
     hostname: hostnameOf(pod),
     ...(spec.subdomain ? { subdomain: spec.subdomain } : {}),
     runtime: context.runtime,

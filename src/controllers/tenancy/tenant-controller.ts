@@ -1,6 +1,7 @@
 import {
   type EgressPort,
   type KubeObject,
+  labelTexts,
   parseEgressPort,
   parseQuantity,
   parseTenantName,
@@ -297,8 +298,9 @@ export function planEgress({
   allow = [],
 }: NonNullable<TenantSpec['egress']>): EgressPolicy {
   return {
-    allow: allow.map(({ ports, until, ...rule }) => ({
+    allow: allow.map(({ ports, until, podLabels, ...rule }) => ({
       ...rule,
+      ...(podLabels === undefined ? {} : { podLabels: labelTexts(podLabels) }),
       ports: ports?.flatMap((port) => parseEgressPort(port) ?? []) ?? EGRESS_PORTS_DEFAULT,
       ...(until === undefined ? {} : { untilMs: Date.parse(until) }),
     })),

@@ -114,6 +114,8 @@ export interface PodNetwork {
       id: JailId
       /** Rules for single namespaces do not hold for a pod that has none. */
       namespace?: string
+      /** Nor do rules for pods with labels. What is different from before holds from now on. */
+      labels?: readonly string[]
       hostname: string
       hostnameRecords: readonly string[]
     },

@@ -16,10 +16,12 @@ test('images, files, deadline and what makes the next start are taken over, all 
     volumes: [fileVolume('config', 'one'), { name: 'tmp', kind: 'scratch', medium: 'disk', sizeBytesMax: 1 }],
     containers: [sampleContainer({ args: ['old'], runAsUser: 1 })],
     activeDeadlineSeconds: 9,
+    labels: ['app=old'],
   })
   const { activeDeadlineSeconds: _, ...withoutDeadline } = before
   const wanted: Jail = {
     ...withoutDeadline,
+    labels: ['app=new'],
     hostname: 'other',
     volumes: [
       { name: 'tmp', kind: 'scratch', medium: 'disk', sizeBytesMax: 2 },
@@ -38,6 +40,7 @@ test('images, files, deadline and what makes the next start are taken over, all 
   const { jail, kept } = planUpdate(before, wanted)
   assert.deepEqual(jail, {
     ...withoutDeadline,
+    labels: ['app=new'],
     volumes: [fileVolume('config', 'two'), before.volumes[1]],
     containers: [
       sampleContainer({

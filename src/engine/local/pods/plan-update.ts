@@ -16,12 +16,13 @@ export function planUpdate(before: Jail, wanted: Jail): JailUpdate {
   requireSamePod(before, wanted)
   const containers = (list: 'initContainers' | 'containers') =>
     before[list].map((own, index) => updatedContainer(own, wanted[list][index] ?? own))
-  const { activeDeadlineSeconds: _, ...rest } = before
+  const { activeDeadlineSeconds: _, labels: _old, ...rest } = before
   const jail: Jail = {
     ...rest,
     ...(wanted.activeDeadlineSeconds === undefined
       ? {}
       : { activeDeadlineSeconds: wanted.activeDeadlineSeconds }),
+    ...(wanted.labels === undefined ? {} : { labels: wanted.labels }),
     initContainers: containers('initContainers'),
     containers: containers('containers'),
     volumes: before.volumes.map((own) => updatedVolume(own, wanted.volumes)),

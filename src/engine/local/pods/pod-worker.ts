@@ -171,6 +171,8 @@ export class PodWorker {
       )
     }
     this.save()
+    if (this.sandbox === 'ready' && JSON.stringify(before.labels) !== JSON.stringify(jail.labels))
+      void this.relabel()
     for (const volume of jail.volumes) {
       const old = before.volumes.find((v) => v.name === volume.name)
       if (volume.kind === 'files' && JSON.stringify(old) !== JSON.stringify(volume))
@@ -409,19 +411,36 @@ export class PodWorker {
     this.cancels.add(cancel)
   }
 
+  /** The pod as its network knows it. */
+  private inNetwork() {
+    const { hostname, subdomain, namespace, labels } = this.jail
+    return {
+      id: this.id,
+      namespace,
+      ...(labels === undefined ? {} : { labels }),
+      hostname,
+      hostnameRecords:
+        subdomain === undefined ? [] : [`${hostname}.${subdomain}.${namespace}.svc.cluster.local`],
+    }
+  }
+
+  private async relabel(): Promise<void> {
+    try {
+      await this.parts.network.ensurePod(this.placement, this.inNetwork())
+    } catch (error) {
+      this.log.error('cannot tell the network the labels of a pod', { error })
+      this.later(limits.SANDBOX_BACKOFF_MIN_MS, () => {
+        if (this.sandbox === 'ready' && !this.memory.finished) void this.relabel()
+      })
+    }
+  }
+
   private async ensureSandbox(): Promise<void> {
     this.sandbox = 'creating'
     const { network, containers, claims } = this.parts
-    const { hostname, subdomain, namespace } = this.jail
     try {
       await network.ensureTenant(this.placement)
-      this.namespaces = await network.ensurePod(this.placement, {
-        id: this.id,
-        namespace,
-        hostname,
-        hostnameRecords:
-          subdomain === undefined ? [] : [`${hostname}.${subdomain}.${namespace}.svc.cluster.local`],
-      })
+      this.namespaces = await network.ensurePod(this.placement, this.inNetwork())
       this.memory.podIP = this.namespaces.podIP
       await claims.hold(this.placement, this.jail)
       await containers.ensurePod(this.placement, this.jail)

@@ -8,7 +8,9 @@ import {
   OUTSIDE_TABLE,
   OUTSIDE_VERSION,
   type OutsideChains,
+  type OutsidePod,
   type OutsideState,
+  type OutsideWho,
   appliesTo,
   ipv4FromText,
   ipv4Text,
@@ -43,7 +45,7 @@ import type { Nft } from './nft.ts'
 import type { Router } from './router.ts'
 import type { Uplink } from './uplink.ts'
 
-export type OutsidePodRecord = { id: JailId; address: Ipv4; index: number; namespace?: string | undefined }
+export type OutsidePodRecord = OutsidePod & { id: JailId }
 
 /** What a name's addresses are, in the words of whoever looks names up. */
 export type LookUpName = (name: string) => Promise<readonly { address: string; ttlSeconds: number }[]>
@@ -97,10 +99,13 @@ export class Outside {
   private chains = NO_CHAINS
   private counted = new Map<string, number>()
   private loadedMachine = ''
+  /** Counts are kept in memory. */
+  private readonly sinceMs: number
   problem: string | undefined
 
   constructor(options: OutsideOptions) {
     this.options = options
+    this.sinceMs = options.clock.nowMs()
   }
 
   /** What holds from now on. Afterwards: `refresh`. */
@@ -185,6 +190,14 @@ export class Outside {
     this.chains = planned
   }
 
+  /** What only the labels that a pod had before let it reach is over. */
+  podRelabelled(index: number): void {
+    const tenant = this.tenants.get(index)
+    if (!tenant || !this.isNeeded) return
+    this.shutWhatEnded(index, tenant, this.options.clock.nowMs())
+    this.cut(index)
+  }
+
   /** Nothing that was opened for a pod is left for the next one with its address. */
   podGone(index: number, address: Ipv4): void {
     for (const [key, each] of this.tenants.get(index)?.opened ?? [])
@@ -203,7 +216,7 @@ export class Outside {
     if (!tenant || !pod || index === undefined || pod.index !== index) return NOTHING
     const { clock } = this.options
     const nowMs = clock.nowMs()
-    const rules = hostRules(tenant.policy, name, pod.namespace, nowMs)
+    const rules = hostRules(tenant.policy, name, pod, nowMs)
     const learning = learns(tenant.policy, nowMs)
     if (rules.length === 0 && learning !== 'Allow') {
       this.see(tenant, pod, { name }, nowMs, false)
@@ -215,13 +228,13 @@ export class Outside {
     const still = this.options.pods().find((each) => each.address === address)
     if (this.tenants.get(index) !== tenant || still?.id !== pod.id) return NOTHING
     const afterMs = clock.nowMs()
-    const ports = hostRules(tenant.policy, name, pod.namespace, afterMs).flatMap((rule) => rule.ports)
+    const ports = hostRules(tenant.policy, name, still, afterMs).flatMap((rule) => rule.ports)
     const usable: string[] = []
     let untilMs = Infinity
     for (const each of found.addresses) {
       const place = placeOf(each.address, this.machine)
       if (place === 'never' || each.untilMs <= afterMs) continue
-      if (place === 'inside' && !this.hasNetworkRule(tenant, each.address, pod.namespace, afterMs)) continue
+      if (place === 'inside' && !this.hasNetworkRule(tenant, each.address, still, afterMs)) continue
       if (place === 'public')
         for (const { protocol, port } of ports)
           this.openFor(
@@ -275,6 +288,7 @@ export class Outside {
         ...(tenant?.hits.has(at) ? { lastUsedMs: tenant.hits.get(at)?.lastMs ?? 0 } : {}),
       })),
       seen: [...(tenant?.seen.values() ?? [])],
+      since: this.sinceMs,
       now: nowMs,
     }
   }
@@ -334,11 +348,7 @@ export class Outside {
   /** A rule that is gone or over ends what it had allowed; so does an address that a name no longer has, by its time. */
   private async endWhatEnded(nowMs: number): Promise<void> {
     for (const [index, tenant] of this.tenants) {
-      for (const [key, each] of tenant.opened) {
-        const pod = this.options.pods().find(({ address }) => address === each.pod)
-        if (each.untilMs <= nowMs) tenant.opened.delete(key)
-        else if (!pod || !this.isHeld(tenant, each, pod.namespace, nowMs)) this.shut(index, key, each)
-      }
+      this.shutWhatEnded(index, tenant, nowMs)
       const held = tenant.policy.allow.filter((rule) => isCurrent(rule, nowMs))
       const lost = tenant.held.some((rule) => !held.some((other) => isDeepStrictEqual(rule, other)))
       tenant.held = held
@@ -351,6 +361,14 @@ export class Outside {
       const index = tenantIndexOf(source)
       return index === undefined || !gone.has(index)
     })
+  }
+
+  private shutWhatEnded(index: number, tenant: TenantOutside, nowMs: number): void {
+    for (const [key, each] of tenant.opened) {
+      const pod = this.options.pods().find(({ address }) => address === each.pod)
+      if (each.untilMs <= nowMs) tenant.opened.delete(key)
+      else if (!pod || !this.isHeld(tenant, each, pod, nowMs)) this.shut(index, key, each)
+    }
   }
 
   /** Takes away what an earlier agent had opened: nobody knows any more for which name. */
@@ -373,26 +391,21 @@ export class Outside {
       if (!tenant || !pod) return true
       const protocol = number === IPPROTO_TCP ? 'TCP' : 'UDP'
       const key = keyOf({ pod: source, address: target, protocol, port })
-      const asked = { address: target, namespace: pod.namespace, protocol, port } as const
+      const asked = { address: target, who: pod, protocol, port } as const
       return !tenant.opened.has(key) && !isOpenByNetwork(tenant.policy, asked, this.machine, nowMs)
     })
   }
 
-  private isHeld(tenant: TenantOutside, each: Opened, namespace: string | undefined, nowMs: number): boolean {
-    return hostRules(tenant.policy, each.name, namespace, nowMs).some((rule) =>
+  private isHeld(tenant: TenantOutside, each: Opened, who: OutsideWho, nowMs: number): boolean {
+    return hostRules(tenant.policy, each.name, who, nowMs).some((rule) =>
       rule.ports.some(({ protocol, port }) => protocol === each.protocol && port === each.port),
     )
   }
 
-  private hasNetworkRule(
-    tenant: TenantOutside,
-    address: Ipv4,
-    namespace: string | undefined,
-    nowMs: number,
-  ): boolean {
+  private hasNetworkRule(tenant: TenantOutside, address: Ipv4, who: OutsideWho, nowMs: number): boolean {
     return tenant.policy.allow.some((rule) =>
       rule.ports.some(({ protocol, port }) =>
-        isOpenByNetwork({ allow: [rule] }, { address, namespace, protocol, port }, this.machine, nowMs),
+        isOpenByNetwork({ allow: [rule] }, { address, who, protocol, port }, this.machine, nowMs),
       ),
     )
   }
@@ -514,11 +527,7 @@ export class Outside {
       const target32 = { base: target, bits: 32 }
       const fits = rule.ports.some((p) => p.protocol === protocol && p.port <= port && port <= p.endPort)
       const byName = opened !== undefined && rule.host !== undefined && hostMatches(rule.host, opened.name)
-      if (
-        !fits ||
-        !appliesTo(rule, pod.namespace) ||
-        !(byName || (network && networkContains(network, target32)))
-      )
+      if (!fits || !appliesTo(rule, pod) || !(byName || (network && networkContains(network, target32))))
         continue
       hit(tenant, at, count, nowMs)
       matched = true
@@ -566,18 +575,13 @@ export class Outside {
   }
 }
 
-function hostRules(
-  policy: EgressPolicy,
-  name: string,
-  namespace: string | undefined,
-  nowMs: number,
-): EgressRule[] {
+function hostRules(policy: EgressPolicy, name: string, who: OutsideWho, nowMs: number): EgressRule[] {
   return policy.allow.filter(
     (rule) =>
       rule.host !== undefined &&
       hostMatches(rule.host, name) &&
       isCurrent(rule, nowMs) &&
-      appliesTo(rule, namespace),
+      appliesTo(rule, who),
   )
 }
 

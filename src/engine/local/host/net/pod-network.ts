@@ -68,6 +68,7 @@ import { AF_INET, SOCK_STREAM, inNamespace, openSocket } from './syscalls.ts'
 type PodRecord = {
   id: JailId
   namespace?: string
+  labels?: readonly string[]
   index: number
   podUidBase: number
   address: Ipv4
@@ -425,7 +426,7 @@ export class LocalPodNetwork implements PodNetwork {
 
   async ensurePod(
     placement: TenantPlacement,
-    pod: { id: JailId; namespace?: string; hostname: string; hostnameRecords: readonly string[] },
+    pod: Parameters<PodNetwork['ensurePod']>[1],
   ): Promise<PodNamespaces> {
     assert(isJailId(pod.id), 'A jail id is not a UUID')
     return await this.inTurn(pod.id, async () => {
@@ -439,11 +440,14 @@ export class LocalPodNetwork implements PodNetwork {
           this.savePod({ ...existing, hostnameRecords: [...pod.hostnameRecords] })
           this.tell(placement.index)
         }
+        const labels = pod.labels ?? []
+        if (!isDeepStrictEqual(existing.labels ?? [], labels)) await this.relabel(existing.id, labels)
         return this.namespaces(existing)
       }
       const record: PodRecord = {
         id: pod.id,
         ...(pod.namespace === undefined ? {} : { namespace: pod.namespace }),
+        ...(pod.labels === undefined ? {} : { labels: [...pod.labels] }),
         index: placement.index,
         podUidBase: placement.podUidBase,
         address: existing?.address ?? this.allocate(tenant),
@@ -722,6 +726,22 @@ export class LocalPodNetwork implements PodNetwork {
     } catch (error) {
       this.log.error('cannot update the services of a tenant', { index: record.index, error })
       this.clock.after(SERVICES_RETRY_MS, () => void this.podChanged(record))
+    }
+  }
+
+  /** @throws when the rules could not be changed: then it has the labels that it had, and whoever asked asks again. */
+  private async relabel(id: JailId, labels: readonly string[]): Promise<void> {
+    const before = this.podRecords.get(id)
+    if (!before) return
+    this.savePod({ ...before, labels: [...labels] })
+    try {
+      await this.inTurn('rules', async () => {
+        await this.outside.podsChanged()
+        this.outside.podRelabelled(before.index)
+      })
+    } catch (error) {
+      this.savePod(before)
+      throw error
     }
   }
 

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { parseIpv4Network } from '../../../../api/index.ts'
-import type { EgressPolicy } from '../../../../jail/index.ts'
+import type { EgressPolicy, EgressRule } from '../../../../jail/index.ts'
 import { runBpf } from '../../../../verifier/posture/classic-bpf.ts'
 import {
+  appliesTo,
   type MachineNetworks,
   NEVER,
   ipv4FromText,
@@ -83,17 +84,33 @@ test('the rules of a pod, line by line, and nothing to change when nothing has c
   )
 })
 
+test('a rule for labels is for pods that have all of them', () => {
+  const rule: EgressRule = {
+    cidr: '8.8.8.8/32',
+    ports: https,
+    namespaces: ['shop'],
+    podLabels: ['a=1', 'b='],
+  }
+  const applies = (namespace: string | undefined, ...labels: string[]) =>
+    appliesTo(rule, { namespace, labels })
+  assert.ok(applies('shop', 'b=', 'a=1', 'c=2'))
+  for (const other of [
+    applies('shop', 'a=1'),
+    applies('shop', 'a=1', 'b'),
+    applies('shop', 'a=1', 'b=1'),
+    applies('other', 'a=1', 'b='),
+    applies(undefined, 'a=1', 'b='),
+    appliesTo(rule, { namespace: 'shop' }),
+  ])
+    assert.equal(other, false)
+})
+
 test('0.0.0.0/0 is the internet: no private network, nothing of the machine, no metadata and no other tenant', () => {
   const all: EgressPolicy = {
     allow: [{ cidr: '0.0.0.0/0', ports: [{ protocol: 'TCP', port: 1, endPort: 65_535 }] }],
   }
   const open = (address: string, policy = all) =>
-    isOpenByNetwork(
-      policy,
-      { address: ip(address), namespace: undefined, protocol: 'TCP', port: 80 },
-      MACHINE,
-      NOW,
-    )
+    isOpenByNetwork(policy, { address: ip(address), who: {}, protocol: 'TCP', port: 80 }, MACHINE, NOW)
   assert.ok(open('8.8.8.8') && open('203.0.113.1'))
   for (const address of [
     '169.254.169.254',

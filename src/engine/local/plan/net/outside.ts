@@ -50,7 +50,9 @@ export const PRIVATE: readonly Ipv4Network[] = [
 /** What is the machine's: its own addresses, and the networks that it is a part of. */
 export type MachineNetworks = { addresses: readonly Ipv4[]; networks: readonly Ipv4Network[] }
 
-export type OutsidePod = { address: Ipv4; index: number; namespace?: string | undefined }
+/** Whom a rule is for. */
+export type OutsideWho = { namespace?: string | undefined; labels?: readonly string[] | undefined }
+export type OutsidePod = OutsideWho & { address: Ipv4; index: number }
 
 export type OutsideState = {
   policies: ReadonlyMap<number, EgressPolicy>
@@ -69,8 +71,11 @@ export function isCurrent(rule: EgressRule, nowMs: number): boolean {
   return rule.untilMs === undefined || rule.untilMs > nowMs
 }
 
-export function appliesTo(rule: EgressRule, namespace: string | undefined): boolean {
-  return rule.namespaces === undefined || (namespace !== undefined && rule.namespaces.includes(namespace))
+export function appliesTo(rule: EgressRule, { namespace, labels = [] }: OutsideWho): boolean {
+  return (
+    (rule.namespaces === undefined || (namespace !== undefined && rule.namespaces.includes(namespace))) &&
+    (rule.podLabels === undefined || rule.podLabels.every((label) => labels.includes(label)))
+  )
 }
 
 export function learns(policy: EgressPolicy, nowMs: number): 'Block' | 'Allow' | undefined {
@@ -96,15 +101,10 @@ function isNear(rule: EgressRule, machine: MachineNetworks): boolean {
   return target !== undefined && insideNetworks(machine).some((each) => networkContains(each, target))
 }
 
-/** Whether a rule for a network, current and for pods of this namespace, opens the port of the address. */
+/** Whether a rule for a network, current and for this pod, opens the port of the address. */
 export function isOpenByNetwork(
   policy: EgressPolicy,
-  {
-    address,
-    namespace,
-    protocol,
-    port,
-  }: { address: Ipv4; namespace: string | undefined; protocol: 'TCP' | 'UDP'; port: number },
+  { address, who, protocol, port }: { address: Ipv4; who: OutsideWho; protocol: 'TCP' | 'UDP'; port: number },
   machine: MachineNetworks,
   nowMs: number,
 ): boolean {
@@ -116,7 +116,7 @@ export function isOpenByNetwork(
       return (
         target !== undefined &&
         isCurrent(rule, nowMs) &&
-        appliesTo(rule, namespace) &&
+        appliesTo(rule, who) &&
         networkContains(target, { base: address, bits: 32 }) &&
         (place === 'public' || isNear(rule, machine)) &&
         rule.ports.some((p) => p.protocol === protocol && p.port <= port && port <= p.endPort)
@@ -200,7 +200,7 @@ export function planOutsideChains(state: OutsideState): OutsideChains {
   for (const pod of state.pods) {
     const policy = state.policies.get(pod.index)
     if (!policy) continue
-    const body = renderChain(policy, pod.namespace, state)
+    const body = renderChain(policy, pod, state)
     if (body === '') continue
     const hash = createHash('sha256').update(body).digest('hex').slice(0, 24)
     const name = `rules_${tenantMark(pod.index)}_${hash}`
@@ -210,13 +210,9 @@ export function planOutsideChains(state: OutsideState): OutsideChains {
   return { chains, pods }
 }
 
-function renderChain(
-  policy: EgressPolicy,
-  namespace: string | undefined,
-  { machine, nowMs }: OutsideState,
-): string {
+function renderChain(policy: EgressPolicy, who: OutsideWho, { machine, nowMs }: OutsideState): string {
   const rules = policy.allow.filter(
-    (rule) => rule.cidr !== undefined && isCurrent(rule, nowMs) && appliesTo(rule, namespace),
+    (rule) => rule.cidr !== undefined && isCurrent(rule, nowMs) && appliesTo(rule, who),
   )
   const learning = learns(policy, nowMs)
   const [near, far] = [rules.filter((r) => isNear(r, machine)), rules.filter((r) => !isNear(r, machine))]
