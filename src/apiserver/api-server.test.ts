@@ -2,10 +2,12 @@ import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
+import { WebSocket } from 'ws'
 import { ApiError, type KubeObject, type UserInfo, configMapKind, podKind } from '../api/index.ts'
 import type { Engine } from '../jail/index.ts'
-import { FakeClock, until } from '../stdx/index.ts'
+import { FakeClock, silentLogger, until } from '../stdx/index.ts'
 import { type Answer, ControlPlane, type Json, TENANT } from '../../tests/conformance/control-plane.ts'
+import { createStreamHandler } from './streams/index.ts'
 
 const CMS = '/api/v1/namespaces/default/configmaps'
 const PODS = '/api/v1/namespaces/default/pods'
@@ -561,6 +563,36 @@ test('logs stream from the engine, and a wrong container is named with the right
   )
   expectStatus(await plane.ask('GET', `${PODS}/one/log?tailLines=-1`), 422)
   expectStatus(await plane.ask('GET', `${PODS}/none/log`), 404)
+})
+
+test('a log goes over a WebSocket as well, to those who may read it and to nobody else', async () => {
+  const engine = {
+    logs: () => Promise.resolve(Readable.from([Buffer.from('one\n'), Buffer.alloc(200_000, 'x')])),
+  } as unknown as Engine
+  const streams = createStreamHandler({ log: silentLogger })
+  await using plane = await ControlPlane.start({ engine, streams })
+  await created(plane, PODS, pod('one'))
+  const read = async (name: string, protocols: string[], user?: UserInfo) => {
+    const headers = user ? { 'x-test-user': JSON.stringify(user) } : {}
+    const client = new WebSocket(`ws://127.0.0.1:${plane.port}${PODS}/${name}/log`, protocols, { headers })
+    const pieces: Buffer[] = []
+    client.on('message', (piece: Buffer) => pieces.push(piece))
+    const ended = Promise.withResolvers<string>()
+    client.on('close', (code) => ended.resolve(`closed with ${code}`))
+    client.on('unexpected-response', (_request, { statusCode }) =>
+      ended.resolve(`refused with ${statusCode}`),
+    )
+    client.on('error', () => {})
+    return { ended: await ended.promise, text: Buffer.concat(pieces).toString() }
+  }
+  for (const protocols of [[], ['binary.k8s.io']]) {
+    const { ended, text } = await read('one', protocols)
+    assert.deepEqual([ended, text.length, text.slice(0, 5)], ['closed with 1000', 200_004, 'one\nx'])
+  }
+  assert.equal((await read('one', ['base64.binary.k8s.io'])).ended, 'refused with 400')
+  assert.equal((await read('none', [])).ended, 'refused with 404')
+  for (const name of ['one', 'none'])
+    assert.deepEqual(await read(name, [], eve), { ended: 'refused with 403', text: '' })
 })
 
 test('a stream takes the right to create, also over GET, and without a handler says so', async () => {

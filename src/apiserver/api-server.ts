@@ -35,6 +35,7 @@ import { InProcessClient } from './in-process-client.ts'
 import { AUDIT_NOTE_CHARS_MAX, DEFAULT_TENANT_LIMITS, REQUESTS_IN_FLIGHT_MAX } from './limits.ts'
 import { type VersionFacts, answerPath } from './plain-paths.ts'
 import { containerOf, requireEngine } from './pod-log.ts'
+import { methodNotAllowed } from './refusals.ts'
 import { readStored } from './read.ts'
 import type { ResourceRequest } from './request.ts'
 import { type ResourcePath, parseRoute } from './route.ts'
@@ -281,6 +282,10 @@ class Server implements ApiServer {
       if (!url || route?.kind !== 'resource')
         throw new ApiError('NotFound', 'the server could not find the requested resource')
       const { query } = url
+      if (route.subresource === 'log') {
+        await this.upgradeLog(this.upgradeRequest(request, route, query, user), { request, socket, head })
+        return
+      }
       const target = this.dispatcher.authorizeStream(this.upgradeRequest(request, route, query, user))
       const pod = readStored(this.context, target).object
       const subresource = route.subresource as 'exec' | 'attach' | 'portforward' // authorizeStream lets no other pass
@@ -309,6 +314,20 @@ class Server implements ApiServer {
     } catch (error) {
       this.refuseUpgrade(socket, error)
     }
+  }
+
+  /** A log over a WebSocket is asked for, and granted, as without one. */
+  private async upgradeLog(
+    asked: ResourceRequest,
+    upgrade: Parameters<StreamHandler['handleText']>[0],
+  ): Promise<void> {
+    const gone = new AbortController()
+    upgrade.socket.once('close', () => gone.abort(new Error('The client went away')))
+    const signal = AbortSignal.any([asked.signal, gone.signal])
+    if (asked.method !== 'GET' || !this.streams) throw methodNotAllowed()
+    const result = await this.dispatcher.execute({ ...asked, signal })
+    if (result.kind !== 'text') throw methodNotAllowed()
+    await this.streams.handleText(upgrade, result.stream)
   }
 
   private upgradeRequest(

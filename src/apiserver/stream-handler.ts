@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import type { Duplex } from 'node:stream'
+import type { Duplex, Readable } from 'node:stream'
 import type { KubeObject, UserInfo } from '../api/index.ts'
 import type { Engine, JailId } from '../jail/index.ts'
 
@@ -19,7 +19,9 @@ export type StreamRequest = {
   engine: Engine
 }
 
-/** Carries the streams of exec, attach and port-forward. Owns `socket` from then on, also when it fails. */
+/** Carries the streams of exec, attach, port-forward and logs. Owns `socket` from then on, also when it fails. */
 export interface StreamHandler {
   handle(stream: StreamRequest): Promise<void>
+  /** Sends what `text` holds over a WebSocket. */
+  handleText(upgrade: Pick<StreamRequest, 'request' | 'socket' | 'head'>, text: Readable): Promise<void>
 }

@@ -120,7 +120,7 @@ export const VERDICTS: readonly Verdict[] = [
   },
   {
     names: ['retrieving logs from the container over websockets'],
-    missing: 'logs are read over plain HTTP only',
+    supported: [server('a log goes over a WebSocket as well')],
   },
   { names: ['Ingress API'], supported: [EVERY_KIND] },
   {
@@ -131,7 +131,10 @@ export const VERDICTS: readonly Verdict[] = [
     names: ['EndpointSliceMirroring'],
     supported: [controllers('Endpoints written by hand become slices as long as')],
   },
-  { names: ['Service endpoints latency'], missing: 'not measured as upstream does' },
+  {
+    names: ['Service endpoints latency'],
+    supported: [['tests/journeys/controllers.test.ts', 'two hundred services that come one after the other']],
+  },
   {
     names: ['preemption by critical pod', 'PreemptionExecutionPath'],
     supported: [
@@ -637,7 +640,10 @@ export const VERDICTS: readonly Verdict[] = [
     names: ['get a host IP'],
     supported: [['src/engine/local/real-pods.test.ts', 'capabilities and addresses in texts']],
   },
-  { names: ['remote command execution over websockets'], supported: [streams('exec over v5 carries stdin')] },
+  {
+    names: ['remote command execution over websockets'],
+    supported: [streams('exec over v5 carries stdin'), streams('the oldest protocol has output only')],
+  },
   {
     names: ['monotonically increasing restart count'],
     supported: [engine('a crashing container is restarted at once')],

@@ -234,6 +234,30 @@ describe(
       await until(async () => !(await ok(['get', 'pods'])).includes('old-'))
     })
 
+    test('two hundred services that come one after the other all get their endpoints', async () => {
+      const labels = { app: 'web' }
+      for (let index = 0; index < 200; index += 1) {
+        const { code, text } = await plane.ask('POST', '/api/v1/namespaces/shop/services', {
+          body: {
+            metadata: { name: `latency-${index}`, labels: { many: 'yes' } },
+            spec: { selector: labels, ports: [{ port: 80 }] },
+          },
+        })
+        assert.equal(code, 201, text)
+      }
+      const addressed = async () => {
+        const { body } = await plane.ask('GET', '/api/v1/namespaces/shop/endpoints?labelSelector=many')
+        return (body as { items: { subsets?: { addresses?: unknown[] }[] }[] }).items.filter(
+          ({ subsets }) => subsets?.[0]?.addresses?.length,
+        ).length
+      }
+      // Upstream's bound for the slowest of a hundred.
+      await until(async () => (await addressed()) === 200, { timeoutMs: 50_000, everyMs: 200 })
+      await ok(['delete', 'service', '-l', 'many', '--wait=false'])
+      const slices = ['get', 'endpointslices', '-l', 'many', '-o', 'name']
+      await until(async () => (await ok(slices)) === '', { timeoutMs: 30_000 })
+    })
+
     test('a deleted pod is replaced, and `delete` waits until it is gone', async () => {
       const [name = ''] = (await ok(['get', 'pods', '-o', 'jsonpath={.items[*].metadata.name}'])).split(' ')
       await ok(['delete', 'pod', name, '--timeout=20s'])

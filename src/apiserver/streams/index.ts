@@ -31,6 +31,20 @@ export function createStreamHandler({
       else if (upgrade === 'spdy/3.1') await overSpdy(stream, gone.signal, clock, log)
       else throw badRequest('"Upgrade" must be "websocket" or "SPDY/3.1"')
     },
+    async handleText(upgrade, text) {
+      const { request } = upgrade
+      try {
+        if ((request.headers.upgrade ?? '').toLowerCase() !== 'websocket')
+          throw badRequest('"Upgrade" must be "websocket"')
+        const offered = request.headers['sec-websocket-protocol']
+        const protocol = webSocket.negotiate(offered, webSocket.BYTES_PROTOCOLS)
+        if (offered !== undefined && !protocol) throw unsupported(webSocket.BYTES_PROTOCOLS)
+        const client = await webSocket.acceptWebSocket(upgrade, protocol)
+        if (client) await webSocket.carryBytes(client, text)
+      } finally {
+        text.destroy()
+      }
+    },
   }
 }
 

@@ -209,6 +209,24 @@ test('a command that is lost without a status is told as a failure', async (t) =
   assert.equal((JSON.parse(channels[3] ?? '') as { status: string }).status, 'Failure')
 })
 
+test('the oldest protocol has output only, and says why a command failed', async (t) => {
+  const end = (status: object) => (command: FakeCommand) => {
+    command.say(CHANNEL.stdout, 'out')
+    command.exit(status)
+  }
+  const talk = async (status: object) => {
+    const at = await serve(t, { onFrame: end(status) })
+    const client = new WebSocket(`ws://127.0.0.1:${at.port}/?command=x&stdin=1&stdout=1`, ['channel.k8s.io'])
+    const told = conversation(client)
+    await open(client)
+    client.send(Buffer.from('\0x'))
+    return told
+  }
+  assert.deepEqual(await talk(SUCCESS), { code: 1000, channels: { 1: 'out' } })
+  const failure = { metadata: {}, status: 'Failure', message: 'command terminated with non-zero exit code' }
+  assert.deepEqual((await talk(failure)).channels, { 1: 'out', 3: failure.message })
+})
+
 test('a client that goes away ends its command', async (t) => {
   const at = await serve(t)
   const client = new WebSocket(`ws://127.0.0.1:${at.port}/?command=cat&stdin=1&stdout=1`, [

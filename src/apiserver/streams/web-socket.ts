@@ -1,12 +1,14 @@
 import type { IncomingMessage } from 'node:http'
-import type { Duplex } from 'node:stream'
+import type { Duplex, Readable } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { CHANNEL } from '../../jail/index.ts'
 import { CommandSession } from './command-session.ts'
 import { BUFFERED_BYTES_MAX, MESSAGE_BYTES_MAX, PING_EVERY_MS, TUNNEL_MESSAGE_BYTES_MAX } from './limits.ts'
 
-/** In order of preference. v5 is v4 with a way to end stdin. */
-export const COMMAND_PROTOCOLS = ['v5.channel.k8s.io', 'v4.channel.k8s.io'] as const
+/** In order of preference. v5 is v4 with a way to end stdin; the oldest says only why something failed, as text. */
+export const COMMAND_PROTOCOLS = ['v5.channel.k8s.io', 'v4.channel.k8s.io', 'channel.k8s.io'] as const
+/** One stream of bytes from the server; whoever offers nothing means the same. */
+export const BYTES_PROTOCOLS = ['binary.k8s.io'] as const
 /** A whole SPDY connection inside binary messages (KEP-4006). */
 export const TUNNEL_PROTOCOL = 'SPDY/3.1+portforward.k8s.io'
 export const PORT_PROTOCOLS = [TUNNEL_PROTOCOL, 'v4.channel.k8s.io'] as const
@@ -26,7 +28,7 @@ export function negotiate<T extends string>(
 /** Undefined when the handshake was wrong; the socket has been answered and closed then. */
 export async function acceptWebSocket(
   { request, socket, head }: { request: IncomingMessage; socket: Duplex; head: Buffer },
-  protocol: string,
+  protocol: string | undefined,
 ): Promise<WebSocket | undefined> {
   const server = new WebSocketServer({
     noServer: true,
@@ -34,11 +36,11 @@ export async function acceptWebSocket(
     // Compression would let a small message become a large one, and mix secrets with what an attacker chooses.
     perMessageDeflate: false,
     maxPayload: protocol === TUNNEL_PROTOCOL ? TUNNEL_MESSAGE_BYTES_MAX : MESSAGE_BYTES_MAX,
-    handleProtocols: () => protocol,
+    ...(protocol === undefined ? {} : { handleProtocols: () => protocol }),
   })
   // RFC 6455 wants a token here, and the tunnel's name is none because of its "/"; ws would refuse to read it. We have
   // chosen already, so ws sees a token and answers with the choice.
-  request.headers['sec-websocket-protocol'] = 'negotiated'
+  if (protocol !== undefined) request.headers['sec-websocket-protocol'] = 'negotiated'
   const accepted = Promise.withResolvers<WebSocket | undefined>()
   socket.once('close', () => accepted.resolve(undefined))
   server.handleUpgrade(request, socket, head, (client) => accepted.resolve(client))
@@ -106,9 +108,33 @@ export async function carryCommand(client: WebSocket, protocol: string, engine: 
   })
   await session.run({
     output: (channel, payload) => sendMessage(client, Buffer.concat([Buffer.from([channel]), payload])),
-    status: (payload) => sendMessage(client, Buffer.concat([Buffer.from([CHANNEL.status]), payload])),
+    status: async (payload) => {
+      const told = protocol === 'channel.k8s.io' ? failureIn(payload) : payload
+      if (told) await sendMessage(client, Buffer.concat([Buffer.from([CHANNEL.status]), told]))
+    },
     end: () => client.close(NORMAL_CLOSURE),
   })
+}
+
+/** The words of a Status that is no success. */
+function failureIn(payload: Buffer): Buffer | undefined {
+  const { status, message = '' } = JSON.parse(payload.toString()) as { status?: string; message?: string }
+  return status === 'Success' ? undefined : Buffer.from(message)
+}
+
+/** Sends what a stream holds. Resolves when either side has ended. */
+export async function carryBytes(client: WebSocket, stream: Readable): Promise<void> {
+  client.on('close', () => stream.destroy())
+  // Nothing is expected from there; it is read so that an end is noticed.
+  client.on('message', () => {})
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) await sendMessage(client, chunk)
+  } catch {
+    // Whoever has gone needs no answer, and a log that breaks off has no other sign of it than its end.
+  } finally {
+    stream.destroy()
+    client.close(NORMAL_CLOSURE)
+  }
 }
 
 /** Old port-forward clients: per port a channel for data and one for errors, each beginning with the port's number. */
