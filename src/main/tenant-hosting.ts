@@ -156,12 +156,30 @@ export class TenantHosting {
       rmSync(paths.tenantOfIndex(this.layout, placement.index), { force: true })
       this.forgetSleep(tenant)
       await this.leave(tenant)
-      await this.network.removeTenant(tenant)
-      await this.images.removeTenant(tenant)
-      await this.claims.removeTenant(tenant)
-      rmSync(dirname(paths.apiSocket(this.layout, tenant)), { recursive: true, force: true })
-      this.placements.destroyKey(tenant)
-      rmSync(dirname(paths.partition(this.layout, tenant)), { recursive: true, force: true })
+      const failures: unknown[] = []
+      const remove = async (work: () => void | Promise<void>) => {
+        try {
+          await work()
+        } catch (error) {
+          failures.push(error)
+        }
+      }
+      // What cannot be removed keeps nothing else: least of all the key, without which data is noise.
+      await remove(() => this.network.removeTenant(tenant))
+      await remove(() => this.images.removeTenant(tenant))
+      await remove(() => this.claims.removeTenant(tenant))
+      await remove(() =>
+        rmSync(dirname(paths.apiSocket(this.layout, tenant)), { recursive: true, force: true }),
+      )
+      await remove(() => this.placements.destroyKey(tenant))
+      await remove(() =>
+        rmSync(dirname(paths.partition(this.layout, tenant)), { recursive: true, force: true }),
+      )
+      if (failures.length > 0)
+        throw new AggregateError(
+          failures,
+          `Not everything of "${tenant}" can be removed yet: ${failures.map((each) => (each instanceof Error ? each.message : String(each))).join('; ')}`,
+        )
       // Last: until then, a crash leaves a tenant that is still to be removed.
       this.placements.forget(tenant)
       this.log.info('tenant removed', { tenant })

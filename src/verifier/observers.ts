@@ -228,7 +228,8 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
     holds(_, a, v) {
       if (shareByTrust(a, v)) return undefined
       const [ours, theirs] = [a.controlPlane?.process.pid, v.controlPlane?.process.pid]
-      return ours !== theirs && onceFor(limited, a, () => controlPlaneLimitLayer(a, NOBODY).holds)
+      const another = ours === undefined || ours !== theirs
+      return another && onceFor(limited, a, () => controlPlaneLimitLayer(a, NOBODY).holds)
     },
   },
   'confined control plane': {

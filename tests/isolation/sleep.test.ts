@@ -72,7 +72,10 @@ test(
       written.set(tenant, versionIn(body))
     }
     await untilAsleep(...TENANTS)
-    assert.equal(platform.daemons().has('worker-blue'), false)
+    await until(() => !platform.daemons().has('worker-blue'), {
+      timeoutMs: 10_000,
+      what: "The end of blue's process",
+    })
     assert.deepEqual(
       observeProcesses().filter((p) => p.command === 'bulkhead-worker' && p.args.includes('blue')),
       [],

@@ -285,6 +285,23 @@ test('a platform that comes back asks for every place again and writes nothing',
   assert.deepEqual(world.client.writes.slice(writes), [])
 })
 
+test('what cannot be removed is told, and removed when it can be', async () => {
+  await using world = await World.start()
+  await world.create({})
+  await world.until('It is ready', () => world.red?.status?.phase === 'Ready')
+  world.node.fail = () => {
+    throw new NodeRefusal('The volumes "x" cannot be destroyed', 500)
+  }
+  await world.client.delete(tenantKind, { name: 'red' })
+  const told = () => world.red?.status?.conditions?.[0]
+  await world.until('It says why', () => told()?.reason === 'RemovalFailed')
+  assert.equal(told()?.message, 'The volumes "x" cannot be destroyed')
+  assert.equal(world.red?.status?.phase, 'Terminating')
+  world.node.fail = undefined
+  world.clock.advance(60_000)
+  await world.until('It is gone', () => world.red === undefined)
+})
+
 test('a Tenant says whether its control plane sleeps, also after the platform was away', async () => {
   await using world = await World.start()
   await world.create({})

@@ -198,12 +198,23 @@ export class TenantController extends QueueController {
     if (!tenant.metadata.finalizers?.includes(PLACEMENT_FINALIZER)) return undefined
     const { node } = this.options
     const { signal } = this.stopping
-    const current = await this.tell(
-      tenant,
-      {},
-      { phase: 'Terminating', reason: 'Terminating', message: 'Pods, data and key are being removed' },
-    )
-    await node.removeTenant(name, signal)
+    const phase = 'Terminating'
+    const current =
+      tenant.status?.phase === phase
+        ? tenant
+        : await this.tell(
+            tenant,
+            {},
+            { phase, reason: phase, message: 'Pods, data and key are being removed' },
+          )
+    try {
+      await node.removeTenant(name, signal)
+    } catch (error) {
+      if (signal.aborted || !(error instanceof NodeRefusal)) throw error
+      await this.tell(current, {}, { phase, reason: 'RemovalFailed', message: error.message })
+      // Again and again, until an operator has mended what is in the way.
+      throw error
+    }
     const left = (await node.tenants(signal)).some((placement) => placement.tenant === name)
     if (left) return { requeueAfterMs: REMOVAL_CHECK_MS }
     const finalizers = (current.metadata.finalizers ?? []).filter(

@@ -1,6 +1,6 @@
 import { Agent } from 'node:http'
 import { isIPv4 } from 'node:net'
-import { askUnix, type Clock } from '../../../stdx/index.ts'
+import { askUnix, type Clock, FairPlaces } from '../../../stdx/index.ts'
 import {
   OUTSIDE_ANSWER_BYTES_MAX,
   OUTSIDE_PER_SECOND_PER_TENANT_MAX,
@@ -29,9 +29,11 @@ type OutsideQuestion = {
 export class OutsideNames {
   private readonly socketPath: string
   private readonly agent = new Agent({ keepAlive: true, maxSockets: OUTSIDE_WAITING_MAX, maxFreeSockets: 8 })
-  private readonly waiting = new Map<number, number>()
+  private readonly places = new FairPlaces<number>({
+    placesMax: OUTSIDE_WAITING_MAX,
+    perHolderMax: OUTSIDE_WAITING_PER_TENANT_MAX,
+  })
   private readonly clock: Clock
-  private total = 0
   private second = 0
   private asked = new Map<number, number>()
 
@@ -44,12 +46,9 @@ export class OutsideNames {
   async answer({ index, pod, name, alias, type }: OutsideQuestion, before: Answer): Promise<Answer> {
     // An alias is told as it is, as long as what it leads to is not asked for.
     if (alias && type !== TYPE.A) return before
-    const waiting = this.waiting.get(index) ?? 0
-    if (waiting >= OUTSIDE_WAITING_PER_TENANT_MAX || this.total >= OUTSIDE_WAITING_MAX)
-      return failure(RCODE.serverFailure)
     if (!this.withinRate(index)) return failure(RCODE.serverFailure)
-    this.waiting.set(index, waiting + 1)
-    this.total++
+    const release = this.places.take(index)
+    if (!release) return failure(RCODE.serverFailure)
     try {
       const { addresses, ttlSeconds } = await this.ask(pod, name)
       if (addresses.length === 0) return before
@@ -60,10 +59,7 @@ export class OutsideNames {
     } catch {
       return failure(RCODE.serverFailure)
     } finally {
-      this.total--
-      const left = (this.waiting.get(index) ?? 1) - 1
-      if (left > 0) this.waiting.set(index, left)
-      else this.waiting.delete(index)
+      release()
     }
   }
 

@@ -185,6 +185,22 @@ describe('volumes that outlive pods', { skip: why ?? false }, () => {
     assert.ok(!existsSync(places.claimsOf(t1)))
   })
 
+  test('a volume that cannot be destroyed keeps no other, and goes with the next attempt', async () => {
+    const [stuck, other] = [await make(16 * MiB, t1), await make(16 * MiB, t1)]
+    const inTheWay = join(places.claim(t1, stuck), 'in-the-way')
+    mkdirSync(inTheWay)
+    execFileSync('mount', ['-t', 'tmpfs', 'none', inTheWay])
+    try {
+      await assert.rejects(claims.removeTenant(t1), (error: Error) => error.message.includes(stuck))
+      assert.ok(!existsSync(places.claim(t1, other)))
+      assert.ok(existsSync(places.claim(t1, stuck)))
+    } finally {
+      execFileSync('umount', [inTheWay])
+    }
+    await claims.removeTenant(t1)
+    assert.ok(!existsSync(places.claimsOf(t1)))
+  })
+
   test('another tenant’s file system under a volume’s mount point reaches no pod, as after a race for a device', async () => {
     const [claim, theirs] = [await make(), await make(16 * MiB, t1)]
     const { end } = await start('true', { claim: theirs, tenant: 1 })

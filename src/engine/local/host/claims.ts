@@ -133,8 +133,19 @@ class LocalClaims implements Claims {
   async removeTenant(tenant: TenantName): Promise<void> {
     await this.turnOf(tenant).run(async () => {
       const root = this.places.claimsOf(tenant)
+      const failed: { entry: string; error: unknown }[] = []
       for (const entry of list(root))
-        await this.destroy(join(root, entry), join(this.places.claimMounts, tenant, entry))
+        try {
+          await this.destroy(join(root, entry), join(this.places.claimMounts, tenant, entry))
+        } catch (error) {
+          // The others go all the same; whoever removes the tenant tries again.
+          failed.push({ entry, error })
+        }
+      if (failed.length > 0)
+        throw new AggregateError(
+          failed.map(({ error }) => error),
+          `The volumes ${failed.map(({ entry }) => `"${entry}"`).join(', ')} cannot be destroyed`,
+        )
       rmSync(join(this.places.claimMounts, tenant), { recursive: true, force: true })
       rmSync(root, { recursive: true, force: true })
     })

@@ -32,4 +32,5 @@ export const FRESH_NAMES_REFILL_MS = 2_000
 export const OUTSIDE_SEEN_MAX = 500
 export const FORWARDER_TIMEOUT_MS = 6_000
 export const FORWARDER_ANSWER_BYTES_MAX = 64 * 1024
-export const FORWARDER_SOCKETS_MAX = 256
+/** As many as questions can wait at the resolver, and as the forwarder answers at once. */
+export const FORWARDER_SOCKETS_MAX = 512

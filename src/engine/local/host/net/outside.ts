@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { hostMatches, type Layout, networkContains, parseIpv4Network } from '../../../../api/index.ts'
 import type { EgressPolicy, EgressRule, EgressSeen, JailId, TenantEgress } from '../../../../jail/index.ts'
-import type { Clock, Logger } from '../../../../stdx/index.ts'
+import { type Clock, FairPlaces, type Logger } from '../../../../stdx/index.ts'
 import {
   type Ipv4,
   type MachineNetworks,
@@ -36,6 +36,7 @@ import {
   NAME_TTL_SECONDS_MIN,
   NO_SUCH_NAME_SECONDS,
   OUTSIDE_SEEN_MAX,
+  FORWARDER_SOCKETS_MAX,
   TENANT_LOOKUPS_MAX,
   TENANT_LOOKUPS_PER_SECOND_MAX,
   TENANT_NAMES_KEPT_MAX,
@@ -95,6 +96,10 @@ export class NotNow extends Error {}
 export class Outside {
   private readonly options: OutsideOptions
   private readonly tenants = new Map<number, TenantOutside>()
+  private readonly lookUps = new FairPlaces<TenantOutside>({
+    placesMax: FORWARDER_SOCKETS_MAX,
+    perHolderMax: TENANT_LOOKUPS_MAX,
+  })
   private machine: MachineNetworks = { addresses: [], networks: [] }
   private chains = NO_CHAINS
   private counted = new Map<string, number>()
@@ -451,8 +456,6 @@ export class Outside {
     if (cached && cached.untilMs > nowMs) return cached
     const asked = tenant.asking.get(name)
     if (asked) return await asked
-    if (tenant.asking.size >= TENANT_LOOKUPS_MAX)
-      throw new NotNow('The tenant looks up too many names at once')
     if (counts) {
       if (!takeFresh(tenant.fresh, nowMs))
         throw new NotNow('The tenant asks for too many different names under a wildcard')
@@ -462,12 +465,15 @@ export class Outside {
       if (++tenant.lookups > TENANT_LOOKUPS_PER_SECOND_MAX)
         throw new NotNow('The tenant looks names up too often')
     }
+    const release = this.lookUps.take(tenant)
+    if (!release) throw new NotNow('The tenant looks up too many names at once')
     const asking = this.ask(tenant, name)
     tenant.asking.set(name, asking)
     try {
       return await asking
     } finally {
       tenant.asking.delete(name)
+      release()
     }
   }
 
