@@ -52,6 +52,33 @@ test('without policies no pod waits, and nothing is said of isolation', async ()
   assert.ok(plane.engine.networks.every(({ isolation }) => isolation === undefined))
 })
 
+test('when the engine fails to load the policies everybody is told once, and it goes on when it can', async () => {
+  await using plane = await TestControlPlane.start()
+  let fails = true
+  let tried = 0
+  plane.engine.refuseNetwork = ({ isolation }) => {
+    if (!isolation || !fails) return
+    tried += 1
+    throw new ApiError('InternalError', '"nft -f /secret" ended with 1')
+  }
+  await createPolicy(plane, 'closed')
+  await createPod(plane, 'one')
+  await plane.until('It has been tried more than once', () => {
+    plane.clock.advance(1_000)
+    return tried > 2
+  })
+  const told = events(plane, 'NetworkNotApplied')
+  assert.equal(told.length, 1)
+  assert.match(JSON.stringify(told), /could not load them, and tries again/)
+  assert.doesNotMatch(JSON.stringify(told), /nft|secret/)
+  assert.equal(plane.engine.jails.size, 0)
+  fails = false
+  await plane.until('The pod has a jail', () => {
+    plane.clock.advance(1_000)
+    return plane.engine.jails.size === 1
+  })
+})
+
 test('while the engine refuses the policies no new pod starts, and everybody is told why', async () => {
   await using plane = await TestControlPlane.start()
   let told = 0

@@ -24,6 +24,8 @@ import { isByAddress, type KnownPods, planNetwork } from './plan-network.ts'
 /** There is one network, so there is one key. */
 const NETWORK = 'network'
 
+const FAULT = 'the node could not load them, and tries again'
+
 /**
  * Tells the engine the tenant's services, which pods carry them out, and what network policies allow, as one whole and
  * only when it changed.
@@ -137,17 +139,26 @@ export class NetworkController extends QueueController {
       await this.engine.setNetwork(network, this.stopping.signal)
       this.refusal = undefined
     } catch (error) {
+      const isRefusal = error instanceof ApiError && error.code < 500 && error.code !== 429
+      // Its own failure to load them, as opposed to an engine that is away for a moment.
+      const isFault = error instanceof ApiError && error.code === 500
+      if (isRefusal || isFault) this.refuse(isRefusal ? messageOf(error) : FAULT, error)
       // What it refuses now it refuses again, until something changes; the network of before stays.
-      if (!(error instanceof ApiError) || error.code >= 500 || error.code === 429) throw error
-      this.context.log.error('the engine refuses the network', { error })
-      this.refusal = messageOf(error)
-      for (const policy of this.policies.list().slice(0, NETWORK_POLICIES_TOLD_MAX))
-        this.events.record(policy, {
-          type: 'Warning',
-          reason: 'NetworkNotApplied',
-          message: `Services and network policies stay as they were, and no new pod starts: ${this.refusal}`,
-        })
+      if (!isRefusal) throw error
     }
+  }
+
+  private refuse(why: string, error: unknown): void {
+    const isNew = this.refusal !== why
+    this.refusal = why
+    if (!isNew && why === FAULT) return
+    this.context.log.error('the engine does not take the network', { error })
+    for (const policy of this.policies.list().slice(0, NETWORK_POLICIES_TOLD_MAX))
+      this.events.record(policy, {
+        type: 'Warning',
+        reason: 'NetworkNotApplied',
+        message: `Services and network policies stay as they were, and no new pod starts: ${why}`,
+      })
   }
 
   private soonIfIsolating(): string[] {
