@@ -164,6 +164,8 @@ export const paths = {
   asleep: (l: Layout, tenant: TenantName) => `${l.runDir}/node/${tenant}.asleep`,
   /** Where the gateways have a control plane woken. */
   wakeSocket: (l: Layout) => `${l.runDir}/wake.sock`,
+  /** What the node agent saw tenants use, without their cgroups, and when. */
+  observedUse: (l: Layout) => `${l.runDir}/node/use.json`,
   /** A control plane's API, for the gateways. */
   apiSocket: (l: Layout, tenant: TenantName) => `${l.runDir}/cp/${tenant}/api.sock`,
   /** Where the node agent tells a worker which tenants to host; `worker` is `shared` or a tenant's name. */

@@ -9,6 +9,7 @@ import {
   createImages,
   createLocalEngine,
   createPodNetwork,
+  createUseHost,
   daemonLimits,
   type DaemonRole,
   Daemons,
@@ -152,6 +153,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     network,
     containers,
     claims,
+    uses: createUseHost(layout),
     placement: (tenant) => placements.get(tenant),
     onProberHung: () => {
       daemons.restart('prober').catch((error: unknown) => log.error('cannot end the prober', { error }))

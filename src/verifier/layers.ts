@@ -2,6 +2,7 @@ import { type PodLink, type RouterPosture, UPLINK } from './posture/network.ts'
 import { renderFrame, runBpf } from './posture/classic-bpf.ts'
 import type { CgroupPosture } from './posture/cgroups.ts'
 import type { ControlPlanePosture } from './posture/control-planes.ts'
+import type { ObservedUses } from './posture/observed-use.ts'
 import type { PlatformFiles } from './posture/files.ts'
 import type { PartitionPosture } from './posture/partitions.ts'
 import type { SourceChecks } from './posture/routing.ts'
@@ -39,6 +40,9 @@ export type MachinePosture = {
   namespaces: ProcessPosture['namespaces']
   addresses: readonly string[]
   users: readonly { name: string; uid: number }[]
+  /** What the node agent saw, and when we looked at that. */
+  observedUses: ObservedUses | undefined
+  observedAtMs: number
   /** As many tasks as it can have. */
   tasksMax: number
   router: RouterPosture | { problem: string }

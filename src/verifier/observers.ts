@@ -32,6 +32,7 @@ import {
   secretFilesLayer,
   taskLimitLayer,
   tenantLimitLayer,
+  watchedUseLayer,
 } from './platform-layers.ts'
 import { type IdRange, overlaps } from './posture/processes.ts'
 import type { LayerName, Vector } from './vectors.ts'
@@ -244,9 +245,15 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
     of: 'attacker',
     look: ({ tenants, machine }, a) => taskLimitLayer(a, ownersAmong(tenants), machine),
   },
+  'watched use': { of: 'attacker', look: ({ machine }, a) => watchedUseLayer(a, machine) },
   'pod limits': (vector) => ({
     of: 'attacker',
-    look: (_, a) => podLimitsLayer(a, vector === 'memory' ? 'memory' : 'cpu'),
+    look(_, a) {
+      const resource = vector === 'memory' ? 'memory' : 'cpu'
+      const promised = resource === 'memory' ? a.quota?.memoryBytes : a.quota?.cpus
+      // The operator who sets no quota has not asked for it.
+      return promised === undefined ? undefined : podLimitsLayer(a, resource)
+    },
   }),
   'processor mitigations': { of: 'machine', look: ({ machine }) => processorLayer(machine) },
 }

@@ -348,6 +348,46 @@ export function tenantLimitLayer(attacker: TenantPosture, resource: Resource): L
   )
 }
 
+/** The node agent looks every few seconds, and less often on a machine that is short of processors. */
+const LOOKED_MS_MAX = 60_000
+/** Two looks at different moments see different things; what differs by more was not seen. */
+const LIKE = 3
+const LIKE_TASKS = 256
+const LIKE_BYTES = 256 * 1024 * 1024
+
+export function watchedUseLayer(
+  attacker: TenantPosture,
+  { observedUses, observedAtMs }: MachinePosture,
+): LayerResult {
+  const layer = 'watched use'
+  if (!observedUses) return result(layer, ['the node agent does not say what it sees tenants use'], '')
+  const use = observedUses.tenants.get(attacker.name)
+  const ageMs = observedAtMs - observedUses.atMs
+  if (!use)
+    return attacker.processes.every((p) => p.ageMs < ageMs && ageMs <= LOOKED_MS_MAX)
+      ? result(layer, [], `all processes of ${attacker.name} are younger than the node agent's last look`)
+      : result(layer, [`the node agent does not watch what ${attacker.name} uses`], '')
+  const problems: string[] = []
+  if (!(ageMs <= LOOKED_MS_MAX))
+    problems.push(`the node agent last looked ${Math.round(ageMs / 1_000)} s ago`)
+  const own = {
+    tasks: attacker.processes.reduce((sum, { tasks }) => sum + tasks, 0),
+    memoryBytes: attacker.processes.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0),
+  }
+  const alike = (a: number, b: number, room: number) => a <= b * LIKE + room && b <= a * LIKE + room
+  if (!alike(use.tasks, own.tasks, LIKE_TASKS))
+    problems.push(`the node agent saw ${use.tasks} tasks of ${attacker.name}, and there are ${own.tasks}`)
+  if (!alike(use.memoryBytes, own.memoryBytes, LIKE_BYTES))
+    problems.push(
+      `the node agent saw ${use.memoryBytes} bytes of ${attacker.name}, and there are ${own.memoryBytes}`,
+    )
+  return result(
+    layer,
+    problems,
+    `the node agent saw ${use.tasks} of ${use.limits.tasks} tasks, ${use.memoryBytes} of ${use.limits.memoryBytes} bytes and ${use.cpus.toFixed(2)} processors ${Math.round(ageMs / 1_000)} s before`,
+  )
+}
+
 const PART_OF_TASKS = 2
 
 /**

@@ -27,9 +27,12 @@ test('layers of one failure domain count once', () => {
 
 test('a vector that should have two layers fails with one, and one that is known to have one fails with none', () => {
   assert.equal(judge('pod network', [seen('router rules', true), seen('link filter', false)]).state, 'fails')
-  assert.equal(judge('pids', [seen('tenant limit', true)]).state, 'open')
-  assert.equal(judge('pids', [seen('tenant limit', false)]).state, 'fails')
-  assert.equal(judge('pids', [seen('tenant limit', true), seen('task limit', false)]).state, 'fails')
+  assert.equal(judge('control-plane saturation', [seen('gateway shares', true)]).state, 'open')
+  assert.equal(judge('control-plane saturation', [seen('gateway shares', false)]).state, 'fails')
+  assert.equal(
+    judge('control-plane saturation', [seen('gateway shares', true), seen('own control plane', false)]).state,
+    'fails',
+  )
   assert.equal(judge('pids', [seen('tenant limit', true), seen('task limit', true)]).state, 'holds')
   assert.equal(judge('data bus', []).state, 'absent')
   // Without a way outside there must be two layers; where the operator opened one, one is left.

@@ -43,6 +43,9 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
       gid: from,
       uidMap,
       gidMap: uidMap,
+      ageMs: 100_000,
+      tasks: 1,
+      memoryBytes: 0,
       tasksMax: 1_000,
       noNewPrivs: true,
       seccompMode: 2,
@@ -103,6 +106,16 @@ function syntheticMachine(tenants: readonly TenantPosture[]): MachinePosture {
     addresses: ['192.168.1.1'],
     users: [{ name: 'root', uid: 0 }],
     tasksMax: 4_194_304,
+    observedAtMs: 1_000,
+    observedUses: {
+      atMs: 0,
+      tenants: new Map(
+        tenants.map(({ name }) => [
+          name,
+          { cpus: 0, memoryBytes: 0, tasks: 1, limits: { memoryBytes: 1e9, tasks: 1_000 }, yields: false },
+        ]),
+      ),
+    },
     router: {
       inode: 'router',
       links: [],

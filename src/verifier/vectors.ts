@@ -22,6 +22,7 @@ export type FailureDomain =
   | 'control plane'
   | 'cryptography'
   | 'volume files'
+  | 'node agent'
   | 'processor'
 
 type Layer = {
@@ -163,6 +164,13 @@ const layers = {
     domain: 'cgroups',
     description: "the kernel holds all of a tenant's processes together to its limit",
     observedIn: "the limits of the tenant's cgroup, and the cgroup of every one of its processes",
+  },
+  'watched use': {
+    domain: 'node agent',
+    description:
+      'the node agent counts what the processes of each tenant use by their users, without cgroups; who uses more than it may loses its largest pod, and who takes more than its part of busy processors goes behind all others',
+    observedIn:
+      'what the node agent says that it saw, compared with /proc/PID/status of every process of the tenant',
   },
   'task limit': {
     domain: 'kernel credentials',
@@ -335,8 +343,7 @@ const vectors = {
   },
   cpu: {
     threat: 'take the processor away from other tenants',
-    layers: ['tenant limit', 'pod limits'],
-    open: { layersKnown: 1, why: 'only a quota of the operator gives a second one' },
+    layers: ['tenant limit', 'watched use', 'pod limits'],
     standards: [
       'MTB-PL1-CC-FNS-1',
       'MTB-PL1-CC-TI-1',
@@ -348,8 +355,7 @@ const vectors = {
   },
   memory: {
     threat: 'take memory away from other tenants',
-    layers: ['tenant limit', 'pod limits'],
-    open: { layersKnown: 0, why: 'without a quota of the operator a tenant may use all memory' },
+    layers: ['tenant limit', 'watched use', 'pod limits'],
     standards: [
       'MTB-PL1-CC-FNS-1',
       'MTB-PL1-CC-TI-1',
@@ -361,12 +367,7 @@ const vectors = {
   },
   pids: {
     threat: "use up the machine's processes",
-    layers: ['tenant limit', 'task limit'],
-    open: {
-      layersKnown: 1,
-      why: 'on gVisor the kernel counts by user for each sandbox only, and so many sandboxes may have more tasks than half the machine; a larger kernel.pid_max closes it',
-      without: 'task limit',
-    },
+    layers: ['tenant limit', 'task limit', 'watched use'],
     standards: ['CIS-DOCKER-5.29', 'CIS-DOCKER-5.25', 'T1499', 'MS-TA9040'],
   },
   disk: {

@@ -23,6 +23,7 @@ import {
   type OpenSocket,
   type RouterPosture,
 } from './posture/network.ts'
+import { observeUses } from './posture/observed-use.ts'
 import { observePartition } from './posture/partitions.ts'
 import { observeProcess, observeProcesses, type ProcessPosture } from './posture/processes.ts'
 import { observeProcessorLeaks, observeSourceChecks } from './posture/routing.ts'
@@ -121,6 +122,8 @@ export async function verify({
     addresses: observeMachineAddresses(),
     users: observeMachineUsers(),
     tasksMax: observeTasksMax(),
+    observedUses: observeUses(layout),
+    observedAtMs: nowMs,
     router,
     volumes: observeVolumes(layout, self.mounts),
     sourceChecks: 'problem' in router ? [] : observeSourceChecks(paths.routerNetns(layout)),

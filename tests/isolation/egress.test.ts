@@ -349,6 +349,8 @@ test('the verifier sees by itself what closes the uplink, and when nothing does'
         addresses: [OWN, '127.0.0.1'],
         users: [],
         tasksMax: 0,
+        observedUses: undefined,
+        observedAtMs: 0,
         router,
         ownerOfPath: () => undefined,
         volumes: [],

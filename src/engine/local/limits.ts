@@ -88,6 +88,10 @@ export const DISK_FREE_PARTS_MIN = 25
 export const DISK_PRESSURE_EVERY_MS = 1 * SECOND_MS
 /** An evicted pod has a second to end; then its files go. */
 export const DISK_PRESSURE_REST_MS = 5 * SECOND_MS
+/** Between two looks at what tenants use, without cgroups; longer when looking takes long. */
+export const USE_LOOK_EVERY_MS = 5 * SECOND_MS
+export const USE_LOOK_REST_FACTOR = 30
+export const USE_LOOK_EVERY_MS_MAX = 20 * SECOND_MS
 /** As the kubelet's threshold: with less memory than this pods go, before the kernel has to kill. */
 export const MEMORY_FREE_BYTES_MIN = 100 * MiB
 export const MEMORY_PRESSURE_EVERY_MS = 1 * SECOND_MS

@@ -26,8 +26,18 @@ import type {
 import { assert, type Clock, type Logger } from '../../stdx/index.ts'
 import { createPodDisk, type PodDisk } from './host/pod-disk.ts'
 import * as limits from './limits.ts'
-import type { Claims, ContainerHost, Images, PodNetwork, Prober, TenantPlacement } from './parts.ts'
-import { observeMemoryAvailable } from './observe/machine-facts.ts'
+import {
+  type Claims,
+  type ContainerHost,
+  type Images,
+  isGvisorClass,
+  type PodNetwork,
+  type Prober,
+  type TenantPlacement,
+} from './parts.ts'
+import { observeMachineSize, observeMemoryAvailable } from './observe/machine-facts.ts'
+import { tenantMemoryBytes } from './plan/daemon-limits.ts'
+import { tenantLimits } from './plan/oci/resources.ts'
 import { planReclaim, priorityOf, type Standing } from './plan/ranking.ts'
 import { addLoad, type Load, loadOf, NO_LOAD, planShortage } from './plan/room.ts'
 import { Gate } from './pods/gate.ts'
@@ -41,6 +51,8 @@ import { PodWorker, shuttingDown, type PodParts } from './pods/pod-worker.ts'
 import { createRemoteExchange } from './host/exchange-client.ts'
 import { createProber } from './pods/prober.ts'
 import { TenantEvents } from './pods/tenant-events.ts'
+import { UseWatch, type WatchedTenant } from './pods/use-watch.ts'
+import type { UseHost } from './host/use-host.ts'
 import { jailNotFound } from './server.ts'
 
 export type LocalEngineOptions = {
@@ -61,6 +73,8 @@ export type LocalEngineOptions = {
   memoryAvailable?: () => Promise<number>
   /** Something that a tenant's control plane is told of its pods has changed. */
   onChange?: (tenant: TenantName) => void
+  /** Looks at what tenants use without cgroups; nobody does when absent. */
+  uses?: UseHost
   /** Why a new pod of a tenant may not start now; undefined when it may. */
   refusal?: (placement: TenantPlacement) => string | undefined
   /** What pods of all tenants may have together. That of this machine unless a test says otherwise. */
@@ -102,6 +116,7 @@ class Machine implements LocalEngine {
   private readonly records: PodRecords
   private readonly pressure: DiskPressure
   private readonly memoryPressure: { start(): void }
+  private readonly useWatch: { start(): void } | undefined
   private readonly machineStarts = new Gate(limits.STARTS_CONCURRENT_MAX)
   private readonly diskMeasures = new Gate(limits.DISK_MEASURES_CONCURRENT_MAX)
   private readonly tenants = new Map<TenantName, Tenant>()
@@ -170,12 +185,22 @@ class Machine implements LocalEngine {
       },
       closing: this.closing.signal,
     })
+    if (options.uses)
+      this.useWatch = new UseWatch({
+        clock,
+        log: options.log,
+        host: options.uses,
+        cpus: availableParallelism(),
+        tenants: () => this.watchedTenants(),
+        closing: this.closing.signal,
+      })
     this.room = options.room ?? roomOfMachine(options.layout)
   }
 
   async start(): Promise<void> {
     this.pressure.start()
     this.memoryPressure.start()
+    this.useWatch?.start()
     const { containers, network, log } = this.options
     const known = this.records.load((jail, error) => {
       log.error('the record of a pod cannot be read; the pod goes', { jail, error })
@@ -241,6 +266,30 @@ class Machine implements LocalEngine {
   async stop(): Promise<void> {
     this.closing.abort(shuttingDown())
     for (const tenant of this.tenants.values()) tenant.close()
+  }
+
+  private watchedTenants(): WatchedTenant[] {
+    const size = observeMachineSize()
+    return [...this.tenants].flatMap(([tenant, { workers }]) => {
+      const placement = this.options.placement(tenant)
+      if (!placement) return []
+      const { cpuMillis } = placement.quota ?? {}
+      const { memoryBytesMax, pidsMax } = tenantLimits(placement.quota ?? {}, {
+        gvisor: isGvisorClass(placement),
+        pods: workers.size + 1,
+        memoryBytesDefault: tenantMemoryBytes(size.memoryBytes, this.options.layout.podMemoryBytes),
+      })
+      return {
+        tenant,
+        index: placement.index,
+        limits: {
+          cpus: cpuMillis === undefined ? undefined : cpuMillis / 1_000,
+          memoryBytes: memoryBytesMax,
+          tasks: pidsMax,
+        },
+        evict: (pod: JailId, message: string) => workers.get(pod)?.evict(message),
+      }
+    })
   }
 
   /** Every pod with whose it is and what it asked for. */

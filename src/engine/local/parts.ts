@@ -58,6 +58,10 @@ export type TenantPlacement = {
   ingress?: IngressGrant
 }
 
+export function isGvisorClass({ isolationClass }: Pick<TenantPlacement, 'isolationClass'>): boolean {
+  return isolationClass === 'sandboxed' || isolationClass === 'dedicated'
+}
+
 /** An image that is on this machine, unpacked, immutable. */
 export type UnpackedImage = {
   /** `repository@sha256:…` of the manifest for this machine's platform or of the index that names it, as it was pinned. */

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { uptime } from 'node:os'
 
 /** Half-open range of ids on the machine. */
 export type IdRange = { from: number; count: number }
@@ -14,6 +15,11 @@ export type ProcessPosture = {
   gid: number
   uidMap: readonly (IdRange & { inside: number })[]
   gidMap: readonly (IdRange & { inside: number })[]
+  /** For how long it has run. */
+  ageMs: number
+  /** Its threads, and its memory that is no file's. */
+  tasks: number
+  memoryBytes: number
   /** Tasks that its user may have in its user namespace. */
   tasksMax: number
   noNewPrivs: boolean
@@ -58,6 +64,10 @@ export function observeProcess(pid: number, proc = '/proc'): ProcessPosture | un
       gid: ids('Gid'),
       uidMap: parseIdMap(readFileSync(`${dir}/uid_map`, 'utf8')),
       gidMap: parseIdMap(readFileSync(`${dir}/gid_map`, 'utf8')),
+      ageMs: ageOf(readFileSync(`${dir}/stat`, 'latin1')),
+      tasks: Number(status['Threads'] ?? 1),
+      memoryBytes:
+        1_024 * (Number.parseInt(status['RssAnon'] ?? '0') + Number.parseInt(status['RssShmem'] ?? '0')),
       tasksMax: parseTasksMax(readFileSync(`${dir}/limits`, 'utf8')),
       noNewPrivs: status['NoNewPrivs'] === '1',
       seccompMode: Number(status['Seccomp'] ?? 0),
@@ -75,6 +85,14 @@ export function observeProcess(pid: number, proc = '/proc'): ProcessPosture | un
     // It ended while we looked.
     return undefined
   }
+}
+
+const TICKS_PER_SECOND = 100
+
+/** From field 22 of stat(5), after the program's name, which may look like anything. */
+function ageOf(stat: string): number {
+  const startTicks = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19])
+  return Math.max(0, uptime() - startTicks / TICKS_PER_SECOND) * 1_000
 }
 
 /** The hard limit, as `limits` of proc(5) has it. */

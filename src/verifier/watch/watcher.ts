@@ -233,6 +233,8 @@ export class Watcher {
         addresses: observeMachineAddresses(),
         users: observeMachineUsers(),
         tasksMax: 0,
+        observedUses: undefined,
+        observedAtMs: 0,
         router: observeRouter(paths.routerNetns(this.layout)),
         volumes: [],
         sourceChecks: observeSourceChecks(paths.routerNetns(this.layout)),

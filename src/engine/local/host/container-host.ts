@@ -38,12 +38,13 @@ import {
 } from '../observe/containers.ts'
 import { observeMachineSize } from '../observe/machine-facts.ts'
 import { isAlive, observeProcess, type ProcessIdentity } from '../observe/processes.ts'
-import type {
-  ContainerHost,
-  ContainerSpec,
-  ObservedContainer,
-  PodNamespaces,
-  TenantPlacement,
+import {
+  type ContainerHost,
+  type ContainerSpec,
+  type ObservedContainer,
+  type PodNamespaces,
+  type TenantPlacement,
+  isGvisorClass,
 } from '../parts.ts'
 import { monitorLimits, podsMemoryBytes, tenantMemoryBytes } from '../plan/daemon-limits.ts'
 import type { OciConfig } from '../plan/oci/config-types.ts'
@@ -1063,10 +1064,6 @@ function isAlone(jail: Jail): boolean {
 export function usesGvisor(placement: TenantPlacement, jail: Jail): boolean {
   // The class decides; a jail can only ask for more.
   return jail.runtime === 'gvisor' || isGvisorClass(placement)
-}
-
-function isGvisorClass({ isolationClass }: TenantPlacement): boolean {
-  return isolationClass === 'sandboxed' || isolationClass === 'dedicated'
 }
 
 /**

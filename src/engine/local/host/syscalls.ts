@@ -53,6 +53,7 @@ const raw = {
   connect: libc.func('int connect(int fd, const uint8_t *address, uint32_t length)'),
   send: libc.func('intptr_t send(int fd, const uint8_t *data, size_t length, int flags)'),
   recv: libc.func('intptr_t recv(int fd, _Out_ uint8_t *data, size_t length, int flags)'),
+  setpriority: libc.func('int setpriority(int which, uint32_t who, int value)'),
   pipe2: libc.func('int pipe2(_Out_ int *ends, int flags)'),
   recvmsg: libc.func('intptr_t recvmsg(int fd, _Inout_ uint8_t *message, int flags)'),
   shutdown: libc.func('int shutdown(int fd, int how)'),
@@ -299,4 +300,12 @@ export function resizeTerminal(fd: number, { rows, columns }: { rows: number; co
 const close = libc.func('int close(int fd)')
 export function closeFd(fd: number): void {
   close(fd)
+}
+
+const PRIO_USER = 2
+
+/** Of every task of a user of the machine; nothing when there is none (setpriority(2)). */
+export function setNiceOfUser(uid: number, nice: number): void {
+  if (Number(raw.setpriority(PRIO_USER, uid, nice)) < 0 && koffi.errno() !== koffi.os.errno['ESRCH'])
+    throw new SyscallError(`Cannot set the priority of uid ${uid}`, koffi.errno())
 }
