@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { CATALOGUE, FAMILIES } from '../../src/attack/index.ts'
-import { ABLATIONS, SHARE } from './ablations.ts'
+import { ABLATIONS, attacksOf, ELSEWHERE, SHARE } from './ablations.ts'
 import { problemsOf } from './run.ts'
 import { applyEdit } from './without.ts'
 
@@ -31,6 +32,28 @@ test('attacks and families of ablations are ones that there are', () => {
       )
     assert.ok(chosen.length + families.length > 0, off)
   }
+})
+
+test('whatever comes through is among what was tried, and what is tried without a layer is tried with all', () => {
+  const [whole, ...others] = ABLATIONS
+  const tried = new Set(whole === undefined ? [] : attacksOf(whole))
+  for (const ablation of others) {
+    const mine = attacksOf(ablation)
+    for (const id of [...(ablation.comesThrough ?? []), ...Object.keys(ablation.accepted ?? {})])
+      assert.ok(mine.includes(id), `${ablation.off}: ${id}`)
+    assert.deepEqual(
+      mine.filter((id) => !tried.has(id)),
+      [],
+      ablation.off,
+    )
+  }
+  assert.equal(new Set(ABLATIONS.map(({ off }) => off)).size, ABLATIONS.length)
+})
+
+test('tests that switch layers off elsewhere are there', () => {
+  const files = ELSEWHERE.flatMap(({ where }) => [...where.matchAll(/`([^`]+)`/g)].map(([, file]) => file))
+  assert.ok(files.length > 5)
+  for (const file of files) assert.ok(existsSync(new URL(file ?? '', REPOSITORY)), file)
 })
 
 test('a change that does not fit, or fits twice, is not taken for a layer that is off', () => {

@@ -1,37 +1,181 @@
 import type { Result } from '../../src/attack/index.ts'
-import type { AblationRun } from './run.ts'
+import { ELSEWHERE } from './ablations.ts'
+import { type AblationRun, isAllOff } from './run.ts'
 
 const EVIDENCE_CHARS_MAX = 140
 
 /** docs/ablation.md: with which layer switched off, what stopped each attack. Pure. */
-export function renderAblations(runs: readonly AblationRun[]): string {
-  const whole = runs.find(({ ablation }) => ablation.edits.length === 0)
+export function renderAblations(
+  runs: readonly AblationRun[],
+  { commit, machine }: { commit: string; machine: string },
+): string {
+  const whole = runs.find(({ ablation }) => ablation.off === NOTHING)?.results ?? []
+  const tries = runs.reduce((sum, { results }) => sum + results.length, 0)
   return [
     '# Layers switched off',
     '',
     'Between two tenants there are at least two layers that no single mistake removes together. That is tried here: a copy of',
     'the platform is made that lacks one layer (by a change of its source; the platform itself has no switch for it), it is',
     'started on this machine, and the attacks of `bulkhead attack` that the layer stands against are made on it. The other layer',
-    'has to stop them. Where both are taken away, the attack has to come through: it is a real one.',
+    'has to stop them. Where all of them are taken away, the attack has to come through: it is a real one.',
     '',
-    'This page is what `tools/ablation --output docs/ablation.md` prints. Real frames against the rules alone and the filters',
-    'alone, forged addresses and hardware addresses included, are in `tests/isolation/network.test.ts`.',
+    `This page is what \`tools/ablation --output docs/ablation.md\` prints: ${runs.length} copies of commit \`${commit}\`, ${tries} attacks, on ${machine}.`,
     '',
-    ...runs.flatMap((ran) => section(ran, whole?.results ?? [])),
+    ...summary(runs.filter(({ ablation }) => ablation.off !== NOTHING)),
+    '# What was tried',
+    '',
+    ...runs.flatMap((ran) => section(ran, whole)),
   ]
     .join('\n')
     .trimEnd()
     .concat('\n')
 }
 
-function section({ ablation, results, problem }: AblationRun, whole: readonly Result[]): string[] {
+const NOTHING = 'nothing'
+
+/** Three tables that say it all; everything below is what they are made from. */
+function summary(runs: readonly AblationRun[]): string[] {
+  const one = runs.filter(({ ablation }) => !isAllOff(ablation))
+  const every = runs.filter(({ ablation }) => isAllOff(ablation))
+  return [
+    '## One layer off',
+    '',
+    ...table(
+      ['vector', 'layer off', 'attacks', 'stopped by', 'came through'],
+      one.map((ran) => {
+        const { ablation, problem } = ran
+        const rows = rowsOf(ran, [])
+        const through = rows.filter(({ now }) => now.kind === 'escaped')
+        return [
+          vectorsOf(ran),
+          linkTo(ablation.off),
+          String(rows.length),
+          problem === undefined ? layersOf(rows).join(', ') : '**not tried**',
+          through.length === 0 ? '–' : through.map(({ id }) => `\`${id}\``).join(', '),
+        ]
+      }),
+    ),
+    'An attack in the last column is one that this layer alone stops. Below it says why that is accepted.',
+    '',
+    '## All layers off',
+    '',
+    ...table(
+      ['vector', 'layers off', 'comes through, as it must', 'still stopped by something'],
+      every.map((ran) => {
+        const rows = rowsOf(ran, [])
+        const of = (kind: string) => rows.filter(({ now }) => now.kind === kind).map(({ id }) => `\`${id}\``)
+        return [
+          vectorsOf(ran),
+          linkTo(ran.ablation.off),
+          of('escaped').join(', ') || '**nothing**',
+          of('blocked').length === 0 ? '–' : `${of('blocked').length} of ${rows.length}`,
+        ]
+      }),
+    ),
+    '## What one layer stops alone',
+    '',
+    ...table(
+      ['attack', 'comes through without', 'why that is accepted'],
+      one.flatMap((ran) =>
+        rowsOf(ran, [])
+          .filter(({ now }) => now.kind === 'escaped')
+          .map(({ id, accepted }) => [`\`${id}\``, linkTo(ran.ablation.off), accepted ?? '**it is not**']),
+      ),
+    ),
+    '## Layers that are not switched off here',
+    '',
+    ...table(
+      ['layer', 'where it is'],
+      ELSEWHERE.map(({ layer, where }) => [layer, where]),
+    ),
+  ]
+}
+
+function vectorsOf({ results }: AblationRun): string {
+  const vectors = [...new Set(results.map(({ vector }) => vector))]
+  return vectors.length > VECTORS_SHOWN
+    ? `${vectors.slice(0, VECTORS_SHOWN).join(', ')} and ${vectors.length - VECTORS_SHOWN} more`
+    : vectors.join(', ')
+}
+
+const VECTORS_SHOWN = 3
+
+function layersOf(rows: readonly Row[]): string[] {
+  return [
+    ...new Set(rows.flatMap(({ now }) => (now.kind === 'blocked' ? now.by.split(', ') : []))),
+  ].toSorted()
+}
+
+function section(ran: AblationRun, whole: readonly Result[]): string[] {
+  const { ablation, problem } = ran
   const { off, how, classes } = ablation
-  const title = ablation.edits.length === 0 ? 'With every layer' : `Without: ${off}`
-  const head = [`## ${title}`, '', `${sentence(how)}. Tenants: ${classes.replace(',', ' and ')}.`, '']
+  const isWhole = off === NOTHING
+  const head = [
+    `## ${isWhole ? 'With every layer' : titleOf(off)}`,
+    '',
+    `${sentence(how)}. Tenants: ${classes.replace(',', ' and ')}.`,
+    '',
+  ]
   if (problem !== undefined) return [...head, `**Not tried:** ${cell(problem)}`, '']
-  const ids = [...new Set(results.map(({ id }) => id))]
-  const rows = ids.map((id) => {
-    const mine = results.filter((result) => result.id === id).map((result) => knowing(result, off))
+  const rows = rowsOf(ran, whole)
+  const same = rows.filter(
+    ({ now, before }) => !isWhole && now.kind === 'blocked' && before.by !== '' && now.by === before.by,
+  )
+  // Where nothing has changed the layer was not the first to stop it; one line says as much as many.
+  const shown = rows.filter((row) => !same.includes(row))
+  const lines = shown.map(({ id, vector, now, before, accepted }) => {
+    const stopped =
+      now.kind === 'blocked'
+        ? now.by
+        : now.kind === 'untried'
+          ? `not tried: ${now.evidence}`
+          : isAllOff(ablation)
+            ? 'nobody: it comes through'
+            : `**nobody**${accepted === undefined ? '' : `: ${accepted}`}`
+    return [vector, `\`${id}\``, ...(isWhole ? [] : [before.by]), stopped, now.evidence]
+  })
+  const columns = isWhole
+    ? ['vector', 'attack', 'stopped by', 'seen']
+    : ['vector', 'attack', 'stopped before by', 'stopped now by', 'seen']
+  return [
+    ...head,
+    ...(lines.length === 0 ? [] : folded(`${lines.length} attacks`, table(columns, lines))),
+    ...(same.length === 0
+      ? []
+      : [`Stopped by the same as before: ${same.map(({ id }) => `\`${id}\``).join(', ')}.`, '']),
+  ]
+}
+
+function folded(title: string, lines: readonly string[]): string[] {
+  return ['<details>', `<summary>${title}</summary>`, '', ...lines, '</details>', '']
+}
+
+function table(columns: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  if (rows.length === 0) return ['None.', '']
+  return [
+    `| ${columns.join(' | ')} |`,
+    `|${columns.map(() => '---').join('|')}|`,
+    ...rows.map((row) => `| ${row.map(cell).join(' | ')} |`),
+    '',
+  ]
+}
+
+const titleOf = (off: string) => `Without: ${off}`
+
+/** As renderers of Markdown name the headings of a page. */
+function linkTo(off: string): string {
+  const anchor = titleOf(off)
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9 _-]/g, '')
+    .replaceAll(' ', '-')
+  return `[${off}](#${anchor})`
+}
+
+type Row = { id: string; vector: string; now: Ending; accepted: string | undefined; before: Ending }
+
+function rowsOf({ ablation, results }: AblationRun, whole: readonly Result[]): Row[] {
+  return [...new Set(results.map(({ id }) => id))].map((id) => {
+    const mine = results.filter((result) => result.id === id).map((result) => knowing(result, ablation.off))
     return {
       id,
       vector: mine[0]?.vector ?? '',
@@ -40,41 +184,15 @@ function section({ ablation, results, problem }: AblationRun, whole: readonly Re
       before: ending(whole.filter((result) => result.id === id)),
     }
   })
-  const blocked = rows.filter(({ now }) => now.kind === 'blocked')
-  const same = blocked.filter(
-    ({ now, before }) => whole.length > 0 && now.by === before.by && ablation.edits.length > 0,
-  )
-  // Where nothing has changed the layer was not the first to stop it; one line says as much as many.
-  const shown = rows.filter((row) => !same.includes(row))
-  const table = shown.map(({ id, vector, now, before, accepted }) => {
-    const stopped =
-      now.kind === 'blocked'
-        ? now.by
-        : now.kind === 'untried'
-          ? `not tried: ${now.evidence}`
-          : ablation.comesThrough?.includes(id)
-            ? 'nobody: it comes through, as it must'
-            : `**nobody**${accepted === undefined ? '' : `: ${accepted}`}`
-    return `| ${vector} | \`${id}\` | ${ablation.edits.length === 0 ? '' : `${cell(before.by)} | `}${cell(stopped)} | ${cell(now.evidence)} |`
-  })
-  const columns =
-    ablation.edits.length === 0
-      ? ['vector', 'attack', 'stopped by', 'seen']
-      : ['vector', 'attack', 'stopped before by', 'stopped now by', 'seen']
-  return [
-    ...head,
-    ...(table.length === 0
-      ? []
-      : [`| ${columns.join(' | ')} |`, `|${columns.map(() => '---').join('|')}|`, ...table, '']),
-    ...(same.length === 0
-      ? []
-      : [`Stopped by the same as before: ${same.map(({ id }) => `\`${id}\``).join(', ')}.`, '']),
-  ]
 }
 
 /** What cannot be told from an answer alone, and is told by what is off: then it is the other. */
 const TOLD: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'system call filter': {
+    'system call filter or user namespace': 'user namespace',
+    'system call filter': 'inherited filter',
+  },
+  'system call filter and inherited filter': {
     'system call filter or user namespace': 'user namespace',
     'system call filter': "the machine's kernel, which has no such call",
   },
@@ -84,8 +202,15 @@ const TOLD: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'router rules, link filter or reverse path': 'link filter or reverse path',
   },
   'link filter': { 'router rules or link filter': 'router rules' },
+  'no path to the machine': { 'no path to the machine or router rules': 'router rules or link filter' },
+  'no path to the machine and router rules': {
+    'no path to the machine or router rules': 'link filter',
+    'router rules or link filter': 'link filter',
+  },
   // The gateway passes on what it would refuse, so a 401 is the control plane's.
   'gateway binds to one tenant': { 'authentication at the gateway': 'control plane refuses strangers' },
+  'tenant limit': { 'tenant limit or pod limits': 'pod limits' },
+  'pod limits': { 'tenant limit or pod limits': 'tenant limit', 'pod limits': 'tenant limit' },
 }
 
 function knowing(result: Result, off: string): Result {

@@ -1,16 +1,15 @@
 import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { existsSync, renameSync } from 'node:fs'
+import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs, promisify } from 'node:util'
+import { promisify } from 'node:util'
 import { parseLayout } from '../../src/api/index.ts'
 import type { Result } from '../../src/attack/index.ts'
 import { leftovers } from '../testkit/machine.ts'
 import { run } from '../testkit/platform.ts'
-import { type Ablation, ABLATIONS } from './ablations.ts'
-import { renderAblations } from './report.ts'
-import { copyWithout, type Edit } from './without.ts'
+import { type Ablation, attacksOf } from './ablations.ts'
+import { copyWithout, type Edit, removeCopies } from './without.ts'
 
 const COMMAND_MS_MAX = 30 * 60_000
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url))
@@ -22,15 +21,15 @@ const copyOwned = (from: string, to: string) => promisify(execFile)('cp', ['-a',
 
 export type AblationRun = { ablation: Ablation; results: readonly Result[]; problem?: string }
 
-/** Starts a platform that lacks the layer, attacks it, and removes it. */
+/** Starts a platform that lacks the layer, attacks it, and removes it, also when it is interrupted. */
 export async function runAblation(
   ablation: Ablation,
   {
     instance,
     slot,
-    ids,
     progress,
-  }: { instance: string; slot: number; ids?: readonly string[]; progress: (text: string) => void },
+    signal = new AbortController().signal,
+  }: { instance: string; slot: number; progress: (text: string) => void; signal?: AbortSignal },
 ): Promise<AblationRun> {
   const stateDir = `/var/lib/bulkhead-${instance}`
   const layout = parseLayout({
@@ -42,7 +41,9 @@ export async function runAblation(
     ...edit,
     replace: edit.replace.replaceAll('INSTANCE', instance),
   }))
-  await using copy = await copyWithout(edits)
+  // Of a run that was killed.
+  await removeCopies(instance)
+  await using copy = await copyWithout(edits, instance)
   const env = {
     PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
     HOME: copy.directory,
@@ -51,31 +52,35 @@ export async function runAblation(
     BULKHEAD_SLOT: `${slot}`,
     BULKHEAD_STATE_DIR: stateDir,
   }
-  const cli = (...args: string[]) =>
-    run(process.execPath, [copy.cli, ...args], env, { timeoutMs: COMMAND_MS_MAX })
-  if (leftovers(layout).length > 0) await cli('reset', '--yes')
+  const cli = (args: readonly string[], stop?: AbortSignal) =>
+    run(process.execPath, [copy.cli, ...args], env, {
+      timeoutMs: COMMAND_MS_MAX,
+      ...(stop === undefined ? {} : { signal: stop }),
+    })
+  if (leftovers(layout).length > 0) await cli(['reset', '--yes'])
   try {
     await mkdir(stateDir, { recursive: true, mode: 0o711 })
     if (existsSync(REGISTRY)) await copyOwned(REGISTRY, join(stateDir, 'attack-registry'))
+    signal.throwIfAborted()
     progress(`without ${ablation.off}: starting`)
-    const up = await cli('up')
+    const up = await cli(['up'], signal)
+    signal.throwIfAborted()
     if (up.code !== 0)
       return { ablation, results: [], problem: `the platform does not start: ${up.stderr.slice(-300)}` }
     progress(`without ${ablation.off}: attacking`)
-    const chosen = ids ?? ablation.ids
     const attacked = await cli(
-      'attack',
-      '--classes',
-      ablation.classes,
-      '--format',
-      'json',
-      ...(chosen === undefined ? [] : chosen.flatMap((id) => ['--id', id])),
-      ...(chosen === undefined ? (ablation.families ?? []).flatMap((family) => ['--family', family]) : []),
+      [
+        'attack',
+        ...['--classes', ablation.classes, '--format', 'json'],
+        ...attacksOf(ablation).flatMap((id) => ['--id', id]),
+      ],
+      signal,
     )
-    if (!existsSync(REGISTRY)) await copyOwned(join(stateDir, 'attack-registry'), REGISTRY)
+    signal.throwIfAborted()
+    await keepRegistry(join(stateDir, 'attack-registry'), instance)
     try {
-      const answer = JSON.parse(attacked.stdout) as Result[] | { results: Result[] } // the command's own output
-      return { ablation, results: Array.isArray(answer) ? answer : answer.results }
+      const { results } = JSON.parse(attacked.stdout) as { results: Result[] } // the command's own output
+      return { ablation, results }
     } catch {
       return {
         ablation,
@@ -84,9 +89,22 @@ export async function runAblation(
       }
     }
   } finally {
-    await cli('reset', '--yes')
+    await cli(['reset', '--yes'])
   }
 }
+
+async function keepRegistry(registry: string, instance: string): Promise<void> {
+  if (existsSync(REGISTRY) || !existsSync(registry)) return
+  const next = `${REGISTRY}.${instance}`
+  await rm(next, { recursive: true, force: true })
+  await copyOwned(registry, next)
+  // Another lane may have been faster.
+  if (existsSync(REGISTRY)) await rm(next, { recursive: true, force: true })
+  else renameSync(next, REGISTRY)
+}
+
+/** Nothing is left that stops all of its attacks. */
+export const isAllOff = ({ comesThrough = [] }: Ablation): boolean => comesThrough.length > 0
 
 /** Says what should not be: an attack that came through without being expected to, or one that was expected and did not. */
 export function problemsOf({ ablation, results, problem }: AblationRun): string[] {
@@ -101,35 +119,9 @@ export function problemsOf({ ablation, results, problem }: AblationRun): string[
     ...expected
       .filter((id) => !escaped.has(id))
       .map((id) => `without ${ablation.off}, ${id} should come through`),
-    ...(results.some((r) => r.outcome.kind !== 'untried')
-      ? []
-      : [`without ${ablation.off}, nothing was tried`]),
+    ...(results.length > 0 ? [] : [`without ${ablation.off}, nothing was tried`]),
+    ...[...new Set(results.map(({ id }) => id))]
+      .filter((id) => results.every((r) => r.id !== id || r.outcome.kind === 'untried'))
+      .map((id) => `without ${ablation.off}, ${id} could not be tried`),
   ]
-}
-
-if (import.meta.main) {
-  const { values } = parseArgs({
-    options: {
-      off: { type: 'string', multiple: true, default: [] },
-      instance: { type: 'string', default: 'abl' },
-      slot: { type: 'string', default: '96' },
-      results: { type: 'string', default: '' },
-      output: { type: 'string', default: '' },
-    },
-  })
-  const chosen = ABLATIONS.filter(({ off }) => values.off.length === 0 || values.off.includes(off))
-  const runs: AblationRun[] = []
-  for (const ablation of chosen) {
-    const ran = await runAblation(ablation, {
-      instance: values.instance,
-      slot: Number(values.slot),
-      progress: (text) => console.error(text),
-    })
-    runs.push(ran)
-    for (const problem of problemsOf(ran)) console.error(`  ${problem}`)
-    if (values.results !== '') await writeFile(values.results, JSON.stringify(runs, undefined, 1))
-    if (values.output !== '') await writeFile(values.output, renderAblations(runs))
-  }
-  if (values.output === '') console.log(renderAblations(runs))
-  process.exit(runs.some((ran) => problemsOf(ran).length > 0) ? 1 : 0)
 }

@@ -1,4 +1,4 @@
-import { chmod, cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -21,8 +21,8 @@ export type Copy = { cli: string; directory: string } & AsyncDisposable
  * A copy of the platform without a layer. No switch for it exists in the platform itself: what is installed cannot be
  * told to leave a layer out, however it is started.
  */
-export async function copyWithout(edits: readonly Edit[]): Promise<Copy> {
-  const directory = await mkdtemp(join(tmpdir(), 'bulkhead-without-'))
+export async function copyWithout(edits: readonly Edit[], instance: string): Promise<Copy> {
+  const directory = await mkdtemp(join(tmpdir(), prefixOf(instance)))
   const removed = async () => rm(directory, { recursive: true, force: true })
   try {
     // The daemons run as users of their own and read their programs from here.
@@ -31,6 +31,7 @@ export async function copyWithout(edits: readonly Edit[]): Promise<Copy> {
       await cp(join(REPOSITORY, name), join(directory, name), { recursive: true })
     for (const name of ['node_modules', '.cache', 'tools'])
       await symlink(join(REPOSITORY, name), join(directory, name))
+    // In order: a later one may change what an earlier one has left.
     for (const edit of edits) {
       const path = join(directory, edit.file)
       await writeFile(path, applyEdit(await readFile(path, 'utf8'), edit))
@@ -44,4 +45,12 @@ export async function copyWithout(edits: readonly Edit[]): Promise<Copy> {
     await removed()
     throw error
   }
+}
+
+const prefixOf = (instance: string) => `bulkhead-without-${instance}-`
+
+/** Removes what a run that was killed has left. Requires: none of this instance runs. */
+export async function removeCopies(instance: string): Promise<void> {
+  for (const name of await readdir(tmpdir()))
+    if (name.startsWith(prefixOf(instance))) await rm(join(tmpdir(), name), { recursive: true, force: true })
 }

@@ -27,6 +27,18 @@ const controlPlaneOf = (machine: MachineAccess, party: Party): User => {
   return { uid, gid: uid }
 }
 
+/** As the gateway writes it: with the Tenant object that the certificate was made for. */
+const genuineIdentityOf = ({ name: tenant, uid: tenantUid }: Party) =>
+  Buffer.from(
+    JSON.stringify({
+      kind: 'tenantUser',
+      tenant,
+      tenantUid,
+      name: 'admin',
+      groups: ['bulkhead:tenant-admins'],
+    }),
+  ).toString('base64url')
+
 const get = (path: string, identity?: string, extra = '') =>
   `GET ${path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n${identity === undefined ? '' : `x-bulkhead-identity: ${identity}\r\n`}${extra}\r\n`
 
@@ -50,7 +62,7 @@ async function gatewayLetIn({ machine, victim }: AttackContext): Promise<string>
   const answer = await machine.askSocketAs(
     machine.userOf(DAEMON_USERS.gateway),
     apiSocket(machine, victim),
-    get('/api/v1/namespaces', identityOf(victim.name)),
+    get('/api/v1/namespaces', genuineIdentityOf(victim)),
   )
   if (!answer.startsWith('HTTP/1.1 200'))
     throw new Error(`the gateway at the victim's control plane: ${first(answer)}`)
@@ -67,7 +79,7 @@ export const socketAttacks = family('sockets', 'platform components', [
     control: gatewayLetIn,
     attempt({ machine, attacker, victim }) {
       const socket = apiSocket(machine, victim)
-      const request = get('/api/v1/secrets', identityOf(victim.name))
+      const request = get('/api/v1/secrets', genuineIdentityOf(victim))
       const { gid: gateways } = machine.userOf(DAEMON_USERS.gateway)
       const strangers: [string, User][] = [
         ['nobody', NOBODY],
@@ -105,7 +117,7 @@ export const socketAttacks = family('sockets', 'platform components', [
       const socket = apiSocket(machine, victim)
       const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
       const identities: [string, string | undefined][] = [
-        ["in the attacker's name", identityOf(attacker.name)],
+        ["in the attacker's name", genuineIdentityOf(attacker)],
         ['in nobody’s', undefined],
         ["in the operator's", encode({ kind: 'operator', name: 'operator', groups: ['system:masters'] })],
         ["in a component's", encode({ kind: 'component', name: 'kube-controller-manager' })],
@@ -144,7 +156,7 @@ export const socketAttacks = family('sockets', 'platform components', [
           `as an administrator of ${party === victim ? 'the victim' : 'its own tenant'}`,
           user,
           apiSocket(machine, party),
-          get('/api/v1/secrets', identityOf(party.name)),
+          get('/api/v1/secrets', genuineIdentityOf(party)),
         ]),
       )
     },
