@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { VERDICTS } from './conformance-verdicts.ts'
+import { NEEDED, VERDICTS } from './conformance-verdicts.ts'
 import { API_ONLY, NAMES, renderConformance, verdictOf } from './render-conformance.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
@@ -17,6 +17,15 @@ test('every conformance test of upstream has a verdict, and every verdict is abo
     VERDICTS.filter((verdict) => !used.has(verdict)).map(({ names }) => names),
     [],
   )
+})
+
+test('what tests need is said of supported ones that there are', () => {
+  for (const { names } of NEEDED)
+    for (const words of names) {
+      const found = NAMES.filter((name) => name.includes(words))
+      assert.ok(found.length > 0, words)
+      for (const name of found) assert.ok('supported' in (verdictOf(name) ?? {}), name)
+    }
 })
 
 test('what is called supported is shown by tests that there are', () => {

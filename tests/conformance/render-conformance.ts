@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { VERDICTS, type Verdict } from './conformance-verdicts.ts'
+import { NEEDED, VERDICTS, type Verdict } from './conformance-verdicts.ts'
 
 const PREFACE = `# Conformance
 
 Upstream's conformance tests of Kubernetes 1.32 by name, and what becomes of each. They have not been run here: **supported**
 means that tests of ours, named with it, show the behaviour, often of its parts and not from end to end; **refused** that a safe platform must not do it; **missing** that
-it is not built, or that no test of ours shows it. \`node tests/conformance/render-conformance.ts\` prints this page from
+it is not built, or that no test of ours shows it. Some of the supported ones make use of what is refused here to get where they
+want; that is said with them, because as they are written they would fail. \`node tests/conformance/render-conformance.ts\` prints this page from
 \`tests/conformance/conformance-verdicts.ts\`, and a test keeps the two equal.
 `
 
@@ -29,6 +30,11 @@ function isSupported(name: string): boolean {
   return verdict !== undefined && 'supported' in verdict
 }
 
+/** What is refused here and a supported test makes use of. */
+export function neededBy(name: string): string | undefined {
+  return NEEDED.find(({ names }) => names.some((words) => name.includes(words)))?.what
+}
+
 function share(names: readonly string[]): string {
   const supported = names.filter(isSupported).length
   return `${supported} of ${names.length} (${Math.floor((supported * 100) / names.length)} %)`
@@ -44,6 +50,7 @@ export function renderConformance(): string {
   const refused = NAMES.filter((name) => 'refused' in (verdictOf(name) ?? {})).length
   let text = `${PREFACE}
 - Supported: ${share(NAMES)}; of those that need no container: ${share(API_ONLY)}.
+- As they are written, ${NAMES.filter((name) => neededBy(name) !== undefined).length} of the supported ones need something that is refused.
 - Refused on purpose: ${refused}. Missing: ${NAMES.filter((name) => 'missing' in (verdictOf(name) ?? {})).length}.
 `
   const groups = Map.groupBy(NAMES, (name) => /^\[([^\]]+)\]/.exec(name)?.[1] ?? '')
@@ -52,7 +59,10 @@ export function renderConformance(): string {
     for (const [verdict, ofVerdict] of Map.groupBy(names, verdictOf)) {
       if (!verdict) throw new Error(`Nothing is said about ${ofVerdict[0]}`)
       text += `- ${renderVerdict(verdict)}\n`
-      for (const name of ofVerdict) text += `  - ${shortName(name)}\n`
+      for (const name of ofVerdict) {
+        const needed = neededBy(name)
+        text += `  - ${shortName(name)}${needed === undefined ? '' : ` *(needs ${needed})*`}\n`
+      }
     }
   }
   return text

@@ -156,6 +156,7 @@ test('a pod starts, runs, and says so', async (t) => {
     id: JAIL_ID,
     phase: 'Running',
     podIP: '10.1.0.2',
+    hostIP: '10.0.0.10',
     startTime: '2026-01-01T00:00:00.000Z',
     initContainers: [],
     containers: [

@@ -71,6 +71,8 @@ export class JobController extends QueueController {
     const current = changed ? await writeStatus(client, jobKind, job, plan.status) : job
     if (changed && plan.told) this.events.record(current, plan.told)
     await this.release(plan.unfinalize)
+    // Without the finalizer nobody counts them.
+    if (plan.spare) await this.release(plan.remove)
     for (const pod of plan.remove) {
       await ensureDeleted(client, podKind, pod)
       this.events.record(job, {

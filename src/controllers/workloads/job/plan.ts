@@ -30,6 +30,8 @@ export type JobPlan = {
   unfinalize: Pod[]
   /** Pods to delete. */
   remove: Pod[]
+  /** They go because the job has no need of them now, so their end says nothing about it. */
+  spare: boolean
   create: number
   /** Of an Indexed Job: which indexes to create pods for, as many as `create`. */
   indexes?: number[]
@@ -90,7 +92,8 @@ export function planJob(job: Job, pods: readonly Pod[], { nowMs, isGoing }: Cont
   const running = pods.filter((pod) => !hasEnded(pod) && !isGoing(pod))
   const terminating = pods.filter((pod) => !hasEnded(pod) && isGoing(pod))
   const waitedFor = waitsForEnd(job) ? terminating.filter((pod) => !hasFailed(job, pod)) : []
-  const plan: JobPlan = { status, unfinalize, remove: [], create: 0, expired: false }
+  const spare = !over && outcome === undefined
+  const plan: JobPlan = { status, unfinalize, remove: [], spare, create: 0, expired: false }
   if (stopping) plan.remove = running
   else if (completed) planIndexed(plan, job, { completed, perIndex, running, waitedFor, pods, nowMs })
   else planPods(plan, job, { status, uncounted, running, waitedFor, pods, nowMs })
@@ -431,7 +434,7 @@ function endedAtMs(pod: Pod): number {
 
 /** Whether the time to live of a job is over, whoever carries it out. */
 export function planExpiry(job: Job, nowMs: number): Pick<JobPlan, 'expired' | 'requeueAfterMs'> {
-  const plan: JobPlan = { status: {}, unfinalize: [], remove: [], create: 0, expired: false }
+  const plan: JobPlan = { status: {}, unfinalize: [], remove: [], spare: false, create: 0, expired: false }
   planTime(plan, job, {}, job.status?.conditions ?? [], nowMs)
   return plan
 }

@@ -38,6 +38,8 @@ export type PodMemory = {
   acceptedAtMs: number
   containers: ContainerMemory[]
   podIP?: string
+  /** What stands for the machine in the pods' network. */
+  hostIP?: string
   /** All init containers were through once; they do not run again. */
   initialized: boolean
   /** A container has been started with the network namespace that the pod has now. */

@@ -24,6 +24,7 @@ export function renderStatus(jail: Jail, memory: PodMemory, nowMs: number): Jail
     phase: memory.failed && idle ? 'Failed' : phase,
     ...(memory.failed ? { reason: memory.failed.reason, message: memory.failed.message } : {}),
     ...(memory.podIP === undefined ? {} : { podIP: memory.podIP }),
+    ...(memory.hostIP === undefined ? {} : { hostIP: memory.hostIP }),
     startTime: new Date(memory.acceptedAtMs).toISOString(),
     initContainers,
     containers,

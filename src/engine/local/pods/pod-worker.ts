@@ -442,6 +442,7 @@ export class PodWorker {
       await network.ensureTenant(this.placement)
       this.namespaces = await network.ensurePod(this.placement, this.inNetwork())
       this.memory.podIP = this.namespaces.podIP
+      this.memory.hostIP = network.resolver
       await claims.hold(this.placement, this.jail)
       await containers.ensurePod(this.placement, this.jail)
       this.sandbox = 'ready'
