@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { STANDARDS, VECTORS } from '../verifier/index.ts'
+import { STANDARDS, ATTACKS, VECTORS } from '../verifier/index.ts'
 import { FAMILIES } from './attack.ts'
 import { CATALOGUE, chooseAttacks } from './catalogue/index.ts'
 import { publishedFailures, renderCatalogue, renderMarkdown } from './report.ts'
@@ -88,5 +88,19 @@ test('published failures are listed once each, oldest first, with every attack t
       { cve: 'CVE-2017-1002101', happened: 'CVE-2021-25741 and CVE-2017-1002101: links', ids: ['a'] },
       { cve: 'CVE-2021-25741', happened: 'CVE-2021-25741 and CVE-2017-1002101: links', ids: ['a', 'b'] },
     ],
+  )
+})
+
+test('the attacks that the proof names for a vector are attacks on that vector, and none is left without', () => {
+  const wrong = Object.entries(ATTACKS).flatMap(([vector, ids]) =>
+    ids.filter((id) => CATALOGUE.find((attack) => attack.id === id)?.vector !== vector),
+  )
+  assert.deepEqual(wrong, [])
+  const attacked = new Set(CATALOGUE.map(({ vector }) => vector))
+  assert.deepEqual(
+    Object.entries(ATTACKS).flatMap(([vector, ids]) =>
+      attacked.has(vector) !== ids.length > 0 ? [vector] : [],
+    ),
+    [],
   )
 })

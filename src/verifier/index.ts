@@ -31,4 +31,5 @@ export {
   VECTOR_NAMES,
   VECTORS,
 } from './vectors.ts'
+export { ATTACKS } from './attacks.ts'
 export { type StandardId, STANDARDS } from './standards.ts'

@@ -3,7 +3,8 @@ import type { PairGroup, VectorReport, VectorState } from '../proof.ts'
 import { STANDARDS } from '../standards.ts'
 import { LAYERS, VECTOR_NAMES, VECTORS } from '../vectors.ts'
 import type { Report } from '../verify.ts'
-import { grantText, pairText, waiverText } from './words.ts'
+import { ATTACKS } from '../attacks.ts'
+import { grantText, NAMES_SHOWN, pairText, waiverText } from './words.ts'
 
 const WORDS: Record<VectorState, string> = {
   holds: 'proven',
@@ -15,7 +16,7 @@ const MARKS: Record<VectorState, string> = { holds: '', fails: '!', open: '~', a
 
 const STYLE = `
 :root{color-scheme:light dark;--bg:#fff;--fg:#16202b;--dim:#5a6773;--line:#d5dbe1;--holds:#d9f2e0;--holds-fg:#0d5527;--fails:#c4162a;--fails-fg:#fff;--open:#fff0c2;--open-fg:#624600;--absent:#eef1f4}
-@media (prefers-color-scheme:dark){:root{--bg:#11171d;--fg:#e4eaf0;--dim:#9aa7b4;--line:#2d3945;--holds:#123d22;--holds-fg:#b5f0c8;--fails:#e5484d;--fails-fg:#fff;--open:#4a3a08;--open-fg:#ffe49a;--absent:#1c252e}}
+@media (prefers-color-scheme:dark){:root{--bg:#11171d;--fg:#e4eaf0;--dim:#9aa7b4;--line:#2d3945;--holds:#123d22;--holds-fg:#b5f0c8;--fails:#c4162a;--fails-fg:#fff;--open:#4a3a08;--open-fg:#ffe49a;--absent:#1c252e}}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:1.5rem;max-width:76rem;background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-serif}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}h3{font-size:1rem;margin:1.25rem 0 .25rem}
@@ -25,12 +26,14 @@ p{margin:.25rem 0}.dim{color:var(--dim)}code,.mono{font:13px/1.45 ui-monospace,m
 table{border-collapse:collapse}th,td{border:1px solid var(--line);padding:.25rem .5rem;text-align:left;vertical-align:top}
 .heat th.v{height:11rem;vertical-align:bottom;padding:.25rem;font-weight:500}.heat th.v span{writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap}
 .heat td{text-align:center;padding:0;min-width:2.1rem}.heat td a{display:block;padding:.35rem .2rem;color:inherit;text-decoration:none;font-weight:600}
+.heat th[scope=row],.heat thead th:first-child{position:sticky;left:0;background:var(--bg)}
 a:focus-visible,summary:focus-visible{outline:3px solid currentColor;outline-offset:-3px}
 .holds{background:var(--holds);color:var(--holds-fg)}.fails{background:var(--fails);color:var(--fails-fg)}.open{background:var(--open);color:var(--open-fg)}.absent{background:var(--absent);color:var(--dim)}
 details{border:1px solid var(--line);border-radius:.4rem;margin:.35rem 0}summary{cursor:pointer;padding:.4rem .7rem;display:flex;gap:.6rem;flex-wrap:wrap;align-items:baseline}
+summary::before{content:'▸';color:var(--dim)}details[open]>summary::before{content:'▾'}
 .badge{border-radius:.3rem;padding:0 .45rem;font-size:.85rem;font-weight:600;white-space:nowrap}
 .body{padding:.2rem .9rem .8rem}ul{margin:.25rem 0;padding-left:1.3rem}li{margin:.15rem 0}
-:target>summary{outline:3px solid var(--fg)}
+.body:target{outline:3px solid var(--fg);outline-offset:-3px}
 @media print{:root{--bg:#fff;--fg:#000;--dim:#444;--line:#999;--holds:#fff;--holds-fg:#000;--open:#eee;--open-fg:#000;--fails:#fff;--fails-fg:#000;--absent:#fff}body{padding:0;font-size:11px;max-width:none}details::details-content{content-visibility:visible;height:auto}details{break-inside:avoid}.fails{font-weight:800;text-decoration:underline}.scroll{overflow:visible}}
 `
 
@@ -112,18 +115,28 @@ function evidence(group: PairGroup, at: number): string {
   const { attacker, victim } = group.example
   return `<h3>${esc(pairText(group))}</h3>
 <p class="dim">${group.pairs} ${group.pairs === 1 ? 'pair' : `pairs; seen from ${esc(attacker)} to ${esc(victim)}`}</p>
+${everybody(group)}
 ${group.vectors
   .map(
     (
       { vector, state, independent, note, layers, waiver },
       column,
-    ) => `<details id="e${at}-${column}"${state === 'fails' ? ' open' : ''}><summary><span class="badge ${state}">${state === 'absent' ? WORDS.absent : `${MARKS[state]}${independent}`}</span><strong>${esc(vector)}</strong><span class="dim">${esc(VECTORS[vector].threat)}</span></summary><div class="body">
+    ) => `<details${state === 'fails' ? ' open' : ''}><summary><span class="badge ${state}">${state === 'absent' ? WORDS.absent : `${MARKS[state]}${independent}`}</span><strong>${esc(vector)}</strong><span class="dim">${esc(VECTORS[vector].threat)}</span></summary><div class="body" id="e${at}-${column}">
 ${note === undefined ? '' : `<p>${esc(note)}</p>`}${waiver === undefined ? '' : `<p><strong>Waived:</strong> ${esc(waiver)}</p>`}
 <ul>${layers.map(layerItem).join('')}</ul>
+${ATTACKS[vector].length === 0 ? '' : `<p class="dim">Tried by <code>bulkhead attack</code>: ${ATTACKS[vector].map(esc).join(', ')}</p>`}
 ${VECTORS[vector].standards.length === 0 ? '' : `<p class="dim">${VECTORS[vector].standards.map((id) => `<span title="${esc(STANDARDS[id])}">${esc(id)}</span>`).join(', ')}</p>`}
 </div></details>`,
   )
   .join('\n')}`
+}
+
+/** Who is meant, where the heading says only how many. */
+function everybody({ attackers, victims }: PairGroup): string {
+  const names = (some: readonly string[]) => some.map(esc).join(', ')
+  return attackers.length <= NAMES_SHOWN && victims.length <= NAMES_SHOWN
+    ? ''
+    : `<details><summary>Which tenants</summary><div class="body"><p>Attackers: ${names(attackers)}</p><p>Victims, each but itself: ${names(victims)}</p></div></details>`
 }
 
 function layerItem({ layer, holds, evidence: lines }: VectorReport['layers'][number]): string {

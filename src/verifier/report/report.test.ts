@@ -152,13 +152,19 @@ const SARIF: Record<string, { allowed: string; required: string }> = {
     required: 'tool',
   },
   component: { allowed: 'name rules taxa shortDescription', required: 'name' },
-  descriptor: { allowed: 'id shortDescription fullDescription relationships', required: 'id' },
+  descriptor: { allowed: 'id shortDescription fullDescription relationships properties', required: 'id' },
   relationship: { allowed: 'target kinds description properties', required: 'target' },
   reference: { allowed: 'id index guid toolComponent', required: '' },
   result: {
     allowed: 'ruleId ruleIndex kind level message locations partialFingerprints suppressions properties',
     required: 'message',
   },
+  location: { allowed: 'id message logicalLocations physicalLocation properties', required: '' },
+  logicalLocation: {
+    allowed: 'name index fullyQualifiedName decoratedName parentIndex kind properties',
+    required: '',
+  },
+  message: { allowed: 'text markdown id arguments properties', required: 'text' },
   suppression: { allowed: 'kind status justification guid location properties', required: 'kind' },
   invocation: { allowed: 'executionSuccessful endTimeUtc', required: 'executionSuccessful' },
 }
@@ -191,11 +197,19 @@ test('the SARIF document follows the rules of its schema', () => {
   assert.ok(run)
   check('run', run)
   check('component', run.tool.driver)
-  for (const invocation of run.invocations) check('invocation', invocation)
+  for (const invocation of run.invocations) {
+    check('invocation', invocation)
+    assert.match(String(invocation['endTimeUtc']), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z$/)
+  }
   const taxa = run.taxonomies.flatMap((taxonomy) => (check('component', taxonomy), taxonomy.taxa))
   for (const taxon of taxa) check('descriptor', taxon)
   for (const rule of run.tool.driver.rules) {
     check('descriptor', rule)
+    for (const text of ['shortDescription', 'fullDescription']) check('message', rule[text] as Json)
+    assert.equal(
+      new Set(rule.relationships.map((each) => JSON.stringify(each))).size,
+      rule.relationships.length,
+    )
     for (const relationship of rule.relationships) {
       check('relationship', relationship)
       const target = relationship['target'] as { id: string; index: number }
@@ -214,7 +228,12 @@ test('the SARIF document follows the rules of its schema', () => {
     )
     // 3.27.10: a level other than none is for what failed.
     assert.equal(result['level'], result['kind'] === 'fail' ? 'error' : 'none')
+    check('message', result['message'] as Json)
     assert.equal(typeof (result['message'] as Json)['text'], 'string')
+    for (const location of result.locations) {
+      check('location', location)
+      for (const place of location.logicalLocations) check('logicalLocation', place)
+    }
     for (const suppression of result.suppressions ?? []) {
       check('suppression', suppression)
       assert.ok(['inSource', 'external'].includes(String(suppression['kind'])))

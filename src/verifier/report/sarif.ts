@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { STANDARDS, type StandardId } from '../standards.ts'
 import { LAYERS, VECTOR_NAMES, VECTORS } from '../vectors.ts'
 import type { Report } from '../verify.ts'
+import { ATTACKS } from '../attacks.ts'
 import { pairText } from './words.ts'
 
 const VERSION = '2.1.0'
@@ -27,6 +28,7 @@ export function renderSarif(report: Report, signature: string): string {
           target: { id, index: standards.indexOf(id), toolComponent: { name: TAXONOMY, index: 0 } },
           kinds: ['relevant'],
         })),
+        properties: { attacks: ATTACKS[vector] },
       }
     }),
     {

@@ -2,7 +2,8 @@ import { styleText } from 'node:util'
 import type { PairGroup, VectorReport, VectorState } from '../proof.ts'
 import type { Report } from '../verify.ts'
 import { VECTOR_NAMES } from '../vectors.ts'
-import { grantText, pairText, plain, waiverText } from './words.ts'
+import { ATTACKS } from '../attacks.ts'
+import { grantText, pairText, plain, waiverText, whoText } from './words.ts'
 
 type Paint = (format: Parameters<typeof styleText>[0], text: string) => string
 
@@ -81,6 +82,7 @@ function details(group: PairGroup, paint: Paint): string[] {
       (pairs > 1
         ? ` (${pairs} pairs; seen from ${plain(example.attacker)} to ${plain(example.victim)})`
         : ''),
+    ...(whoText(group) === undefined ? [] : [`  ${whoText(group)}`]),
     ...group.vectors.flatMap(({ vector, state, independent, note, waiver, layers }) => [
       `  ${paintState(state, WORDS[state].padEnd(6), paint)} ${vector}: ${independent} independent ${independent === 1 ? 'layer' : 'layers'}${note === undefined ? '' : ` (${note})`}`,
       ...(waiver === undefined ? [] : [`         waived: ${plain(waiver)}`]),
@@ -88,6 +90,9 @@ function details(group: PairGroup, paint: Paint): string[] {
         ({ layer, holds, evidence }) =>
           `         ${holds ? '+' : paint('red', '-')} ${layer}: ${plain(evidence.join('; '))}`,
       ),
+      ...(ATTACKS[vector].length === 0
+        ? []
+        : [`         tried by bulkhead attack: ${ATTACKS[vector].join(', ')}`]),
     ]),
   ]
 }
