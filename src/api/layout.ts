@@ -1,4 +1,5 @@
 import { assert, MiB } from '../stdx/index.ts'
+import { BANDWIDTH_PROBLEM, parseBandwidth } from './bandwidth.ts'
 import { PLATFORM_TENANT, type TenantName } from './names.ts'
 import { parseQuantity } from './quantity.ts'
 
@@ -32,6 +33,8 @@ export type Layout = {
   uplinkDevice?: string
   /** What pods of all tenants may use together; most of the machine's memory when absent. */
   podMemoryBytes?: number
+  /** What that link carries in a second; what the kernel says of it when absent. */
+  uplinkBitsPerSecond?: number
   /** The two ends of the link between the pods' router and the machine, and the name of the second. */
   uplink: { router: string; machine: string; link: string }
 }
@@ -91,6 +94,10 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
   const device = env['BULKHEAD_UPLINK']
   if (device !== undefined && !LINK_NAME.test(device))
     throw new TypeError(`BULKHEAD_UPLINK "${device}" must be the name of a network link`)
+  const rate = env['BULKHEAD_UPLINK_RATE']
+  const uplinkBitsPerSecond = rate === undefined ? undefined : parseBandwidth(rate)
+  if (rate !== undefined && uplinkBitsPerSecond === undefined)
+    throw new TypeError(`BULKHEAD_UPLINK_RATE "${rate}" ${BANDWIDTH_PROBLEM}`)
   return {
     instance,
     stateDir: env['BULKHEAD_STATE_DIR'] ?? (main ? '/var/lib/bulkhead' : `/var/lib/bulkhead-${instance}`),
@@ -120,6 +127,7 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
     },
     ...(device === undefined ? {} : { uplinkDevice: device }),
     ...(podMemory === undefined ? {} : { podMemoryBytes: bytes(podMemory, 'BULKHEAD_POD_MEMORY') }),
+    ...(uplinkBitsPerSecond === undefined ? {} : { uplinkBitsPerSecond }),
     uplink: {
       router: `169.254.${64 + (slot >> 7)}.${(slot & 127) * 2}`,
       machine: `169.254.${64 + (slot >> 7)}.${(slot & 127) * 2 + 1}`,

@@ -1,4 +1,5 @@
 import type { HarmlessCapability, TenantName } from '../api/index.ts'
+import type { BandwidthCaps } from './bandwidth.ts'
 import type { ClaimId, JailId } from './uid.ts'
 
 /**
@@ -41,6 +42,8 @@ export type Jail = {
     options: readonly string[]
   }
   hostAliases: readonly { ip: string; hostnames: readonly string[] }[]
+  /** Of its own, within what its tenant has. */
+  bandwidth?: BandwidthCaps
 }
 
 export type JailRuntime = 'runc' | 'gvisor'

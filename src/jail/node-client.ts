@@ -7,6 +7,7 @@ import type {
   ValidatingAdmissionPolicyBinding,
   ValidatingAdmissionPolicySpec,
 } from '../api/index.ts'
+import type { BandwidthCaps } from './bandwidth.ts'
 import type { EgressPolicy } from './egress.ts'
 import type { IngressGrant } from './ingress.ts'
 
@@ -49,6 +50,7 @@ export type TenantPlacementRequest = {
   regoPolicies?: readonly TenantRegoPolicy[]
   egress?: EgressPolicy
   ingress?: IngressGrant
+  bandwidth?: BandwidthCaps
 }
 
 /** A ValidatingAdmissionPolicy of the operator with the bindings that make it hold for a tenant. */

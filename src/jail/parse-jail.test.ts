@@ -173,6 +173,13 @@ const jails: fc.Arbitrary<Jail> = fc
       subdomain: label,
       activeDeadlineSeconds: fc.integer({ min: 1, max: 99 }),
       fsGroup: fc.nat(65_535),
+      bandwidth: fc.record(
+        {
+          ingressBitsPerSecond: fc.integer({ min: 1_000, max: 1e15 }),
+          egressBitsPerSecond: fc.integer({ min: 1_000, max: 1e15 }),
+        },
+        { requiredKeys: [] },
+      ),
       restartPolicy: fc.constantFrom('Always' as const, 'OnFailure' as const, 'Never' as const),
       runtime: fc.constantFrom('runc' as const, 'gvisor' as const),
       content: fc.uint8Array({ maxLength: 40 }),

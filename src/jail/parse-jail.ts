@@ -18,6 +18,7 @@ import type {
   JailResources,
   JailVolume,
 } from './jail.ts'
+import { bandwidthShape } from './bandwidth.ts'
 import { claimId } from './claimed-volume.ts'
 import { labelText } from './egress.ts'
 import * as limits from './limits.ts'
@@ -422,6 +423,7 @@ const jailShape = object<Jail>({
       { max: limits.HOST_ALIASES_MAX },
     ),
   ),
+  bandwidth: optional(bandwidthShape),
 })
 
 function isSearchDomain(value: string): boolean {

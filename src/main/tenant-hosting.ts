@@ -299,6 +299,7 @@ export class TenantHosting {
       mode: 0o2750,
     })
     await this.network.ensureTenant(placement)
+    await this.network.setTenantBandwidth(placement)
     await this.network.setTenantEgress(placement)
     await this.network.setTenantIngressGrant(placement)
     await this.serve(placement)

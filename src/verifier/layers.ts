@@ -317,6 +317,8 @@ function pathsToMachine(
     if (link.kind === 'loopback' || podLinks.has(link.name)) continue
     if (uplink && link.name === UPLINK && link.kind === 'veth') continue
     // A veth whose other end waits for its pod carries no route yet.
+    // Packets of pods wait there, and go on from where they came.
+    if (link.kind === 'ifb' && link.addresses.length === 0) continue
     if (link.kind === 'veth' && link.addresses.length === 0 && !link.toMachine) continue
     problems.push(`the router has a link "${link.name}" (${link.kind}) that is no pod's`)
   }

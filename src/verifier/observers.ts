@@ -34,6 +34,7 @@ import {
   tenantLimitLayer,
   watchedUseLayer,
 } from './platform-layers.ts'
+import { limitNamesOf, linkShareLayer, rateLimitsLayer, shareLinksOf } from './share-layers.ts'
 import { type IdRange, overlaps } from './posture/processes.ts'
 import type { LayerName, Vector } from './vectors.ts'
 
@@ -89,6 +90,21 @@ function rangesOf(tenant: TenantPosture): IdRange[] {
 }
 
 const limited = new WeakMap<TenantPosture, boolean>()
+const ownShare = new WeakMap<TenantPosture, boolean>()
+const shareLinks = new WeakMap<TenantPosture, Set<string>>()
+const ownLimits = new WeakMap<TenantPosture, boolean>()
+const limitNames = new WeakMap<TenantPosture, Set<string>>()
+
+/** Whether two tenants use none of the same. */
+function disjoint(
+  known: WeakMap<TenantPosture, Set<string>>,
+  used: (tenant: TenantPosture) => Set<string>,
+  a: TenantPosture,
+  v: TenantPosture,
+): boolean {
+  return onceFor(known, a, () => used(a)).isDisjointFrom(onceFor(known, v, () => used(v)))
+}
+
 const behind = new WeakMap<TenantPosture, boolean>()
 const ownView = new WeakMap<TenantPosture, boolean>()
 const views = new WeakMap<TenantPosture, Set<string>>()
@@ -236,6 +252,24 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
   'confined control plane': {
     of: 'attacker',
     look: ({ machine }, a) => confinedControlPlaneLayer(a, machine),
+  },
+  'share of the links': {
+    of: 'pair',
+    look: (_, a, v) => linkShareLayer(a, v),
+    holds: (_, a, v) =>
+      onceFor(ownShare, a, () => linkShareLayer(a, NOBODY).holds) && disjoint(shareLinks, shareLinksOf, a, v),
+  },
+  'rate limits': {
+    of: 'pair',
+    look: ({ machine }, a, v) => rateLimitsLayer(a, v, machine),
+    holds({ machine }, a, v) {
+      const { router } = machine
+      if ('problem' in router) return false
+      return (
+        onceFor(ownLimits, a, () => rateLimitsLayer(a, NOBODY, machine).holds) &&
+        disjoint(limitNames, (tenant) => limitNamesOf(tenant, router), a, v)
+      )
+    },
   },
   'tenant limit': (vector) => ({
     of: 'attacker',

@@ -154,6 +154,18 @@ const layers = {
       'control planes have no network, no privilege, and can gain none: whoever takes one over has unix sockets only',
     observedIn: '/proc/PID/{status,ns/net,net/dev} of the control planes',
   },
+  'share of the links': {
+    domain: 'traffic control',
+    description:
+      "all that a tenant's pods send waits for its turn on one link of the kernel's, all that they receive on another, and nothing else is on them",
+    observedIn:
+      "`tc filter show`, `tc qdisc show` and `tc class show` of the pods' links and of those they lead to",
+  },
+  'rate limits': {
+    domain: 'nftables',
+    description: 'the loaded rules drop what a tenant sends and receives beyond its limit',
+    observedIn: "`nft -j list ruleset` in the router's namespace, asked packet by packet",
+  },
   'pod limits': {
     domain: 'control plane',
     description:
@@ -381,9 +393,8 @@ const vectors = {
   },
   bandwidth: {
     threat: 'use up the network of other tenants',
-    layers: [],
+    layers: ['share of the links', 'rate limits'],
     standards: ['T1498', 'MS-TA9040'],
-    open: { layersKnown: 0, why: 'nothing shares the links between tenants' },
   },
   'object floods': {
     threat: "fill the platform's memory and disk with objects",

@@ -147,7 +147,7 @@ export const NO_LINK_FILTER: readonly Edit[] = [
     file: `${NET}/link-filter.ts`,
     find: '  return {\n    fromPod: program([',
     replace:
-      '  const all = [{ code: RETURN, jt: 0, jf: 0, k: TC_ACT_OK }]\n  if (all.length > 0) return { fromPod: all, toPod: all }\n  return {\n    fromPod: program([',
+      '  const all = [{ code: RETURN, jt: 0, jf: 0, k: TC_ACT_UNSPEC }]\n  if (all.length > 0) return { fromPod: all, toPod: all }\n  return {\n    fromPod: program([',
   },
 ]
 

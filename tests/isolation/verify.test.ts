@@ -99,7 +99,7 @@ test(
     // Those that the design leaves open without anybody having asked for it. The list may only shrink.
     assert.deepEqual(
       [...new Set(vectorsOf(report).flatMap(({ vector, state }) => (state === 'open' ? [vector] : [])))],
-      ['disk', 'bandwidth'],
+      ['disk'],
     )
     const text = await platform.cli('verify')
     assert.equal(text.code, 0, text.stdout)
@@ -113,12 +113,28 @@ test('it names the rules when they are gone, and the agent brings them back', { 
   execFileSync('nsenter', [netns, 'nft', 'flush', 'ruleset'])
   const report = await verify()
   assert.deepEqual([report.code, report.ok], [1, false])
-  assert.deepEqual(missingLayers(report), ['router rules'])
+  assert.deepEqual(missingLayers(report), ['rate limits', 'router rules'])
   assert.ok(failing(report).some(({ vector }) => vector === 'pod network'))
   const text = await platform.cli('verify')
   assert.equal(text.code, 1)
   assert.match(text.stdout, /router rules/)
 
+  const agent = platform.daemons().get('node')
+  assert.ok(agent)
+  process.kill(agent.pid, 'SIGKILL')
+  await until(() => observeProcess(agent.pid) === undefined, { what: 'The end of the agent' })
+  await platform.mustCli('up')
+  await assertWell()
+})
+
+test('it names the share of the links that somebody widened or took away', { skip }, async () => {
+  const netns = `--net=${paths.routerNetns(platform.layout)}`
+  const share = /\bsend-\d+/.exec(execFileSync('nsenter', [netns, 'ip', 'link'], { encoding: 'utf8' }))?.[0]
+  assert.ok(share)
+  execFileSync('nsenter', [netns, 'tc', 'qdisc', 'del', 'dev', share, 'root'])
+  const report = await verify()
+  assert.deepEqual([report.code, report.ok], [1, false])
+  assert.deepEqual(missingLayers(report), ['share of the links'])
   const agent = platform.daemons().get('node')
   assert.ok(agent)
   process.kill(agent.pid, 'SIGKILL')

@@ -234,7 +234,7 @@ test(
       timeoutMs: SEEN_MS,
     })
     const until2030 = new Date(Date.now() + 3_600_000).toISOString()
-    for (const vector of ['pod network', 'DNS', 'metadata and host services', 'egress'])
+    for (const vector of ['pod network', 'DNS', 'metadata and host services', 'egress', 'bandwidth'])
       await platform.mustCli('waive', vector, '--until', until2030, '--by', 'Ada', '--reason', 'a test')
     await until(() => !refused(), { what: 'New pods in spite of it', timeoutMs: 2 * SEEN_MS })
     const report = await platform.cli('verify')

@@ -1,3 +1,4 @@
+import { BANDWIDTH_ANNOTATIONS, BANDWIDTH_PROBLEM, parseBandwidth } from '../bandwidth.ts'
 import {
   CONTAINER_PORTS_MAX,
   CONTAINERS_MAX,
@@ -797,7 +798,7 @@ export function nodeNameErrors(spec: PodSpec | undefined, path: string): FieldEr
 }
 
 export function validatePod(pod: Pod, context: WriteContext, old?: Pod): FieldError[] {
-  const errors = validatePodSpec(pod.spec, 'spec')
+  const errors = [...validatePodSpec(pod.spec, 'spec'), ...bandwidthErrors(pod, old)]
   const ours = context.user.kind === 'component'
   if (!old) return ours ? errors : [...errors, ...nodeNameErrors(pod.spec, 'spec')]
   if (!ours && hasEnded(pod) && !hasEnded(old))
@@ -809,6 +810,16 @@ export function validatePod(pod: Pod, context: WriteContext, old?: Pod): FieldEr
     )
   // Without containers there is nothing to compare, and that is reported already.
   return pod.spec?.containers ? [...errors, ...podUpdateErrors(pod, old, { ours })] : errors
+}
+
+/** A pod that is there keeps what it was started with, so what it says later matters to nobody. */
+function bandwidthErrors({ metadata }: Pod, old: Pod | undefined): FieldError[] {
+  return Object.values(BANDWIDTH_ANNOTATIONS).flatMap((name) => {
+    const value = metadata.annotations?.[name]
+    return value === undefined || value === old?.metadata.annotations?.[name] || parseBandwidth(value)
+      ? []
+      : [invalidValue(`metadata.annotations[${name}]`, value, BANDWIDTH_PROBLEM)]
+  })
 }
 
 function hasEnded({ status }: Pod): boolean {

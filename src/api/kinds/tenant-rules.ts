@@ -1,3 +1,4 @@
+import { BANDWIDTH_PROBLEM, parseBandwidth } from '../bandwidth.ts'
 import type { WriteContext } from '../kind.ts'
 import { TENANT_PRIORITY_MAX, TENANT_REGISTRIES_MAX } from '../limits.ts'
 import { parseTenantName } from '../names.ts'
@@ -72,6 +73,11 @@ export function validateTenant({ spec }: Tenant, _context: WriteContext, _old?: 
       errors.push(invalidValue(`spec.quota.${field}`, amount, 'must be greater than or equal to 0'))
   }
   errors.push(...rankErrors(spec))
+  for (const direction of ['ingress', 'egress'] as const) {
+    const amount = spec.network?.bandwidth?.[direction]
+    if (amount !== undefined && parseBandwidth(amount) === undefined)
+      errors.push(invalidValue(`spec.network.bandwidth.${direction}`, amount, BANDWIDTH_PROBLEM))
+  }
   if (spec.egress) errors.push(...egressErrors(spec.egress))
   if (spec.ingress) errors.push(...ingressErrors(spec.ingress))
   return errors

@@ -88,6 +88,15 @@ const tenantIngress = object(
   },
 )
 
+const tenantBandwidth = object(
+  `${TENANCY}.TenantBandwidth`,
+  'How fast, in bits per second: quantities such as 500M. Within the platform and outside together.',
+  {
+    ingress: optional(quantity, 'What its pods together receive at most; 1G when absent.'),
+    egress: optional(quantity, 'What its pods together send at most; 1G when absent.'),
+  },
+)
+
 const tenantSpec = object(
   `${TENANCY}.TenantSpec`,
   'Who the tenant is. The isolation class follows from it.',
@@ -157,6 +166,12 @@ const tenantSpec = object(
     priority: optional(
       int32,
       'On a full machine a tenant with more makes pods of tenants with less go, those that were not guaranteed. 0 to 1000, 0 when absent.',
+    ),
+    network: optional(
+      object(`${TENANCY}.TenantNetwork`, 'How it may use the network.', {
+        bandwidth: optional(tenantBandwidth, 'At most this much; the platform’s own limits when absent.'),
+      }),
+      'How it may use the network.',
     ),
     ingress: optional(tenantIngress, 'Under which names and ports the outside reaches it. None when absent.'),
     egress: optional(tenantEgress, 'What its pods may reach outside. Nothing when absent.'),

@@ -579,3 +579,14 @@ test('whatever a pod refers to, planning ends in a jail or in a reason', () => {
     }),
   )
 })
+
+test('the annotations for bandwidth become a cap of the pod, and what is no quantity does not', () => {
+  const bandwidth = (annotations: Record<string, string>) => jailOf(podOf({}, { annotations })).bandwidth
+  assert.deepEqual(
+    bandwidth({ 'kubernetes.io/ingress-bandwidth': '10M', 'kubernetes.io/egress-bandwidth': '1G' }),
+    { ingressBitsPerSecond: 10_000_000, egressBitsPerSecond: 1_000_000_000 },
+  )
+  assert.deepEqual(bandwidth({ 'kubernetes.io/egress-bandwidth': '2M' }), { egressBitsPerSecond: 2_000_000 })
+  assert.equal(bandwidth({ 'kubernetes.io/ingress-bandwidth': 'fast' }), undefined)
+  assert.equal(bandwidth({}), undefined)
+})

@@ -1,8 +1,10 @@
 import {
+  BANDWIDTH_ANNOTATIONS,
   effectiveCapabilities,
   isDnsLabel,
   labelTexts,
   localPathProblem,
+  parseBandwidth,
   type TenantName,
 } from '../../api/index.ts'
 import {
@@ -178,6 +180,22 @@ function jailOf(pod: Pod, context: JailContext): Jail {
     hostAliases: (spec.hostAliases ?? []).flatMap(({ ip, hostnames }) =>
       hostnames?.length ? [{ ip, hostnames }] : [],
     ),
+    ...bandwidthOf(metadata.annotations),
+  }
+}
+
+/** What the annotations say; they were looked at when the pod was written. */
+function bandwidthOf(annotations: Readonly<Record<string, string>> = {}): Pick<Jail, 'bandwidth'> {
+  const bits = (name: string) =>
+    Object.hasOwn(annotations, name) ? parseBandwidth(annotations[name] ?? '') : undefined
+  const ingress = bits(BANDWIDTH_ANNOTATIONS.ingress)
+  const egress = bits(BANDWIDTH_ANNOTATIONS.egress)
+  if (ingress === undefined && egress === undefined) return {}
+  return {
+    bandwidth: {
+      ...(ingress === undefined ? {} : { ingressBitsPerSecond: ingress }),
+      ...(egress === undefined ? {} : { egressBitsPerSecond: egress }),
+    },
   }
 }
 

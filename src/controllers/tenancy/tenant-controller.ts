@@ -2,6 +2,7 @@ import {
   type EgressPort,
   type KubeObject,
   labelTexts,
+  parseBandwidth,
   parseEgressPort,
   parseQuantity,
   parseTenantName,
@@ -21,6 +22,7 @@ import {
   type ReconcileResult,
 } from '../../client/index.ts'
 import {
+  type BandwidthCaps,
   type EgressPolicy,
   type IngressGrant,
   type NodeClient,
@@ -167,6 +169,7 @@ export class TenantController extends QueueController {
           ...(tenant.spec.podSecurity === undefined ? {} : { podSecurity: tenant.spec.podSecurity.enforce }),
           ...(tenant.spec.ingress === undefined ? {} : { ingress: planIngress(tenant.spec.ingress) }),
           ...(tenant.spec.egress === undefined ? {} : { egress: planEgress(tenant.spec.egress) }),
+          ...planBandwidth(tenant.spec.network?.bandwidth),
         },
         signal,
       )
@@ -296,6 +299,18 @@ export function planRank({
   }
   if (priority === undefined && Object.keys(guaranteed).length === 0) return {}
   return { rank: { ...(priority === undefined ? {} : { priority }), guaranteed } }
+}
+
+/** Requires: the spec was validated, so both can be read. */
+export function planBandwidth({
+  ingress,
+  egress,
+}: NonNullable<NonNullable<TenantSpec['network']>['bandwidth']> = {}): { bandwidth?: BandwidthCaps } {
+  const bandwidth: BandwidthCaps = {}
+  const [ingressBits, egressBits] = [ingress, egress].map((text) => text && parseBandwidth(text))
+  if (ingressBits) bandwidth.ingressBitsPerSecond = ingressBits
+  if (egressBits) bandwidth.egressBitsPerSecond = egressBits
+  return ingressBits || egressBits ? { bandwidth } : {}
 }
 
 /** The port of HTTPS is what nearly every rule is about. */

@@ -4,6 +4,7 @@ import type {
   ClaimedVolume,
   ClaimId,
   ContainerUsage,
+  BandwidthCaps,
   EgressPolicy,
   ExecOptions,
   Jail,
@@ -56,6 +57,8 @@ export type TenantPlacement = {
   egress?: EgressPolicy
   /** Under which hosts and ports the outside reaches it; none when absent. */
   ingress?: IngressGrant
+  /** What its pods together may send and receive in a second; the platform's own limit when absent. */
+  bandwidth?: BandwidthCaps
 }
 
 export function isGvisorClass({ isolationClass }: Pick<TenantPlacement, 'isolationClass'>): boolean {
@@ -112,6 +115,8 @@ export interface PodNetwork {
   removeTenant(tenant: TenantName): Promise<void>
   /** What the tenant's pods may reach outside from now on: what the placement says, or nothing. */
   setTenantEgress(placement: TenantPlacement): Promise<void>
+  /** How much the tenant's pods together send and receive from now on: what the placement says, or the platform's limit. */
+  setTenantBandwidth(placement: TenantPlacement): Promise<void>
   ensurePod(
     placement: TenantPlacement,
     pod: {
@@ -122,6 +127,8 @@ export interface PodNetwork {
       labels?: readonly string[]
       hostname: string
       hostnameRecords: readonly string[]
+      /** Of its own, within its tenant's. */
+      bandwidth?: BandwidthCaps
     },
   ): Promise<PodNamespaces>
   /** A gVisor sandbox uses its network namespace up; this gives the pod a fresh one with the same address. */

@@ -13,7 +13,12 @@ export type PodLink = {
   address: string
   /** Those that surely are asked about every packet to the pod: at most the first. */
   egressFilters: readonly BpfInstruction[][]
+  /** Where what the pod sends, and what is sent to it, waits before it goes on. */
+  shares?: { sent: LinkShare | undefined; received: LinkShare | undefined }
 }
+
+/** A link through which what is redirected to it passes no faster than this. */
+export type LinkShare = { link: string; bitsPerSecond: number }
 
 export type RouterPosture = {
   /** Inode of the network namespace, to be compared with the machine's. */
@@ -63,10 +68,26 @@ export function observeRouter(netns: string): RouterPosture {
     links.some((link) => link.ifname === route.dev && link.linkinfo?.info_kind === 'veth')
   const podRoutes = routes.filter(isPodRoute)
   const up = links.find((link) => link.ifname === UPLINK && link.linkinfo?.info_kind === 'veth')
-  const filters = observeFilters(netns, [
-    ...new Set(podRoutes.map((route) => route.dev ?? '')),
-    ...(up ? [UPLINK] : []),
+  const podLinks = [...new Set(podRoutes.map((route) => route.dev ?? ''))]
+  const texts = {
+    egress: askAll(netns, [...podLinks, ...(up ? [UPLINK] : [])], 'egress'),
+    ingress: askAll(netns, podLinks, 'ingress'),
+  }
+  const filters = new Map([...texts.egress].map(([name, text]) => [name, parseFilters(text)]))
+  const detours = [texts.ingress, texts.egress].map(
+    (all) => new Map([...all].map(([name, text]) => [name, parseDetour(text)])),
+  )
+  const queues = observeQueues(netns, [
+    ...new Set(detours.flatMap((each) => [...each.values()]).filter((link) => link !== undefined)),
   ])
+  const shares = (name: string) => {
+    const [sent, received] = detours.map((each) => {
+      const link = each.get(name)
+      const bitsPerSecond = link === undefined ? undefined : queues.get(link)
+      return link === undefined || bitsPerSecond === undefined ? undefined : { link, bitsPerSecond }
+    })
+    return { sent, received }
+  }
   const upAddress = addresses.find((a) => a.ifname === UPLINK)?.addr_info?.find((a) => a.local?.includes('.'))
   return {
     inode: inodeOf(netns),
@@ -83,7 +104,13 @@ export function observeRouter(netns: string): RouterPosture {
       const address = route.dst.replace('/32', '')
       const interfaceName = route.dev ?? ''
       const mac = neighbours.find((n) => n.dst === address && n.dev === interfaceName)?.lladdr ?? ''
-      return { interfaceName, address, mac, egressFilters: filters.get(interfaceName) ?? [] }
+      return {
+        interfaceName,
+        address,
+        mac,
+        egressFilters: filters.get(interfaceName) ?? [],
+        shares: shares(interfaceName),
+      }
     }),
     ruleset: new Ruleset(runIn(netns, 'nft', ['-j', 'list', 'ruleset'])),
     otherRoutes: routes
@@ -159,24 +186,118 @@ export function observeMachineAddresses(): string[] {
   return addresses.flatMap((a) => (a.addr_info ?? []).flatMap((info) => info.local ?? []))
 }
 
-/** The filters towards each pod, all asked for in one run of the tool. */
-function observeFilters(netns: string, links: readonly string[]): Map<string, BpfInstruction[][]> {
-  const ask = (some: readonly string[]) =>
-    runIn(netns, 'tc', ['-j', '-batch', '-'], some.map((name) => `filter show dev ${name} egress\n`).join(''))
-  const read = (some: readonly string[]): Map<string, BpfInstruction[][]> => {
-    try {
-      const lines = ask(some)
-        .split('\n')
-        .filter((line) => line !== '')
-      if (lines.length !== some.length) throw new Error(`tc answered ${lines.length} of ${some.length} times`)
-      return new Map(some.map((name, at) => [name, parseFilters(lines[at] ?? '')]))
-    } catch {
-      // A link that went away in between has no filters, which is no reason to know nothing of the others.
-      return new Map(some.length === 1 ? [] : some.flatMap((name) => [...read([name])]))
-    }
-  }
-  return read(links)
+/** What the tool prints about the filters of each link, all asked for in one run of it. */
+function askAll(netns: string, links: readonly string[], hook: 'ingress' | 'egress'): Map<string, string> {
+  return askInParts(links, (some) => {
+    const questions = some.map((name) => `filter show dev ${name} ${hook}\n`).join('')
+    return runIn(netns, 'tc', ['-j', '-batch', '-'], questions)
+      .split('\n')
+      .filter((line) => line !== '')
+  })
 }
+
+/** Bits per second that pass each of these links; nothing of those that let everything pass. */
+function observeQueues(netns: string, links: readonly string[]): Map<string, number> {
+  const texts = askInParts(links, (some) => {
+    const questions = some.map((name) => `qdisc show dev ${name}\nclass show dev ${name}\n`).join('')
+    // Every link has exactly one queue at its root, and that is told first.
+    return runIn(netns, 'tc', ['-batch', '-'], questions).split(/^(?=qdisc \S+ \S+ root )/m)
+  })
+  return new Map(
+    [...texts].flatMap(([name, text]) => {
+      const bits = parseQueue(text)
+      return bits === undefined ? [] : [[name, bits] as const]
+    }),
+  )
+}
+
+/** One answer for each link; a link that went away in between has none, and is no reason to know nothing of the others. */
+function askInParts(
+  links: readonly string[],
+  ask: (some: readonly string[]) => readonly string[],
+): Map<string, string> {
+  if (links.length === 0) return new Map()
+  try {
+    const answers = ask(links)
+    if (answers.length !== links.length)
+      throw new Error(`tc answered ${answers.length} of ${links.length} times`)
+    return new Map(links.map((name, at) => [name, answers[at] ?? '']))
+  } catch {
+    if (links.length === 1) return new Map()
+    return new Map(links.flatMap((name) => [...askInParts([name], ask)]))
+  }
+}
+
+const UNITS: Readonly<Record<string, number>> = { bit: 1, Kbit: 1e3, Mbit: 1e6, Gbit: 1e9, Tbit: 1e12 }
+const PARENTS_MAX = 8
+
+/**
+ * Bits per second that a hierarchical token bucket lets pass altogether, from `tc qdisc show` and `tc class show` of its
+ * link; undefined when there is none, or something can pass it by.
+ */
+export function parseQueue(text: string): number | undefined {
+  const rest = /^qdisc htb (\w+:) root [^\n]*\bdefault 0x(\w+)/m.exec(text)
+  if (!rest) return undefined
+  const classes = new Map(
+    [...text.matchAll(/^class htb (\w+:\w+) (?:root|parent (\w+:\w+)) .*?rate (\S+) ceil (\S+)/gm)].map(
+      ([, id = '', parent, rate = '', ceil = '']) => [id, { parent, rate: bitsOf(rate), ceil: bitsOf(ceil) }],
+    ),
+  )
+  const all = [...classes.values()]
+  // What has no class of its own would not wait at all.
+  if (!classes.has(`${rest[1]}${rest[2]}`)) return undefined
+  if (all.some(({ parent }) => parent !== undefined && !classes.has(parent))) return undefined
+  const most = (id: string, depth: number): number => {
+    if (depth > PARENTS_MAX) return Infinity
+    const below = [...classes].filter(([, { parent }]) => parent === id)
+    // A class is let through as fast as its own rate whatever those above it say.
+    const guaranteed = below.reduce(
+      (sum, [child, { rate }]) => sum + Math.min(rate, most(child, depth + 1)),
+      0,
+    )
+    return Math.max(classes.get(id)?.ceil ?? Infinity, guaranteed)
+  }
+  const bits = [...classes]
+    .filter(([, { parent }]) => parent === undefined)
+    .reduce((sum, [id]) => sum + most(id, 0), 0)
+  return Number.isFinite(bits) && bits > 0 ? bits : undefined
+}
+
+function bitsOf(text: string): number {
+  const parts = /^(\d+(?:\.\d+)?)([KMGT]?bit)$/.exec(text)
+  return parts ? Number(parts[1]) * (UNITS[parts[2] ?? ''] ?? Infinity) : Infinity
+}
+
+/** The link through which everything goes that the first filter does not drop; undefined when something may not. */
+export function parseDetour(text: string): string | undefined {
+  const [filter] = parseFilters(text)
+  // A filter that says "pass" would end the matter.
+  const drops = filter?.every(({ code, k }) => code !== RETURN || k === TC_ACT_SHOT || k === TC_ACT_UNSPEC)
+  if (drops !== true) return undefined
+  const [, second] = (JSON.parse(text) as unknown[]).filter((each) => field(each, 'options') !== undefined) // read above
+  const options = field(second, 'options')
+  const program = parseInstructions(field(field(options, 'bytecode'), 'insns'))
+  const actions = field(options, 'actions')
+  const action = Array.isArray(actions) && actions.length === 1 ? (actions[0] as unknown) : undefined
+  const link = field(action, 'to_dev')
+  return field(second, 'kind') === 'bpf' &&
+    field(second, 'protocol') === 'all' &&
+    field(second, 'chain') === 0 &&
+    field(options, 'direct-action') === undefined &&
+    field(options, 'skip_sw') === undefined &&
+    program?.[0]?.code === RETURN &&
+    program[0].k !== 0 &&
+    field(action, 'kind') === 'mirred' &&
+    field(action, 'mirred_action') === 'redirect' &&
+    field(action, 'direction') === 'egress' &&
+    typeof link === 'string'
+    ? link
+    : undefined
+}
+
+const RETURN = 0x06
+const TC_ACT_SHOT = 2
+const TC_ACT_UNSPEC = 0xffff_ffff
 
 /**
  * What `tc -j filter show dev LINK egress` of iproute2 6.1 prints about one link: the program that decides first about

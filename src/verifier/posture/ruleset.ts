@@ -24,6 +24,8 @@ type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 type JsonObject = { [key: string]: Json }
 /** `by` names it in evidence. */
 type Rule = { by: string; expr: Json[] }
+/** How fast packets may come before the rest of them is dropped. */
+export type Limit = { name: string; rate: number; unit: 'bytes' | 'packets' }
 type BaseChain = { name: string; type: string; hook: string; prio: number; policy: string }
 type Elements = Map<string, Json>
 type Table = {
@@ -31,13 +33,14 @@ type Table = {
   chains: Map<string, BaseChain | undefined>
   rules: Map<string, Rule[]>
   sets: Map<string, Elements>
+  limits: Map<string, JsonObject>
 }
 
 export type Hook = 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting'
 
 class GiveUp extends Error {}
 
-type Marks = { mark: number; ctMark: number }
+type Marks = { mark: number; ctMark: number; limits: Limit[] }
 
 /** What an expression of a rule reads, by the expression as the tool prints it. */
 const FIELDS: Readonly<Record<string, (packet: Packet, marks: Marks) => string>> = {
@@ -90,7 +93,13 @@ export class Ruleset {
       const family = String(body['family'] ?? '')
       const key = `${family} ${String(kind === 'table' ? body['name'] : body['table'])}`
       if (kind === 'table')
-        tables.set(key, { name: key, chains: new Map(), rules: new Map(), sets: new Map() })
+        tables.set(key, {
+          name: key,
+          chains: new Map(),
+          rules: new Map(),
+          sets: new Map(),
+          limits: new Map(),
+        })
       const table = tables.get(key)
       if (!table) continue
       const name = String(body['name'] ?? '')
@@ -108,6 +117,7 @@ export class Ruleset {
               },
         )
       if (kind === 'set' || kind === 'map') table.sets.set(name, elementsOf(body['elem'], kind === 'map'))
+      if (kind === 'limit') table.limits.set(name, body)
       if (kind === 'rule') {
         const chain = String(body['chain'])
         const rules = table.rules.get(chain) ?? []
@@ -125,7 +135,16 @@ export class Ruleset {
 
   /** What filter chains do with a packet on its way through `hooks`. A hook without any chain lets it through. */
   evaluate(packet: Packet, hooks: readonly Hook[]): Verdict {
-    const marks = { mark: 0, ctMark: 0 }
+    return this.follow(packet, hooks, { mark: 0, ctMark: 0, limits: [] })
+  }
+
+  /** The limits that packets like this one count for, as long as they get through; none when that is not known. */
+  limitsOn(packet: Packet, hooks: readonly Hook[]): Limit[] {
+    const marks: Marks = { mark: 0, ctMark: 0, limits: [] }
+    return this.follow(packet, hooks, marks).verdict === 'accept' ? marks.limits : []
+  }
+
+  private follow(packet: Packet, hooks: readonly Hook[], marks: Marks): Verdict {
     for (const hook of hooks) {
       for (const { table, chain } of this.chainsAt(hook)) {
         // Address translation changes where a packet goes; the callers ask about the addresses behind it.
@@ -160,7 +179,7 @@ export class Ruleset {
     table: Table,
     chain: string,
     packet: Packet,
-    marks: { mark: number; ctMark: number },
+    marks: Marks,
     depth: number,
   ): 'continue' | 'return' | { verdict: 'accept' | 'drop'; by: string } {
     if (depth > JUMPS_MAX) throw new GiveUp('chains jump too deep')
@@ -176,7 +195,7 @@ export class Ruleset {
     table: Table,
     rule: Rule,
     packet: Packet,
-    marks: { mark: number; ctMark: number },
+    marks: Marks,
     depth: number,
   ): 'continue' | 'return' | { verdict: 'accept' | 'drop'; by: string } {
     const act = (
@@ -201,9 +220,15 @@ export class Ruleset {
       const [kind = ''] = Object.keys(statement)
       switch (kind) {
         case 'counter':
-        case 'limit':
         case 'log':
           continue
+        case 'limit': {
+          const limit = this.limitOf(table, statement['limit'] ?? null, packet, marks)
+          // What is over the limit goes on with this rule. What is not known to be is asked for here: the packet is the first.
+          if (limit === 'under') continue
+          if (limit && rule.expr.some((each) => isObject(each) && 'drop' in each)) marks.limits.push(limit)
+          return 'continue'
+        }
         case 'match':
           if (!this.matches(table, statement['match'] as JsonObject, packet, marks)) return 'continue'
           continue
@@ -243,12 +268,23 @@ export class Ruleset {
     return 'continue'
   }
 
-  private matches(
-    table: Table,
-    match: JsonObject,
-    packet: Packet,
-    marks: { mark: number; ctMark: number },
-  ): boolean {
+  /** Undefined where a map has none for this packet; `under` where the rule is about packets below a limit. */
+  private limitOf(table: Table, limit: Json, packet: Packet, marks: Marks): Limit | 'under' | undefined {
+    let found = limit
+    if (isObject(limit) && isObject(limit['map'])) {
+      const { key, data } = limit['map']
+      const name = this.lookUp(table, data ?? null, this.value(table, key ?? null, packet, marks))
+      if (name === undefined) return undefined
+      found = table.limits.get(String(name)) ?? null
+    } else if (typeof limit === 'string') found = table.limits.get(limit) ?? null
+    if (!isObject(found)) throw new GiveUp('there is no such limit')
+    const { name = '', rate, per, inv, rate_unit: unit = 'packets' } = found
+    if (inv !== true) return 'under'
+    if (per !== 'second' || (unit !== 'bytes' && unit !== 'packets')) return undefined
+    return { name: String(name), rate: Number(rate), unit }
+  }
+
+  private matches(table: Table, match: JsonObject, packet: Packet, marks: Marks): boolean {
     // Rules that end are written with the machine's time of day, as this process has it too.
     if (match['op'] === '<' && JSON.stringify(match['left']) === '{"meta":{"key":"time"}}')
       return !(Date.now() >= Date.parse(String(match['right'])))
@@ -267,12 +303,7 @@ export class Ruleset {
   }
 
   /** The value of an expression, as text; parts of a concatenation are joined. */
-  private value(
-    table: Table,
-    expression: Json,
-    packet: Packet,
-    marks: { mark: number; ctMark: number },
-  ): string | undefined {
+  private value(table: Table, expression: Json, packet: Packet, marks: Marks): string | undefined {
     if (!isObject(expression)) return String(expression)
     if (isObject(expression['map'])) {
       const { key, data } = expression['map']

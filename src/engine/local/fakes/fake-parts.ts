@@ -68,6 +68,9 @@ export class FakeNetwork implements PodNetwork {
     if (this.failWith) throw this.failWith
     this.made.delete(id)
   }
+  async setTenantBandwidth(placement: TenantPlacement): Promise<void> {
+    this.calls.push(`setTenantBandwidth ${placement.tenant}`)
+  }
   async setTenantIngressGrant(placement: TenantPlacement): Promise<void> {
     this.calls.push(`setTenantIngressGrant ${placement.tenant}`)
   }

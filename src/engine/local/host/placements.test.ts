@@ -67,7 +67,9 @@ test('a quota can change, and is the same after a restart', () => {
   const { placements, stateDir } = open()
   placements.ensure(red, request({ quota: { pods: 1 } }))
   const quota = { pods: 2, memoryBytes: 5 }
-  assert.deepEqual(placements.ensure(red, request({ quota })).quota, quota)
+  const bandwidth = { egressBitsPerSecond: 1_000_000 }
+  assert.deepEqual(placements.ensure(red, request({ quota, bandwidth })).quota, quota)
+  assert.deepEqual(open(stateDir).placements.get(red)?.bandwidth, bandwidth)
   assert.deepEqual(open(stateDir).placements.get(red)?.quota, quota)
   assert.equal(placements.isMoving(red), false)
 })
@@ -141,6 +143,8 @@ test('a placement request is read as it was meant or refused', () => {
     tenantUid: UID_A,
     quota: { pods: 0, cpuMillis: 500 },
   })
+  const bandwidth = { ingressBitsPerSecond: 1_000_000 }
+  assert.deepEqual(parsePlacementRequest({ ...good, bandwidth }).bandwidth, bandwidth)
   assert.equal(parsePlacementRequest({ ...good, podSecurity: 'baseline' }).podSecurity, 'baseline')
   const bad: [object, RegExp][] = [
     [{ class: 'none' }, /isolation class "none"/],
@@ -156,6 +160,8 @@ test('a placement request is read as it was meant or refused', () => {
     [{ quota: { gpus: 1 } }, /no field "gpus"/],
     [{ podSecurity: 'none' }, /"podSecurity" "none" is none of privileged, baseline, restricted/],
     [{ podSecurity: null }, /"podSecurity"/],
+    [{ bandwidth: { egressBitsPerSecond: 10 } }, /"bandwidth\.egressBitsPerSecond" must be from 1000/],
+    [{ bandwidth: { speed: 1 } }, /"bandwidth\.speed"/],
     [{ surprise: 1 }, /no field "surprise"/],
   ]
   for (const [change, message] of bad)

@@ -11,6 +11,7 @@ import {
 } from '../../../api/index.ts'
 import { createDataKey, unwrapKey, wrapKey } from '../../../store/index.ts'
 import {
+  parseBandwidthCaps,
   parseEgressPolicy,
   type TenantPolicy,
   type TenantQuota,
@@ -55,6 +56,7 @@ export type PlacementRequest = Pick<
   | 'regoPolicies'
   | 'egress'
   | 'ingress'
+  | 'bandwidth'
 > & {
   tenantUid: string
 }
@@ -84,6 +86,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     regoPolicies = [],
     egress,
     ingress,
+    bandwidth,
     ...rest
   } = (value ?? {}) as Record<string, unknown>
   const unknown = Object.keys(rest)
@@ -117,6 +120,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     ...parseRegoPolicies(regoPolicies),
     ...(egress === undefined ? {} : { egress: parseEgressPolicy(egress) }),
     ...(ingress === undefined ? {} : { ingress: parseIngressGrant(ingress) }),
+    ...(bandwidth === undefined ? {} : { bandwidth: parseBandwidthCaps(bandwidth) }),
   }
 }
 
@@ -400,6 +404,7 @@ export class Placements {
       regoPolicies,
       egress,
       ingress,
+      bandwidth,
     }: SavedTenant,
   ): TenantPlacement {
     const ownProcess = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
@@ -418,6 +423,7 @@ export class Placements {
         : { regoPolicies: regoPolicies.map((policy) => this.withBundle(policy)) }),
       ...(egress === undefined ? {} : { egress }),
       ...(ingress === undefined ? {} : { ingress }),
+      ...(bandwidth === undefined ? {} : { bandwidth }),
       podUidBase: this.layout.podUidBase + index * IDS_PER_TENANT,
       controlPlaneUid: ownProcess ? this.layout.controlPlaneUidBase + index : this.workerUid,
     }

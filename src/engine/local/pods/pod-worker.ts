@@ -413,7 +413,7 @@ export class PodWorker {
 
   /** The pod as its network knows it. */
   private inNetwork() {
-    const { hostname, subdomain, namespace, labels } = this.jail
+    const { hostname, subdomain, namespace, labels, bandwidth } = this.jail
     return {
       id: this.id,
       namespace,
@@ -421,6 +421,7 @@ export class PodWorker {
       hostname,
       hostnameRecords:
         subdomain === undefined ? [] : [`${hostname}.${subdomain}.${namespace}.svc.cluster.local`],
+      ...(bandwidth === undefined ? {} : { bandwidth }),
     }
   }
 

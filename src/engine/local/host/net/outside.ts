@@ -154,6 +154,10 @@ export class Outside {
     return isOutgoing(this.tenants.get(index)?.policy, this.options.clock.nowMs())
   }
 
+  get bitsPerSecond(): number {
+    return this.options.uplink.bitsPerSecond
+  }
+
   get isNeeded(): boolean {
     return [...this.tenants.keys()].some((index) => this.isOutgoing(index))
   }

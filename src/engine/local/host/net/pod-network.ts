@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { IDS_PER_TENANT, isHostGranted, type Layout, type TenantName, paths } from '../../../../api/index.ts'
 import {
   backendKey,
+  type BandwidthCaps,
   backendsOf,
   type EgressPolicy,
   type IngressAnswer,
@@ -25,13 +26,18 @@ import { observeJsonFiles, observePins } from '../../observe/net/pins.ts'
 import type { ConnectorView, DoorView } from '../../door/index.ts'
 import type { PodNamespaces, PodNetwork, TenantPlacement } from '../../parts.ts'
 import {
+  type Bandwidth,
+  bandwidthOf,
   GATEWAY,
   GENERATIONS,
   type Ipv4,
   type IsolationPlan,
   type IsolationRules,
   type NameView,
+  planLimits,
   type PodElement,
+  renderLimitsChanged,
+  type RuleLimit,
   type ServiceTable,
   elementKey,
   interfaceName,
@@ -62,6 +68,7 @@ import { Outside, type OutsideOptions } from './outside.ts'
 import { Router } from './router.ts'
 import { Uplink } from './uplink.ts'
 import { ViewClient } from './view-client.ts'
+import type { Detour } from './traffic-control.ts'
 import { AF_INET, SOCK_STREAM, inNamespace, openSocket } from './syscalls.ts'
 
 /** What we remember of a pod, in `runDir/net/pods`, so that a new agent finds its address. */
@@ -75,6 +82,8 @@ type PodRecord = {
   generation: number
   hostname: string
   hostnameRecords: readonly string[]
+  /** Of its own, within its tenant's. */
+  bandwidth?: BandwidthCaps
   /** All namespaces, links, routes and rules are there. Never true before they are. */
   complete: boolean
 }
@@ -88,6 +97,7 @@ type TenantRecord = {
   grant?: IngressGrant
   /** Services that what it publishes leads to. The rest of that is not kept here: it has keys in it. */
   published?: readonly IngressBackend[]
+  bandwidth?: BandwidthCaps
 }
 
 type TenantState = TenantRecord & {
@@ -98,6 +108,8 @@ type TenantState = TenantRecord & {
   plan: IsolationPlan | undefined
   /** What the rules have now, of pods too. */
   isolation: IsolationRules
+  /** What the rules have now of how much it may send and receive. */
+  limits: readonly RuleLimit[]
   /** Links of its pods let addresses outside pass. */
   outside: boolean
   /** What it publishes; nobody has said since we started when absent. */
@@ -112,6 +124,7 @@ const fresh = () => ({
   endpoints: new Set<string>(),
   plan: undefined,
   isolation: noIsolation(),
+  limits: [],
   outside: false,
 })
 
@@ -227,6 +240,12 @@ export class LocalPodNetwork implements PodNetwork {
       if (!this.loaded) this.load()
       const pins = observePins()
       this.router.ensure(pins.has(this.router.pin))
+      const { shares } = this.router
+      shares.forget()
+      const missing = shares.probe()
+      if (missing !== undefined)
+        this.log.warn('this kernel cannot make packets wait; what is too much is only dropped', { missing })
+      shares.removeOthers(this.sharing())
       this.repairPods(pins)
       const pods = [...this.podRecords.values()].filter((pod) => pod.complete)
       const services = new Map([...this.tenants.values()].map((t) => [t.index, this.planServices(t)]))
@@ -238,6 +257,9 @@ export class LocalPodNetwork implements PodNetwork {
         pods: pods.map((pod) => this.element(pod)),
         services,
         isolation: mergeIsolation(isolation.values()),
+        limits: [...this.tenants.values()].flatMap((each) =>
+          planLimits(each.index, bandwidthOf(each.bandwidth)),
+        ),
         ...(this.connectorUid === undefined ? {} : { connectorUid: this.connectorUid }),
       }
       const script = planRulesRepair(observed, state)
@@ -245,6 +267,7 @@ export class LocalPodNetwork implements PodNetwork {
       for (const tenant of this.tenants.values()) {
         tenant.services = services.get(tenant.index) ?? new Map()
         tenant.isolation = isolation.get(tenant.index) ?? noIsolation()
+        tenant.limits = planLimits(tenant.index, bandwidthOf(tenant.bandwidth))
       }
       this.log.info('pod network ready', {
         tenants: state.tenants.length,
@@ -274,6 +297,23 @@ export class LocalPodNetwork implements PodNetwork {
       this.outside.setPolicy(tenant.index, egress)
       await this.refreshOutside()
     })
+  }
+
+  async setTenantBandwidth(placement: TenantPlacement): Promise<void> {
+    const { index, bandwidth } = placement
+    await this.inTurnOfTenant(index, async () => {
+      const tenant = this.requireTenant(placement)
+      if (isDeepStrictEqual(tenant.bandwidth, bandwidth)) return
+      const limits = planLimits(index, bandwidthOf(bandwidth))
+      await this.applyRules([renderLimitsChanged(tenant.limits, limits)])
+      tenant.limits = limits
+      delete tenant.bandwidth
+      if (bandwidth !== undefined) tenant.bandwidth = bandwidth
+      this.saveTenant(tenant)
+      for (const pod of this.podRecords.values())
+        if (pod.index === index && pod.complete) this.ensureShare(pod)
+    })
+    await this.inTurn('rules', async () => this.shareUplink())
   }
 
   async setTenantIngressGrant(placement: TenantPlacement): Promise<void> {
@@ -358,6 +398,7 @@ export class LocalPodNetwork implements PodNetwork {
   /** Requires: its turn with the rules. Rules first, so that a link that lets more pass never stands alone. */
   private async refreshOutside(): Promise<void> {
     await this.outside.refresh()
+    this.shareUplink()
     for (const tenant of this.tenants.values()) {
       const outside = this.outside.isOutgoing(tenant.index)
       if (tenant.outside === outside) continue
@@ -392,9 +433,11 @@ export class LocalPodNetwork implements PodNetwork {
         tenant: placement.tenant,
         index: placement.index,
         network: NOTHING,
+        ...(placement.bandwidth === undefined ? {} : { bandwidth: placement.bandwidth }),
         ...fresh(),
+        limits: planLimits(placement.index, bandwidthOf(placement.bandwidth)),
       }
-      await this.applyRules([renderTenantAdded(placement.index)])
+      await this.applyRules([renderTenantAdded(placement.index), renderLimitsChanged([], tenant.limits)])
       this.tenants.set(placement.index, tenant)
       this.saveTenant(tenant)
       return undefined
@@ -413,8 +456,10 @@ export class LocalPodNetwork implements PodNetwork {
       assert(!left, `The tenant "${name}" got a pod while it was removed`)
       const services = renderServicesChanged(tenant.services, new Map())
       const isolation = renderIsolationChanged(tenant.isolation, noIsolation())
-      await this.applyRules([services, isolation, renderTenantRemoved(tenant.index)])
+      const limits = renderLimitsChanged(tenant.limits, [])
+      await this.applyRules([services, isolation, limits, renderTenantRemoved(tenant.index)])
       this.tenants.delete(tenant.index)
+      this.router.shares.remove(tenant.index)
       await this.inTurn('rules', async () => {
         this.outside.setPolicy(tenant.index, undefined)
         await this.refreshOutside()
@@ -454,6 +499,7 @@ export class LocalPodNetwork implements PodNetwork {
         generation: existing ? (existing.generation + 1) % GENERATIONS : 0,
         hostname: pod.hostname,
         hostnameRecords: [...pod.hostnameRecords],
+        ...(pod.bandwidth === undefined ? {} : { bandwidth: pod.bandwidth }),
         complete: false,
       }
       return await this.build(record)
@@ -640,7 +686,8 @@ export class LocalPodNetwork implements PodNetwork {
 
   /** @throws when the link cannot be made to filter; then it is down. */
   private repairLink(record: PodRecord, { expected = false } = {}): void {
-    if (this.router.repairPod(this.element(record)) && !expected)
+    const detour = this.ensureShare(record)
+    if (this.router.repairPod(this.element(record), detour) && !expected)
       this.log.error("a pod's link did not filter as it must, and does again", { id: record.id })
   }
 
@@ -675,7 +722,7 @@ export class LocalPodNetwork implements PodNetwork {
       // Its policies are in force at the moment at which its first packet can be.
       const isolation = this.isolationOf(tenant, record)
       const element = { ...this.element(record), hostname, gidBase, idsCount: IDS_PER_TENANT }
-      this.router.attachPod(dir, element, isolation)
+      this.router.attachPod(dir, element, isolation, this.ensureShare(record))
       for (const each of isolation) tenant.isolation.elements.set(elementKey(each), each)
       this.savePod({ ...record, complete: true })
     })
@@ -690,6 +737,7 @@ export class LocalPodNetwork implements PodNetwork {
       const tenant = this.tenants.get(record.index)
       const isolation = tenant ? this.isolationOf(tenant, record) : []
       this.router.shutOut(element, isolation)
+      this.router.shares.setPod(record.index, record.address, undefined)
       for (const each of isolation) tenant?.isolation.elements.delete(elementKey(each))
       // Whatever is planned from now on does not count it.
       if (this.podRecords.get(record.id)?.complete) this.savePod({ ...record, complete: false })
@@ -846,6 +894,29 @@ export class LocalPodNetwork implements PodNetwork {
       )
   }
 
+  /** Where a pod's packets wait for their turn; made when the tenant's first pod comes. */
+  private ensureShare({ index, address, bandwidth }: PodRecord): Detour | undefined {
+    const { shares } = this.router
+    const detour = shares.ensure(index, bandwidthOf(this.tenants.get(index)?.bandwidth))
+    shares.setPod(index, address, bandwidth)
+    return detour
+  }
+
+  private sharing(): Set<number> {
+    return new Set([...this.podRecords.values()].map(({ index }) => index))
+  }
+
+  /** Requires: its turn with the rules. */
+  private shareUplink(): void {
+    const outgoing = [...this.tenants.values()].filter(({ index }) => this.outside.isOutgoing(index))
+    const each = new Map<number, Bandwidth>(outgoing.map((t) => [t.index, bandwidthOf(t.bandwidth)]))
+    try {
+      this.router.shares.shareUplink(this.outside.bitsPerSecond, each)
+    } catch (error) {
+      this.log.error('the way outside is not shared as it should be', { error })
+    }
+  }
+
   private element(record: PodRecord): PodElement {
     const { address, index, generation } = record
     const outside = this.tenants.get(index)?.outside ?? false
@@ -885,7 +956,7 @@ export class LocalPodNetwork implements PodNetwork {
     writeWhole(this.podFile(record.id), record)
   }
 
-  private saveTenant({ tenant, index, network, egress, grant, published }: TenantRecord): void {
+  private saveTenant({ tenant, index, network, egress, grant, published, bandwidth }: TenantRecord): void {
     const record: TenantRecord = {
       tenant,
       index,
@@ -893,6 +964,7 @@ export class LocalPodNetwork implements PodNetwork {
       ...(egress === undefined ? {} : { egress }),
       ...(grant === undefined ? {} : { grant }),
       ...(published === undefined ? {} : { published }),
+      ...(bandwidth === undefined ? {} : { bandwidth }),
     }
     writeWhole(this.tenantFile(index), record)
   }

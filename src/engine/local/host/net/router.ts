@@ -29,6 +29,7 @@ import {
   routeMessage,
   vethMessage,
 } from './rtnetlink.ts'
+import { Shares } from './shares.ts'
 import {
   SyscallError,
   bindMount,
@@ -38,6 +39,7 @@ import {
   unmountAll,
 } from './syscalls.ts'
 import {
+  type Detour,
   DIRECTIONS,
   filterMessages,
   isExactly,
@@ -87,6 +89,8 @@ export function writeSysctls(sysctls: readonly (readonly [string, string])[]): v
  */
 export class Router {
   readonly pin: string
+  /** Who may use how much of the network. */
+  readonly shares = new Shares({ routes: () => this.open().routes })
   private routes: RouteSocket | undefined
   private rules: RuleSocket | undefined
   private connections: ConnectionSocket | undefined
@@ -131,13 +135,14 @@ export class Router {
 
   /**
    * Connects a fresh pod namespace, whose `dir` pins it, by a link that filters before it is up, and only then lets its
-   * packets through.
+   * packets through. With a `detour` they wait there for their turn.
    * @throws {SyscallError} with the pod half connected.
    */
   attachPod(
     dir: string,
     pod: PodElement & { hostname: string; gidBase: number; idsCount: number },
     isolation: readonly Element[],
+    detour: Detour | undefined,
   ): void {
     const { routes, rules } = this.open()
     const mac = podMac(pod.address)
@@ -156,7 +161,7 @@ export class Router {
         closeSync(netnsFd)
       }
       const link = routes.link(pod.interfaceName)
-      routes.request(filterMessages(link, renderLinkFilter(pod)))
+      routes.request(filterMessages(link, renderLinkFilter(pod), detour))
       // Not in the same batch: the kernel carries out the rest of one when something in it fails.
       routes.request([linkUpMessage(link)])
       const [lo, eth0] = [inside.link('lo'), inside.link(POD_LINK)]
@@ -181,26 +186,26 @@ export class Router {
    * @returns whether the filter had to be repaired.
    * @throws {SyscallError} with the link down, if it is the filter that cannot be repaired.
    */
-  repairPod(pod: PodElement): boolean {
+  repairPod(pod: PodElement, detour: Detour | undefined): boolean {
     const { routes } = this.open()
     const link = routes.link(pod.interfaceName)
     const filter = renderLinkFilter(pod)
-    const whole = this.isFiltered(link, filter)
+    const whole = this.isFiltered(link, filter, detour)
     if (!whole) {
       routes.request([linkDownMessage(link)])
       const [error] = routes.requestAll([unfilterMessage(link)])
       if (error && error.code !== 'ENOENT') throw error
-      routes.request(filterMessages(link, filter))
+      routes.request(filterMessages(link, filter, detour))
       routes.request([linkUpMessage(link)])
     }
     routes.request(this.hostSide(link, pod))
     return !whole
   }
 
-  private isFiltered(link: number, filter: LinkFilter): boolean {
+  private isFiltered(link: number, filter: LinkFilter, detour: Detour | undefined): boolean {
     const { routes } = this.open()
     return DIRECTIONS.every((direction) =>
-      isExactly(routes.dump(listFiltersMessage(link, direction)), filter[direction]),
+      isExactly(routes.dump(listFiltersMessage(link, direction)), filter[direction], detour?.[direction]),
     )
   }
 

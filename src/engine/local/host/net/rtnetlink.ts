@@ -125,6 +125,20 @@ export function vethMessage(
   }
 }
 
+/** A link on which packets of other links wait, down. See ip-link(8), "ifb". */
+export function waitingLinkMessage(name: string): Message {
+  return {
+    type: RTM_NEWLINK,
+    flags: CREATE | NLM_F_EXCL,
+    what: `Cannot make the link "${name}"`,
+    payload: Buffer.concat([
+      ifinfo({}),
+      attribute(IFLA_IFNAME, cstring(name)),
+      nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, Buffer.from('ifb'))),
+    ]),
+  }
+}
+
 function mtuAttribute(mtu: number | undefined): Buffer[] {
   return mtu === undefined ? [] : [attribute(IFLA_MTU, u32(mtu))]
 }

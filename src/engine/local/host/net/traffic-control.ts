@@ -11,15 +11,16 @@ import {
   u16,
   u32,
 } from './netlink.ts'
-import type { FilterInstruction, LinkFilter } from '../../plan/net/index.ts'
+import { EVERYTHING, type FilterInstruction, type LinkFilter } from '../../plan/net/index.ts'
 
-const RTM_NEWQDISC = 36
+export const RTM_NEWQDISC = 36
 const RTM_DELQDISC = 37
-const RTM_NEWTFILTER = 44
-const RTM_GETTFILTER = 46
-const TCA_KIND = 1
-const TCA_OPTIONS = 2
+export const RTM_NEWTFILTER = 44
+export const RTM_GETTFILTER = 46
+export const TCA_KIND = 1
+export const TCA_OPTIONS = 2
 const TCA_CHAIN = 11
+const TCA_BPF_ACT = 1
 const TCA_BPF_OPS_LEN = 4
 const TCA_BPF_OPS = 5
 const TCA_BPF_FLAGS = 8
@@ -27,21 +28,36 @@ const TCA_BPF_FLAGS_GEN = 9
 /** The program's answer is what happens to the packet (direct-action). */
 const TCA_BPF_FLAG_ACT_DIRECT = 1
 const TCA_CLS_FLAGS_SKIP_SW = 2
+const TCA_ACT_KIND = 1
+const TCA_ACT_OPTIONS = 2
+const TCA_MIRRED_PARMS = 2
+const TCA_EGRESS_REDIR = 1
+const TC_ACT_STOLEN = 4
+/** The place of the only action of a filter. */
+const FIRST_ACTION = 1
 const CLSACT_HANDLE = 0xffff_0000
 const CLSACT_PARENT = 0xffff_fff1
 const PARENTS = { fromPod: 0xffff_fff2, toPod: 0xffff_fff3 } as const
 const ETH_P_ALL = 3
-const PRIORITY = 1
 const HANDLE = 1
-const TCMSG_BYTES = 20
-// The protocol is big-endian in the low half.
-const INFO = ((PRIORITY << 16) | (ETH_P_ALL << 8)) >>> 0
+export const TCMSG_BYTES = 20
+/** Priority and protocol of a filter; the protocol is big-endian in the low half. */
+export const filterInfo = (priority: number) => ((priority << 16) | (ETH_P_ALL << 8)) >>> 0
+/** First what may pass at all, then where it waits. */
+const MAY_PASS = filterInfo(1)
+const WAITS = filterInfo(2)
 
 export const DIRECTIONS = ['fromPod', 'toPod'] as const
 export type Direction = (typeof DIRECTIONS)[number]
 
-/** Puts the filter on a link that has none; it works from the moment of the answer. See tc-bpf(8). */
-export function filterMessages(link: number, filter: LinkFilter): Message[] {
+/** Links, by index, through which what passes goes first. */
+export type Detour = Readonly<Record<Direction, number>>
+
+/**
+ * Puts the filter on a link that has none; it works from the moment of the answer. See tc-bpf(8) and tc-mirred(8): what
+ * is to take a way through a link that is gone is dropped.
+ */
+export function filterMessages(link: number, filter: LinkFilter, detour?: Detour): Message[] {
   return [
     {
       type: RTM_NEWQDISC,
@@ -52,22 +68,66 @@ export function filterMessages(link: number, filter: LinkFilter): Message[] {
         attribute(TCA_KIND, cstring('clsact')),
       ]),
     },
-    ...DIRECTIONS.map((direction) => ({
-      type: RTM_NEWTFILTER,
-      flags: NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
-      what: `Cannot filter the link ${link}`,
-      payload: Buffer.concat([
-        tcmsg(link, { handle: HANDLE, parent: PARENTS[direction], info: INFO }),
-        attribute(TCA_KIND, cstring('bpf')),
-        nested(
-          TCA_OPTIONS,
-          attribute(TCA_BPF_OPS_LEN, u16(filter[direction].length)),
-          attribute(TCA_BPF_OPS, encode(filter[direction])),
-          attribute(TCA_BPF_FLAGS, u32(TCA_BPF_FLAG_ACT_DIRECT)),
-        ),
-      ]),
-    })),
+    // Waiting before passing, so that nothing passes in between without.
+    ...(detour === undefined
+      ? []
+      : DIRECTIONS.map((direction) =>
+          filterMessage(
+            link,
+            { parent: PARENTS[direction], info: WAITS },
+            attribute(TCA_BPF_OPS_LEN, u16(EVERYTHING.length)),
+            attribute(TCA_BPF_OPS, encode(EVERYTHING)),
+            nested(
+              TCA_BPF_ACT,
+              nested(
+                FIRST_ACTION,
+                attribute(TCA_ACT_KIND, cstring('mirred')),
+                nested(TCA_ACT_OPTIONS, attribute(TCA_MIRRED_PARMS, mirred(detour[direction]))),
+              ),
+            ),
+          ),
+        )),
+    ...DIRECTIONS.map((direction) =>
+      filterMessage(
+        link,
+        { parent: PARENTS[direction], info: MAY_PASS },
+        attribute(TCA_BPF_OPS_LEN, u16(filter[direction].length)),
+        attribute(TCA_BPF_OPS, encode(filter[direction])),
+        attribute(TCA_BPF_FLAGS, u32(TCA_BPF_FLAG_ACT_DIRECT)),
+      ),
+    ),
   ]
+}
+
+export function filterMessage(
+  link: number,
+  { parent, info }: { parent: number; info: number },
+  ...options: Buffer[]
+): Message {
+  return {
+    type: RTM_NEWTFILTER,
+    flags: NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+    what: `Cannot filter the link ${link}`,
+    payload: Buffer.concat([
+      tcmsg(link, { handle: HANDLE, parent, info }),
+      attribute(TCA_KIND, cstring('bpf')),
+      nested(TCA_OPTIONS, ...options),
+    ]),
+  }
+}
+
+/** A filter that names the class of what it looks at. */
+export function classifierMessage(
+  link: number,
+  parent: number,
+  program: readonly FilterInstruction[],
+): Message {
+  return filterMessage(
+    link,
+    { parent, info: MAY_PASS },
+    attribute(TCA_BPF_OPS_LEN, u16(program.length)),
+    attribute(TCA_BPF_OPS, encode(program)),
+  )
 }
 
 /** Takes every filter off a link; fails with ENOENT when there is none. */
@@ -90,35 +150,99 @@ export function listFiltersMessage(link: number, direction: Direction): Message 
   }
 }
 
-/** Whether the kernel's list has the program and nothing else: another filter could decide before it. */
-export function isExactly(replies: readonly Reply[], program: readonly FilterInstruction[]): boolean {
+/** Asks for the filters that name classes. */
+export function listClassifiersMessage(link: number, parent: number): Message {
+  return {
+    type: RTM_GETTFILTER,
+    flags: 0,
+    what: `Cannot list the filters of the link ${link}`,
+    payload: tcmsg(link, { handle: 0, parent }),
+  }
+}
+
+type ListedFilter = { handle: number; info: number; options: Map<number, Buffer> }
+
+/** The filters of a list; undefined where there is something in it that we would not have made. */
+function parseList(replies: readonly Reply[]): ListedFilter[] | undefined {
   const all = replies.map(({ type, payload }) => ({
     type,
     handle: payload.readUInt32LE(8),
     info: payload.readUInt32LE(16),
     attributes: parseAttributes(payload.subarray(TCMSG_BYTES)),
   }))
-  // One entry stands for the list of this priority, without a handle, and one for each filter on it.
-  const filters = all.filter((each) => each.handle !== 0)
-  const [only] = filters
-  if (!only || filters.length !== 1) return false
-  if (
-    all.some(
-      ({ type, info, attributes }) =>
-        type !== RTM_NEWTFILTER ||
-        info !== INFO ||
-        !attributes.get(TCA_KIND)?.equals(cstring('bpf')) ||
-        number(attributes.get(TCA_CHAIN)) !== 0,
-    )
+  const ours = all.every(
+    ({ type, attributes }) =>
+      type === RTM_NEWTFILTER &&
+      attributes.get(TCA_KIND)?.equals(cstring('bpf')) === true &&
+      number(attributes.get(TCA_CHAIN)) === 0,
   )
-    return false
-  const options = parseAttributes(only.attributes.get(TCA_OPTIONS) ?? Buffer.alloc(0))
+  if (!ours) return undefined
+  // One entry stands for the list of each priority, without a handle, and one for each filter on it.
+  return all
+    .filter(({ handle }) => handle !== 0)
+    .map(({ handle, info, attributes }) => ({
+      handle,
+      info,
+      options: parseAttributes(attributes.get(TCA_OPTIONS) ?? Buffer.alloc(0)),
+    }))
+}
+
+/** Whether the kernel's list has these filters and nothing else: another could decide before them. */
+export function isExactly(
+  replies: readonly Reply[],
+  program: readonly FilterInstruction[],
+  detour?: number,
+): boolean {
+  const [first, second, ...more] = parseList(replies) ?? []
   return (
-    only.handle === HANDLE &&
+    first !== undefined &&
+    more.length === 0 &&
+    isFilter(first, MAY_PASS, program, TCA_BPF_FLAG_ACT_DIRECT) &&
+    (detour === undefined
+      ? second === undefined
+      : second !== undefined &&
+        isFilter(second, WAITS, EVERYTHING, 0) &&
+        leadsTo(second.options.get(TCA_BPF_ACT)) === detour)
+  )
+}
+
+/** Whether the only filter in the list is one that names classes by this program. */
+export function isClassifier(replies: readonly Reply[], program: readonly FilterInstruction[]): boolean {
+  const [only, ...more] = parseList(replies) ?? []
+  return only !== undefined && more.length === 0 && isFilter(only, MAY_PASS, program, 0)
+}
+
+function isFilter(
+  { handle, info, options }: ListedFilter,
+  wanted: number,
+  program: readonly FilterInstruction[],
+  flags: number,
+): boolean {
+  return (
+    handle === HANDLE &&
+    info === wanted &&
     options.get(TCA_BPF_OPS)?.equals(encode(program)) === true &&
-    number(options.get(TCA_BPF_FLAGS)) === TCA_BPF_FLAG_ACT_DIRECT &&
+    number(options.get(TCA_BPF_FLAGS)) === flags &&
     (number(options.get(TCA_BPF_FLAGS_GEN)) & TCA_CLS_FLAGS_SKIP_SW) === 0
   )
+}
+
+/** The link that the only action of a filter redirects to. */
+function leadsTo(actions: Buffer | undefined): number | undefined {
+  const listed = parseAttributes(actions ?? Buffer.alloc(0))
+  const action = parseAttributes(listed.get(FIRST_ACTION) ?? Buffer.alloc(0))
+  if (listed.size !== 1 || !action.get(TCA_ACT_KIND)?.equals(cstring('mirred'))) return undefined
+  const parameters = parseAttributes(action.get(TCA_ACT_OPTIONS) ?? Buffer.alloc(0)).get(TCA_MIRRED_PARMS)
+  if (parameters?.length !== MIRRED_BYTES || parameters.readUInt32LE(20) !== TCA_EGRESS_REDIR)
+    return undefined
+  return parameters.readUInt32LE(24)
+}
+
+const MIRRED_BYTES = 28
+
+/** `struct tc_mirred`: as if the link had sent it. */
+function mirred(link: number): Buffer {
+  return Buffer.concat([0, 0, TC_ACT_STOLEN, 0, 0, TCA_EGRESS_REDIR, link].map(u32))
 }
 
 function number(value: Buffer | undefined): number {
@@ -132,7 +256,7 @@ function encode(program: readonly FilterInstruction[]): Buffer {
   )
 }
 
-function tcmsg(
+export function tcmsg(
   link: number,
   { handle, parent, info = 0 }: { handle: number; parent: number; info?: number },
 ) {

@@ -9,6 +9,7 @@ import {
   UPLINK,
   ipv4FromText,
   nearNetworks,
+  netLimits,
   renderMachineTable,
   renderUplinkFilter,
 } from '../../plan/net/index.ts'
@@ -59,6 +60,8 @@ export class Uplink {
   private readonly table: string
   private readonly memory: string
   private loaded = ''
+  /** Of the link that leads outside, in bits per second. */
+  private speed: number | undefined
 
   constructor({ layout, router, nft, machineNetns }: UplinkOptions) {
     this.layout = layout
@@ -91,6 +94,11 @@ export class Uplink {
     }
   }
 
+  /** What leads outside can carry; as good as without end where neither the operator nor the link says. */
+  get bitsPerSecond(): number {
+    return this.layout.uplinkBitsPerSecond ?? this.speed ?? netLimits.BITS_PER_SECOND_MAX
+  }
+
   /** Makes the way out be there; safe to repeat. Closed, and then opened, on the machine's side first. */
   async ensure(state: OutsideState): Promise<void> {
     const device = this.layout.uplinkDevice ?? this.defaultDevice()
@@ -99,6 +107,7 @@ export class Uplink {
         'The machine has no default route, so nothing leads outside; set BULKHEAD_UPLINK to a link',
       )
     const mtu = inNamespace('net', this.machineNetns, () => mtuOf(device))
+    this.speed = speedOf(device)
     await this.ensureTable(device, state)
     const { link, router: routerText, machine: machineText } = this.layout.uplink
     const routerAddress = ipv4FromText(routerText) ?? 0
@@ -262,6 +271,16 @@ function mtuOf(device: string): number {
     return routes.mtu(device)
   } finally {
     routes.close()
+  }
+}
+
+/** As the driver says it; many virtual ones do not. See "speed" in sysfs-class-net. */
+function speedOf(device: string): number | undefined {
+  try {
+    const megabits = Number(readFileSync(`/sys/class/net/${device}/speed`, 'utf8'))
+    return megabits > 0 ? megabits * 1_000_000 : undefined
+  } catch {
+    return undefined
   }
 }
 

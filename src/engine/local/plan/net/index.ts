@@ -1,5 +1,6 @@
 // What the pods' network should be: addresses, rules, services and names, all computed without touching the machine.
 export * from './addresses.ts'
+export * from './bandwidth.ts'
 export type { FilterInstruction } from './classic-bpf.ts'
 export * from './link-filter.ts'
 export * from './isolation.ts'

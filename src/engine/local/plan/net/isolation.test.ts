@@ -110,7 +110,13 @@ test(
       let six = noIsolation()
       writeFileSync(
         join(dir, 'start.nft'),
-        renderRuleset({ tenants: [5, 6], pods: [], services: new Map(), isolation: noIsolation() }),
+        renderRuleset({
+          tenants: [5, 6],
+          pods: [],
+          services: new Map(),
+          isolation: noIsolation(),
+          limits: [],
+        }),
       )
       for (const [at, [first, second]] of samples.entries()) {
         const [nextFive, nextSix] = [rulesOf(first, 5, five), rulesOf(second, 6, six)]
@@ -140,6 +146,7 @@ test(
           pods: [],
           services: new Map(),
           isolation: expected[at] ?? noIsolation(),
+          limits: [],
         }
         assert.equal(planRulesRepair(observed, state), '', `after change ${at}`)
         assert.deepEqual(observed?.isolation.classes, new Map(expected[at]?.classes))

@@ -31,6 +31,21 @@ export const OUTSIDE_RECORDED_MAX = 65_536
 export const OUTSIDE_RECORDED_PER_SECOND = 20
 export const OUTSIDE_MEMORY_SECONDS = 60
 
+/** What a tenant's pods together may send, and receive, when the operator says nothing. */
+export const TENANT_BITS_PER_SECOND = 1_000_000_000
+/** As for the annotations of pods upstream, and as much as a link of the kernel can do. */
+export const BITS_PER_SECOND_MIN = 1_000
+export const BITS_PER_SECOND_MAX = 100_000_000_000
+export const GUARANTEED_BITS_PER_SECOND = 8_000
+/** A packet costs the machine something however small it is, so none counts for less. */
+export const PACKET_BYTES_CHARGED_MIN = 256
+/** How long a packet waits at most, roughly. The least is what one packet of the kernel's own can have, several times. */
+export const QUEUE_MS = 10
+export const QUEUE_BYTES_MIN = 256 * 1024
+export const QUEUE_BYTES_MAX = 4 * 1024 * 1024
+/** By how much the rules' limits are above those of the links. */
+export const RULES_SLACK_PERCENT = 25
+
 assert(
   TENANTS_MAX * 2 ** TENANT_BITS <= 2 ** POD_RANGE_BITS,
   'The tenants need more addresses than pods have',

@@ -5,7 +5,8 @@ import { runBpf } from '../../../../verifier/posture/classic-bpf.ts'
 import { GATEWAY, ipv4FromText, podMac, renderLinkFilter, tenantPool } from './index.ts'
 import { TENANTS_MAX, TENANT_PODS_MAX } from './limits.ts'
 
-const PASS = 0
+/** The next filter says, and without one it passes. */
+const PASS = 0xffff_ffff
 const DROP = 2
 
 test("the filter of a pod's link, instruction by instruction", () => {
@@ -33,7 +34,7 @@ test("the filter of a pod's link, instruction by instruction", () => {
     '84 0 0 4294901760',
     '21 1 0 174063616',
     '6 0 0 2',
-    '6 0 0 0',
+    '6 0 0 4294967295',
   ])
   assert.deepEqual(lines('toPod'), [
     '128 0 0 0',
@@ -49,7 +50,7 @@ test("the filter of a pod's link, instruction by instruction", () => {
     '84 0 0 4294901760',
     '21 1 0 174063616',
     '6 0 0 2',
-    '6 0 0 0',
+    '6 0 0 4294967295',
   ])
 })
 

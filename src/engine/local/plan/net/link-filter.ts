@@ -9,7 +9,7 @@ import {
   IF_EQUAL,
   IF_AT_LEAST,
   RETURN,
-  TC_ACT_OK,
+  TC_ACT_UNSPEC,
   TC_ACT_SHOT,
   SENDER_MAC_AT,
   TYPE_AT,
@@ -116,6 +116,7 @@ function program(steps: readonly Step[]): FilterInstruction[] {
       k: step.k,
     })),
     { code: RETURN, jt: 0, jf: 0, k: TC_ACT_SHOT },
-    { code: RETURN, jt: 0, jf: 0, k: TC_ACT_OK },
+    // What passes may still have to wait, for which there is a filter behind this one.
+    { code: RETURN, jt: 0, jf: 0, k: TC_ACT_UNSPEC },
   ]
 }

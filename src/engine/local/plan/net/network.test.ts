@@ -10,6 +10,7 @@ import {
   type Ipv4,
   type RouterState,
   type ServiceTable,
+  bandwidthOf,
   interfaceName,
   ipv4FromText,
   ipv4Text,
@@ -17,6 +18,7 @@ import {
   nextAddress,
   noIsolation,
   parseRules,
+  planLimits,
   planLostBackends,
   planNames,
   planRulesRepair,
@@ -25,6 +27,7 @@ import {
   podMac,
   RULES_VERSION,
   renderElements,
+  renderLimitsChanged,
   renderRuleset,
   renderServicesChanged,
   renderTenantAdded,
@@ -264,7 +267,12 @@ function stateOf(documents: readonly unknown[]): RouterState {
     const address = tenantPool(tenant).first + at
     return { interfaceName: interfaceName('bh', address, 0), address, index: tenant }
   })
-  return { tenants, pods, services, isolation: noIsolation() }
+  const bits = 1_000 + JSON.stringify(documents).length ** 3
+  const limits = [
+    ...planLimits(5, bandwidthOf({ ingressBitsPerSecond: bits })),
+    ...planLimits(6, bandwidthOf(undefined)),
+  ]
+  return { tenants, pods, services, isolation: noIsolation(), limits }
 }
 
 test(
@@ -294,6 +302,8 @@ test(
             ...changes,
             ...gone,
             renderElements('delete', state.pods.flatMap(podElements)),
+            renderLimitsChanged(state.limits, before?.limits ?? []),
+            renderLimitsChanged(before?.limits ?? [], []),
             ...[5, 6].map(renderTenantRemoved),
             renderTenantAdded(9),
           ].join('\n'),
@@ -323,6 +333,7 @@ test('rules of another version, or none, are replaced as a whole; a difference i
     services: new Map<string, string>(),
     chains: [],
     isolation: noIsolation(),
+    limits: state.limits,
   }
   assert.equal(planRulesRepair(observed, state), '')
   assert.equal(planRulesRepair(undefined, state), renderRuleset(state))

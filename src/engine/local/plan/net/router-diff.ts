@@ -1,4 +1,5 @@
 import { ipv4FromText, tenantMark } from './addresses.ts'
+import { LIMIT_SETS, parseLimit, renderLimitsChanged, type RuleLimit } from './bandwidth.ts'
 import { type IsolationRules, elementKey, isOwnSet, renderIsolationChanged } from './isolation.ts'
 import {
   RULES_VERSION,
@@ -23,6 +24,7 @@ export type ObservedRules = {
   chains: readonly string[]
   /** What is in its chains and sets follows from their names; what is in groups and maps is in `elements`. */
   isolation: IsolationRules
+  limits: readonly RuleLimit[]
 }
 
 /**
@@ -50,6 +52,7 @@ export function planRulesRepair(observed: ObservedRules | undefined, desired: Ro
     ),
   )
   const isolation = renderIsolationChanged(observed.isolation, desired.isolation)
+  lines.push(renderLimitsChanged(observed.limits, desired.limits))
   for (const index of observed.tenants)
     if (!desired.tenants.includes(index)) lines.push(renderTenantRemoved(index))
   for (const index of desired.tenants)
@@ -92,6 +95,7 @@ export function parseRules(json: unknown): ObservedRules | undefined {
   const ownChains = new Map<string, readonly string[]>()
   const ownSets = new Map<string, string>()
   const ownElements: Element[] = []
+  const limits: RuleLimit[] = []
   for (const item of items as unknown[]) {
     const counter = field(field(item, 'counter'), 'name')
     if (typeof counter === 'string' && counter.startsWith('version_')) version = counter
@@ -113,6 +117,11 @@ export function parseRules(json: unknown): ObservedRules | undefined {
         const [address, mark] = Array.isArray(member) ? (member as unknown[]) : []
         if (ipv4FromText(address) === undefined || typeof mark !== 'number') return undefined
         elements.push({ set: name, text: `${String(address)} : ${mark}` })
+      } else if (LIMIT_SETS.some((each) => each === name)) {
+        const [mark, object] = Array.isArray(member) ? (member as unknown[]) : []
+        const limit = parseLimit(name, mark, object)
+        if (!limit) return undefined
+        limits.push(limit)
       } else if (name === 'connectors') {
         elements.push({ set: name, text: String(member) })
       } else if (name === 'source4' || name === 'link4') {
@@ -149,6 +158,7 @@ export function parseRules(json: unknown): ObservedRules | undefined {
         elements,
         services,
         chains,
+        limits,
         isolation: {
           classes,
           chains: ownChains,

@@ -17,6 +17,7 @@ import {
   TENANT_CONNECTIONS_MAX,
 } from './limits.ts'
 import { type IsolationRules, noIsolation, renderIsolationChanged } from './isolation.ts'
+import { type RuleLimit, renderLimitsChanged } from './bandwidth.ts'
 import { OUTSIDE_MARK, UPLINK } from './outside.ts'
 import { type ServiceTable, renderServiceChain, serviceKey } from './services.ts'
 import { type Element, TABLE, renderElements } from './table.ts'
@@ -37,6 +38,8 @@ export type RouterState = {
   services: ReadonlyMap<number, ServiceTable>
   /** Of all tenants together. */
   isolation: IsolationRules
+  /** Of all tenants together. */
+  limits: readonly RuleLimit[]
   /** The Linux user that reaches pods for the front door. */
   connectorUid?: number
 }
@@ -58,12 +61,17 @@ const RULES = `
   map policies { type mark : verdict; }
   map traffic { type mark : counter; }
   map denied { type mark : counter; }
+  map sent_bytes { type mark : limit; }
+  map sent_packets { type mark : limit; }
+  map received_bytes { type mark : limit; }
+  map received_packets { type mark : limit; }
   set connections { type mark; flags dynamic; size ${TENANTS_MAX * 2}; }
   counter spoofed { }
   counter metadata { }
   counter ipv6 { }
   counter input_denied { }
   counter output_denied { }
+  counter too_much { }
 
   # Before connection tracking, so that a forged packet cannot even join somebody's connection.
   chain origin {
@@ -75,6 +83,8 @@ const RULES = `
     meta mark set ip saddr map @tenant4
     meta mark 0 drop
     ip daddr 169.254.0.0/16 ip daddr != ${GATEWAY} counter name metadata drop
+    limit name meta mark map @sent_packets counter name too_much drop
+    limit name meta mark map @sent_bytes counter name too_much drop
     accept
   }
 
@@ -143,6 +153,15 @@ const RULES = `
   chain deny {
     counter name meta mark map @denied
     drop
+  }
+
+  # Also what the router's own programs say to pods. Nothing after this looks at the mark.
+  chain receive {
+    type filter hook postrouting priority filter; policy accept;
+    oifname { "lo", "${UPLINK}" } accept
+    meta mark set ip daddr map @tenant4
+    limit name meta mark map @received_packets counter name too_much drop
+    limit name meta mark map @received_bytes counter name too_much drop
   }
 
   # A pod that reaches itself through a service would drop a packet from its own address, so it comes from the gateway.
@@ -215,6 +234,7 @@ export function renderRuleset(state: RouterState): string {
     `delete table inet ${TABLE}`,
     `table inet ${TABLE} {${RULES}\n  counter ${RULES_VERSION} { }\n}`,
     ...state.tenants.map(renderTenantAdded),
+    renderLimitsChanged([], state.limits),
     renderElements('add', [...state.pods.flatMap(podElements), ...connectorElements(state)]),
     ...[...state.services].map(([, table]) => renderServicesChanged(new Map(), table)),
     renderIsolationChanged(noIsolation(), state.isolation),
