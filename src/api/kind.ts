@@ -56,7 +56,8 @@ export type KindView = {
   /** Whose objects. */
   of: { group: string; resource: string }
   present(stored: KubeObject): KubeObject
-  store(object: KubeObject): KubeObject
+  /** `old` is what is stored so far: what this form cannot say stays as it is there. */
+  store(object: KubeObject, old?: KubeObject): KubeObject
 }
 
 /** Everything the API server knows of a kind. Adding a kind is adding one of these. */

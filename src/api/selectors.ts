@@ -23,8 +23,9 @@ export function parseLabelSelector(text: string): LabelRequirement[] {
   const tokens = tokensOf(text)
   const requirements: LabelRequirement[] = []
   let at = 0
+  const found = (expected: string) => `found '${(tokens[at] ?? '').slice(0, 256)}', expected: ${expected}`
   const fail = (expected: string): never => {
-    throw badRequest(`unable to parse requirement: found '${tokens[at] ?? ''}', expected: ${expected}`)
+    throw badRequest(`unable to parse requirement: ${found(expected)}`)
   }
   const word = (expected: string): string => {
     const token = tokens[at]
@@ -52,11 +53,12 @@ export function parseLabelSelector(text: string): LabelRequirement[] {
   while (at < tokens.length) {
     if (requirements.length >= SELECTOR_REQUIREMENTS_MAX)
       throw badRequest(`A label selector has more than ${SELECTOR_REQUIREMENTS_MAX} conditions`)
+    if (!begins(tokens[at])) throw badRequest(found("!, identifier, or 'end of string'"))
     requirements.push(checked(requirement()))
     if (at === tokens.length) break
-    if (tokens[at] !== ',') fail("',' or end of string")
+    if (tokens[at] !== ',') throw badRequest(found("',' or 'end of string'"))
     at++
-    if (at === tokens.length) fail("identifier after ','")
+    if (!begins(tokens[at])) throw badRequest(found("identifier after ','"))
   }
   return requirements
 
@@ -65,7 +67,7 @@ export function parseLabelSelector(text: string): LabelRequirement[] {
       at++
       return { key: word('identifier'), operator: 'DoesNotExist', values: [] }
     }
-    const key = word("'!' or identifier")
+    const key = word('identifier')
     const operator = tokens[at]
     switch (operator) {
       case undefined:
@@ -88,9 +90,14 @@ export function parseLabelSelector(text: string): LabelRequirement[] {
         return { key, operator: operator === '!=' ? 'NotIn' : 'In', values: [value] }
       }
       default:
-        return fail("in, notin, =, ==, !=, gt, lt or ','")
+        return fail('in, notin, =, ==, !=, gt, lt')
     }
   }
+}
+
+/** What a requirement may begin with. */
+function begins(token: string | undefined): boolean {
+  return token !== undefined && (token === '!' || !isSymbol(token))
 }
 
 const SYMBOL_CHARS = '()!=<>,'

@@ -359,7 +359,7 @@ export class HttpAnswers {
       const metadata = {
         resourceVersion: String(item.revision),
         creationTimestamp: null,
-        ...(item.initialEventsEnd ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {}),
+        ...(item.initialEventsEnd ? { annotations: initialEventsEnd(definition) } : {}),
       }
       const object =
         as === 'Table'
@@ -385,6 +385,22 @@ export class HttpAnswers {
           ? frameWatchEvent(type, this.rendered.protobuf(object))
           : `{"type":"${type}","object":${this.rendered.json(object)}}\n`
     }
+  }
+}
+
+/** What says that all there was has been told, with an empty list of the kind for who makes a list of what came. */
+function initialEventsEnd(definition: KindDefinition): Record<string, string> {
+  const list = {
+    kind: `${definition.kind}List`,
+    apiVersion: groupVersion(definition),
+    metadata: {},
+    items: null,
+  }
+  return {
+    'k8s.io/initial-events-end': 'true',
+    'kubernetes.io/initial-events-list-blueprint': Buffer.from(`${JSON.stringify(list)}\n`).toString(
+      'base64',
+    ),
   }
 }
 

@@ -169,7 +169,10 @@ export function parseInteger(query: URLSearchParams, name: string): number | und
 function parseResourceVersion(value: string | null): number | undefined {
   if (value === null || value === '') return undefined
   const number = /^\d{1,20}$/.test(value) ? Number(value) : Number.NaN
+  const quoted = JSON.stringify(value.slice(0, 64))
   if (Number.isNaN(number))
-    throw badRequest(`resourceVersion: Invalid value: ${JSON.stringify(value)}: must be a whole number`)
+    throw badRequest(
+      `resourceVersion: Invalid value: ${quoted}: strconv.ParseUint: parsing ${quoted}: invalid syntax`,
+    )
   return number
 }

@@ -14,9 +14,11 @@ import type { AccessAttributes } from '../policy/index.ts'
 import { type Context, renderTime } from './context.ts'
 import { decodePart, decodeRequestBody } from './decode.ts'
 import { parseWriteOptions } from './options.ts'
+import { trackUpdate } from './patch/index.ts'
 import { methodNotAllowed, noSuchResource } from './refusals.ts'
 import type { ApiResult, ResourceRequest } from './request.ts'
 import { reviewToken } from './token-request.ts'
+import { managerOf } from './write.ts'
 
 type AttributesInSpec = {
   resourceAttributes?: {
@@ -45,26 +47,39 @@ export async function answerReview(context: Context, request: ResourceRequest): 
   )
   if (!virtual) throw noSuchResource()
   if (request.method !== 'POST') throw methodNotAllowed()
-  const { fieldValidation } = parseWriteOptions('CreateOptions', request.query)
+  const options = parseWriteOptions('CreateOptions', request.query)
   const review = decodePart({
     schema: virtual.schema,
     kind: virtual.kind,
     version: groupVersion(virtual),
     decoded: decodeRequestBody(await request.readBody(), virtual.kind),
-    fieldValidation,
+    fieldValidation: options.fieldValidation,
     warnings: request.warnings,
   })
   const spec = (review['spec'] ?? {}) as Spec
   const status = await answer(context, request, virtual, spec)
+  const nowMs = context.clock.nowMs()
+  // These two are answered by an object that the server makes; the others come back with their answer.
+  const own = virtual.kind === 'SelfSubjectReview' || virtual.kind === 'SelfSubjectRulesReview'
+  const asked = { ...review, metadata: {} } as unknown as KubeObject
+  const managedFields = own
+    ? undefined
+    : trackUpdate({
+        schema: virtual.schema,
+        manager: managerOf(request, options),
+        apiVersion: groupVersion(virtual),
+        nowMs,
+        live: undefined,
+        next: asked,
+      })
   const object = {
     kind: virtual.kind,
     apiVersion: groupVersion(virtual),
     metadata: {
-      creationTimestamp: virtual.kind === 'SelfSubjectReview' ? renderTime(context.clock.nowMs()) : null,
+      creationTimestamp: virtual.kind === 'SelfSubjectReview' ? renderTime(nowMs) : null,
+      ...(managedFields ? { managedFields } : {}),
     },
-    ...(virtual.kind === 'SelfSubjectReview'
-      ? {}
-      : { spec: virtual.kind === 'SelfSubjectRulesReview' ? {} : spec }),
+    ...(virtual.kind === 'SelfSubjectReview' ? {} : { spec: own ? {} : spec }),
     status,
   } as unknown as KubeObject // Reviews have no name, and upstream shows them without one.
   return { kind: 'object', code: 201, object }

@@ -17,8 +17,12 @@ export function isCustomResourceDefinition({ group, plural }: KindDefinition): b
 }
 
 /** Objects of a custom kind are stored as one version, whichever a client writes. */
-export function storedForm({ custom, view }: KindDefinition, object: KubeObject): KubeObject {
-  if (view) return view.store(object)
+export function storedForm(
+  { custom, view }: KindDefinition,
+  object: KubeObject,
+  old: KubeObject | undefined,
+): KubeObject {
+  if (view) return view.store(object, old)
   return custom && object.apiVersion !== custom.storedVersion
     ? { ...object, apiVersion: custom.storedVersion }
     : object
@@ -42,7 +46,7 @@ export async function writeStored(
   const giveBack = service ? addresses.take(object, old?.object) : undefined
   let stored: StoredObject
   try {
-    stored = await store.put(key, storedForm(definition, object), old?.revision ?? 0)
+    stored = await store.put(key, storedForm(definition, object, old?.object), old?.revision ?? 0)
   } catch (error) {
     giveBack?.()
     throw refusalOfStore(error, definition, object.metadata.name)

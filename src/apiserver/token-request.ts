@@ -18,9 +18,11 @@ import {
   TOKEN_SECONDS_MIN,
 } from './limits.ts'
 import { parseWriteOptions } from './options.ts'
+import { trackUpdate } from './patch/index.ts'
 import { readStored } from './read.ts'
 import { methodNotAllowed } from './refusals.ts'
 import type { ApiResult, ResourceRequest, Target } from './request.ts'
+import { managerOf } from './write.ts'
 
 /** What upstream's clients ask for when they mean "for the API server". */
 const UPSTREAM_AUDIENCE = 'https://kubernetes.default.svc'
@@ -80,10 +82,24 @@ export async function requestToken(
       message: `Invalid value: ${error.message}`,
     })
   }
+  const managedFields = trackUpdate({
+    schema,
+    manager: managerOf(request, options),
+    apiVersion: 'authentication.k8s.io/v1',
+    subresource: 'token',
+    nowMs,
+    live: undefined,
+    next: { ...review, metadata: {} } as unknown as KubeObject, // Only its fields are looked at.
+  })
   const object = {
     kind: 'TokenRequest',
     apiVersion: 'authentication.k8s.io/v1',
-    metadata: { name, namespace, creationTimestamp: renderTime(nowMs) },
+    metadata: {
+      name,
+      namespace,
+      creationTimestamp: renderTime(nowMs),
+      ...(managedFields ? { managedFields } : {}),
+    },
     spec: {
       audiences,
       expirationSeconds: Math.round(issued.expiresAtMs / 1_000) - Math.floor(nowMs / 1_000),

@@ -55,10 +55,18 @@ export type Writer = { manager: string; operation: 'Update' | 'Apply'; subresour
 
 export function writerOf(request: ResourceRequest, options: WriteOptions, target: Target): Writer {
   return {
-    manager: options.fieldManager ?? defaultManager(request),
+    manager: managerOf(request, options),
     operation: 'Update',
     subresource: target.subresource?.name,
   }
+}
+
+/** Under what name a write is recorded. */
+export function managerOf(
+  request: ResourceRequest,
+  { fieldManager }: Pick<WriteOptions, 'fieldManager'>,
+): string {
+  return fieldManager ?? defaultManager(request)
 }
 
 /** The first part of the user agent, as upstream; a component's own name within this process. */
@@ -356,7 +364,7 @@ function prepareUpdate(
     object.metadata.generation = (old.metadata.generation ?? 0) + 1
   object = inOrder(object)
   // The same, and stored as the version that it shall be stored as.
-  if (equalJson(storedForm(definition, object), stored.object)) return undefined
+  if (equalJson(storedForm(definition, object, stored.object), stored.object)) return undefined
   checkSize(object)
   return { object, admission }
 }

@@ -15,11 +15,14 @@ export function parseAnswer(text: string): unknown {
   }
 }
 
-const MASKED = new Set(['uid', 'resourceVersion', 'time', 'continue', 'token'])
+/** `clusterIP` is given by chance. */
+const MASKED = new Set(['uid', 'resourceVersion', 'time', 'continue', 'token', 'clusterIP', 'clusterIPs'])
 
 /** Without what is new every time. */
 export function masked(value: unknown, key = ''): unknown {
-  if (Array.isArray(value)) return value.map((v) => masked(v))
+  if (Array.isArray(value)) return value.map((v) => masked(v, key))
+  // How a column is explained is everybody's own prose.
+  if (key === 'columnDefinitions' && isObject(value)) return { ...value, description: '*' }
   if (isObject(value)) return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, masked(v, k)]))
   if (MASKED.has(key) || (key.endsWith('Timestamp') && typeof value === 'string')) return '*'
   if (typeof value !== 'string') return value

@@ -211,6 +211,8 @@ const POINTERS: Readonly<Record<string, string>> = {
   'storage.v1.StorageClass': 'reclaimPolicy allowVolumeExpansion volumeBindingMode',
   'meta.v1.DeleteOptions':
     'gracePeriodSeconds orphanDependents propagationPolicy ignoreStoreReadErrorWithClusterBreakingPotential',
+  // In discovery, where an empty group means that of the resource.
+  'meta.v1.GroupVersionKind': 'group version kind',
   'meta.v1.ListMeta': 'remainingItemCount',
   'meta.v1.ObjectMeta': 'deletionGracePeriodSeconds',
   'meta.v1.OwnerReference': 'controller blockOwnerDeletion',

@@ -130,8 +130,8 @@ test('other rows', () => {
     {
       Name: 'x',
       Ready: '2/3',
-      'Up-to-date': '3',
-      Available: '0',
+      'Up-to-date': 3,
+      Available: 0,
       Age: '60m',
       Containers: 'a,b',
       Images: 'nginx,redis',

@@ -46,7 +46,7 @@ export const configMapDefinition = defineKind(configMapKind, {
   nameProblem: dnsSubdomainProblem,
   columns: [
     nameColumn,
-    column('Data', 'How many keys.', (map) => String(keyCount(map.data) + keyCount(map.binaryData))),
+    column('Data', 'How many keys.', (map) => keyCount(map.data) + keyCount(map.binaryData)),
     ageColumn,
   ],
   validate: validateConfigMap,
@@ -79,7 +79,7 @@ export const secretDefinition = defineKind(secretKind, {
   columns: [
     nameColumn,
     column('Type', 'What it is for.', (secret) => secret.type ?? ''),
-    column('Data', 'How many keys.', (secret) => String(keyCount(secret.data))),
+    column('Data', 'How many keys.', (secret) => keyCount(secret.data)),
     ageColumn,
   ],
   applyDefaults: applySecretDefaults,

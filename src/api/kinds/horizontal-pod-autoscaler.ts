@@ -262,7 +262,10 @@ const isCpu = ({ type, resource }: MetricSpec | MetricStatus): boolean =>
 function oldFormOf(stored: KubeObject): OldAutoscaler {
   const { spec, status, ...rest } = stored as HorizontalPodAutoscaler // what is stored under this resource
   const { behavior: _behavior, metrics = [], ...others } = spec
-  const target = metrics.find(isCpu)?.resource?.target.averageUtilization
+  const target = metrics
+    .filter(isCpu)
+    .map(targetOf)
+    .find((each) => each !== undefined)
   const { conditions: _conditions, currentMetrics, ...otherStatus } = status ?? { desiredReplicas: 0 }
   const current = currentMetrics?.find(isCpu)?.resource?.current.averageUtilization
   return {
@@ -278,28 +281,50 @@ function oldFormOf(stored: KubeObject): OldAutoscaler {
   }
 }
 
-function newFormOf(sent: KubeObject): HorizontalPodAutoscaler {
+/** `old` has what the older form cannot say: other metrics, behavior, conditions. */
+function newFormOf(sent: KubeObject, old?: KubeObject): HorizontalPodAutoscaler {
   const { spec, status, ...rest } = sent as OldAutoscaler // it was checked by its schema
-  const { targetCPUUtilizationPercentage = CPU_UTILIZATION_DEFAULT, ...others } = spec ?? {}
+  const kept = old as HorizontalPodAutoscaler | undefined // what is stored under this resource
+  const { targetCPUUtilizationPercentage: target, ...others } = spec ?? {}
   const { currentCPUUtilizationPercentage: _current, ...otherStatus } = status ?? { desiredReplicas: 0 }
+  const { behavior, metrics = [] } = kept?.spec ?? {}
+  const { conditions, currentMetrics } = kept?.status ?? {}
   return {
     ...rest,
     apiVersion: 'autoscaling/v2',
     kind: 'HorizontalPodAutoscaler',
-    spec: { ...others, metrics: [cpuMetric(targetCPUUtilizationPercentage)] },
-    status: otherStatus,
+    spec: { ...others, metrics: withTarget(metrics, target), ...(behavior ? { behavior } : {}) },
+    status: {
+      ...otherStatus,
+      ...(conditions ? { conditions } : {}),
+      ...(currentMetrics ? { currentMetrics } : {}),
+    },
   } as HorizontalPodAutoscaler
 }
 
-/**
- * Read and made only: whoever changed the other form through this one would lose what this one cannot say.
- */
+/** The metrics with another target for cpu, which stands first when it is new. */
+function withTarget(metrics: readonly MetricSpec[], target: number | undefined): MetricSpec[] {
+  const at = metrics.findIndex((metric) => isCpu(metric) && targetOf(metric) !== undefined)
+  const found = metrics[at]
+  const others = metrics.filter((metric) => metric !== found)
+  // Who names no metric at all means cpu.
+  if (target === undefined) return others.length > 0 ? others : [cpuMetric(CPU_UTILIZATION_DEFAULT)]
+  if (found && targetOf(found) === target) return [...metrics]
+  return found ? metrics.with(at, cpuMetric(target)) : [cpuMetric(target), ...others]
+}
+
+function targetOf({ resource }: MetricSpec): number | undefined {
+  return resource?.target.averageUtilization
+}
+
+/** Of what it cannot say, changes through it take nothing away. */
 export const oldAutoscalerDefinition = defineKind(oldAutoscalerKind, {
   singular: 'horizontalpodautoscaler',
   shortNames: ['hpa'],
   categories: ['all'],
-  verbs: ['create', 'delete', 'deletecollection', 'get', 'list', 'watch'],
+  verbs: ALL_VERBS,
   schema: oldAutoscalerSchema,
+  subresources: [statusSubresource],
   nameProblem: dnsSubdomainProblem,
   hasGeneration: true,
   hasStatus: true,

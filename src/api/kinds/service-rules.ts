@@ -27,11 +27,23 @@ export function applyServiceDefaults(service: Service): Service {
     delete spec.sessionAffinityConfig
   if (spec.type === 'ExternalName') return service
   spec.internalTrafficPolicy ??= 'Cluster'
-  spec.ipFamilies = spec.ipFamilies?.length ? spec.ipFamilies : ['IPv4']
-  spec.ipFamilyPolicy ??= 'SingleStack'
   if (spec.clusterIP && !spec.clusterIPs?.length) spec.clusterIPs = [spec.clusterIP]
   if (!spec.clusterIP && spec.clusterIPs?.[0]) spec.clusterIP = spec.clusterIPs[0]
   return service
+}
+
+/** Comes with the address, so it belongs to nobody who writes services. */
+export function withAddressFamily(service: Service): Service {
+  const { spec } = service
+  if (spec.type === 'ExternalName') return service
+  return {
+    ...service,
+    spec: {
+      ...spec,
+      ipFamilies: spec.ipFamilies?.length ? spec.ipFamilies : ['IPv4'],
+      ipFamilyPolicy: spec.ipFamilyPolicy ?? 'SingleStack',
+    },
+  }
 }
 
 export function validateService(service: Service, _context: WriteContext, old?: Service): FieldError[] {

@@ -17,7 +17,7 @@ import {
   string,
   type TypeOf,
 } from './schema-builders.ts'
-import { applyServiceDefaults, validateService } from './service-rules.ts'
+import { applyServiceDefaults, validateService, withAddressFamily } from './service-rules.ts'
 
 const CORE = 'io.k8s.api.core.v1'
 
@@ -147,7 +147,8 @@ export const serviceDefinition = defineKind(serviceKind, {
   ],
   applyDefaults: applyServiceDefaults,
   validate: validateService,
-  prepareForCreate: (service) => ({ ...service, status: { loadBalancer: {} } }),
+  prepareForCreate: (service) => ({ ...withAddressFamily(service), status: { loadBalancer: {} } }),
+  prepareForUpdate: withAddressFamily,
 })
 
 function externalText({ spec, status }: Service): string {

@@ -134,12 +134,8 @@ export const deploymentDefinition = defineWorkload(deploymentKind, {
       'Ready pods of those wanted.',
       ({ spec, status }) => `${status?.readyReplicas ?? 0}/${spec.replicas ?? 1}`,
     ),
-    column('Up-to-date', 'Pods of the newest template.', ({ status }) =>
-      String(status?.updatedReplicas ?? 0),
-    ),
-    column('Available', 'Pods ready for long enough.', ({ status }) =>
-      String(status?.availableReplicas ?? 0),
-    ),
+    column('Up-to-date', 'Pods of the newest template.', ({ status }) => status?.updatedReplicas ?? 0),
+    column('Available', 'Pods ready for long enough.', ({ status }) => status?.availableReplicas ?? 0),
     ageColumn,
     ...templateColumns<Deployment>(({ spec }) => spec),
     selectorColumn(({ spec }) => spec.selector),

@@ -89,9 +89,9 @@ const registry: KindRegistry = {
   findKind: () => undefined,
 }
 
-const widgetResource = (version: string) => ({
+const WIDGETS = {
   resource: 'widgets',
-  responseKind: { group: 'example.com', version, kind: 'Widget' },
+  responseKind: { group: '', version: '', kind: 'Widget' },
   scope: 'Namespaced',
   singularResource: 'widget',
   verbs: ['create', 'get', 'list', 'patch'],
@@ -100,7 +100,7 @@ const widgetResource = (version: string) => ({
   subresources: [
     {
       subresource: 'exec',
-      responseKind: { group: 'example.com', version, kind: 'Widget' },
+      responseKind: { group: '', version: '', kind: 'Widget' },
       verbs: ['create', 'get'],
     },
     {
@@ -109,7 +109,7 @@ const widgetResource = (version: string) => ({
       verbs: ['get', 'patch'],
     },
   ],
-})
+}
 
 test('aggregated discovery names every resource once, the newest version first', () => {
   const apis = renderAggregatedDiscovery(registry, 'apis')
@@ -123,7 +123,7 @@ test('aggregated discovery names every resource once, the newest version first',
         metadata: { name: 'example.com' },
         versions: ['v10', 'v2', 'v1beta1'].map((version) => ({
           version,
-          resources: [widgetResource(version)],
+          resources: [WIDGETS],
           freshness: 'Current',
         })),
       },

@@ -18,6 +18,8 @@ type Resource = {
   gvk: Gvk
   /** True when `gvk` is not of the group version that the resource is listed under. */
   foreign: boolean
+  /** Of a CustomResourceDefinition, which upstream tells of in full. */
+  custom: boolean
   verbs: readonly string[]
   shortNames: readonly string[]
   categories: readonly string[]
@@ -68,7 +70,7 @@ export function renderAggregatedDiscovery(
 function aggregatedResource(resource: Resource): object {
   return {
     resource: resource.name,
-    responseKind: resource.gvk,
+    responseKind: responseKind(resource),
     scope: resource.namespaced ? 'Namespaced' : 'Cluster',
     singularResource: resource.singular,
     verbs: resource.verbs,
@@ -78,12 +80,17 @@ function aggregatedResource(resource: Resource): object {
       ? {
           subresources: resource.subresources.map((sub) => ({
             subresource: sub.name,
-            responseKind: sub.gvk,
+            responseKind: responseKind(sub),
             verbs: sub.verbs,
           })),
         }
       : {}),
   }
+}
+
+/** What is of the group version that it stands in says so by saying nothing. */
+function responseKind({ gvk, foreign, custom }: Resource): Gvk {
+  return foreign || custom ? gvk : { group: '', version: '', kind: gvk.kind }
 }
 
 /**
@@ -196,6 +203,7 @@ function kindResource(definition: KindDefinition): Resource {
     namespaced,
     gvk: { group, version, kind },
     foreign: false,
+    custom: definition.custom !== undefined,
     verbs: [...definition.verbs].sort(),
     shortNames: definition.shortNames ?? [],
     categories: definition.categories ?? [],
@@ -206,7 +214,7 @@ function kindResource(definition: KindDefinition): Resource {
 }
 
 function subresource(definition: KindDefinition, { name, kind, verbs }: Subresource): Resource {
-  const { group, version, namespaced } = definition
+  const { group, version, namespaced, custom } = definition
   const gvk = kind ?? { group, version, kind: definition.kind }
   return {
     name,
@@ -214,6 +222,7 @@ function subresource(definition: KindDefinition, { name, kind, verbs }: Subresou
     namespaced,
     gvk,
     foreign: gvk.group !== group || gvk.version !== version,
+    custom: custom !== undefined,
     // Upstream lists the methods that open a connection, not the RBAC word.
     verbs: [...new Set(verbs.flatMap((verb) => (verb === 'connect' ? ['create', 'get'] : [verb])))].sort(),
     shortNames: [],
@@ -229,6 +238,7 @@ function virtualResource({ group, version, kind, plural, singular, namespaced }:
     namespaced,
     gvk: { group, version, kind },
     foreign: false,
+    custom: false,
     verbs: ['create'],
     shortNames: [],
     categories: [],

@@ -2,6 +2,7 @@ import type { KindRegistry, TenantName } from '../../api/index.ts'
 import type { TenantLimits } from '../quota.ts'
 import type { Authorizer } from '../rbac.ts'
 import type { AdmissionPlugin } from './admission.ts'
+import { defaultTolerations } from './default-tolerations.ts'
 import { imageRegistries } from './image-registries.ts'
 import { ingressGrants } from './ingress-grants.ts'
 import { limitRanger } from './limit-ranger.ts'
@@ -39,6 +40,7 @@ export function admissionPlugins({
     limitRanger,
     serviceAccount,
     podPriority,
+    defaultTolerations,
     imageRegistries(() => limits().registries),
     podSecurity(() => limits().podSecurity ?? 'privileged'),
     ingressGrants(() => limits().ingress),
