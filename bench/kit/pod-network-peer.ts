@@ -1,14 +1,24 @@
 import { createSocket } from 'node:dgram'
 import { connect, createServer } from 'node:net'
 import { once } from 'node:events'
+import { encode } from 'dns-packet'
 
 // Stands in for a program in a pod of the benchmark of the pods' network: answers everything, or measures when told to.
 
 const CHUNK = Buffer.alloc(256 * 1024)
 
-export type Measure = { do: 'serve' | 'bulk' | 'connects' | 'echoes'; host?: string; millis?: number }
+export type Measure = {
+  do: 'serve' | 'bulk' | 'connects' | 'echoes' | 'lookups'
+  host?: string
+  millis?: number
+  /** What is looked up. */
+  name?: string
+}
 
-async function measure({ do: what, host = '', millis = 1_000 }: Measure): Promise<number> {
+const RESOLVER = '169.254.1.1'
+const LOOKUPS_MAX = 500
+
+async function measure({ do: what, host = '', millis = 1_000, name = '' }: Measure): Promise<number> {
   const until = performance.now() + millis
   const start = performance.now()
   let count = 0
@@ -51,6 +61,20 @@ async function measure({ do: what, host = '', millis = 1_000 }: Measure): Promis
         socket.send('x')
         await once(socket, 'message')
         count++
+      }
+      socket.close()
+      return (count * 1_000) / (performance.now() - start)
+    }
+    // Answers per second of the tenant's resolver, one after the other. Few in a row: a pod has a limit.
+    case 'lookups': {
+      const question = encode({ type: 'query', id: 7, questions: [{ type: 'A', name }] })
+      const socket = createSocket('udp4')
+      socket.connect(53, RESOLVER)
+      await once(socket, 'connect')
+      while (performance.now() < until && count < LOOKUPS_MAX) {
+        socket.send(question)
+        const [bytes] = (await once(socket, 'message')) as [Buffer]
+        if ((bytes.readUInt16BE(2) & 15) === 0) count++
       }
       socket.close()
       return (count * 1_000) / (performance.now() - start)

@@ -1,5 +1,6 @@
 import { assert, MiB } from '../stdx/index.ts'
 import { BANDWIDTH_PROBLEM, parseBandwidth } from './bandwidth.ts'
+import { type IpBlock, parseIpBlock } from './ip-block.ts'
 import { PLATFORM_TENANT, type TenantName } from './names.ts'
 import { parseQuantity } from './quantity.ts'
 
@@ -28,7 +29,13 @@ export type Layout = {
   gatewayAddress: string
   gatewayPort: number
   /** Where the front door to what tenants publish listens. */
-  ingress: { address: string; httpPort: number; httpsPort: number }
+  ingress: {
+    address: string
+    httpPort: number
+    httpsPort: number
+    /** Who stands in front of it and says whom a connection is for (PROXY protocol). */
+    proxies?: readonly IpBlock[]
+  }
   /** The link that leads outside; that of the machine's default route when absent. */
   uplinkDevice?: string
   /** What pods of all tenants may use together; most of the machine's memory when absent. */
@@ -90,6 +97,7 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
     SLOTS_MAX,
   )
   const main = instance === 'main'
+  const proxies = env['BULKHEAD_INGRESS_PROXIES']
   const podMemory = env['BULKHEAD_POD_MEMORY']
   const device = env['BULKHEAD_UPLINK']
   if (device !== undefined && !LINK_NAME.test(device))
@@ -124,6 +132,7 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
         1,
         65_535,
       ),
+      ...(proxies === undefined ? {} : { proxies: blocks(proxies, 'BULKHEAD_INGRESS_PROXIES') }),
     },
     ...(device === undefined ? {} : { uplinkDevice: device }),
     ...(podMemory === undefined ? {} : { podMemoryBytes: bytes(podMemory, 'BULKHEAD_POD_MEMORY') }),
@@ -134,6 +143,15 @@ export function parseLayout(env: Readonly<Record<string, string | undefined>>): 
       link: `${main ? 'bh' : `b${instance}`}-up`,
     },
   }
+}
+
+function blocks(text: string, what: string): IpBlock[] {
+  return text.split(',').map((each) => {
+    const block = parseIpBlock(each.trim())
+    if (!block)
+      throw new TypeError(`${what} "${text}" must be networks such as 192.0.2.0/24, with commas between`)
+    return block
+  })
 }
 
 function bytes(text: string, what: string): number {

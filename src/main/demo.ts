@@ -85,10 +85,18 @@ export async function demo(context: MachineContext, { wait }: { wait: boolean })
     print(`    http://127.0.0.1:${port}/ → ${await throughPortForward(command, port)}`)
   }
 
-  heading('7. Attempts to cross from one tenant to the other')
+  heading('7. Each publishes its shop with an Ingress, under the name that the operator granted it')
+  const frontDoor = `${context.layout.ingress.address}:${context.layout.ingress.httpPort}`
+  for (const tenant of TENANTS) {
+    await apply(kubeconfigs[tenant], shopIngress(tenant))
+    print(`  $ curl -H 'Host: ${hostOf(tenant)}' http://${frontDoor}/`)
+    print(`    ${await throughFrontDoor(frontDoor, hostOf(tenant))}`)
+  }
+
+  heading('8. Attempts to cross from one tenant to the other')
   const crossed = await attempts(context, kubectl, kubeconfigs)
 
-  heading('8. What bulkhead verify finds')
+  heading('9. What bulkhead verify finds')
   const proven = await runVerify(context, { format: 'text' })
 
   print('')
@@ -299,13 +307,13 @@ async function attempts(
       },
       {
         what: `${attacker} asks for a privileged pod with the machine's root directory`,
-        run: () =>
-          run(
-            'sh',
-            ['-c', `printf '%s' "$MANIFEST" | ${KUBECTL} --kubeconfig ${kubeconfigs[attacker]} apply -f -`],
-            { MANIFEST: HOSTILE_POD },
-          ),
+        run: () => apply(kubeconfigs[attacker], HOSTILE_POD),
         stopped: (answer) => (answer.code !== 0 ? firstRefusal(answer.stderr) : undefined),
+      },
+      {
+        what: `${attacker} publishes under ${victim}'s name ${hostOf(victim)}`,
+        run: () => apply(kubeconfigs[attacker], shopIngress(victim)),
+        stopped: refusedWith(/the host "[^"\n]{0,80}" was not granted/),
       },
     ]
     for (const attempt of list) {
@@ -319,6 +327,24 @@ async function attempts(
   for (const tenant of TENANTS)
     await kubectl(tenant, 'delete', 'pod', '-n', NAMESPACE, INTRUDER, '--grace-period=0')
   return failures
+}
+
+/** The host is the operator's to give (samples/tenants.yaml). */
+function hostOf(tenant: Tenant): string {
+  return `shop.${tenant}.example.com`
+}
+
+function shopIngress(tenant: Tenant): string {
+  const path = '{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}'
+  return (
+    `apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: web, namespace: ${NAMESPACE}}\n` +
+    `spec: {rules: [{host: ${hostOf(tenant)}, http: {paths: [${path}]}}]}\n`
+  )
+}
+
+function apply(kubeconfig: string, manifest: string): Promise<Answer> {
+  const command = `printf '%s' "$MANIFEST" | ${KUBECTL} --kubeconfig ${kubeconfig} apply -f -`
+  return run('sh', ['-c', command], { MANIFEST: manifest })
 }
 
 const HOSTILE_POD = `apiVersion: v1
@@ -339,6 +365,21 @@ function firstRefusal(stderr: string): string {
   return `the API's schema: ${[...new Set(fields)].join(', ') || stderr.trim().slice(0, 160)}`
 }
 
+async function throughFrontDoor(address: string, host: string): Promise<string> {
+  const title = await until(
+    async () => {
+      const answer = await request(`http://${address}/`, { headers: { host } })
+      return titleOf(await answer.body.text())
+    },
+    { timeoutMs: 15_000, everyMs: 200, what: `An answer of "${host}" through the front door` },
+  )
+  return printable(title)
+}
+
+function titleOf(page: string): string | undefined {
+  return /<h1>(.{0,100}?)<\/h1>/.exec(page)?.[1]
+}
+
 async function throughPortForward(args: readonly string[], port: number): Promise<string> {
   const child = spawn(KUBECTL, args, { stdio: 'ignore' })
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()))
@@ -346,7 +387,7 @@ async function throughPortForward(args: readonly string[], port: number): Promis
     const title = await until(
       async () => {
         const answer = await request(`http://127.0.0.1:${port}/`)
-        return /<h1>(.{0,100}?)<\/h1>/.exec(await answer.body.text())?.[1]
+        return titleOf(await answer.body.text())
       },
       { timeoutMs: 15_000, everyMs: 100, what: 'An answer through the port-forward' },
     )

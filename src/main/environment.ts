@@ -55,6 +55,7 @@ export function daemonEnvironment(env: NodeJS.ProcessEnv): Record<string, string
     'BULKHEAD_INGRESS_ADDRESS',
     'BULKHEAD_INGRESS_HTTP_PORT',
     'BULKHEAD_INGRESS_HTTPS_PORT',
+    'BULKHEAD_INGRESS_PROXIES',
     'BULKHEAD_DNS',
     'BULKHEAD_POD_MEMORY',
     'BULKHEAD_SLEEP_AFTER_SECONDS',

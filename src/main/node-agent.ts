@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { paths, PLATFORM_TENANT } from '../api/index.ts'
+import { type Layout, paths, PLATFORM_TENANT } from '../api/index.ts'
 import {
   assertIdsAreFree,
   createClaims,
@@ -33,6 +33,8 @@ import { Verdicts } from './verdicts.ts'
 import { daemonOf, groupOf, SHARED_WORKER, TenantHosting, untilSocket, workerOf } from './tenant-hosting.ts'
 import { serveWakes } from './wake-channel.ts'
 
+/** Only then the front door may listen where others than root cannot. */
+const listensLow = ({ ingress: { httpPort, httpsPort } }: Layout) => Math.min(httpPort, httpsPort) < 1_024
 const BOUND_LOGS_EVERY_MS = 5_000
 const VERDICTS_EVERY_MS = 500
 /** How often control planes are asked whether they have anything to do, and that they are there. */
@@ -139,7 +141,9 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     daemon('connector', 'connector.ts', 'connector', users.connector, {
       netns: paths.routerNetns(layout),
     }),
-    daemon('ingress', 'ingress.ts', 'ingress', users.ingress),
+    daemon('ingress', 'ingress.ts', 'ingress', users.ingress, {
+      capabilities: listensLow(layout) ? ['net_bind_service'] : [],
+    }),
   ])
   const claims = createClaims({ layout, clock, log, dataKey: (tenant) => placements.dataKey(tenant) })
   const runtimes = await containers.runtimes()

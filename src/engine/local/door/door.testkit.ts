@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { IpBlock } from '../../../api/index.ts'
 import { createAuthority, issueServerCertificate } from '../../../identity/index.ts'
 import type { IngressRoute, TenantIngress } from '../../../jail/index.ts'
 import { silentLogger } from '../../../stdx/index.ts'
@@ -30,7 +31,7 @@ export class TestDoor implements AsyncDisposable {
   readonly connector: Connector
   private readonly directory = mkdtempSync(join(tmpdir(), 'bulkhead-door-'))
 
-  private constructor() {
+  private constructor(proxies: readonly IpBlock[] | undefined) {
     mkdirSync(join(this.directory, 'to'))
     this.connector = new Connector({
       socketPath: join(this.directory, 'connector.sock'),
@@ -46,13 +47,14 @@ export class TestDoor implements AsyncDisposable {
       address: '127.0.0.1',
       httpPort: 0,
       httpsPort: 0,
+      ...(proxies === undefined ? {} : { proxies }),
       accessLog: new AccessLog({ directory: this.directory, log: silentLogger }),
       log: silentLogger,
     })
   }
 
-  static async start(): Promise<TestDoor> {
-    const test = new TestDoor()
+  static async start({ proxies }: { proxies?: readonly IpBlock[] } = {}): Promise<TestDoor> {
+    const test = new TestDoor(proxies)
     await test.connector.listen()
     await test.door.listen()
     return test

@@ -2,11 +2,12 @@ import assert from 'node:assert/strict'
 import { createServer, type IncomingMessage, request, type Server } from 'node:http'
 import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2'
 import { request as requestTls } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect as connectTcp } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
 import * as fc from 'fast-check'
+import { parseIpBlock } from '../../../api/index.ts'
 import { certificateFor, TestDoor } from './door.testkit.ts'
 
 type Seen = { method: string; url: string; headers: IncomingMessage['headers']; raw: string[]; body: string }
@@ -440,4 +441,60 @@ test('who asked for what is written down for each tenant alone', async () => {
   )
   assert.doesNotMatch(at.accessLog('tenant-1'), /secret/)
   assert.doesNotMatch(at.accessLog('tenant-0'), /logged/)
+})
+
+test('behind something that speaks for its clients they are who it says, over TLS and HTTP/2 too; and nobody else can say so', async () => {
+  const range = parseIpBlock('127.0.0.2/32')
+  assert.ok(range)
+  await using front = await TestDoor.start({ proxies: [range] })
+  await front.publish(0, {
+    hosts: [RED],
+    port: red.port,
+    certificates: [{ host: RED, certificate: redPair.certificate, key: redPair.key }],
+    routes: [{}],
+  })
+  const { http, https } = front.door.boundPorts()
+  const raw = async (localAddress: string, bytes: string): Promise<string> => {
+    const socket = connectTcp({ host: '127.0.0.1', port: http, localAddress })
+    socket.on('error', () => {})
+    for (const byte of bytes) socket.write(byte)
+    return await text(socket)
+  }
+  const client = () => red.seen.at(-1)?.headers['x-forwarded-for']
+  const header = 'PROXY TCP4 203.0.113.9 192.0.2.1 1 443\r\n'
+  const plain = `GET / HTTP/1.1\r\nhost: ${RED}\r\nx-forwarded-for: 1.2.3.4\r\nconnection: close\r\n\r\n`
+  assert.match(await raw('127.0.0.2', header + plain), /red \/$/)
+  assert.equal(client(), '203.0.113.9')
+  assert.match(await raw('127.0.0.2', `PROXY UNKNOWN\r\n${plain}`), /red \/$/)
+  assert.equal(client(), '127.0.0.2')
+  // Without its header it is not heard, and from anybody else the header is no request.
+  const heard = red.seen.length
+  assert.equal(await raw('127.0.0.2', plain), '')
+  assert.match(await raw('127.0.0.3', header + plain), /^HTTP\/1.1 400/)
+  assert.equal(red.seen.length, heard)
+  assert.match(await raw('127.0.0.3', plain), /red \/$/)
+  assert.equal(client(), '127.0.0.3')
+
+  const throughTls = async (protocol: 'http/1.1' | 'h2') => {
+    const socket = connectTcp({ host: '127.0.0.1', port: https, localAddress: '127.0.0.2' })
+    socket.write(
+      Buffer.from([
+        ...[0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21, 0x11, 0, 12],
+        ...[198, 51, 100, 77, 192, 0, 2, 1, 1, 1, 1, 1],
+      ]),
+    )
+    const secure = connectTls({ socket, servername: RED, ca: redPair.authority, ALPNProtocols: [protocol] })
+    if (protocol === 'http/1.1') {
+      secure.write(plain)
+      return await text(secure)
+    }
+    const session = connectHttp2(`https://${RED}`, { createConnection: () => secure })
+    const answer = await text(session.request({ ':path': '/' }))
+    session.close()
+    return answer
+  }
+  for (const protocol of ['http/1.1', 'h2'] as const) {
+    assert.match(await throughTls(protocol), /red \/$/)
+    assert.equal(client(), '198.51.100.77', protocol)
+  }
 })

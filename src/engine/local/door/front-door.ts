@@ -15,18 +15,25 @@ import {
 } from 'node:http2'
 import { connect, createServer, isIPv4, type Server as TcpServer, type Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { containsBlock, parseIpBlock, parseRequestHost, parseRequestPath } from '../../../api/index.ts'
+import {
+  containsBlock,
+  type IpBlock,
+  parseIpBlock,
+  parseRequestHost,
+  parseRequestPath,
+} from '../../../api/index.ts'
 import {
   backendKey,
   type IngressBackend,
   type IngressRefusal,
   type IngressRoute,
 } from '../../../jail/index.ts'
-import type { Logger } from '../../../stdx/index.ts'
+import { customerOf, type Logger } from '../../../stdx/index.ts'
 import type { AccessLog } from './access-log.ts'
 import { readLine } from './connector.ts'
 import { type Header, headerProblem, pairs, requestHeaders, responseHeaders } from './headers.ts'
 import * as limits from './limits.ts'
+import { parseProxyHeader } from './proxy-header.ts'
 import { type DoorView, type Site, Sites } from './sites.ts'
 import { splice } from './splice.ts'
 import { ViewsServer } from './views-server.ts'
@@ -39,6 +46,8 @@ export type FrontDoorOptions = {
   address: string
   httpPort: number
   httpsPort: number
+  /** Who stands in front: a connection from there begins with whom it is for. Nobody when absent. */
+  proxies?: readonly IpBlock[]
   accessLog: AccessLog
   log: Logger
 }
@@ -58,12 +67,17 @@ export class FrontDoor {
   private readonly control: ViewsServer
   private readonly http: Server
   private readonly https: Http2SecureServer
+  /** What listens: these two, or what takes headers off connections for them. */
+  private readonly entrances: { http: TcpServer; https: TcpServer }
   private readonly ports = new Map<number, Listening>()
   private readonly problems = new Map<number, string>()
   private readonly clients = new Map<string, number>()
   private readonly active = new Map<number, number>()
   private readonly rates = new Map<number, { second: number; count: number }>()
   private readonly open = new Set<Socket>()
+  /** Whom connections are for, as whoever stands in front says, by both ends of the connection. */
+  private readonly announced = new Map<string, string>()
+  private entering = 0
   private requests = 0
   private closed = false
 
@@ -128,6 +142,16 @@ export class FrontDoor {
     this.https.on('tlsClientError', (_error: Error, socket: TLSSocket) => socket.destroy())
     this.https.on('sessionError', () => {})
     this.https.on('session', (session) => session.on('error', () => session.destroy()))
+    const entrance = (server: TcpServer) =>
+      options.proxies === undefined
+        ? server
+        : createServer({ noDelay: true }, (socket) =>
+            this.enter(socket, () => void server.emit('connection', socket)),
+          )
+    this.entrances = {
+      http: entrance(this.http),
+      https: entrance(this.https as unknown as TcpServer),
+    }
     this.http.maxHeadersCount = limits.HEADERS_MAX
     const secure = this.https as unknown as Partial<Server>
     secure.maxHeadersCount = limits.HEADERS_MAX
@@ -140,22 +164,53 @@ export class FrontDoor {
     await this.control.listen()
     const { address, httpPort, httpsPort } = this.options
     await Promise.all([
-      this.bind(this.http, address, httpPort),
-      this.bind(this.https as unknown as TcpServer, address, httpsPort),
+      this.bind(this.entrances.http, address, httpPort),
+      this.bind(this.entrances.https, address, httpsPort),
     ])
+  }
+
+  /** Takes the header off a connection from whoever stands in front, who always sends one. */
+  private enter(socket: Socket, inside: () => void): void {
+    const { proxies = [] } = this.options
+    if (!isAmong(peerOf(socket), proxies)) return inside()
+    socket.on('error', () => socket.destroy())
+    if (this.entering >= limits.CONNECTIONS_MAX) return drop(socket)
+    this.entering++
+    const key = endsOf(socket)
+    socket.once('close', () => this.announced.delete(key))
+    const read = async () => {
+      try {
+        const header = await readProxyHeader(socket)
+        if (!header || socket.destroyed) return drop(socket)
+        if (header.client !== undefined) this.announced.set(key, header.client)
+        inside()
+      } finally {
+        this.entering--
+      }
+    }
+    read().catch(() => socket.destroy())
+  }
+
+  /** The address at the other end, or whoever it is for. */
+  private addressOf(socket: Socket | undefined): string {
+    const peer = peerOf(socket)
+    return (socket && this.announced.get(endsOf(socket))) ?? (peer === '' ? 'unknown' : peer)
+  }
+
+  private clientOf(req: Incoming): string {
+    return this.addressOf(socketOf(req))
   }
 
   /** For tests, which listen on any port. */
   boundPorts(): { http: number; https: number } {
     const port = (server: { address(): unknown }) => (server.address() as { port: number } | null)?.port ?? 0
-    return { http: port(this.http), https: port(this.https) }
+    return { http: port(this.entrances.http), https: port(this.entrances.https) }
   }
 
   async close(): Promise<void> {
     this.closed = true
     this.control.close()
-    this.http.close()
-    this.https.close()
+    for (const server of new Set([this.http, this.https, ...Object.values(this.entrances)])) server.close()
     for (const { server } of this.ports.values()) server.close()
     for (const socket of this.open) socket.destroy()
     await this.options.accessLog.flush()
@@ -190,7 +245,7 @@ export class FrontDoor {
       const known = this.ports.get(port)
       if (known && known.problem === undefined) continue
       const server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) =>
-        this.forward(port, socket),
+        this.enter(socket, () => this.forward(port, socket)),
       )
       const listening: Listening = { server }
       this.ports.set(port, listening)
@@ -224,7 +279,7 @@ export class FrontDoor {
   }
 
   private count(socket: Socket): void {
-    const client = socket.remoteAddress ?? ''
+    const client = customerOf(this.addressOf(socket))
     const others = this.clients.get(client) ?? 0
     if (this.open.size >= limits.CONNECTIONS_MAX || others >= limits.CONNECTIONS_PER_CLIENT_MAX)
       return drop(socket)
@@ -307,12 +362,13 @@ export class FrontDoor {
       return page(req, res, decision.status)
     }
     const { site, host } = decision
+    const client = this.clientOf(req)
     const place = this.admit(site)
     if ('status' in place) return page(req, res, place.status)
     res.once('close', () => {
       place.leave()
       this.options.accessLog.write(site.tenant, {
-        client: clientOf(req),
+        client,
         host,
         method: req.method ?? '',
         path: (req.url ?? '').split('?', 1)[0] ?? '',
@@ -331,7 +387,7 @@ export class FrontDoor {
     res: Outgoing,
     { site, route, authority }: { site: Site; route: IngressRoute; authority: string },
   ): Promise<void> {
-    const socket = await this.connectTo(site.index, route.backend, clientOf(req))
+    const socket = await this.connectTo(site.index, route.backend, this.clientOf(req))
     if (!socket) return page(req, res, 503)
     if (res.destroyed || isGone(req)) return drop(socket)
     res.once('close', () => socket.destroy())
@@ -454,7 +510,7 @@ export class FrontDoor {
     if ('status' in place) return refuse(place.status)
     socket.once('close', () => place.leave())
     const start = async () => {
-      const up = await this.connectTo(site.index, route.backend, clientOf(req))
+      const up = await this.connectTo(site.index, route.backend, this.clientOf(req))
       if (!up) return refuse(503)
       if (socket.destroyed) return drop(up)
       socket.once('close', () => up.destroy())
@@ -499,7 +555,7 @@ export class FrontDoor {
     const owners = [...this.sites.all()].filter((site) => site.ports.has(port))
     const [site] = owners
     const published = site?.ports.get(port)
-    const client = addressOf(socket)
+    const client = this.addressOf(socket)
     if (!site || !published || owners.length !== 1 || !isAllowed(client, published.sources))
       return drop(socket)
     const place = this.admit(site)
@@ -536,7 +592,7 @@ export class FrontDoor {
     const { httpPort, httpsPort } = this.options
     return {
       authority,
-      client: clientOf(req),
+      client: this.clientOf(req),
       scheme: secure ? 'https' : 'http',
       port: secure ? httpsPort : httpPort,
     }
@@ -562,12 +618,39 @@ function isGone(req: Incoming): boolean {
   return socketOf(req)?.destroyed ?? true
 }
 
-function addressOf(socket: Socket | undefined): string {
-  return (socket?.remoteAddress ?? '').replace(/^::ffff:/, '') || 'unknown'
+/** Empty when it has gone. */
+function peerOf(socket: Socket | undefined): string {
+  return (socket?.remoteAddress ?? '').replace(/^::ffff:/, '')
 }
 
-function clientOf(req: Incoming): string {
-  return addressOf(socketOf(req))
+/** The same for a connection and for TLS in it. */
+function endsOf({ remoteAddress, remotePort, localPort }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localPort}`
+}
+
+/** Undefined when none comes in time, or something else does. What follows it stays in the socket. */
+function readProxyHeader(socket: Socket): Promise<{ client?: string } | undefined> {
+  const { promise, resolve } = Promise.withResolvers<{ client?: string } | undefined>()
+  let bytes = Buffer.alloc(0)
+  const finish = (result: { client?: string } | undefined) => {
+    clearTimeout(timer)
+    socket.off('readable', onReadable).off('end', onEnd).off('close', onEnd)
+    resolve(result)
+  }
+  const onEnd = () => finish(undefined)
+  const timer = setTimeout(onEnd, limits.LINE_TIMEOUT_MS)
+  const onReadable = () => {
+    const chunk = socket.read() as Buffer | null
+    if (chunk === null) return
+    bytes = Buffer.concat([bytes, chunk])
+    const header = parseProxyHeader(bytes)
+    if (header === 'more') return
+    if (header === 'bad') return finish(undefined)
+    if (header.bytes < bytes.length) socket.unshift(bytes.subarray(header.bytes))
+    finish(header)
+  }
+  socket.on('readable', onReadable).on('end', onEnd).on('close', onEnd)
+  return promise
 }
 
 function hasBody(req: Incoming): boolean {
@@ -578,14 +661,15 @@ function hasBody(req: Incoming): boolean {
 
 function isAllowed(client: string, sources: readonly string[] | undefined): boolean {
   if (!sources || sources.length === 0) return true
-  const block = parseIpBlock(`${client}/${isIPv4(client) ? 32 : 128}`)
-  return (
-    block !== undefined &&
-    sources.some((source) => {
-      const range = parseIpBlock(source)
-      return range !== undefined && range.family === block.family && containsBlock(range, block)
-    })
+  return isAmong(
+    client,
+    sources.flatMap((source) => parseIpBlock(source) ?? []),
   )
+}
+
+function isAmong(client: string, ranges: readonly IpBlock[]): boolean {
+  const block = parseIpBlock(`${client}/${isIPv4(client) ? 32 : 128}`)
+  return block !== undefined && ranges.some((range) => containsBlock(range, block))
 }
 
 function fieldsOf(headers: IncomingHttpHeaders): Header[] {

@@ -34,6 +34,8 @@ export const CONNECT_TIMEOUT_MS = 2_000
 export const ENDPOINTS_TRIED_MAX = 3
 export const CONNECTOR_ANSWER_MS = CONNECT_TIMEOUT_MS * ENDPOINTS_TRIED_MAX + 4_000
 export const LINE_BYTES_MAX = 512
+/** Of whoever stands in front, with what it may add to the addresses. */
+export const PROXY_HEADER_BYTES_MAX = 536
 export const LINE_TIMEOUT_MS = 5_000
 
 /** As much again is kept of what was before. */
