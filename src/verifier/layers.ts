@@ -139,7 +139,7 @@ export function systemCallFilterLayer(attacker: TenantPosture): LayerResult {
   return result(
     'system call filter',
     problems,
-    `Seccomp 2, ${Math.min(...attacker.processes.map((p) => p.seccompFilters))} filters or more, and NoNewPrivs 1 in all ${attacker.processes.length} processes`,
+    `Seccomp 2 and NoNewPrivs 1 in all ${attacker.processes.length} processes, ${FILTERS} filters in each on the machine's kernel`,
   )
 }
 
