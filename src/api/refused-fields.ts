@@ -158,7 +158,7 @@ export const refusedFields: RefusedFields = {
     setHostnameAsFQDN: unsupported('the hostname is one DNS label here', 'leave it out', OFF),
     shareProcessNamespace: unsupported(
       'every container has a process table of its own',
-      'run both programs in one container, or let them talk over localhost',
+      'run both programs in one container, or let them talk over localhost (kubectl debug: --share-processes=false)',
       OFF,
     ),
   },

@@ -28,7 +28,7 @@ const UNSERVED_ADMISSION: ReadonlyMap<string, string> = new Map([
 const UNSERVED_OF_PODS: ReadonlyMap<string, string> = new Map([
   [
     'ephemeralcontainers',
-    'containers cannot be added to a pod that runs. Instead: use kubectl exec, or kubectl debug --copy-to',
+    'containers cannot be added to a pod that runs. Instead: use kubectl exec, or kubectl debug --copy-to=NAME --share-processes=false',
   ],
   [
     'resize',

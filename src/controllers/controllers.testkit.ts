@@ -111,6 +111,8 @@ export class FakeEngine implements Engine {
   refuse: ((jail: Jail) => void) | undefined
   /** What the machine lacks for a pod; nothing when absent. */
   noRoom: ((id: JailId, requests: RoomRequest) => Shortage[]) | undefined
+  /** What each container takes up; nobody measures when absent. */
+  memoryBytes: number | undefined
   /** True: containers run as soon as their jail is there. */
   autorun = true
   /** True: a removed jail is gone at once. */
@@ -220,7 +222,19 @@ export class FakeEngine implements Engine {
     return Promise.reject(new Error('The fake engine forwards nothing'))
   }
   async usage(): Promise<JailUsage[]> {
-    return []
+    const atMs = this.clock.nowMs()
+    const { memoryBytes } = this
+    if (memoryBytes === undefined) return []
+    return [...this.jails.values()].map(({ jail: { id, containers } }) => ({
+      id,
+      atMs,
+      containers: containers.map(({ name }) => ({
+        name,
+        run: `${id}-${name}`,
+        cpuNanos: 0,
+        workingSetBytes: memoryBytes,
+      })),
+    }))
   }
   async reserve(id: JailId, requests: RoomRequest): Promise<RoomAnswer> {
     this.mustBeUp()

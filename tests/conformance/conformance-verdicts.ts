@@ -464,7 +464,8 @@ export const VERDICTS: readonly Verdict[] = [
   // Accounts and kubectl.
   {
     names: ['ServiceAccountIssuerDiscovery'],
-    missing: 'the issuer’s documents are there, and no test reads them from a pod',
+    missing:
+      'the issuer’s name leads nowhere, so who checks tokens by it has to be told where the keys are: at the API’s own address',
   },
   {
     names: ['opting out of API token automount'],

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { createPublicKey, type JsonWebKey, verify as verifySignature } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
@@ -238,6 +239,40 @@ connection.request('GET', '/api/v1/secrets')
 print(json.dumps(connection.getresponse().status))`
   assert.equal(await python('red', 'mute', unchecked), 401)
 })
+
+test(
+  'who issues tokens, and with which keys, can be read from a pod, and fits its own token only',
+  { skip },
+  async () => {
+    const part = (token: string, index: number) => Buffer.from(token.split('.')[index] ?? '', 'base64url')
+    const issued = await Promise.all(
+      (['red', 'blue'] as const).map(async (tenant) => {
+        const [configuration] = await ask(tenant, 'operator', [{ path: '/.well-known/openid-configuration' }])
+        assert.ok(configuration && 'code' in configuration && configuration.code === 200)
+        const { issuer, jwks_uri } = JSON.parse(configuration.body) as { issuer: string; jwks_uri: string }
+        // The issuer has a name that leads nowhere; from a pod its documents are at the API's own address.
+        assert.ok(jwks_uri.startsWith(issuer))
+        const [keys] = await ask(tenant, 'operator', [{ path: jwks_uri.slice(issuer.length) }])
+        assert.ok(keys && 'code' in keys && keys.code === 200)
+        const token = await tokenOf(tenant, 'operator')
+        const { alg, kid } = JSON.parse(part(token, 0).toString()) as { alg: string; kid: string }
+        assert.equal(alg, 'ES256')
+        assert.equal((JSON.parse(part(token, 1).toString()) as { iss: string }).iss, issuer)
+        const found = (JSON.parse(keys.body) as { keys: (JsonWebKey & { kid: string })[] }).keys.find(
+          (key) => key.kid === kid,
+        )
+        assert.ok(found, 'the key of the token is among those that are published')
+        return { token, key: createPublicKey({ key: found, format: 'jwk' }) }
+      }),
+    )
+    for (const [own, { token }] of issued.entries())
+      for (const [index, { key }] of issued.entries()) {
+        const signed = Buffer.from(token.slice(0, token.lastIndexOf('.')))
+        const fits = verifySignature('sha256', signed, { key, dsaEncoding: 'ieee-p1363' }, part(token, 2))
+        assert.equal(fits, own === index)
+      }
+  },
+)
 
 test('a tenant cannot put its own pod in the place of its API', { skip }, async () => {
   const taken = await platform.runKubectl('red', ['apply', '-f', '-'], {

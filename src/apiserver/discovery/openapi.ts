@@ -256,7 +256,10 @@ class Components {
 
   private field(field: Field): Json {
     const schema = schemaOf(field)
-    const text = field.description ?? schema.description
+    // A reader shows what is said about a field and about its type, one after the other.
+    const isTwice =
+      schema.type === 'object' && (field.description ?? schema.description) === schema.description
+    const text = isTwice ? undefined : (field.description ?? schema.description)
     const description = field.warning === undefined ? text : [text, field.warning].filter(Boolean).join('\n')
     return this.schema(schema, {
       ...describe(description),

@@ -391,6 +391,7 @@ test('an image that cannot be pulled is tried again after 10, 20, 40 seconds', a
   assert.equal((await machine.status()).containers[0]?.restartCount, 0)
   const events = await machine.events()
   for (const event of [
+    'Normal Pulling: Pulling image "registry.example/app:1"',
     'Warning Failed: Failed to pull image "registry.example/app:1": manifest unknown',
     'Warning Failed: Error: ErrImagePull',
     'Normal BackOff: Back-off pulling image "registry.example/app:1"',

@@ -511,7 +511,11 @@ export class PodWorker {
     const { image: reference, name } = container
     return await gates.pulls.run(async () => {
       const startedMs = clock.nowMs()
-      const tell = () => this.event('Normal', 'Pulling', `Pulling image "${reference}"`, name)
+      let told = false
+      const tell = () => {
+        if (!told) this.event('Normal', 'Pulling', `Pulling image "${reference}"`, name)
+        told = true
+      }
       const cancelTell = clock.after(container.imagePullPolicy === 'Always' ? 0 : PULLING_TOLD_AFTER_MS, tell)
       const { signal, cancel } = timeoutSignal(
         clock,
@@ -532,6 +536,10 @@ export class PodWorker {
         )
         seen.imageID = image.imageID
         return image
+      } catch (error) {
+        // What follows tells of a pull that failed.
+        if (!this.starting.signal.aborted) tell()
+        throw error
       } finally {
         cancel()
         cancelTell()
