@@ -8,7 +8,7 @@ import {
   invalid,
   notFound,
 } from '../api/index.ts'
-import { IdentityRefused, issuerOf } from '../identity/index.ts'
+import { API_SERVER_AUDIENCE, IdentityRefused, inToken } from '../identity/index.ts'
 import { type Context, renderTime } from './context.ts'
 import { decodePart, decodeRequestBody } from './decode.ts'
 import {
@@ -23,9 +23,6 @@ import { readStored } from './read.ts'
 import { methodNotAllowed } from './refusals.ts'
 import type { ApiResult, ResourceRequest, Target } from './request.ts'
 import { managerOf } from './write.ts'
-
-/** What upstream's clients ask for when they mean "for the API server". */
-const UPSTREAM_AUDIENCE = 'https://kubernetes.default.svc'
 
 type TokenSpec = {
   audiences?: string[]
@@ -61,10 +58,7 @@ export async function requestToken(
   const boundTo = spec.boundObjectRef
     ? boundObject(context, namespace, spec.boundObjectRef, account)
     : undefined
-  const own = issuerOf(context.tenant)
-  const audiences = spec.audiences?.length
-    ? spec.audiences.map((a) => (a === UPSTREAM_AUDIENCE ? own : a))
-    : [own]
+  const audiences = spec.audiences?.length ? spec.audiences : [API_SERVER_AUDIENCE]
   const nowMs = context.clock.nowMs()
   let issued: { token: string; expiresAtMs: number }
   try {
@@ -177,14 +171,13 @@ export async function reviewToken(
 ): Promise<Record<string, unknown>> {
   const { tokenIssuer, tenant, clock } = context
   if (!tokenIssuer) return { authenticated: false, error: 'this control plane does not issue tokens' }
-  const own = issuerOf(tenant)
   if (audiences.length > REVIEW_AUDIENCES_MAX)
     throw badRequest(`a TokenReview names at most ${REVIEW_AUDIENCES_MAX} audiences, not ${audiences.length}`)
-  const wanted = audiences.length > 0 ? audiences : [own]
+  const wanted = audiences.length > 0 ? audiences : [API_SERVER_AUDIENCE]
   for (const audience of wanted) {
     try {
-      const { user, audiences: inToken } = await tokenIssuer.verify(token, {
-        audience: audience === UPSTREAM_AUDIENCE ? own : audience,
+      const { user, audiences: named } = await tokenIssuer.verify(token, {
+        audience: inToken(tenant, audience),
         nowMs: clock.nowMs(),
       })
       if (!isAlive(context, user)) break
@@ -199,7 +192,7 @@ export async function reviewToken(
             'system:authenticated',
           ],
         },
-        audiences: wanted.filter((a) => inToken.includes(a === UPSTREAM_AUDIENCE ? own : a)),
+        audiences: wanted.filter((a) => named.includes(inToken(tenant, a))),
       }
     } catch (error) {
       if (!(error instanceof IdentityRefused)) throw error

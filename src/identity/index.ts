@@ -34,6 +34,8 @@ export {
   type Jwks,
   parseUnverifiedToken,
   type PublicTokenKey,
+  API_SERVER_AUDIENCE,
+  inToken,
   issuerOf,
   TokenIssuer,
   type TokenKey,

@@ -7,6 +7,7 @@ import { parseTenantName } from '../api/index.ts'
 import { TOKEN_KEYS_MAX, TOKEN_TTL_SECONDS_MAX, TOKEN_TTL_SECONDS_MIN } from './limits.ts'
 import { IdentityRefused } from './names.ts'
 import {
+  API_SERVER_AUDIENCE,
   createTokenKey,
   issuerOf,
   parseUnverifiedToken,
@@ -109,6 +110,12 @@ describe('a service account token', () => {
     await assert.rejects(issuer.verify(token, { ...expected, nowMs: nowMs - 60_000 }), IdentityRefused)
   })
 
+  test('for the API server, by the name that it has everywhere, is for this tenant only', async () => {
+    const { token } = await issuer.issue({ account, audiences: [API_SERVER_AUDIENCE, 'vault'], nowMs })
+    const { audiences } = await issuer.verify(token, expected)
+    assert.deepEqual(audiences, [issuerOf(red), 'vault'])
+    await assert.rejects(issuer.verify(token, { audience: API_SERVER_AUDIENCE, nowMs }), IdentityRefused)
+  })
   test('for another audience is refused', async () => {
     const { token } = await issuer.issue({ account, audiences: ['vault'], nowMs })
     await assert.rejects(issuer.verify(token, expected), IdentityRefused)

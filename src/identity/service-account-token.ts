@@ -47,6 +47,9 @@ export type VerifiedToken = { user: ServiceAccountInfo; audiences: readonly stri
 const ALGORITHM = 'ES256'
 const ISSUER_PREFIX = 'https://bulkhead/tenants/'
 
+/** What upstream's clients, and pods' projected tokens, name when they mean the API server. */
+export const API_SERVER_AUDIENCE = 'https://kubernetes.default.svc'
+
 /** The issuer of a tenant's tokens. It is also the audience of tokens for the tenant's API server, as upstream. */
 export function issuerOf(tenant: TenantName): string {
   return ISSUER_PREFIX + tenant
@@ -100,6 +103,7 @@ export class TokenIssuer {
   }
 
   /**
+   * @param audiences `API_SERVER_AUDIENCE` is the tenant's own API server, and in the token its name.
    * @param ttlSeconds brought into the allowed range; `expiresAtMs` says what it became.
    * @throws {IdentityRefused} when the account or an audience cannot be in a token.
    */
@@ -122,7 +126,7 @@ export class TokenIssuer {
     const tokenId = randomUUID()
     const bound = boundTo && { [boundTo.kind.toLowerCase()]: { name: boundTo.name, uid: boundTo.uid } }
     const token = await new SignJWT({
-      aud: parseAudiences(audiences),
+      aud: parseAudiences(audiences.map((audience) => inToken(this.tenant, audience))),
       exp: issuedAt + lifetime,
       iat: issuedAt,
       iss: issuerOf(this.tenant),
@@ -259,6 +263,11 @@ function parseClaims(tenant: TenantName, claims: JWTPayload, nowMs: number): Ver
 
 function subjectOf({ namespace, name }: { namespace: string; name: string }): string {
   return `system:serviceaccount:${namespace}:${name}`
+}
+
+/** As an audience stands in a token: two tenants' API servers have one name outside of it. */
+export function inToken(tenant: TenantName, audience: string): string {
+  return audience === API_SERVER_AUDIENCE ? issuerOf(tenant) : audience
 }
 
 function parseAudiences(audiences: readonly unknown[]): string[] {

@@ -42,10 +42,6 @@ export const ACCEPTED_DIFFERENCES: Readonly<Record<string, AcceptedDifference>> 
     why: 'A control plane does not learn which certificate the gateway has seen.',
     differs: ['status.userInfo.extra'],
   },
-  token: {
-    why: 'Our tokens are for the tenant, whose name is in the audience.',
-    differs: ['spec.audiences[]'],
-  },
   'status-patch': {
     why: 'Upstream forgets who owns `spec.replicas` when a scale is patched to what it is; ours keeps the owner.',
     differs: ['metadata.managedFields[].fieldsV1.f:spec.f:replicas'],

@@ -6,8 +6,10 @@ import { dnsSubdomainProblem, isIPv4 } from '../kinds/names.ts'
  * Every check takes time linear in the text.
  */
 const FORMATS: ReadonlyMap<string, (text: string) => boolean> = new Map([
+  ['bsonobjectid', (t) => /^[0-9a-fA-F]{24}$/.test(t)],
   ['byte', (t) => t.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(t)],
   ['cidr', isCidr],
+  ['creditcard', isCreditCard],
   ['date', isDate],
   ['date-time', isDateTime],
   ['datetime', isDateTime],
@@ -17,7 +19,13 @@ const FORMATS: ReadonlyMap<string, (text: string) => boolean> = new Map([
   ['hostname', (t) => dnsSubdomainProblem(t.toLowerCase()) === undefined],
   ['ipv4', isIPv4],
   ['ipv6', (t) => isIPv6(t) && !t.includes('%')],
+  ['isbn', (t) => isIsbn10(t) || isIsbn13(t)],
+  ['isbn10', isIsbn10],
+  ['isbn13', isIsbn13],
   ['mac', (t) => /^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$/.test(t)],
+  ['password', () => true],
+  ['rgbcolor', isRgbColor],
+  ['ssn', (t) => /^\d{3}[- ]?\d{2}[- ]?\d{4}$/.test(t)],
   ['uri', (t) => /^[a-zA-Z][a-zA-Z0-9+.-]*:\S+$/.test(t) || /^\/\S*$/.test(t)],
   ['uuid', (t) => /^[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$/.test(t)],
   ['uuid3', (t) => isUuid(t, '3')],
@@ -27,6 +35,67 @@ const FORMATS: ReadonlyMap<string, (text: string) => boolean> = new Map([
 
 export function matchesFormat(format: string, text: string): boolean {
   return FORMATS.get(format)?.(text) ?? true
+}
+
+/** Digits of a number as people write it, or undefined when it has more than belong in one. */
+function digitsOf(text: string, mayHold: RegExp): number[] | undefined {
+  if (text.length > NUMBER_CHARS_MAX) return undefined
+  const bare = text.replace(/[\s-]/g, '')
+  return mayHold.test(bare) ? [...bare].map((digit) => (digit === 'X' ? 10 : Number(digit))) : undefined
+}
+
+const NUMBER_CHARS_MAX = 64
+
+/** First digits of the issuers that upstream knows, and how many digits their numbers have. */
+const CARD_NUMBERS: readonly (readonly [RegExp, readonly number[]])[] = [
+  [/^4/, [13, 16]],
+  [/^5[1-5]/, [16]],
+  [/^(222[1-9]|22[3-9]|2[3-6]|27[01]|2720)/, [16]],
+  [/^6(011|2|5|7)/, [16]],
+  [/^3[47]/, [15]],
+  [/^3(0[0-5]|6|8)/, [14]],
+  [/^(2131|1800)/, [15]],
+  [/^35/, [16]],
+]
+
+/** ISO/IEC 7812: the last digit follows from the others by Luhn's rule. */
+function isCreditCard(text: string): boolean {
+  const digits = digitsOf(text, /^\d+$/)
+  const number = digits?.join('') ?? ''
+  if (
+    !digits ||
+    !CARD_NUMBERS.some(([first, lengths]) => first.test(number) && lengths.includes(number.length))
+  )
+    return false
+  const sum = digits.reverse().reduce((total, digit, index) => {
+    const counted = index % 2 === 1 ? digit * 2 : digit
+    return total + (counted > 9 ? counted - 9 : counted)
+  }, 0)
+  return sum % 10 === 0
+}
+
+function isIsbn10(text: string): boolean {
+  const digits = digitsOf(text, /^\d{9}[\dX]$/)
+  return (
+    digits !== undefined && digits.reduce((sum, digit, index) => sum + digit * (10 - index), 0) % 11 === 0
+  )
+}
+
+function isIsbn13(text: string): boolean {
+  const digits = digitsOf(text, /^97[89]\d{10}$/)
+  return (
+    digits !== undefined &&
+    digits.reduce((sum, digit, index) => sum + digit * (index % 2 ? 3 : 1), 0) % 10 === 0
+  )
+}
+
+/** `rgb(0, 128, 255)` */
+function isRgbColor(text: string): boolean {
+  if (text.length > NUMBER_CHARS_MAX) return false
+  const match = /^rgb\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)$/.exec(text)
+  return (
+    match !== null && match.slice(1).every((part) => String(Number(part)) === part && Number(part) <= 255)
+  )
 }
 
 function isUuid(text: string, version: string): boolean {

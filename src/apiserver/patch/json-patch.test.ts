@@ -56,20 +56,27 @@ test('an operation that does not fit is unprocessable and says which one', () =>
     })
 })
 
-test('what is not a JSON patch is a bad request', () => {
-  for (const patch of [
-    { op: 'remove' },
-    [1],
-    [{ op: 'remove' }],
-    [{ op: 'jump', path: '/a' }],
-    [{ op: 'add', path: '/a' }],
-    [{ op: 'add', path: 'a', value: 1 }],
-    [{ op: 'add', path: '/~2', value: 1 }],
-    [{ op: 'add', path: '/__proto__/x', value: 1 }],
-    [{ op: 'copy', from: '/__proto__', path: '/a' }],
-    [{ op: 'move', path: '/a' }],
-  ])
+test('what is not a list of objects is a bad request', () => {
+  for (const patch of [{ op: 'remove' }, [1], 'remove', null])
     assert.equal(status(DOCUMENT, patch).code, 400, JSON.stringify(patch))
+})
+
+test('what is no operation is unprocessable, as upstream, and says why', () => {
+  for (const operation of [
+    { op: 'remove' },
+    { op: 'jump', path: '/a' },
+    { path: '/a' },
+    { op: 'add', path: '/a' },
+    { op: 'add', path: 'a', value: 1 },
+    { op: 'add', path: '/~2', value: 1 },
+    { op: 'add', path: '/__proto__/x', value: 1 },
+    { op: 'copy', from: '/__proto__', path: '/a' },
+    { op: 'move', path: '/a' },
+  ]) {
+    const { code, message } = status(DOCUMENT, [operation])
+    assert.equal(code, 422, JSON.stringify(operation))
+    assert.match(message, /^operation 0 of the JSON patch has /)
+  }
 })
 
 test('a patch cannot make us work or grow without end', () => {

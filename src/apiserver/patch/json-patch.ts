@@ -16,7 +16,7 @@ type Operation =
 
 /**
  * Applies an RFC 6902 patch to a copy of `document`.
- * @throws {ApiError} BadRequest for what is not a JSON patch; Invalid when an operation does not fit the document;
+ * @throws {ApiError} BadRequest for what is not a list of objects; Invalid when one is no operation or does not fit the document;
  *   RequestEntityTooLarge for too many operations or too large copies.
  */
 export function applyJsonPatch(document: JsonValue, patch: JsonValue): JsonValue {
@@ -27,14 +27,18 @@ export function applyJsonPatch(document: JsonValue, patch: JsonValue): JsonValue
       run.apply(operation)
     } catch (error) {
       if (!(error instanceof DoesNotFit)) throw error
-      throw new ApiError('Invalid', 'the server rejected our request due to an error in our request', {
-        details: { causes: [{ message: `operation ${index} of the JSON patch: ${error.message}` }] },
-      })
+      throw refused(`operation ${index} of the JSON patch: ${error.message}`)
     }
   }
   // Copies and moves can nest a document deeper than any body may be.
   checkJson(run.document)
   return run.document
+}
+
+function refused(message: string): ApiError {
+  return new ApiError('Invalid', 'the server rejected our request due to an error in our request', {
+    details: { causes: [{ message }] },
+  })
 }
 
 function parseOperations(patch: JsonValue): Operation[] {
@@ -45,9 +49,10 @@ function parseOperations(patch: JsonValue): Operation[] {
       `The allowed maximum operations in a JSON patch is ${JSON_PATCH_OPERATIONS_MAX}, got ${patch.length}`,
     )
   return patch.map((operation, index) => {
-    const bad = (what: string) =>
-      badRequest(`error decoding patch: operation ${index} of the JSON patch ${what}`)
-    if (!isRecord(operation)) throw bad('is not an object')
+    if (!isRecord(operation))
+      throw badRequest(`error decoding patch: operation ${index} of the JSON patch is not an object`)
+    // Upstream finds these only when it carries the operation out.
+    const bad = (what: string) => refused(`operation ${index} of the JSON patch ${what}`)
     const { op, path, from } = operation
     if (typeof path !== 'string') throw bad('has no path')
     const pointer = parsePointer(path)
