@@ -183,6 +183,21 @@ test('fields without effect are accepted with a warning, and empty ones without'
   )
 })
 
+test('ports with SCTP are taken with a warning that nobody can use them', () => {
+  const ports = [{ containerPort: 80 }, { containerPort: 81, protocol: 'SCTP' }]
+  const { object } = write(podDefinition, pod({ containers: [{ name: 'c', image: 'i', ports }] }))
+  assert.deepEqual(podDefinition.warnings?.(object), [
+    'spec.containers[0].ports[1].protocol: has no effect: pods cannot open SCTP sockets here',
+  ])
+  const service = write(serviceDefinition, {
+    metadata: { name: 'web', namespace: 'default' },
+    spec: { ports: [{ port: 80, protocol: 'SCTP' }] },
+  })
+  assert.deepEqual(serviceDefinition.warnings?.(service.object), [
+    'spec.ports[0].protocol: has no effect: pods cannot open SCTP sockets here',
+  ])
+})
+
 test('JSON of the wrong type is told in upstream’s words', () => {
   const checked = checkObject(deploymentDefinition, {
     spec: { replicas: '3', template: { spec: { containers: [{ env: [{ value: 1 }] }, 'x'] } } },

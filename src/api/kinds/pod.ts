@@ -6,6 +6,7 @@ import { dnsSubdomainProblem } from './names.ts'
 import { applyPodDefaults } from './pod-defaults.ts'
 import { validatePod } from './pod-rules.ts'
 import { type ContainerStatus, podSchema, type PodSpec, type PodStatus } from './pod-schema.ts'
+import { NO_SCTP } from './rules.ts'
 import { evictionSchema } from './scale.ts'
 
 export type Pod = KubeObject & { apiVersion: 'v1'; kind: 'Pod'; spec: PodSpec; status?: PodStatus }
@@ -76,6 +77,12 @@ export const podDefinition = defineKind(podKind, {
   ],
   applyDefaults: applyPodDefaults,
   validate: validatePod,
+  warnings: ({ spec }) =>
+    spec.containers.flatMap(({ ports = [] }, container) =>
+      ports.flatMap(({ protocol }, at) =>
+        protocol === 'SCTP' ? [`spec.containers[${container}].ports[${at}].protocol: ${NO_SCTP}`] : [],
+      ),
+    ),
   prepareForCreate: (pod) => ({
     ...pod,
     status: { phase: 'Pending' as const, qosClass: qosClass(pod.spec) },

@@ -6,6 +6,9 @@ import type { LabelSelector } from '../meta.ts'
 
 /** Rules that several kinds share. */
 
+/** No pod can make such a socket: the code behind it is the machine's, and rarely looked at. */
+export const NO_SCTP = 'has no effect: pods cannot open SCTP sockets here'
+
 export function labelErrors(
   labels: Readonly<Record<string, string>> | undefined,
   path: string,

@@ -17,6 +17,7 @@ import {
   string,
   type TypeOf,
 } from './schema-builders.ts'
+import { NO_SCTP } from './rules.ts'
 import { applyServiceDefaults, validateService, withAddressFamily } from './service-rules.ts'
 
 const CORE = 'io.k8s.api.core.v1'
@@ -149,6 +150,10 @@ export const serviceDefinition = defineKind(serviceKind, {
   validate: validateService,
   prepareForCreate: (service) => ({ ...withAddressFamily(service), status: { loadBalancer: {} } }),
   prepareForUpdate: withAddressFamily,
+  warnings: ({ spec }) =>
+    (spec.ports ?? []).flatMap(({ protocol }, at) =>
+      protocol === 'SCTP' ? [`spec.ports[${at}].protocol: ${NO_SCTP}`] : [],
+    ),
 })
 
 function externalText({ spec, status }: Service): string {
