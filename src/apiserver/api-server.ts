@@ -10,7 +10,7 @@ import {
   customResourceDefinitionKind,
 } from '../api/index.ts'
 import type { ApiClient } from '../client/index.ts'
-import { AUDIT_NOTE_HEADER, JWKS_PATH, type TokenIssuer } from '../identity/index.ts'
+import { AUDIT_NOTE_HEADER, COST_HEADER, JWKS_PATH, type TokenIssuer } from '../identity/index.ts'
 import type { Engine, JailId } from '../jail/index.ts'
 import {
   type AdmissionPlugin,
@@ -27,6 +27,7 @@ import { bootstrap } from './bootstrap.ts'
 import { type Context, type Entropy, InFlight, keyPrefix, viewOf } from './context.ts'
 import { Measurements } from './measurements.ts'
 import { ContinueTokens } from './continue-token.ts'
+import { Cost, NO_COST } from './cost.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { CustomKinds } from './custom-kinds.ts'
 import { compileRules } from './custom-rules.ts'
@@ -187,6 +188,8 @@ class Server implements ApiServer {
   async handle(request: IncomingMessage, response: ServerResponse, user: UserInfo): Promise<void> {
     const warnings: string[] = []
     const auditNotes: string[] = []
+    const cost = new Cost()
+    cost.go()
     const gone = new AbortController()
     response.once('close', () => response.writableFinished || gone.abort())
     response.on('error', () => gone.abort())
@@ -246,7 +249,7 @@ class Server implements ApiServer {
         query: url.query,
         user,
         userAgent: request.headers['user-agent'] ?? '',
-        readBody: () => readBody(request),
+        readBody: () => cost.waiting(readBody(request)),
         requireAcceptable: () => {
           if (wanted instanceof ApiError) throw wanted
         },
@@ -256,15 +259,16 @@ class Server implements ApiServer {
         },
         warnings,
         auditNotes,
+        cost,
       }
       const result = await this.dispatcher.execute(resourceRequest)
       if (result.kind === 'watch' || result.kind === 'text') leave()
-      setAuditNote(response, auditNotes)
+      tellGateway(response, auditNotes, cost)
       // The dispatcher has thrown what is none.
       if (wanted instanceof ApiError) throw wanted
       await this.answers.send(request, response, result, { wanted, query: url.query, warnings })
     } catch (error) {
-      setAuditNote(response, auditNotes)
+      tellGateway(response, auditNotes, cost)
       if (gone.signal.aborted && !(error instanceof ApiError)) response.destroy()
       else this.answers.sendError(response, error, { accept: request.headers.accept, warnings })
     } finally {
@@ -346,6 +350,7 @@ class Server implements ApiServer {
       signal: this.closing.signal,
       warnings: [],
       auditNotes: [],
+      cost: NO_COST,
     }
   }
 
@@ -410,8 +415,12 @@ class Server implements ApiServer {
 }
 
 /** For the gateway, which keeps it from the client. */
-function setAuditNote(response: ServerResponse, notes: readonly string[]): void {
-  if (notes.length === 0 || response.headersSent) return
+function tellGateway(response: ServerResponse, notes: readonly string[], cost: Cost): void {
+  cost.stop()
+  if (response.headersSent) return
+  // What the answer itself costs, which is still to come, the gateway counts by its bytes.
+  if (cost.ms >= 1) response.setHeader(COST_HEADER, String(Math.round(cost.ms)))
+  if (notes.length === 0) return
   const text = notes.join('; ').slice(0, AUDIT_NOTE_CHARS_MAX)
   response.setHeader(AUDIT_NOTE_HEADER, text.replace(/[^\x20-\x7e]/g, '?'))
 }

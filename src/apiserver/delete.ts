@@ -116,7 +116,7 @@ async function remove(
     refuseAdmission(context, admission, request.auditNotes)
     const review = reviewAdmission(context, admission)
     if (review) {
-      const refusal = await review
+      const refusal = await request.cost.waiting(review)
       if (refusal) throw refusal
       refuseAgain(context, admission)
     }

@@ -135,11 +135,14 @@ export class Dispatcher {
     const { definition } = target
     switch (verb) {
       case 'get':
-        if (definition.measured) return found(await getMeasured(context, target), definition)
+        if (definition.measured)
+          return found(await request.cost.waiting(getMeasured(context, target)), definition)
         return found(getObject(context, target, request.query), definition)
       case 'list':
         if (definition.measured) {
-          const page = await listMeasured(context, target, parseListOptions(request.query))
+          const page = await request.cost.waiting(
+            listMeasured(context, target, parseListOptions(request.query)),
+          )
           return { kind: 'list', definition, ...page }
         }
         return { kind: 'list', definition, ...listObjects(context, target, parseListOptions(request.query)) }

@@ -1,5 +1,6 @@
 import type { JsonValue, KubeObject, ListMeta, ObjectRef, UserInfo, WatchEvent } from '../api/index.ts'
 import type { ApiClient, DeleteOptions, KindRef, ListOptions, PatchType } from '../client/index.ts'
+import { NO_COST } from './cost.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { methodNotAllowed } from './refusals.ts'
 import type { ApiResult, RequestBody, ResourceRequest } from './request.ts'
@@ -137,6 +138,7 @@ export class InProcessClient implements ApiClient {
       signal,
       warnings: [],
       auditNotes: [],
+      cost: NO_COST,
     })
   }
 }

@@ -23,7 +23,9 @@ export async function podLog(context: Context, request: ResourceRequest, target:
   const engine = requireEngine(context)
   requireStarted(pod, container, options.previous ?? false)
   const signal = AbortSignal.any([request.signal, AbortSignal.timeout(LOG_FOLLOW_MS_MAX)])
-  const stream = await engine.logs(pod.metadata.uid as JailId, container, options, signal)
+  const stream = await request.cost.waiting(
+    engine.logs(pod.metadata.uid as JailId, container, options, signal),
+  )
   return { kind: 'text', stream }
 }
 

@@ -9,6 +9,7 @@ import type {
   Verb,
   VirtualKind,
 } from '../api/index.ts'
+import type { Cost } from './cost.ts'
 import type { ResourcePath } from './route.ts'
 
 /** A body as it came in: bytes from the wire, or a value from a component in this process. */
@@ -33,6 +34,8 @@ export type ResourceRequest = {
   warnings: string[]
   /** What policies note for the audit log. */
   auditNotes: string[]
+  /** Whoever waits for something lets it stop meanwhile. */
+  cost: Pick<Cost, 'go' | 'stop' | 'waiting'>
 }
 
 /** What a path means here: the kind that serves it. */

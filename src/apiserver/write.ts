@@ -95,7 +95,7 @@ export async function createObject(
     const { object: ready, admission } = prepareNew(context, request, target, candidate, options, writer)
     const review = reviewAdmission(context, admission)
     if (review) {
-      const refusal = await review
+      const refusal = await request.cost.waiting(review)
       if (refusal) throw refusal
       refuseOutdated(context, request, target.definition, admission)
     }
@@ -109,12 +109,13 @@ export async function createObject(
       const write = () => writeStored(context, target.definition, ready, undefined)
       const { group, plural: resource } = target.definition
       const creation = { group, resource, namespace: target.namespace, object: ready }
+      request.cost.stop()
       return (await context.inFlight.during(creation, write)).object
     } catch (error) {
       if (!(error instanceof RevisionConflict)) throw error
       if (error.actual === 0 && attempt < WRITE_ATTEMPTS_MAX) {
         // Another create or delete of the name is on its way; what it leaves decides.
-        await context.store.settled(error.key)
+        await request.cost.waiting(context.store.settled(error.key))
         if (!context.store.get(error.key)) continue
       }
       if (generateName === undefined || attempt >= GENERATE_NAME_ATTEMPTS_MAX)
@@ -268,7 +269,7 @@ export async function updateObject(
     const { object, admission } = prepared
     const review = reviewAdmission(context, admission)
     if (review) {
-      const refusal = await review
+      const refusal = await request.cost.waiting(review)
       if (refusal) throw refusal
       // The object itself is looked after by compare-and-swap, a rehearsal by nobody.
       refuseOutdated(context, request, definition, admission)
@@ -278,6 +279,7 @@ export async function updateObject(
       tryAddresses(context, definition, object, stored.object)
       return object
     }
+    request.cost.stop()
     try {
       if (done) {
         if (isNamespace(definition)) refuseContent(context, object)
@@ -293,7 +295,7 @@ export async function updateObject(
       if (!(error instanceof RevisionConflict)) throw error
       // The next try sees the newest object; a version that the client named is then found to be old.
       if (attempt >= WRITE_ATTEMPTS_MAX) throw modified(definition, target.name)
-      await context.store.settled(stored.key)
+      await request.cost.waiting(context.store.settled(stored.key))
     }
   }
 }

@@ -4,7 +4,13 @@ import * as fc from 'fast-check'
 import { parseTenantName, VERIFIER_USER } from '../api/index.ts'
 import { FakeClock } from '../stdx/index.ts'
 import { FairShare } from './fair-share.ts'
-import { BYTES_PER_REQUEST, DEFAULT_GATEWAY_LIMITS, type GatewayLimits, USER_SHARE } from './limits.ts'
+import {
+  BYTES_PER_REQUEST,
+  COST_MS_PER_REQUEST,
+  DEFAULT_GATEWAY_LIMITS,
+  type GatewayLimits,
+  USER_SHARE,
+} from './limits.ts'
 
 const tenants = ['red', 'blue', 'green'].map(parseTenantName)
 const limits = {
@@ -85,6 +91,51 @@ test('one user of a tenant cannot use up what the tenant has', () => {
   const admitted = Array.from({ length: 10 }, () => ask('greedy')).filter(Boolean).length
   assert.equal(admitted, 6)
   assert.ok(ask('modest'))
+})
+
+test('two users, or twenty, who ask and hold all they can leave room for one who has hardly asked', () => {
+  for (const greedy of [2, 20]) {
+    const clock = new FakeClock()
+    const share = new FairShare(DEFAULT_GATEWAY_LIMITS, clock)
+    const ask = (user: string) => share.admitRequest(tenants[0]!, 'requests', user)
+    const flood = () => {
+      for (let i = 0; i < 400; i++)
+        for (let user = 0; user < greedy; user++) {
+          const admission = ask(`greedy ${user}`)
+          if ('release' in admission && i % 2 === 0) admission.release()
+        }
+    }
+    flood()
+    for (let second = 0; second < 5; second++) {
+      const modest = ask('modest')
+      assert.ok('release' in modest, `beside ${greedy}, in second ${second}`)
+      modest.release()
+      clock.advance(1_000)
+      flood()
+    }
+  }
+})
+
+test('who keeps the processor busy waits for the next request, and nobody else of the tenant does', () => {
+  const clock = new FakeClock()
+  const share = new FairShare(DEFAULT_GATEWAY_LIMITS, clock)
+  const once = (user: string) => {
+    const admission = share.admitRequest(tenants[0]!, 'requests', user)
+    if ('release' in admission) admission.release()
+    return 'release' in admission
+  }
+  assert.ok(once('greedy'))
+  share.chargeTime(tenants[0]!, 'greedy', COST_MS_PER_REQUEST)
+  assert.ok(once('greedy'))
+  share.chargeTime(tenants[0]!, 'greedy', COST_MS_PER_REQUEST * 320)
+  assert.ok(!once('greedy'))
+  assert.ok(once('modest'))
+  clock.advance(10_000)
+  assert.ok(once('greedy'))
+  share.chargeTime(tenants[0]!, 'greedy', 999_999_999)
+  assert.ok(!once('modest'), 'the tenant has had its share')
+  clock.advance(60_000)
+  assert.ok(once('modest'))
 })
 
 test('who moves megabytes waits for the next request, and others of the tenant do not', () => {

@@ -2,7 +2,11 @@ import { type ApiError, type TenantName, VERIFIER_USER } from '../api/index.ts'
 import type { Clock } from '../stdx/index.ts'
 import {
   BYTES_PER_REQUEST,
+  COST_MS_PER_REQUEST,
   type GatewayLimits,
+  QUIET_USER_PART,
+  QUIET_USERS_PART,
+  type TenantShare,
   USER_SHARE,
   USERS_COUNTED_MAX,
   VERIFIER_SHARE,
@@ -69,12 +73,20 @@ export class FairShare {
       return { refused: tooMany('Your tenant sends too many requests', Math.max(1, waitSeconds)) }
     if (userUsage.tokens < 1)
       return { refused: tooMany('You send too many requests', Math.max(1, waitSeconds)) }
+    // What is left is for users who have hardly asked yet: two that flood take a tenant's share from each other only.
+    const reserve = share.requestsBurst * QUIET_USERS_PART
+    const asksLittle = userBurstOf(share, user) - userUsage.tokens <= usage.tokens * QUIET_USER_PART
+    if (usage.tokens <= reserve && !asksLittle)
+      return { refused: tooMany('You and others of your tenant send too many requests', 1) }
     const openMax = Math.ceil((kind === 'requests' ? share.requestsMax : share.streamsMax) * USER_SHARE)
     if (userUsage[kind] >= openMax) return { refused: tooMany(`You have too many ${kind} open`, 1) }
     const [own, ownMax, totalMax] =
       kind === 'requests'
         ? [usage.requests, share.requestsMax, requestsMax]
         : [usage.streams, share.streamsMax, streamsMax]
+    const holdsLittle = userUsage[kind] <= (ownMax - own) * QUIET_USER_PART
+    if (own >= Math.ceil(ownMax * (1 - QUIET_USERS_PART)) && !holdsLittle)
+      return { refused: tooMany(`You and others of your tenant have too many ${kind} open`, 1) }
     if (own >= ownMax) return { refused: tooMany(`Your tenant has too many ${kind} open`, 1) }
     if (this.total[kind] >= totalMax) return { refused: tooMany('The platform is busy', 1) }
     usage.tokens -= 1
@@ -104,6 +116,12 @@ export class FairShare {
     }
   }
 
+  /** What a request has taken of the control plane's processor costs too, beyond what an ordinary one takes. */
+  chargeTime(tenant: TenantName, user: string, ms: number): void {
+    const paid = ms / COST_MS_PER_REQUEST - 1
+    if (paid > 0) this.charge(tenant, user, paid)
+  }
+
   private charge(tenant: TenantName, user: string, cost: number): void {
     if (!this.tenants.has(tenant)) return
     const { requestsBurst } = this.limits.tenant
@@ -114,8 +132,8 @@ export class FairShare {
   }
 
   private userUsageOf({ users }: Usage, name: string): UserUsage {
-    const { requestsPerSecond, requestsBurst } = this.limits.tenant
-    const burstOf = (user: string) => Math.ceil(requestsBurst * shareOf(user))
+    const { requestsPerSecond } = this.limits.tenant
+    const burstOf = (user: string) => userBurstOf(this.limits.tenant, user)
     const nowMs = this.clock.nowMs()
     const refilled = (user: string, { tokens, countedAtMs }: UserUsage) =>
       Math.min(
@@ -189,4 +207,8 @@ export class FairShare {
       if (tokens >= requestsBurst && connectionTokens >= connectionsBurst) this.tenants.delete(tenant)
     })
   }
+}
+
+function userBurstOf({ requestsBurst }: TenantShare, user: string): number {
+  return Math.ceil(requestsBurst * shareOf(user))
 }

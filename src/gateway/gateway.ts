@@ -339,8 +339,9 @@ class TlsGateway implements Gateway {
         bodyBytesMax: this.limits.bodyBytesMax,
         receiveMsMax: this.limits.receiveMsMax,
         onBytes: this.share.meter(target.tenant, userNames(identity.user).name),
-        onStart: (note) => {
+        onStart: (note, costMs) => {
           exchange.policyNote = note
+          this.share.chargeTime(target.tenant, userNames(identity.user).name, costMs)
           if (stream) this.audit(exchange, 'ResponseStarted', answer.statusCode)
         },
         onRefusal: (error, cause) => this.note(exchange, error, cause),

@@ -74,6 +74,16 @@ export const VERIFIER_SHARE = 0.08
 export const USERS_COUNTED_MAX = 1_024
 /** Large bodies and answers cost as much as so many small requests. */
 export const BYTES_PER_REQUEST = 64 * KiB
+/** And so does what takes the control plane's processor longer than this: an ordinary write takes about one. */
+export const COST_MS_PER_REQUEST = 4
+/**
+ * This part of what a tenant may use is kept for those of its users who have used little: any number of others together
+ * cannot take it.
+ */
+export const QUIET_USERS_PART = 0.15
+assert(USER_SHARE + VERIFIER_SHARE + QUIET_USERS_PART <= 1, 'One user can use its whole share')
+/** Who has used, or has open, no more than this part of what is left has used little: the less is left, the less. */
+export const QUIET_USER_PART = 1 / 8
 
 /** @throws when one tenant alone could take half of anything. */
 export function assertFair({ tenant, ...all }: GatewayLimits): void {

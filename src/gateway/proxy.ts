@@ -4,7 +4,7 @@ import { connect as connectSocket, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Clock } from '../stdx/index.ts'
 import type { ApiError } from '../api/index.ts'
-import { AUDIT_NOTE_HEADER } from '../identity/index.ts'
+import { AUDIT_NOTE_HEADER, COST_HEADER } from '../identity/index.ts'
 import { type Answer, breakOff, sendStatus, writeChunk, writeHead } from './answers.ts'
 import { type HeaderMap, headerPairs, planResponseHeaders } from './headers.ts'
 import { ANSWER_MS_MAX, CLOSE_MS_MAX, UPSTREAM_HEAD_BYTES_MAX } from './limits.ts'
@@ -82,8 +82,8 @@ export function proxyRequest(
     receiveMsMax: number
     /** So many bytes have been read from the client, or come for it. */
     onBytes: (bytes: number) => void
-    /** The answer's first byte is on its way to the client. `note` is for the audit log. */
-    onStart: (note: string | undefined) => void
+    /** The answer's first byte is on its way to the client. `note` is for the audit log, `costMs` what it took. */
+    onStart: (note: string | undefined, costMs: number) => void
     onRefusal: (error: ApiError, cause?: unknown) => void
   },
 ): Promise<void> {
@@ -129,7 +129,9 @@ export function proxyRequest(
     if (answer.headersSent || answer.writableEnded) return void from.destroy()
     from.on('data', (chunk: Buffer) => onBytes(chunk.length))
     pass(from, answer, requestId)
-    onStart(headerPairs(from.rawHeaders).find(([name]) => name === AUDIT_NOTE_HEADER)?.[1])
+    const pairs = headerPairs(from.rawHeaders)
+    const told = (header: string) => pairs.find(([name]) => name === header)?.[1]
+    onStart(told(AUDIT_NOTE_HEADER), parseCost(told(COST_HEADER)))
   })
   if (hasBody) {
     cancels.push(clock.after(receiveMsMax, () => !request.readableEnded && refuse(controlPlaneTooSlow)))
@@ -137,6 +139,11 @@ export function proxyRequest(
     upload(request, upstream, bodyBytesMax, () => refuse(bodyTooLarge(bodyBytesMax)))
   } else upstream.end()
   return over.promise
+}
+
+/** A control plane that says nonsense says nothing. */
+function parseCost(text: string | undefined): number {
+  return text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : 0
 }
 
 function upload(

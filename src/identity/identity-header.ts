@@ -13,6 +13,8 @@ import {
 export const IDENTITY_HEADER = 'x-bulkhead-identity'
 /** In a control plane's answer: what its policies note for the audit log. It goes no further than the gateway. */
 export const AUDIT_NOTE_HEADER = 'x-bulkhead-audit-note'
+/** What the request took of the control plane's processor, in whole milliseconds; goes no further than the gateway. */
+export const COST_HEADER = 'x-bulkhead-cost'
 
 const BASE64URL = /^[A-Za-z0-9_-]+$/
 

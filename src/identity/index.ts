@@ -13,6 +13,7 @@ export {
 export { parseClientCertificate, tenantUidOf } from './client-certificate.ts'
 export {
   AUDIT_NOTE_HEADER,
+  COST_HEADER,
   IDENTITY_HEADER,
   JWKS_PATH,
   type OutsideUser,

@@ -28,6 +28,8 @@ export type MachineSize = { memoryBytes: number; cpus: number }
 const PIDS = 128
 /** The node agent starts every tool, and what it does for the pods of all tenants. */
 const NODE_PIDS = 8_192
+/** Itself takes some 100 MiB and 140 KiB for each tenant; tools that it starts (nft, mkfs) and what they write come on top. */
+const NODE_BYTES_MIN = 2 * GiB
 /** Layers being unpacked at once, each by two programs. */
 const UNPACKERS_PIDS = 512
 
@@ -48,9 +50,14 @@ const TENANT_SHARE_OF_MEMORY = 2
 export function daemonLimits(role: DaemonRole, { memoryBytes, cpus }: MachineSize): DaemonLimits {
   const halfOfCpus = cpuQuotaUs(Math.max(1_000, cpus * 500))
   switch (role) {
-    // Without it nothing is mended, so it goes last; what it holds is bounded per tenant.
+    // Without it nothing is mended, so it goes last. What it holds is bounded per tenant; a leak must not take the pods' memory.
     case 'node':
-      return { cpuShares: 4_096, pidsMax: NODE_PIDS, oomScoreAdj: -900 }
+      return {
+        cpuShares: 4_096,
+        memoryBytesMax: Math.max(NODE_BYTES_MIN, Math.floor(memoryBytes / 8)),
+        pidsMax: NODE_PIDS,
+        oomScoreAdj: -900,
+      }
     case 'gateway':
       return { cpuShares: 1_024, memoryBytesMax: 1 * GiB, pidsMax: PIDS, oomScoreAdj: 0 }
     case 'ingress':
