@@ -2,6 +2,8 @@ import { assert, SECOND_MS } from '../stdx/index.ts'
 
 /** Keys that wait in one work queue; beyond this the queue asks its owner to name everything again once it is empty. */
 export const QUEUE_KEYS_MAX = 10_000
+/** How soon a key comes again when its own reconcile asks for it. */
+export const QUEUE_AGAIN_MS_MIN = 50
 export const QUEUE_RETRY_FIRST_MS = 50
 export const QUEUE_RETRY_LAST_MS = 60 * SECOND_MS
 

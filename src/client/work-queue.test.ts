@@ -106,6 +106,28 @@ test('a key comes back when it asked to, and the earliest time asked for wins', 
   assert.deepEqual(done, ['a'])
 })
 
+test('a key that always wants to come back at once lets time pass in between', async () => {
+  const clock = new FakeClock()
+  let times = 0
+  const queue = new WorkQueue({
+    name: 'test',
+    clock,
+    log: silentLogger,
+    reconcile: async () => {
+      times += 1
+      return { requeueAfterMs: [0, -5, Number.NaN][times % 3] ?? 0 }
+    },
+  })
+  queue.add('a')
+  queue.start()
+  for (let passed = 0; passed < 1_000; passed += 10) {
+    await new Promise((resolve) => setImmediate(resolve))
+    clock.advance(10)
+  }
+  assert.ok(times > 2 && times <= 21, `${times} times in a second`)
+  await queue.stop()
+})
+
 test('a full queue drops keys, says so when it is empty, and can be filled again', async () => {
   let overflows = 0
   const { queue, done } = queueOf({ keysMax: 2, onOverflow: () => void (overflows += 1) })

@@ -1,6 +1,6 @@
 import type { Clock, Logger } from '../stdx/index.ts'
 import { isConflict } from './informers.ts'
-import { QUEUE_KEYS_MAX, QUEUE_RETRY_FIRST_MS, QUEUE_RETRY_LAST_MS } from './limits.ts'
+import { QUEUE_AGAIN_MS_MIN, QUEUE_KEYS_MAX, QUEUE_RETRY_FIRST_MS, QUEUE_RETRY_LAST_MS } from './limits.ts'
 
 /** `undefined` when there is nothing left to do until something changes. */
 export type ReconcileResult = { requeueAfterMs: number } | undefined | void
@@ -130,7 +130,8 @@ export class WorkQueue {
     try {
       const result = await this.options.reconcile(key)
       this.failures.delete(key)
-      if (result) this.addAfter(key, result.requeueAfterMs)
+      // A key that always asks for itself again at once must not keep everybody else's process busy.
+      if (result) this.addAfter(key, Math.max(result.requeueAfterMs || 0, QUEUE_AGAIN_MS_MIN))
     } catch (error) {
       this.retry(key, error)
     } finally {

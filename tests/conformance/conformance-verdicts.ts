@@ -19,6 +19,7 @@ export const NEEDED: readonly { names: readonly string[]; what: string }[] = [
   { names: ['service status lifecycle'], what: 'a class of load balancers of the test’s own' },
   { names: ['Should recreate evicted statefulset'], what: 'a port of the machine' },
   { names: ['poststart http hook', 'prestop http hook'], what: 'a hook that asks another pod' },
+  { names: ['retry creating failed daemon pods'], what: 'a pod’s phase that the test makes up' },
   { names: ['KubeletManagedEtcHosts'], what: 'a pod in the machine’s network' },
   {
     names: ['complex daemon', 'NodeSelector is respected if matching', 'validates resource limits of pods'],
@@ -64,6 +65,7 @@ const network = (test: string): Shown => ['tests/isolation/network.test.ts', tes
 const sets = (test: string): Shown => ['tests/journeys/sets.test.ts', test]
 const quota = (test: string): Shown => ['tests/journeys/quota.test.ts', test]
 const preemption = (test: string): Shown => ['tests/journeys/preemption.test.ts', test]
+const rollouts = (test: string): Shown => ['tests/journeys/rollouts.test.ts', test]
 const realPods = (test: string): Shown => ['tests/conformance/pods.test.ts', test]
 const realJobs = (test: string): Shown => ['tests/journeys/jobs.test.ts', test]
 const cron = (test: string): Shown => workload('cronjob', test)
@@ -142,7 +144,8 @@ export const VERDICTS: readonly Verdict[] = [
   },
   {
     names: ['Proxy version v1'],
-    missing: 'the API server does not pass requests on to pods and services; use port-forward',
+    refused:
+      'the control plane would read what pods answer, and show it under the API’s own address; port-forward reaches the same ports',
   },
   {
     names: ['retrieving logs from the container over websockets'],
@@ -339,6 +342,10 @@ export const VERDICTS: readonly Verdict[] = [
     supported: [EVERY_KIND],
   },
   {
+    names: ['retry creating failed daemon pods', 'complex daemon'],
+    supported: [rollouts('a pod of a DaemonSet that has failed is replaced, and one that no node wants')],
+  },
+  {
     names: ['Daemon set [Serial]'],
     supported: [
       sets('a DaemonSet has one pod, which is replaced when its template changes'),
@@ -354,7 +361,11 @@ export const VERDICTS: readonly Verdict[] = [
     supported: [controllers('a recreate deployment starts no new pod before the last old one is gone')],
   },
   {
-    names: ['RollingUpdateDeployment', 'should support rollover'],
+    names: ['should support rollover'],
+    supported: [rollouts('a rollout that cannot succeed is passed over by the next one')],
+  },
+  {
+    names: ['RollingUpdateDeployment'],
     supported: [
       controllers('a rolling update never has too many pods'),
       controllers('an image change rolls out'),
@@ -366,12 +377,7 @@ export const VERDICTS: readonly Verdict[] = [
   },
   {
     names: ['proportional scaling'],
-    supported: [
-      [
-        'src/controllers/workloads/deployment/rolling-update.test.ts',
-        'a resize in the middle of a rollout is spread in proportion',
-      ],
-    ],
+    supported: [rollouts('a resize in the middle of a rollout is spread over the old pods and the new')],
   },
   {
     names: ['lifecycle of a Deployment', 'Deployment Status endpoints'],
@@ -442,14 +448,11 @@ export const VERDICTS: readonly Verdict[] = [
   },
   {
     names: ['Burst scaling'],
-    supported: [workload('statefulset', 'with Parallel all are made and deleted at once')],
+    supported: [rollouts('with Parallel the pods of a StatefulSet come and go at once')],
   },
   {
     names: ['Scaling should happen in predictable order'],
-    supported: [
-      workload('statefulset', 'pods too many go from the largest number down'),
-      workload('statefulset', 'pods are made one after another'),
-    ],
+    supported: [rollouts('a StatefulSet grows and shrinks in order, and halts')],
   },
   {
     names: ['Should recreate evicted statefulset'],

@@ -82,3 +82,8 @@ test('the status counts the one node', () => {
   const waiting = planStatus(later, [podOf('a', 'new')], { nowMs: NOW_MS + 2_000, hash: 'new', fits: true })
   assert.deepEqual([waiting.status.numberAvailable, waiting.availableInMs], [0, 3_000])
 })
+
+test('a pod that is not wanted on the node is waited for, and not looked at again and again', () => {
+  const plan = planStatus(rolling, [podOf('a', 'new')], { nowMs: NOW_MS, hash: 'new', fits: false })
+  assert.deepEqual([plan.status.numberMisscheduled, plan.availableInMs], [1, undefined])
+})

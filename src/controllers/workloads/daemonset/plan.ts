@@ -103,6 +103,8 @@ export function planStatus(
   }
   return {
     status,
-    ...(availableMs !== undefined && !available ? { availableInMs: availableMs - nowMs } : {}),
+    ...(fits && availableMs !== undefined && availableMs > nowMs
+      ? { availableInMs: availableMs - nowMs }
+      : {}),
   }
 }

@@ -64,6 +64,19 @@ test('a job without completions is done with the first success, when the others 
   assert.equal(last.status.conditions?.[0]?.type, 'SuccessCriteriaMet')
 })
 
+test('a job whose time is over waits for the ends of its pods, and is not looked at again and again', () => {
+  const late = { ...job('late', { activeDeadlineSeconds: 10 }), status: { startTime: NOW, active: 1 } }
+  const pods = [podOf('a', 'Running')]
+  const before = planJob(late, pods, { nowMs: NOW_MS + 4_000, isGoing })
+  assert.equal(before.requeueAfterMs, 6_000)
+  const over = planJob(late, pods, { nowMs: NOW_MS + 10_000, isGoing })
+  assert.deepEqual([over.remove.length, over.spare, over.requeueAfterMs], [1, false, undefined])
+  const condition = { type: 'Failed', status: 'True' as const, reason: 'x', message: '' }
+  const timeless = { ...job('odd', { ttlSecondsAfterFinished: 1 }), status: { conditions: [condition] } }
+  const { expired, requeueAfterMs } = planJob(timeless, [], { nowMs: NOW_MS, isGoing })
+  assert.deepEqual([expired, requeueAfterMs], [false, undefined])
+})
+
 test('what was decided stays decided', () => {
   const failed = job('f', { backoffLimit: 0, completions: 1 })
   const first = planJob(failed, [podOf('a', 'Failed')], { nowMs: NOW_MS, isGoing })

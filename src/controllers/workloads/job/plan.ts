@@ -447,12 +447,14 @@ function planTime(plan: JobPlan, job: Job, status: JobStatus, conditions: Condit
     if (ttl === undefined || job.metadata.deletionTimestamp) return
     const expiresMs = Date.parse(end.lastTransitionTime ?? '') + ttl * 1_000
     if (nowMs >= expiresMs) plan.expired = true
-    else plan.requeueAfterMs = expiresMs - nowMs
+    // Whoever wrote the condition without a time has no job that expires.
+    else if (Number.isFinite(expiresMs)) plan.requeueAfterMs = expiresMs - nowMs
     return
   }
   const deadlineMs = deadlineOf(job, status)
-  if (deadlineMs === undefined) return
-  plan.requeueAfterMs = Math.min(plan.requeueAfterMs ?? Infinity, Math.max(0, deadlineMs - nowMs))
+  // Once it has passed, the ends of its pods are waited for.
+  if (deadlineMs === undefined || deadlineMs <= nowMs) return
+  plan.requeueAfterMs = Math.min(plan.requeueAfterMs ?? Infinity, deadlineMs - nowMs)
 }
 
 function deadlineOf(job: Job, status: JobStatus): number | undefined {
