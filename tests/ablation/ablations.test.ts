@@ -50,6 +50,12 @@ test('whatever comes through is among what was tried, and what is tried without 
   assert.equal(new Set(ABLATIONS.map(({ off }) => off)).size, ABLATIONS.length)
 })
 
+test('the page in the documents is about every layer that is switched off', async () => {
+  const page = await readFile(new URL('docs/ablation.md', REPOSITORY), 'utf8')
+  for (const { off } of ABLATIONS.slice(1)) assert.ok(page.includes(`## Without: ${off}\n`), off)
+  assert.doesNotMatch(page, /\*\*(?:not tried|it is not|nothing)\*\*/i)
+})
+
 test('tests that switch layers off elsewhere are there', () => {
   const files = ELSEWHERE.flatMap(({ where }) => [...where.matchAll(/`([^`]+)`/g)].map(([, file]) => file))
   assert.ok(files.length > 5)

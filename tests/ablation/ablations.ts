@@ -2,6 +2,7 @@ import { CATALOGUE } from '../../src/attack/index.ts'
 import {
   ALL_CAPABILITIES,
   ANY_PEER,
+  ANY_SENDER,
   CONTROL_PLANE_TAKES_ANY_TENANT,
   EVERYBODY_MAY_DO_EVERYTHING,
   GATEWAY_BINDS_NOBODY,
@@ -76,7 +77,6 @@ const TOKEN_IDS = [
   'token-of-victim-account',
   'token-stolen',
   'token-changed-claims',
-  'token-key-id',
   'token-review-of-stranger',
 ]
 const SOCKET_IDS = ['socket-control-plane', 'socket-taken-gateway', 'socket-taken-pod-gateway']
@@ -89,6 +89,8 @@ const STEPS =
 const all = (why: string, ...ids: string[]) => Object.fromEntries(ids.map((id) => [id, why]))
 
 const OWN_NODES = "it is the tenant's own list of nodes, which is served, and not another's"
+const OWN_TOKEN =
+  'its own API takes a token of its own that names another audience; the victim’s refuses it all the same'
 const WITHIN_NAMESPACE = 'they hold within the user namespace of the pod only'
 
 const LAYERS_OFF: readonly Ablation[] = [
@@ -274,14 +276,14 @@ const LAYERS_OFF: readonly Ablation[] = [
   {
     off: 'no path to the machine and router rules',
     how: 'both at once',
-    edits: [...WAY_TO_THE_MACHINE, ...NO_ROUTER_RULES],
+    edits: [...WAY_TO_THE_MACHINE, ...NO_ROUTER_RULES, ...ANY_SENDER],
     classes: 'shared,shared',
     ids: MACHINE_IDS,
   },
   {
     off: 'no path to the machine, router rules and link filter',
     how: 'all at once',
-    edits: [...WAY_TO_THE_MACHINE, ...NO_ROUTER_RULES, ...NO_LINK_FILTER],
+    edits: [...WAY_TO_THE_MACHINE, ...NO_ROUTER_RULES, ...ANY_SENDER, ...NO_LINK_FILTER],
     classes: 'shared,shared',
     ids: ['network-node-addresses'],
     comesThrough: ['network-node-addresses'],
@@ -375,6 +377,7 @@ const LAYERS_OFF: readonly Ablation[] = [
     edits: TOKENS_FOR_ANYBODY,
     classes: 'shared,shared',
     ids: TOKEN_IDS,
+    accepted: { 'token-of-victim-account': OWN_TOKEN },
   },
   {
     off: 'signing keys',
@@ -385,11 +388,11 @@ const LAYERS_OFF: readonly Ablation[] = [
   },
   {
     off: 'signing keys, audience and issuer of tokens',
-    how: 'both at once',
+    how: 'both at once; the gateway still binds everybody to one tenant',
     edits: [...ONE_SIGNING_KEY, ...TOKENS_FOR_ANYBODY],
     classes: 'shared,shared',
     ids: TOKEN_IDS,
-    comesThrough: ['token-review-of-stranger'],
+    accepted: { 'token-of-victim-account': OWN_TOKEN },
   },
   // platform components
   {
@@ -398,6 +401,10 @@ const LAYERS_OFF: readonly Ablation[] = [
     edits: ANY_PEER,
     classes: 'shared,sandboxed',
     ids: SOCKET_IDS,
+    accepted: {
+      'socket-control-plane':
+        "of all users only one who is in the gateways' group gets so far, and nobody but the gateways is",
+    },
   },
   {
     off: "mode of the control planes' sockets",
@@ -452,7 +459,7 @@ const LAYERS_OFF: readonly Ablation[] = [
     edits: NO_CIPHER,
     classes: 'shared,sandboxed',
     ids: DISK_IDS,
-    comesThrough: ['secret-bytes-at-rest'],
+    comesThrough: ['secret-bytes-at-rest', 'secret-other-key'],
   },
   // pids
   {
@@ -467,7 +474,12 @@ const LAYERS_OFF: readonly Ablation[] = [
     how: 'a container and a pod may have any number of processes',
     edits: NO_POD_LIMITS,
     classes: 'shared,shared',
-    ids: ['exhaustion-processes'],
+    ids: ['exhaustion-processes', 'exhaustion-forks'],
+    accepted: all(
+      'one pod may have as many then as all of its tenant, whose limit the attack does not reach; the victim answers all the while',
+      'exhaustion-processes',
+      'exhaustion-forks',
+    ),
   },
 ]
 

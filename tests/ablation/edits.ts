@@ -142,6 +142,11 @@ export const NO_ROUTER_RULES: readonly Edit[] = [
   },
 ]
 
+/** Senders are not looked at in any way. */
+export const ANY_SENDER: readonly Edit[] = [
+  { file: `${NET}/ruleset.ts`, find: '    meta mark 0 drop\n', replace: '' },
+]
+
 export const NO_LINK_FILTER: readonly Edit[] = [
   {
     file: `${NET}/link-filter.ts`,
@@ -159,7 +164,10 @@ export const NO_REVERSE_PATH: readonly Edit[] = [
   },
 ]
 
-/** A pair of links, a default route and translated addresses: as if there were no namespace between. Goes with the router. */
+/**
+ * A pair of links, a default route and translated addresses: as if there were no namespace between. On a port of the
+ * machine somebody answers. It goes with the router.
+ */
 export const WAY_TO_THE_MACHINE: readonly Edit[] = [
   {
     file: `${HOST}/net/router.ts`,
@@ -182,6 +190,8 @@ export const WAY_TO_THE_MACHINE: readonly Edit[] = [
           nft add chain ip leak out "{ type nat hook postrouting priority 110; }"
           nft add rule ip leak out oifname leak masquerade'
       \`, 'sh', '/proc/' + process.pid + '/fd/' + openSync(this.pin, 'r')])
+      const { createServer } = process.getBuiltinModule('node:net')
+      createServer((socket) => socket.end('the machine')).on('error', () => {}).listen(10250, '172.31.254.1')
     }
 `,
   },

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Ablation } from './ablations.ts'
+import { type Ablation, attacksOf } from './ablations.ts'
 import type { AblationRun } from './run.ts'
 
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url))
@@ -60,8 +60,8 @@ export class Kept {
   }
 
   private fileOf(ablation: Ablation): string {
-    const { edits, classes, ids, families } = ablation
-    const what = JSON.stringify({ edits, classes, ids, families })
+    const { edits, classes } = ablation
+    const what = JSON.stringify({ edits, classes, attacks: attacksOf(ablation) })
     return join(this.directory, `${createHash('sha256').update(what).digest('hex').slice(0, 24)}.json`)
   }
 }

@@ -43,7 +43,7 @@ test('the page begins with what stopped the attacks without each layer, and link
   assert.match(page, /3 copies of commit `0123456789ab`, 6 attacks, on Linux 6\.18, x64\./)
   const rows = page.split('\n').filter((line) => line.startsWith('|'))
   assert.ok(
-    rows.includes("| kernel | [layer A, and B's](#without-layer-a-and-bs) | 2 | namespace | `two` |"),
+    rows.includes("| kernel | [layer A, and B's](#without-layer-a-and-bs) | 2 | 1 | namespace | `two` |"),
     page,
   )
   assert.ok(rows.includes('| kernel | [both](#without-both) | `one` | 1 of 2 |'), page)
@@ -64,7 +64,7 @@ test('a layer that was not tried, and an escape that nobody accepted, are said i
     ],
     VERSION,
   )
-  assert.match(page, /\[A\]\(#without-a\) \| 0 \| \*\*not tried\*\*/)
+  assert.match(page, /\[A\]\(#without-a\) \| 0 \| 0 \| \*\*not tried\*\*/)
   assert.match(page, /\*\*Not tried:\*\* the platform does not start: \\\|x\\\|/)
   assert.match(page, /\| `one` \| \[B\]\(#without-b\) \| \*\*it is not\*\* \|/)
   assert.match(page, /\[C\]\(#without-c\) \| \*\*nothing\*\* \| 1 of 1 \|/)

@@ -21,8 +21,11 @@ export function renderAblations(
     '',
     `This page is what \`tools/ablation --output docs/ablation.md\` prints: ${runs.length} copies of commit \`${commit}\`, ${tries} attacks, on ${machine}.`,
     '',
-    ...summary(runs.filter(({ ablation }) => ablation.off !== NOTHING)),
-    '# What was tried',
+    ...summary(
+      runs.filter(({ ablation }) => ablation.off !== NOTHING),
+      whole,
+    ),
+    '## What was tried',
     '',
     ...runs.flatMap((ran) => section(ran, whole)),
   ]
@@ -33,36 +36,38 @@ export function renderAblations(
 
 const NOTHING = 'nothing'
 
-/** Three tables that say it all; everything below is what they are made from. */
-function summary(runs: readonly AblationRun[]): string[] {
+/** The tables that say it all; everything below is what they are made from. */
+function summary(runs: readonly AblationRun[], whole: readonly Result[]): string[] {
   const one = runs.filter(({ ablation }) => !isAllOff(ablation))
   const every = runs.filter(({ ablation }) => isAllOff(ablation))
   return [
     '## One layer off',
     '',
     ...table(
-      ['vector', 'layer off', 'attacks', 'stopped by', 'came through'],
+      ['vector', 'layer off', 'attacks', 'stopped by another than before', 'by which', 'came through'],
       one.map((ran) => {
-        const { ablation, problem } = ran
-        const rows = rowsOf(ran, [])
+        const rows = rowsOf(ran, whole)
+        const moved = rows.filter(({ now, before }) => now.kind === 'blocked' && now.by !== before.by)
         const through = rows.filter(({ now }) => now.kind === 'escaped')
         return [
           vectorsOf(ran),
-          linkTo(ablation.off),
+          linkTo(ran.ablation.off),
           String(rows.length),
-          problem === undefined ? layersOf(rows).join(', ') : '**not tried**',
+          String(moved.length),
+          ran.problem !== undefined ? '**not tried**' : layersOf(moved).join(', ') || '–',
           through.length === 0 ? '–' : through.map(({ id }) => `\`${id}\``).join(', '),
         ]
       }),
     ),
-    'An attack in the last column is one that this layer alone stops. Below it says why that is accepted.',
+    'What was not stopped by another layer was stopped as with all of them. An attack in the last column is one that this layer',
+    'alone stops; a table below says why that is accepted.',
     '',
     '## All layers off',
     '',
     ...table(
       ['vector', 'layers off', 'comes through, as it must', 'still stopped by something'],
       every.map((ran) => {
-        const rows = rowsOf(ran, [])
+        const rows = rowsOf(ran, whole)
         const of = (kind: string) => rows.filter(({ now }) => now.kind === kind).map(({ id }) => `\`${id}\``)
         return [
           vectorsOf(ran),
@@ -77,7 +82,7 @@ function summary(runs: readonly AblationRun[]): string[] {
     ...table(
       ['attack', 'comes through without', 'why that is accepted'],
       one.flatMap((ran) =>
-        rowsOf(ran, [])
+        rowsOf(ran, whole)
           .filter(({ now }) => now.kind === 'escaped')
           .map(({ id, accepted }) => [`\`${id}\``, linkTo(ran.ablation.off), accepted ?? '**it is not**']),
       ),
@@ -111,7 +116,7 @@ function section(ran: AblationRun, whole: readonly Result[]): string[] {
   const { off, how, classes } = ablation
   const isWhole = off === NOTHING
   const head = [
-    `## ${isWhole ? 'With every layer' : titleOf(off)}`,
+    `### ${isWhole ? 'With every layer' : titleOf(off)}`,
     '',
     `${sentence(how)}. Tenants: ${classes.replace(',', ' and ')}.`,
     '',
@@ -174,6 +179,8 @@ function linkTo(off: string): string {
 type Row = { id: string; vector: string; now: Ending; accepted: string | undefined; before: Ending }
 
 function rowsOf({ ablation, results }: AblationRun, whole: readonly Result[]): Row[] {
+  // A tenant on gVisor is stopped by other layers than one on the machine's kernel.
+  const classes = new Set(results.map(({ attacker }) => attacker.isolationClass))
   return [...new Set(results.map(({ id }) => id))].map((id) => {
     const mine = results.filter((result) => result.id === id).map((result) => knowing(result, ablation.off))
     return {
@@ -181,7 +188,9 @@ function rowsOf({ ablation, results }: AblationRun, whole: readonly Result[]): R
       vector: mine[0]?.vector ?? '',
       now: ending(mine),
       accepted: ablation.accepted?.[id],
-      before: ending(whole.filter((result) => result.id === id)),
+      before: ending(
+        whole.filter((result) => result.id === id && classes.has(result.attacker.isolationClass)),
+      ),
     }
   })
 }
@@ -196,6 +205,10 @@ const TOLD: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'system call filter or user namespace': 'user namespace',
     'system call filter': "the machine's kernel, which has no such call",
   },
+  no_new_privs: { no_new_privs: 'inherited no_new_privs' },
+  'mount view': { 'mount view': 'what else is true of the mounts' },
+  'mount view and own range of ids': { 'mount view': 'what else is true of the mounts' },
+  'process view': { 'process view': 'pid namespace' },
   'router rules': {
     'router rules or link filter': 'link filter',
     'no path to the machine or router rules': 'no path to the machine or link filter',
@@ -206,6 +219,13 @@ const TOLD: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'no path to the machine and router rules': {
     'no path to the machine or router rules': 'link filter',
     'router rules or link filter': 'link filter',
+    'router rules': 'router rules for its own ports',
+  },
+  'uplink filter': { 'no path to the machine or router rules': 'router rules' },
+  'router rules, with a way outside': {
+    'no path to the machine or router rules': 'uplink filter or link filter',
+    'router rules or link filter': 'link filter',
+    'router rules': 'router rules for its own ports',
   },
   // The gateway passes on what it would refuse, so a 401 is the control plane's.
   'gateway binds to one tenant': { 'authentication at the gateway': 'control plane refuses strangers' },
