@@ -25,6 +25,8 @@ export type TenantPosture = {
   quota?: { cpus?: number | undefined; memoryBytes?: number | undefined }
   /** Networks outside that the operator opened for it. */
   openedNetworks?: readonly string[]
+  /** The operator opened something outside for it, by network or by name. */
+  opensOutside?: boolean
   cgroup?: CgroupPosture | undefined
   taskCounters?: readonly TaskCounter[]
   controlPlane?: ControlPlanePosture | undefined
@@ -256,6 +258,44 @@ export function linkFilterLayer(attacker: TenantPosture, victim: TenantPosture):
   )
 }
 
+/** The filter on the attacker's own link, run over frames that its pods would send to these addresses. */
+function ownLinkDrops(
+  attacker: TenantPosture,
+  frames: (from: PodLink) => { saddr: string; daddr: string }[],
+  evidence: (asked: number) => string,
+): LayerResult {
+  const TC_ACT_SHOT = 2
+  const problems: string[] = []
+  let asked = 0
+  for (const from of attacker.links) {
+    for (const { saddr, daddr } of frames(from)) {
+      asked++
+      const frame = renderFrame({ sourceMac: from.mac, targetMac: NO_MAC, saddr, daddr, dport: 443 })
+      if (!from.ingressFilters.some((program) => runBpf(program, frame) === TC_ACT_SHOT))
+        problems.push(`the link ${from.interfaceName} lets a frame from ${saddr} to ${daddr} through`)
+    }
+  }
+  return result('link filter', problems, evidence(asked))
+}
+
+export function outsideLinkFilterLayer(attacker: TenantPosture): LayerResult {
+  return ownLinkDrops(
+    attacker,
+    ({ address }) => PUBLIC_ADDRESSES.map((daddr) => ({ saddr: address, daddr })),
+    (asked) => `${asked} frames to addresses outside are dropped by the filters of the pods' own links`,
+  )
+}
+
+export function machineLinkFilterLayer(attacker: TenantPosture, machine: MachinePosture): LayerResult {
+  const targets = [...ipv4Of(machine.addresses), ...METADATA_ADDRESSES]
+  return ownLinkDrops(
+    attacker,
+    ({ address }) => targets.map((daddr) => ({ saddr: address, daddr })),
+    (asked) =>
+      `${asked} frames to the machine and to metadata are dropped by the filters of the pods' own links`,
+  )
+}
+
 export function noPathToMachineLayer(attacker: TenantPosture, machine: MachinePosture): LayerResult {
   const { router } = machine
   if ('problem' in router) return result('no path to the machine', [router.problem], '')
@@ -298,6 +338,8 @@ export function uplinkFilterLayer(attacker: TenantPosture, machine: MachinePostu
 const NO_MAC = '02:00:00:00:00:00'
 /** Of a documentation network: somebody's outside. */
 export const PUBLIC_ADDRESS = '192.0.2.1'
+/** One of each documentation network. */
+export const PUBLIC_ADDRESSES = [PUBLIC_ADDRESS, '198.51.100.1', '203.0.113.1']
 const ipv4Of = (addresses: readonly string[]) => addresses.filter((address) => address.includes('.'))
 
 function pathsToMachine(

@@ -3,10 +3,12 @@ import {
   isGvisor,
   type LayerResult,
   linkFilterLayer,
+  machineLinkFilterLayer,
   machineRulesLayer,
   type MachinePosture,
   mountViewLayer,
   noPathToMachineLayer,
+  outsideLinkFilterLayer,
   routerRulesLayer,
   systemCallFilterLayer,
   type TenantPosture,
@@ -203,7 +205,16 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
         : vector === 'egress'
           ? { of: 'attacker', look: ({ machine }, a) => egressRulesLayer(a, machine) }
           : { of: 'attacker', look: ({ machine }, a) => machineRulesLayer(a, machine) },
-  'link filter': { of: 'pair', look: (_, a, v) => linkFilterLayer(a, v) },
+  'link filter': (vector) =>
+    vector === 'egress'
+      ? {
+          of: 'attacker',
+          // Where the operator opened something, the filter lets all addresses outside through to the rules.
+          look: (_, a) => (a.opensOutside ? undefined : outsideLinkFilterLayer(a)),
+        }
+      : vector === 'metadata and host services'
+        ? { of: 'attacker', look: ({ machine }, a) => machineLinkFilterLayer(a, machine) }
+        : { of: 'pair', look: (_, a, v) => linkFilterLayer(a, v) },
   'reverse path': { of: 'attacker', look: ({ machine }, a) => reversePathLayer(a, machine) },
   // A way outside stands in for no way at all, and must be filtered then.
   'no path to the machine': {

@@ -4,7 +4,7 @@ import {
   type LayerResult,
   type MachinePosture,
   packetFrom,
-  PUBLIC_ADDRESS,
+  PUBLIC_ADDRESSES,
   result,
   type TenantPosture,
 } from './layers.ts'
@@ -65,9 +65,7 @@ export function reversePathLayer(
 export function egressRulesLayer(attacker: TenantPosture, { router }: MachinePosture): LayerResult {
   if ('problem' in router) return result('router rules', [router.problem], '')
   const opened = attacker.openedNetworks ?? []
-  const target = [PUBLIC_ADDRESS, '198.51.100.1', '203.0.113.1'].find(
-    (address) => !opened.some((network) => within(address, network)),
-  )
+  const target = PUBLIC_ADDRESSES.find((address) => !opened.some((network) => within(address, network)))
   if (target === undefined)
     return result('router rules', [`the operator opened everything outside for ${attacker.name}`], '')
   const problems: string[] = []

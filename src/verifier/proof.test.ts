@@ -41,6 +41,8 @@ test('a vector that should have two layers fails with one, and one that is known
     'fails',
   )
   assert.equal(judge('egress', [seen('router rules', true)]).state, 'open')
+  assert.equal(judge('egress', [seen('router rules', true), seen('link filter', false)]).state, 'fails')
+  assert.equal(judge('egress', [seen('router rules', true), seen('link filter', true)]).state, 'holds')
 })
 
 test('every pair is in exactly one group, with its own layers', () => {

@@ -153,7 +153,7 @@ export function judge(vector: Vector, layers: LayerResult[]): VectorReport {
   const independent = domains.size
   if (absent !== undefined) return { vector, layers, independent, state: 'absent', note: absent }
   if (independent >= LAYERS_REQUIRED) return { vector, layers, independent, state: 'holds' }
-  const isOpen = open !== undefined && !layers.some(({ layer }) => layer === open.without)
+  const isOpen = open !== undefined && !layers.some(({ layer }) => open.without?.includes(layer))
   if (isOpen && independent >= open.layersKnown)
     return { vector, layers, independent, state: 'open', note: open.why }
   return { vector, layers, independent, state: 'fails' }

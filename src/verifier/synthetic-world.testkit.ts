@@ -34,6 +34,7 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
       mac: `02:00:00:00:${hex(at >> 8)}:${hex(at)}`,
       address: addressOf(at),
       egressFilters: filtered ? [DROP_ALL] : [],
+      ingressFilters: [DROP_ALL],
     }
     const own: ProcessPosture = {
       pid: 1_000 + at,

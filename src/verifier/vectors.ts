@@ -80,7 +80,8 @@ const layers = {
   },
   'link filter': {
     domain: 'traffic control',
-    description: "a filter on the pod's own link drops what comes from another tenant's addresses",
+    description:
+      "a filter on the pod's own link drops what comes from or goes to addresses that are not its tenant's",
     observedIn: "`tc filter show` of every pod's link; the program is run over frames",
   },
   'reverse path': {
@@ -213,8 +214,8 @@ type VectorDefinition = {
   open?: {
     layersKnown: 0 | 1
     why: string
-    /** Only where this one was not to be looked for. */
-    without?: LayerName
+    /** Only where none of these was to be looked for. */
+    without?: readonly LayerName[]
   }
   /** Nothing of the kind exists here, so there is nothing to cross. */
   absent?: string
@@ -244,7 +245,7 @@ const vectors = {
     open: {
       layersKnown: 1,
       why: "the operator trusts both tenants, so one process serves both, and between them stands the gateway's share alone",
-      without: 'own control plane',
+      without: ['own control plane'],
     },
   },
   kernel: {
@@ -290,7 +291,7 @@ const vectors = {
   },
   'metadata and host services': {
     threat: "reach the machine's own services, or the cloud's metadata with its credentials",
-    layers: ['no path to the machine', 'uplink filter', 'router rules'],
+    layers: ['no path to the machine', 'uplink filter', 'router rules', 'link filter'],
     standards: [
       'MTB-PL1-BC-HI-3',
       'CIS-K8S-5.2.5',
@@ -304,12 +305,12 @@ const vectors = {
   },
   egress: {
     threat: 'reach the outside where the operator opened nothing',
-    layers: ['no path to the machine', 'router rules'],
+    layers: ['no path to the machine', 'router rules', 'link filter'],
     standards: ['NIST-800-190-4.4.2', 'MS-TA9039'],
     open: {
       layersKnown: 1,
-      why: 'once the operator opened a way outside for one tenant, the loaded rules alone keep the others from it',
-      without: 'no path to the machine',
+      why: 'the operator opened something outside for the attacker, and which addresses that are is for the loaded rules alone',
+      without: ['no path to the machine', 'link filter'],
     },
   },
   storage: {
@@ -423,7 +424,7 @@ const vectors = {
     open: {
       layersKnown: 1,
       why: 'the operator trusts both tenants, so one process has the control planes of both',
-      without: 'own control plane',
+      without: ['own control plane'],
     },
     standards: ['NIST-800-190-4.4.1', 'NIST-800-190-4.3.5', 'T1068', 'T1190'],
   },

@@ -7,7 +7,9 @@ import {
   isGvisor,
   type LayerResult,
   type MachinePosture,
+  noPathToMachineLayer,
   type TenantPosture,
+  uplinkFilterLayer,
 } from './layers.ts'
 import type { Probed } from './observers.ts'
 import { brokenQuotas } from './platform-layers.ts'
@@ -137,7 +139,7 @@ export async function verify({
   const probed = await probeAll(tenants, probes)
   const inForce = waivers.filter(({ until }) => Date.parse(until) > nowMs)
   const groups = prove({ tenants: postures, machine, probed }).map((group) => withWaivers(group, inForce))
-  findings.push(...foreignListeners(layout, machine))
+  findings.push(...foreignListeners(layout, machine), ...strayPaths(postures, machine))
   for (const posture of postures) findings.push(...brokenPromises(posture), ...brokenQuotas(posture))
   return {
     observedAt: new Date(nowMs).toISOString(),
@@ -200,6 +202,7 @@ function observeTenant(
     processes: own,
     links,
     ...(quota === undefined ? {} : { quota }),
+    opensOutside: grants.some(({ kind }) => kind === 'egress'),
     openedNetworks: grants.flatMap(({ network }) => network ?? []),
     cgroup: cgroups.observe(`${layout.cgroup}/${name}`, 1),
     taskCounters: observeTaskCounters(own),
@@ -386,6 +389,17 @@ const ROUTER_SOCKETS: Readonly<Record<string, string>> = {
   'tcp 169.254.1.1:53': DAEMON_USERS.dns,
   'udp 169.254.1.1:53': DAEMON_USERS.dns,
   'tcp 169.254.1.1:6443': DAEMON_USERS.podGateway,
+}
+
+/** A way from the router to the machine is told also where other layers stand in it. */
+function strayPaths(postures: readonly TenantPosture[], machine: MachinePosture): string[] {
+  if ('problem' in machine.router) return []
+  const layer = machine.router.uplink ? uplinkFilterLayer : noPathToMachineLayer
+  const problems = postures.flatMap((posture) => {
+    const { holds, evidence } = layer(posture, machine)
+    return holds ? [] : evidence
+  })
+  return [...new Set(problems)]
 }
 
 function foreignListeners(layout: Layout, { users }: MachinePosture): string[] {

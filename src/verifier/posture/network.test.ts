@@ -28,6 +28,7 @@ const link = (address: string, mac: string, egressFilters: PodLink['egressFilter
   address,
   mac,
   egressFilters,
+  ingressFilters: [],
 })
 const stranger = link('10.128.8.1', '02:42:0a:80:08:01')
 const neighbour = link('10.128.7.254', '02:42:0a:80:07:fe')

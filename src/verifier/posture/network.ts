@@ -13,6 +13,8 @@ export type PodLink = {
   address: string
   /** Those that surely are asked about every packet to the pod: at most the first. */
   egressFilters: readonly BpfInstruction[][]
+  /** The same of packets from the pod. */
+  ingressFilters: readonly BpfInstruction[][]
   /** Where what the pod sends, and what is sent to it, waits before it goes on. */
   shares?: { sent: LinkShare | undefined; received: LinkShare | undefined }
 }
@@ -109,6 +111,7 @@ export function observeRouter(netns: string): RouterPosture {
         address,
         mac,
         egressFilters: filters.get(interfaceName) ?? [],
+        ingressFilters: parseFilters(texts.ingress.get(interfaceName) ?? ''),
         shares: shares(interfaceName),
       }
     }),
