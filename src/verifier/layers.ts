@@ -335,7 +335,7 @@ export function uplinkFilterLayer(attacker: TenantPosture, machine: MachinePostu
   )
 }
 
-const NO_MAC = '02:00:00:00:00:00'
+export const NO_MAC = '02:00:00:00:00:00'
 /** Of a documentation network: somebody's outside. */
 export const PUBLIC_ADDRESS = '192.0.2.1'
 /** One of each documentation network. */

@@ -36,8 +36,10 @@ import {
   tenantLimitLayer,
   watchedUseLayer,
 } from './platform-layers.ts'
+import { allBits, type Bits, bitsFrom, NO_BITS } from './bits.ts'
+import { forgedSourceRulesRows, linkFilterRows, routerRulesRows } from './pair-rows.ts'
+import type { IdRange, ProcessPosture } from './posture/processes.ts'
 import { limitNamesOf, linkShareLayer, rateLimitsLayer, shareLinksOf } from './share-layers.ts'
-import { type IdRange, overlaps } from './posture/processes.ts'
 import type { LayerName, Vector } from './vectors.ts'
 
 /** What asking the gateway and the control planes showed; made before, because it takes connections. */
@@ -48,6 +50,8 @@ export type Probed = {
   gatewayShares(attacker: string): LayerResult
   gatewayBounds(attacker: string): LayerResult
   controlPlaneBounds(attacker: string): LayerResult
+  /** The same of pairs, all at once. */
+  rows: Record<'gatewayBinding' | 'controlPlane' | 'signingKeys', (attacker: TenantPosture) => Row>
 }
 
 export type World = {
@@ -61,15 +65,17 @@ export type Observer = {
   of: 'machine' | 'attacker' | 'victim' | 'pair'
   /** Undefined when nobody promised the layer to this attacker. */
   look(world: World, attacker: TenantPosture, victim: TenantPosture): LayerResult | undefined
-  /** The same without words, for many pairs. */
-  holds?(world: World, attacker: TenantPosture, victim: TenantPosture): boolean | undefined
+  /** The same without words of all pairs at once: for an attacker, the victims against whom the layer holds. */
+  rows?(world: World): (attacker: TenantPosture) => Row
 }
+
+/** Victims by their number. Whom the layer was not promised against is in `unpromised`. */
+export type Row = { holds: Bits; unpromised?: Bits }
 
 const isSandboxed = ({ isolationClass }: TenantPosture) =>
   isolationClass === 'sandboxed' || isolationClass === 'dedicated'
 /** Stands for a victim without anything. */
 const NOBODY: TenantPosture = { name: '', isolationClass: '', processes: [], links: [] }
-const ownNamespace = new WeakMap<TenantPosture, boolean>()
 const idRanges = new WeakMap<TenantPosture, IdRange[]>()
 
 function onceFor<T>(known: WeakMap<TenantPosture, T>, tenant: TenantPosture, look: () => T): T {
@@ -91,24 +97,7 @@ function rangesOf(tenant: TenantPosture): IdRange[] {
   ])
 }
 
-const limited = new WeakMap<TenantPosture, boolean>()
-const ownShare = new WeakMap<TenantPosture, boolean>()
-const shareLinks = new WeakMap<TenantPosture, Set<string>>()
-const ownLimits = new WeakMap<TenantPosture, boolean>()
-const limitNames = new WeakMap<TenantPosture, Set<string>>()
-
-/** Whether two tenants use none of the same. */
-function disjoint(
-  known: WeakMap<TenantPosture, Set<string>>,
-  used: (tenant: TenantPosture) => Set<string>,
-  a: TenantPosture,
-  v: TenantPosture,
-): boolean {
-  return onceFor(known, a, () => used(a)).isDisjointFrom(onceFor(known, v, () => used(v)))
-}
-
 const behind = new WeakMap<TenantPosture, boolean>()
-const ownView = new WeakMap<TenantPosture, boolean>()
 const views = new WeakMap<TenantPosture, Set<string>>()
 
 /** Nothing of it runs on the machine's kernel. */
@@ -116,23 +105,59 @@ function behindGvisor(tenant: TenantPosture): boolean {
   return onceFor(behind, tenant, () => tenant.processes.length > 0 && tenant.processes.every(isGvisor))
 }
 
-/** The namespaces in which its processes can be named. */
+const viewsInto = ({ namespaces }: ProcessPosture) => [`pid ${namespaces.pid}`, `ipc ${namespaces.ipc}`]
+
+/** The namespaces in which its programs can name processes. */
 function viewsOf(tenant: TenantPosture): Set<string> {
   return onceFor(
     views,
     tenant,
-    () =>
-      new Set(
-        tenant.processes
-          .filter((p) => !isGvisor(p))
-          .flatMap(({ namespaces }) => [`pid ${namespaces.pid}`, `ipc ${namespaces.ipc}`]),
-      ),
+    () => new Set(tenant.processes.filter((p) => !isGvisor(p)).flatMap(viewsInto)),
   )
 }
 
-function apart(a: TenantPosture, v: TenantPosture): boolean {
-  const theirs = rangesOf(v)
-  return !rangesOf(a).some((range) => theirs.some((other) => overlaps(range, other)))
+/** For each tenant, those who have one of its ids too. */
+function overlapping(tenants: readonly TenantPosture[]): (tenant: TenantPosture) => Bits {
+  const ranges = tenants
+    .flatMap((tenant, at) =>
+      rangesOf(tenant).map((range) => ({ from: range.from, end: range.from + range.count, at })),
+    )
+    .sort((a, b) => a.from - b.from)
+  /** The farthest end of all ranges up to each. */
+  const farthest: number[] = []
+  for (const [at, { end }] of ranges.entries()) farthest[at] = Math.max(end, farthest[at - 1] ?? -Infinity)
+  return (tenant) => {
+    const found: number[] = []
+    for (const { from, count } of rangesOf(tenant)) {
+      let [low, high] = [0, ranges.length]
+      while (low < high) {
+        const middle = (low + high) >> 1
+        if ((ranges[middle]?.from ?? Infinity) < from + count) low = middle + 1
+        else high = middle
+      }
+      for (let at = low - 1; at >= 0 && (farthest[at] ?? 0) > from; at--) {
+        const range = ranges[at]
+        if (range && range.end > from && tenants[range.at] !== tenant) found.push(range.at)
+      }
+    }
+    return bitsFrom(found)
+  }
+}
+
+/** Who has any of these, by what each has. */
+function groupBy(
+  tenants: readonly TenantPosture[],
+  read: (tenant: TenantPosture) => Iterable<string>,
+): (keys: Iterable<string>) => Bits {
+  const members = new Map<string, number[]>()
+  for (const [at, tenant] of tenants.entries())
+    for (const key of new Set(read(tenant))) members.set(key, [...(members.get(key) ?? []), at])
+  const groups = new Map([...members].map(([key, some]) => [key, bitsFrom(some)]))
+  return (keys) => {
+    let found = NO_BITS
+    for (const key of keys) found |= groups.get(key) ?? NO_BITS
+    return found
+  }
 }
 
 const ownersOf = new WeakMap<readonly TenantPosture[], Map<number, string[]>>()
@@ -156,14 +181,26 @@ function shareByTrust(a: TenantPosture, v: TenantPosture): boolean {
   return !isSandboxed(a) && !isSandboxed(v) && ours !== undefined && ours === theirs
 }
 
+/** The same for all. */
+function trustedBeside(tenants: readonly TenantPosture[]): (tenant: TenantPosture) => Bits {
+  const pidOf = (tenant: TenantPosture) =>
+    isSandboxed(tenant) || !tenant.controlPlane ? [] : [String(tenant.controlPlane.process.pid)]
+  const who = groupBy(tenants, pidOf)
+  return (tenant) => who(pidOf(tenant))
+}
+
 const hasUplink = ({ router }: MachinePosture) => 'uplink' in router
 
 const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
   'user namespace': {
     of: 'pair',
     look: ({ machine }, a, v) => userNamespaceLayer(a, v, machine),
-    holds: ({ machine }, a, v) =>
-      apart(a, v) && onceFor(ownNamespace, a, () => userNamespaceLayer(a, NOBODY, machine).holds),
+    rows({ tenants, machine }) {
+      const sharing = overlapping(tenants)
+      return (a) => ({
+        holds: userNamespaceLayer(a, NOBODY, machine).holds ? allBits(tenants.length) & ~sharing(a) : NO_BITS,
+      })
+    },
   },
   'system call filter': { of: 'attacker', look: (_, a) => systemCallFilterLayer(a) },
   'application kernel': {
@@ -179,11 +216,14 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
     of: 'pair',
     // gVisor's processes have only gVisor's view to give, which is another layer.
     look: ({ machine }, a, v) => (behindGvisor(a) ? undefined : processViewLayer(a, v, machine)),
-    holds: ({ machine }, a, v) =>
-      behindGvisor(a)
-        ? undefined
-        : viewsOf(v).isDisjointFrom(viewsOf(a)) &&
-          onceFor(ownView, a, () => processViewLayer(a, NOBODY, machine).holds),
+    rows({ tenants, machine }) {
+      const all = allBits(tenants.length)
+      const who = groupBy(tenants, ({ processes }) => processes.flatMap(viewsInto))
+      return (a) =>
+        behindGvisor(a)
+          ? { holds: NO_BITS, unpromised: all }
+          : { holds: processViewLayer(a, NOBODY, machine).holds ? all & ~who(viewsOf(a)) : NO_BITS }
+    },
   },
   'volume files': { of: 'victim', look: ({ machine }, _, v) => volumeFilesLayer(v, machine) },
   'platform files': (vector) =>
@@ -199,9 +239,14 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
       ? {
           of: 'pair',
           look: ({ machine }, a, v) => routerRulesLayer(a, v, machine),
+          rows: routerRulesRows,
         }
       : vector === 'DNS'
-        ? { of: 'pair', look: ({ machine }, a, v) => forgedSourceRulesLayer(a, v, machine) }
+        ? {
+            of: 'pair',
+            look: ({ machine }, a, v) => forgedSourceRulesLayer(a, v, machine),
+            rows: forgedSourceRulesRows,
+          }
         : vector === 'egress'
           ? { of: 'attacker', look: ({ machine }, a) => egressRulesLayer(a, machine) }
           : { of: 'attacker', look: ({ machine }, a) => machineRulesLayer(a, machine) },
@@ -214,7 +259,7 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
         }
       : vector === 'metadata and host services'
         ? { of: 'attacker', look: ({ machine }, a) => machineLinkFilterLayer(a, machine) }
-        : { of: 'pair', look: (_, a, v) => linkFilterLayer(a, v) },
+        : { of: 'pair', look: (_, a, v) => linkFilterLayer(a, v), rows: linkFilterRows },
   'reverse path': { of: 'attacker', look: ({ machine }, a) => reversePathLayer(a, machine) },
   // A way outside stands in for no way at all, and must be filtered then.
   'no path to the machine': {
@@ -228,10 +273,12 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
   'gateway binds to one tenant': {
     of: 'pair',
     look: ({ probed }, a, v) => probed.gatewayBinding(a.name, v.name),
+    rows: ({ probed }) => probed.rows.gatewayBinding,
   },
   'control plane refuses strangers': {
     of: 'pair',
     look: ({ probed }, a, v) => probed.controlPlane(a.name, v.name),
+    rows: ({ probed }) => probed.rows.controlPlane,
   },
   'gateway shares': { of: 'attacker', look: ({ probed }, a) => probed.gatewayShares(a.name) },
   'gateway bounds requests': { of: 'attacker', look: ({ probed }, a) => probed.gatewayBounds(a.name) },
@@ -240,24 +287,43 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
     look: ({ probed }, a) => probed.controlPlaneBounds(a.name),
   },
   'partition cipher': { of: 'victim', look: (_, __, v) => partitionCipherLayer(v) },
-  'signing keys': { of: 'pair', look: ({ probed }, a, v) => probed.signingKeys(a.name, v.name) },
+  'signing keys': {
+    of: 'pair',
+    look: ({ probed }, a, v) => probed.signingKeys(a.name, v.name),
+    rows: ({ probed }) => probed.rows.signingKeys,
+  },
   'own control plane': {
     of: 'pair',
     look: (_, a, v) => (shareByTrust(a, v) ? undefined : ownControlPlaneLayer(a, v)),
-    holds(_, a, v) {
-      if (shareByTrust(a, v)) return undefined
-      const [ours, theirs] = [controlPlaneUid(a), controlPlaneUid(v)]
-      return ours !== undefined && theirs !== undefined && ours !== theirs && ours !== 0 && theirs !== 0
+    rows({ tenants }) {
+      const all = allBits(tenants.length)
+      const unpromised = trustedBeside(tenants)
+      const uidOf = (tenant: TenantPosture) => controlPlaneUid(tenant)
+      const who = groupBy(tenants, (tenant) => {
+        const uid = uidOf(tenant)
+        // Root, and what cannot be seen, is nobody's own.
+        return [uid === undefined || uid === 0 ? 'none' : String(uid)]
+      })
+      return (a) => {
+        const uid = uidOf(a)
+        const own = uid !== undefined && uid !== 0
+        return { holds: own ? all & ~who([String(uid), 'none']) : NO_BITS, unpromised: unpromised(a) }
+      }
     },
   },
   'control plane limit': {
     of: 'pair',
     look: (_, a, v) => (shareByTrust(a, v) ? undefined : controlPlaneLimitLayer(a, v)),
-    holds(_, a, v) {
-      if (shareByTrust(a, v)) return undefined
-      const [ours, theirs] = [a.controlPlane?.process.pid, v.controlPlane?.process.pid]
-      const another = ours === undefined || ours !== theirs
-      return another && onceFor(limited, a, () => controlPlaneLimitLayer(a, NOBODY).holds)
+    rows({ tenants }) {
+      const all = allBits(tenants.length)
+      const unpromised = trustedBeside(tenants)
+      const pidOf = ({ controlPlane }: TenantPosture) =>
+        controlPlane ? [String(controlPlane.process.pid)] : []
+      const who = groupBy(tenants, pidOf)
+      return (a) => ({
+        holds: controlPlaneLimitLayer(a, NOBODY).holds ? all & ~who(pidOf(a)) : NO_BITS,
+        unpromised: unpromised(a),
+      })
     },
   },
   'confined control plane': {
@@ -267,19 +333,22 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
   'share of the links': {
     of: 'pair',
     look: (_, a, v) => linkShareLayer(a, v),
-    holds: (_, a, v) =>
-      onceFor(ownShare, a, () => linkShareLayer(a, NOBODY).holds) && disjoint(shareLinks, shareLinksOf, a, v),
+    rows({ tenants }) {
+      const all = allBits(tenants.length)
+      const who = groupBy(tenants, shareLinksOf)
+      return (a) => ({ holds: linkShareLayer(a, NOBODY).holds ? all & ~who(shareLinksOf(a)) : NO_BITS })
+    },
   },
   'rate limits': {
     of: 'pair',
     look: ({ machine }, a, v) => rateLimitsLayer(a, v, machine),
-    holds({ machine }, a, v) {
+    rows({ tenants, machine }) {
       const { router } = machine
-      if ('problem' in router) return false
-      return (
-        onceFor(ownLimits, a, () => rateLimitsLayer(a, NOBODY, machine).holds) &&
-        disjoint(limitNames, (tenant) => limitNamesOf(tenant, router), a, v)
-      )
+      if ('problem' in router) return () => ({ holds: NO_BITS })
+      const all = allBits(tenants.length)
+      const namesOf = (tenant: TenantPosture) => limitNamesOf(tenant, router)
+      const who = groupBy(tenants, namesOf)
+      return (a) => ({ holds: rateLimitsLayer(a, NOBODY, machine).holds ? all & ~who(namesOf(a)) : NO_BITS })
     },
   },
   'tenant limit': (vector) => ({

@@ -8,14 +8,20 @@ import {
   result,
   type TenantPosture,
 } from './layers.ts'
-import { UPLINK } from './posture/network.ts'
+import { type PodLink, UPLINK } from './posture/network.ts'
+import type { Packet } from './posture/ruleset.ts'
 import type { FilePosture } from './posture/files.ts'
 import { overlaps } from './posture/processes.ts'
 
 /** Layers on the vectors besides pods and their network: names, files, control planes, shares of the machine. */
 
-const RESOLVER = '169.254.1.1'
+export const RESOLVER = '169.254.1.1'
 const DNS_PORT = 53
+
+/** A question to the resolver, under an address that may be stolen. */
+export function resolverPacket(from: PodLink, saddr: string): Packet {
+  return packetFrom(from, { saddr, daddr: RESOLVER, l4proto: 'udp', dport: DNS_PORT })
+}
 
 /** A pod that claims to be the resolver, or a pod of the victim, is refused by the loaded rules. */
 export function forgedSourceRulesLayer(
@@ -29,7 +35,7 @@ export function forgedSourceRulesLayer(
   for (const from of attacker.links) {
     for (const saddr of [RESOLVER, ...victim.links.map(({ address }) => address)]) {
       asked++
-      const packet = packetFrom(from, { saddr, daddr: RESOLVER, l4proto: 'udp', dport: DNS_PORT })
+      const packet = resolverPacket(from, saddr)
       const { verdict, by } = router.ruleset.evaluate(packet, ['prerouting', 'input'])
       if (verdict !== 'drop') problems.push(`${from.interfaceName} may send as ${saddr}: ${verdict} (${by})`)
     }

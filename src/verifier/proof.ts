@@ -1,3 +1,4 @@
+import { allBits, bit, type Bits, bitsFrom, NO_BITS, numbersIn } from './bits.ts'
 import type { LayerResult, TenantPosture } from './layers.ts'
 import { type Observer, observerOf, type World } from './observers.ts'
 import {
@@ -57,25 +58,35 @@ export function prove(world: World): PairGroup[] {
   }
   const signs = (observers: readonly Observer[], about: TenantPosture) =>
     observers.map((observer) => sign(lookOnce(observer, about)?.holds)).join('')
-  const victimSigns = new Map(tenants.map((tenant) => [tenant, signs(single('victim'), tenant)]))
-  const pairObservers = single('pair')
-  const rows = tenants.flatMap((attacker) => {
+  const everybody = allBits(tenants.length)
+  const victimObservers = single('victim')
+  /** Victims about whom the same was seen. */
+  const alike = [
+    ...Map.groupBy(tenants.keys(), (at) => {
+      const victim = tenants[at]
+      return victim ? signs(victimObservers, victim) : ''
+    }),
+  ].map(([signature, some]) => ({ signature, victims: bitsFrom(some) }))
+  const pairRows = single('pair').map((observer) => observer.rows?.(world) ?? oneByOne(world, observer))
+  const rows = tenants.flatMap((attacker, at) => {
     const own = signs(single('attacker'), attacker)
-    const bySignature = new Map<string, TenantPosture[]>()
-    for (const victim of tenants) {
-      if (attacker === victim) continue
-      let signature = `${own} ${victimSigns.get(victim)} `
-      for (const observer of pairObservers)
-        signature += sign(
-          observer.holds
-            ? observer.holds(world, attacker, victim)
-            : observer.look(world, attacker, victim)?.holds,
-        )
-      const victims = bySignature.get(signature)
-      if (victims) victims.push(victim)
-      else bySignature.set(signature, [victim])
+    let groups = alike.map(({ signature, victims }) => ({
+      signature: `${own} ${signature} `,
+      victims: victims & everybody & ~bit(at),
+    }))
+    for (const row of pairRows) {
+      const { holds, unpromised = NO_BITS } = row(attacker)
+      groups = groups.flatMap(({ signature, victims }) =>
+        [
+          { signature: signature + sign(true), victims: victims & holds & ~unpromised },
+          { signature: signature + sign(false), victims: victims & ~holds & ~unpromised },
+          { signature: signature + sign(undefined), victims: victims & unpromised },
+        ].filter((group) => group.victims !== NO_BITS),
+      )
     }
-    return [...bySignature].map(([signature, victims]) => ({ signature, attackers: [attacker], victims }))
+    return groups
+      .filter(({ victims }) => victims !== NO_BITS)
+      .map(({ signature, victims }) => ({ signature, attackers: bit(at), victims }))
   })
   const [first] = tenants
   const explain = (observer: Observer, attacker: TenantPosture, victim: TenantPosture) =>
@@ -85,7 +96,10 @@ export function prove(world: World): PairGroup[] {
           observer,
           observer.of === 'attacker' ? attacker : observer.of === 'victim' ? victim : (first ?? victim),
         )
-  return merge(rows).flatMap(({ attackers, victims }) => {
+  return merge(rows).flatMap((row) => {
+    const [attackers = [], victims = []] = [row.attackers, row.victims].map((some) =>
+      [...numbersIn(some)].flatMap((at) => tenants[at] ?? []),
+    )
     const [attacker] = attackers
     const victim = victims.find((each) => each !== attacker)
     if (!attacker || !victim) return []
@@ -108,36 +122,43 @@ export function prove(world: World): PairGroup[] {
   })
 }
 
-type Row = { signature: string; attackers: TenantPosture[]; victims: TenantPosture[] }
+type Row = { signature: string; attackers: Bits; victims: Bits }
 
 /** Attackers with the same victims are one row; and so are those that are each other's victims, and nobody's else. */
 function merge(rows: readonly Row[]): Row[] {
-  const by = (some: readonly Row[], key: (row: Row) => readonly TenantPosture[]) => {
+  const by = (some: readonly Row[], key: (row: Row) => Bits) => {
     const merged = new Map<string, Row>()
     for (const row of some) {
       const whom = key(row)
-      const text = `${row.signature} ${whom
-        .map(({ name }) => name)
-        .sort()
-        .join(' ')}`
+      const text = `${row.signature} ${whom.toString(36)}`
       const known = merged.get(text)
-      if (known) known.attackers.push(...row.attackers)
-      else merged.set(text, { ...row, attackers: [...row.attackers], victims: [...whom] })
+      if (known) known.attackers |= row.attackers
+      else merged.set(text, { ...row, victims: whom })
     }
     return [...merged.values()]
   }
+  const isOne = (some: Bits) => (some & (some - 1n)) === NO_BITS
   const same = by(rows, ({ victims }) => victims)
-  const alone = same.filter(({ attackers }) => attackers.length === 1)
-  const among = by(alone, ({ attackers, victims }) => [...victims, ...attackers])
+  const alone = same.filter(({ attackers }) => isOne(attackers))
+  const among = by(alone, ({ attackers, victims }) => victims | attackers)
   return [
-    ...same.filter(({ attackers }) => attackers.length > 1),
+    ...same.filter(({ attackers }) => !isOne(attackers)),
     // A row that met no other keeps its victims as they were.
-    ...among.map((row) =>
-      row.attackers.length > 1
-        ? row
-        : { ...row, victims: row.victims.filter((victim) => victim !== row.attackers[0]) },
-    ),
+    ...among.map((row) => (isOne(row.attackers) ? { ...row, victims: row.victims & ~row.attackers } : row)),
   ]
+}
+
+/** For a layer that can only be looked at pair by pair. */
+function oneByOne(world: World, observer: Observer): NonNullable<ReturnType<NonNullable<Observer['rows']>>> {
+  return (attacker) => {
+    const [holding, unpromised]: [number[], number[]] = [[], []]
+    for (const [at, victim] of world.tenants.entries()) {
+      const seen = attacker === victim ? undefined : observer.look(world, attacker, victim)
+      if (seen === undefined) unpromised.push(at)
+      else if (seen.holds) holding.push(at)
+    }
+    return { holds: bitsFrom(holding), unpromised: bitsFrom(unpromised) }
+  }
 }
 
 function sign(holds: boolean | undefined): string {

@@ -1,3 +1,4 @@
+import { allBits } from './bits.ts'
 import type { LayerResult, MachinePosture, TenantPosture } from './layers.ts'
 import type { World } from './observers.ts'
 import type { BpfInstruction } from './posture/classic-bpf.ts'
@@ -14,6 +15,14 @@ export type SyntheticTenant = {
   filtered?: boolean
   /** It has the ids of the tenant with this number, besides its own. */
   idsOf?: number
+  /** The rules take its packets for those of the tenant with this number. */
+  markOf?: number
+  /** The rules believe its link when it sends under the address of the tenant with this number. */
+  addressSeenAs?: number
+  /** The process of the tenant with this number serves it too. */
+  controlPlaneOf?: number
+  /** Its processes are in the namespaces of those of the tenant with this number. */
+  namespacesOf?: number
 }
 
 const MACHINE = { user: 'u', net: 'n', pid: 'p', mnt: 'm', ipc: 'i', uts: 't', cgroup: 'c' }
@@ -22,10 +31,17 @@ const IDS = 65_536
 
 const DROP_ALL: BpfInstruction[] = [{ code: 0x06, jt: 0, jf: 0, k: 2 }]
 
-export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
+export function syntheticWorld(kinds: readonly SyntheticTenant[], { uplink = false } = {}): World {
   const tenants = kinds.map((kind, at): TenantPosture => {
     const name = `t${at}`
-    const { sandboxed = false, mapsMachine = false, filtered = true, idsOf } = kind
+    const {
+      sandboxed = false,
+      mapsMachine = false,
+      filtered = true,
+      idsOf,
+      controlPlaneOf,
+      namespacesOf,
+    } = kind
     const from = mapsMachine ? 0 : FIRST_ID + at * IDS
     const ranges = [from, ...(idsOf === undefined ? [] : [FIRST_ID + idsOf * IDS])]
     const uidMap = ranges.map((first, range) => ({ from: first, count: IDS, inside: range * IDS }))
@@ -54,12 +70,13 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
       capEff: 0n,
       capBnd: 0n,
       namespaces: Object.fromEntries(
-        Object.keys(MACHINE).map((type) => [type, `${type}${at}`]),
+        Object.keys(MACHINE).map((type) => [type, `${type}${type === 'user' ? at : (namespacesOf ?? at)}`]),
       ) as ProcessPosture['namespaces'], // the types of the table
       cgroups: [],
       mounts: [],
     }
-    const controlPlane = { ...own, pid: 5 + (sandboxed ? at : 0), uid: 900 + (sandboxed ? at : 0) }
+    const plane = controlPlaneOf ?? (sandboxed ? at : 0)
+    const controlPlane = { ...own, pid: 5 + plane, uid: 900 + plane }
     return {
       name,
       isolationClass: sandboxed ? 'sandboxed' : 'shared',
@@ -79,6 +96,7 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
     holds: true,
     evidence: ['synthetic'],
   })
+  const everybody = () => ({ holds: allBits(tenants.length) })
   const answers = {
     binding: holds('gateway binds to one tenant'),
     refusing: holds('control plane refuses strangers'),
@@ -89,7 +107,7 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
   }
   return {
     tenants,
-    machine: syntheticMachine(tenants),
+    machine: syntheticMachine(tenants, kinds, uplink),
     probed: {
       gatewayBinding: () => answers.binding,
       controlPlane: () => answers.refusing,
@@ -97,11 +115,16 @@ export function syntheticWorld(kinds: readonly SyntheticTenant[]): World {
       gatewayShares: () => answers.shares,
       gatewayBounds: () => answers.gateway,
       controlPlaneBounds: () => answers.controlPlane,
+      rows: { gatewayBinding: everybody, controlPlane: everybody, signingKeys: everybody },
     },
   }
 }
 
-function syntheticMachine(tenants: readonly TenantPosture[]): MachinePosture {
+function syntheticMachine(
+  tenants: readonly TenantPosture[],
+  kinds: readonly SyntheticTenant[],
+  uplink: boolean,
+): MachinePosture {
   return {
     namespaces: MACHINE,
     addresses: ['192.168.1.1'],
@@ -121,7 +144,8 @@ function syntheticMachine(tenants: readonly TenantPosture[]): MachinePosture {
       inode: 'router',
       links: [],
       pods: tenants.flatMap(({ links }) => links),
-      ruleset: new Ruleset(renderRuleset(tenants)),
+      ruleset: new Ruleset(renderRuleset(tenants, kinds)),
+      ...(uplink ? { uplink: { address: '169.254.64.0', egressFilters: [DROP_ALL] } } : {}),
       otherRoutes: [],
     },
     volumes: [],
@@ -135,7 +159,7 @@ function syntheticMachine(tenants: readonly TenantPosture[]): MachinePosture {
 }
 
 /** Marks by address, and packets between equal marks only: the shape of the router's rules. */
-function renderRuleset(tenants: readonly TenantPosture[]): string {
+function renderRuleset(tenants: readonly TenantPosture[], kinds: readonly SyntheticTenant[]): string {
   const table = { family: 'inet', table: 'bulkhead' }
   const payload = (protocol: string, field: string) => ({ payload: { protocol, field } })
   const meta = (key: string) => ({ meta: { key } })
@@ -144,7 +168,15 @@ function renderRuleset(tenants: readonly TenantPosture[]): string {
   const rule = (chain: string, handle: number, expr: object[]) => ({
     rule: { ...table, chain, handle, expr },
   })
-  const marks = tenants.flatMap(({ links }, at) => links.map(({ address }) => [address, at + 1]))
+  const marks = tenants.flatMap(({ links }, at) =>
+    links.map(({ address }) => [address, (kinds[at]?.markOf ?? at) + 1]),
+  )
+  const stolen = tenants.flatMap(({ links }, at) => {
+    const { addressSeenAs } = kinds[at] ?? {}
+    return addressSeenAs === undefined
+      ? []
+      : links.map(({ interfaceName, mac }) => ({ concat: [interfaceName, mac, addressOf(addressSeenAs)] }))
+  })
   return JSON.stringify({
     nftables: [
       { table: { family: 'inet', name: 'bulkhead' } },
@@ -156,9 +188,13 @@ function renderRuleset(tenants: readonly TenantPosture[]): string {
         set: {
           ...table,
           name: 'source',
-          elem: tenants.flatMap(({ links }) =>
-            links.map(({ interfaceName, mac, address }) => ({ concat: [interfaceName, mac, address] })),
-          ),
+          elem: tenants
+            .flatMap(({ links }) =>
+              links.map(({ interfaceName, mac, address }): object => ({
+                concat: [interfaceName, mac, address],
+              })),
+            )
+            .concat(stolen),
         },
       },
       { set: { ...table, name: 'pair', elem: tenants.map((_, at) => ({ concat: [at + 1, at + 1] })) } },

@@ -11,7 +11,8 @@ import {
   type TenantPosture,
   uplinkFilterLayer,
 } from './layers.ts'
-import type { Probed } from './observers.ts'
+import { bit, bitsFrom, NO_BITS } from './bits.ts'
+import type { Probed, Row } from './observers.ts'
 import { brokenQuotas } from './platform-layers.ts'
 import { CgroupReader } from './posture/cgroups.ts'
 import { observeControlPlane } from './posture/control-planes.ts'
@@ -244,7 +245,11 @@ const PROBES_AT_ONCE = 8
 const SHARE_BACK_MS = 1_000
 
 /** Speaks to the gateway and to control planes, as many as a platform can bear. */
-async function probeAll(tenants: readonly KnownTenant[], probes: ApiProbes): Promise<Probed> {
+export async function probeAll(
+  tenants: readonly KnownTenant[],
+  probes: ApiProbes,
+  { restMs = SHARE_BACK_MS } = {},
+): Promise<Probed> {
   const names = tenants.map(({ name }) => name)
   const uids = new Map(tenants.map(({ name, uid }) => [name, uid]))
   const known = (name: string): KnownTenant => ({ name, uid: uids.get(name) ?? '' })
@@ -271,7 +276,7 @@ async function probeAll(tenants: readonly KnownTenant[], probes: ApiProbes): Pro
   const step = Math.ceil(names.length / TENANTS_PROBED_IN_PAIRS_MAX)
   const asked = names.filter((_, at) => at % step === 0)
   for (const [at, name] of asked.entries()) {
-    if (at > 0 && at === asked.length - 1) await sleep(SHARE_BACK_MS)
+    if (at > 0 && at === asked.length - 1) await sleep(restMs)
     shares.push(await probes.gatewayShares(name, asked[(at + 1) % asked.length] ?? name))
   }
   // The gateway has one way of counting for all; who was not asked is as good as the worst of those who were.
@@ -293,6 +298,32 @@ async function probeAll(tenants: readonly KnownTenant[], probes: ApiProbes): Pro
     gatewayBounds: (a) => gatewayBounds.get(a) ?? untried('gateway bounds requests'),
     controlPlaneBounds: (a) => controlPlaneBounds.get(a) ?? untried('control plane bounds requests'),
     signingKeys: (a, v) => compareKeys(a, keys.get(a), v, keys.get(v)),
+    rows: {
+      gatewayBinding: rowsOf(binding, (a, v) => found(binding, a, v, 'gateway binds to one tenant').holds),
+      controlPlane: rowsOf(
+        refusing,
+        (a, v) => found(refusing, a, v, 'control plane refuses strangers').holds,
+      ),
+      signingKeys: keyRows(names, keys),
+    },
+  }
+  /** As `found`, for all victims at once. */
+  function rowsOf(answers: Map<string, LayerResult>, holds: (a: string, v: string) => boolean) {
+    const numbers = new Map(names.map((name, at) => [name, at]))
+    const tried = Map.groupBy(answers.keys(), (pair) => pair.split(' ')[0] ?? '')
+    const onVictims = bitsFrom(
+      names.flatMap((v, at) => (answers.get(key(beforeOf.get(v) ?? '', v))?.holds ? [at] : [])),
+    )
+    return ({ name }: { name: string }) => {
+      const byAttacker = answers.get(key(name, nextOf.get(name) ?? ''))
+      let row = byAttacker?.holds === false ? NO_BITS : onVictims
+      for (const pair of tried.get(name) ?? []) {
+        const victim = pair.slice(name.length + 1)
+        const own = bit(numbers.get(victim) ?? 0)
+        row = holds(name, victim) ? row | own : row & ~own
+      }
+      return { holds: row }
+    }
   }
 }
 
@@ -318,6 +349,27 @@ function compareKeys(a: string, own: Keys, v: string, theirs: Keys): LayerResult
         ? `${own.length} keys of ${a} and ${theirs.length} of ${v}, none in common`
         : `${a} and ${v} publish the same key ${common[0]}`,
     ],
+  }
+}
+
+/** As `compareKeys`, for all victims at once. */
+function keyRows(
+  names: readonly string[],
+  keys: ReadonlyMap<string, Keys>,
+): (attacker: { name: string }) => Row {
+  const known = names.map((name) => keys.get(name))
+  const numbers = new Map<string, number[]>()
+  for (const [at, own] of known.entries())
+    if (Array.isArray(own))
+      for (const each of own as string[]) numbers.set(each, [...(numbers.get(each) ?? []), at])
+  const who = new Map([...numbers].map(([each, some]) => [each, bitsFrom(some)]))
+  const shown = bitsFrom(known.flatMap((own, at) => (Array.isArray(own) && own.length > 0 ? [at] : [])))
+  return ({ name }) => {
+    const own = keys.get(name)
+    if (!Array.isArray(own) || own.length === 0) return { holds: NO_BITS }
+    let holds = shown
+    for (const each of own as string[]) holds &= ~(who.get(each) ?? NO_BITS)
+    return { holds }
   }
 }
 

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { allBits, Column, numbersIn } from '../bits.ts'
 import { type Packet, Ruleset } from './ruleset.ts'
 
 const text = readFileSync(new URL('testdata/router-ruleset.json', import.meta.url), 'utf8')
@@ -132,4 +134,121 @@ test('a concatenation with a range is compared part by part, and one with what t
   assert.equal(verdict({ dport: 91 }, range), 'drop')
   assert.equal(verdict({ dport: 85, l4proto: 'udp' }, range), 'drop')
   assert.equal(verdict({}, { invented: 1 }), 'unknown')
+})
+
+/** Rules of all the shapes that the model knows, over few addresses, links and marks, so that they meet. */
+const address = fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.1.1')
+const prefix = fc.constantFrom({ prefix: { addr: '10.0.0.0', len: 30 } }, { range: ['10.0.0.2', '10.0.1.1'] })
+const link = fc.constantFrom('a', 'b', 'c')
+const mark = fc.nat(3)
+const ip = (field: string) => ({ payload: { protocol: 'ip', field } })
+const meta = (key: string) => ({ meta: { key } })
+const ctMark = { ct: { key: 'mark' } }
+const source = fc.constantFrom<object>(ip('saddr'), ip('daddr'))
+const verdict = fc.constantFrom<object>(
+  { accept: null },
+  { drop: null },
+  { return: null },
+  { continue: null },
+  { jump: { target: 'other' } },
+  { goto: { target: 'other' } },
+)
+const statement = fc.oneof(
+  { weight: 3, arbitrary: verdict },
+  fc
+    .tuple(
+      fc.constantFrom('==', '!='),
+      source,
+      fc.oneof<fc.Arbitrary<unknown>[]>(address, prefix, fc.constant('@some')),
+    )
+    .map(([op, left, right]) => ({ match: { op, left, right } })),
+  fc
+    .tuple(fc.constantFrom('==', '!='), link)
+    .map(([op, right]) => ({ match: { op, left: meta('oifname'), right } })),
+  fc
+    .constantFrom('==', '!=')
+    .map((op) => ({ match: { op, left: { concat: [meta('mark'), ctMark] }, right: '@pair' } })),
+  fc
+    .constantFrom('==', '!=')
+    .map((op) => ({ match: { op, left: { concat: [meta('oifname'), ip('daddr')] }, right: '@place' } })),
+  fc
+    .tuple(fc.constantFrom<object>(meta('mark'), ctMark), source)
+    .map(([key, from]) => ({ mangle: { key, value: { map: { key: from, data: '@mark' } } } })),
+  mark.map((value) => ({ mangle: { key: ctMark, value } })),
+  source.map((key) => ({ vmap: { key, data: '@fate' } })),
+)
+const rules = fc.array(fc.array(statement, { minLength: 1, maxLength: 4 }), { maxLength: 5 })
+const element = fc.oneof<fc.Arbitrary<unknown>[]>(address, prefix)
+
+test('many packets at once meet the fate that each meets', () => {
+  const scene = fc.record({
+    first: rules,
+    other: rules,
+    some: fc.array(element, { maxLength: 3 }),
+    marks: fc.array(fc.tuple(element, mark), { maxLength: 4 }),
+    fates: fc.array(fc.tuple(element, verdict), { maxLength: 3 }),
+    pair: fc.array(fc.tuple(mark, mark), { maxLength: 4 }),
+    place: fc.array(fc.tuple(link, element), { maxLength: 4 }),
+    policy: fc.constantFrom('accept', 'drop'),
+    packets: fc.array(fc.record({ saddr: address, daddr: address, oifname: link }), {
+      minLength: 1,
+      maxLength: 6,
+    }),
+  })
+  fc.assert(
+    fc.property(scene, ({ first, other, some, marks, fates, pair, place, policy, packets }) => {
+      const table = { family: 'inet', table: 't' }
+      const named = (kind: string, name: string, elem: unknown) => ({ [kind]: { ...table, name, elem } })
+      const chained = (chain: string, all: object[][]) =>
+        all.map((expr, handle) => ({ rule: { ...table, chain, handle, expr } }))
+      const ruleset = new Ruleset(
+        JSON.stringify({
+          nftables: [
+            { table: { family: 'inet', name: 't' } },
+            { chain: { ...table, name: 'first', hook: 'forward', prio: 0, type: 'filter', policy } },
+            { chain: { ...table, name: 'other' } },
+            named('set', 'some', some),
+            named('map', 'mark', marks),
+            named('map', 'fate', fates),
+            named(
+              'set',
+              'pair',
+              pair.map((concat) => ({ concat })),
+            ),
+            named(
+              'set',
+              'place',
+              place.map((concat) => ({ concat })),
+            ),
+            ...chained('first', first),
+            // Nothing jumps back, or it would never end.
+            ...chained(
+              'other',
+              other.map((expr) =>
+                expr.filter((each) => !('jump' in each || 'goto' in each || 'vmap' in each)),
+              ),
+            ),
+          ],
+        }),
+      )
+      const rest: Packet = {
+        ...{ iifname: 'x', oifname: '', etherSaddr: '', saddr: '', daddr: '' },
+        ...{ l4proto: 'tcp', dport: 80, nfproto: 'ipv4', ctState: 'new' },
+      }
+      const column = (field: 'saddr' | 'daddr' | 'oifname') =>
+        new Column(packets.map((packet) => packet[field]))
+      const dropped = ruleset.dropped(
+        { ...rest, saddr: column('saddr'), daddr: column('daddr'), oifname: column('oifname') },
+        ['forward'],
+        allBits(packets.length),
+      )
+      assert.deepEqual(
+        [...numbersIn(dropped)],
+        packets.flatMap((packet, at) =>
+          ruleset.evaluate({ ...rest, ...packet }, ['forward']).verdict === 'drop' ? [at] : [],
+        ),
+      )
+    }),
+    { numRuns: 1_500 },
+  )
 })
