@@ -6,6 +6,7 @@ import { type AddressInfo, connect as connectTcp } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
+import { once } from 'node:events'
 import * as fc from 'fast-check'
 import { parseIpBlock } from '../../../api/index.ts'
 import { certificateFor, TestDoor } from './door.testkit.ts'
@@ -325,6 +326,56 @@ test('WebSockets pass, and nothing else is upgraded to', async () => {
   })
   req.end()
   assert.equal(await promise, 'red:hello')
+})
+
+test('WebSockets pass in streams of HTTP/2, side by side, and no other tunnel does', async () => {
+  const session = connectHttp2(`https://127.0.0.1:${at.ports.https}`, {
+    ca: redPair.authority,
+    servername: RED,
+  })
+  try {
+    await once(session, 'remoteSettings')
+    const open = async (fields: Record<string, string>) => {
+      const stream = session.request(
+        { ':method': 'CONNECT', ':authority': RED, ...fields },
+        { endStream: false },
+      )
+      stream.on('error', () => {})
+      const [headers] = (await once(stream, 'response')) as [Record<string, unknown>]
+      return { stream, headers }
+    }
+    const socket = { ':protocol': 'websocket', ':scheme': 'https', 'sec-websocket-version': '13' }
+    const [one, two] = await Promise.all(
+      ['/one', '/two'].map((path) => open({ ...socket, ':path': path, 'sec-websocket-key': 'ours?' })),
+    )
+    assert.ok(one && two)
+    for (const { stream, headers } of [one, two]) {
+      assert.equal(headers[':status'], 200)
+      assert.equal(headers['upgrade'], undefined)
+      stream.write('hello')
+      const [chunk] = (await once(stream, 'data')) as [Buffer]
+      assert.equal(chunk.toString(), 'red:hello')
+    }
+    const { headers, method } = red.seen.at(-1) ?? {}
+    assert.equal(method, 'UPGRADE')
+    assert.equal(headers?.['sec-websocket-version'], '13')
+    assert.match(String(headers?.['sec-websocket-key']), /^[A-Za-z0-9+/]{22}==$/)
+    one.stream.close()
+    two.stream.end()
+    await once(two.stream, 'close')
+    for (const [fields, status] of [
+      [{ ':authority': `${RED}:80` }, 405],
+      [{ ...socket, ':path': '/', ':protocol': 'connect-udp' }, 405],
+      [{ ...socket, ':path': '/', ':authority': BLUE }, 421],
+      [{ ...socket, ':path': '/../x' }, 400],
+    ] as const) {
+      const { stream, headers: answer } = await open(fields)
+      assert.equal(answer[':status'], status, JSON.stringify(fields))
+      stream.close()
+    }
+  } finally {
+    session.destroy()
+  }
 })
 
 test('what speaks HTTP/2 in the clear gets it, with its trailers', async () => {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import {
   createServer as createHttpServer,
   type IncomingMessage,
@@ -35,7 +36,7 @@ import { type Header, headerProblem, pairs, requestHeaders, responseHeaders } fr
 import * as limits from './limits.ts'
 import { parseProxyHeader } from './proxy-header.ts'
 import { type DoorView, type Site, Sites } from './sites.ts'
-import { splice } from './splice.ts'
+import { splice, type Spliced } from './splice.ts'
 import { ViewsServer } from './views-server.ts'
 
 export type FrontDoorOptions = {
@@ -75,6 +76,8 @@ export class FrontDoor {
   private readonly active = new Map<number, number>()
   private readonly rates = new Map<number, { second: number; count: number }>()
   private readonly open = new Set<Socket>()
+  /** WebSockets in a connection. */
+  private readonly tunnels = new WeakMap<object, number>()
   /** Whom connections are for, as whoever stands in front says, by both ends of the connection. */
   private readonly announced = new Map<string, string>()
   private entering = 0
@@ -114,6 +117,7 @@ export class FrontDoor {
         maxConcurrentStreams: limits.STREAMS_PER_CONNECTION_MAX,
         maxHeaderListSize: limits.HEADER_BYTES_MAX,
         enablePush: false,
+        enableConnectProtocol: true,
       },
       // There is no certificate for whoever names nobody.
       SNICallback: (name, done) => {
@@ -126,7 +130,10 @@ export class FrontDoor {
     for (const server of [this.http, this.https]) {
       server.setTimeout(limits.IDLE_MS)
       server.on('connection', (socket: Socket) => this.count(socket))
-      server.on('connect', (_request: unknown, socket: Socket) => socket.destroy())
+      server.on('connect', (req: Incoming, client: { destroy(): unknown }) => {
+        if (isHttp2(req)) this.tunnel(req)
+        else client.destroy()
+      })
       server.on('error', (error) => options.log.warn('the front door failed', { error }))
     }
     this.http.on('request', (req, res) => this.answer(req, res))
@@ -503,18 +510,67 @@ export class FrontDoor {
     }
     // Nothing but WebSockets: an upgrade to HTTP/2 would hide requests from us.
     if (req.headers.upgrade?.toLowerCase() !== 'websocket' || req.method !== 'GET') return refuse(400)
+    const accept = (headers: readonly Header[]) => {
+      const lines = [...headers, ['connection', 'upgrade'], ['upgrade', 'websocket']].map(
+        ([name, value]) => `${name}: ${value}\r\n`,
+      )
+      socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join('')}\r\n`, 'latin1')
+    }
+    this.webSocket(req, pairs(req.rawHeaders), { stream: socket, head, refuse, accept })
+  }
+
+  /** A WebSocket in a stream of HTTP/2 (RFC 8441); no other tunnel. */
+  private tunnel(req: Http2ServerRequest): void {
+    const { stream } = req
+    const { session } = stream
+    stream.on('error', () => stream.destroy())
+    const refuse = (status: number): void => {
+      if (!stream.headersSent && !stream.destroyed) stream.respond({ ':status': status }, { endStream: true })
+    }
+    if (req.headers[':protocol'] !== 'websocket' || !session) return refuse(405)
+    // The service speaks HTTP/1.1, where both sides prove with a key that they mean it; here the protocol says so.
+    const headers = pairs(req.rawHeaders).filter(([name]) => !KEYS.has(name.toLowerCase()))
+    headers.push(['sec-websocket-key', randomBytes(16).toString('base64')])
+    const accept = (answer: readonly Header[]) => {
+      if (stream.destroyed) return
+      const fields = answer.filter(([name]) => !KEYS.has(name.toLowerCase()))
+      stream.respond({ ...fieldsByName(fields), ':status': 200 })
+      const tunnels = (this.tunnels.get(session) ?? 0) + 1
+      this.tunnels.set(session, tunnels)
+      session.setTimeout(limits.STREAM_IDLE_MS)
+      stream.once('close', () => {
+        const left = (this.tunnels.get(session) ?? 1) - 1
+        this.tunnels.set(session, left)
+        if (left === 0 && !session.destroyed) session.setTimeout(limits.IDLE_MS)
+      })
+    }
+    this.webSocket(req, headers, { stream, refuse, accept })
+  }
+
+  private webSocket(
+    req: Incoming,
+    asked: readonly Header[],
+    client: {
+      stream: Spliced
+      /** What it has said already. */
+      head?: Buffer
+      refuse: (status: number) => void
+      accept: (headers: readonly Header[]) => void
+    },
+  ): void {
+    const { stream, head = Buffer.alloc(0), refuse, accept } = client
     const decision = this.decide(req, true)
     if ('status' in decision) return refuse(decision.status)
     const { site, route, authority } = decision
     const place = this.admit(site)
     if ('status' in place) return refuse(place.status)
-    socket.once('close', () => place.leave())
+    stream.once('close', () => place.leave())
     const start = async () => {
       const up = await this.connectTo(site.index, route.backend, this.clientOf(req))
       if (!up) return refuse(503)
-      if (socket.destroyed) return drop(up)
-      socket.once('close', () => up.destroy())
-      const headers = requestHeaders(pairs(req.rawHeaders), this.forwarded(req, authority))
+      if (stream.destroyed) return drop(up)
+      stream.once('close', () => up.destroy())
+      const headers = requestHeaders(asked, this.forwarded(req, authority))
       const outgoing = request({
         createConnection: () => up,
         method: 'GET',
@@ -529,20 +585,16 @@ export class FrontDoor {
         refuse(answer.statusCode ?? 502)
       })
       outgoing.on('upgrade', (answer, taken: Socket, first: Buffer) => {
-        const back = responseHeaders(pairs(answer.rawHeaders), site.grant.hosts)
-        const lines = [...back, ['connection', 'upgrade'], ['upgrade', 'websocket']].map(
-          ([name, value]) => `${name}: ${value}\r\n`,
-        )
-        socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join('')}\r\n`, 'latin1')
-        if (first.length > 0) socket.write(first)
+        accept(responseHeaders(pairs(answer.rawHeaders), site.grant.hosts))
+        if (first.length > 0) stream.write(first)
         if (head.length > 0) taken.write(head)
-        splice(socket, taken, limits.STREAM_IDLE_MS)
+        splice(stream, taken, limits.STREAM_IDLE_MS)
       })
       outgoing.end()
     }
     start().catch((error: unknown) => {
       this.options.log.debug('an upgrade failed', { error })
-      socket.destroy()
+      stream.destroy()
     })
   }
 
@@ -598,6 +650,9 @@ export class FrontDoor {
     }
   }
 }
+
+/** Of WebSockets over HTTP/1.1 alone. */
+const KEYS: ReadonlySet<string> = new Set(['sec-websocket-key', 'sec-websocket-accept'])
 
 function isHttp2(req: Incoming): req is Http2ServerRequest {
   return req.httpVersionMajor >= 2
@@ -678,6 +733,12 @@ function fieldsOf(headers: IncomingHttpHeaders): Header[] {
       ? []
       : (Array.isArray(value) ? value : [String(value)]).map((each) => [name, each] as const),
   )
+}
+
+/** As HTTP/2 wants them: several values of a name together. */
+function fieldsByName(headers: readonly Header[]): Record<string, string[]> {
+  const byName = Map.groupBy(headers, ([name]) => name.toLowerCase())
+  return Object.fromEntries([...byName].map(([name, values]) => [name, values.map(([, value]) => value)]))
 }
 
 /** Returns false when there is nobody to answer, or the answer cannot be passed on. */

@@ -1,8 +1,11 @@
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { HALF_OPEN_IDLE_MS } from './limits.ts'
 
+/** A connection, or a stream in one. */
+export type Spliced = Duplex & { setTimeout(ms: number, onTimeout?: () => void): unknown }
+
 /** Joins two connections until both directions have ended, or nothing was said for too long. */
-export function splice(one: Socket, other: Socket, idleMs: number): void {
+export function splice(one: Spliced, other: Spliced, idleMs: number): void {
   const end = () => {
     one.destroy()
     other.destroy()
