@@ -28,7 +28,7 @@ spec:
 `
 
 describe(
-  'who has to go for whom, with the real kubectl, API server and controllers',
+  'where pods run and who has to go for whom, with the real kubectl, API server and controllers',
   { skip: kubectlMissing && 'kubectl is not installed for this machine' },
   () => {
     let tenant: PretendTenant
@@ -71,6 +71,56 @@ describe(
       assert.match(await ok(['get', 'events', '--field-selector=reason=Preempted']), /Preempted +pod\/low /)
       await ok(['delete', 'pod', 'high'])
       await ok(['-n', 'kube-system', 'delete', 'pod', 'critical'])
+    })
+
+    test('what keeps pods apart from each other keeps none waiting on the one node, and a warning says so', async () => {
+      const apart = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: apart}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: apart}}
+  template:
+    metadata: {labels: {app: apart}}
+    spec:
+      tolerations: [{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}]
+      nodeSelector: {kubernetes.io/os: linux, kubernetes.io/arch: amd64, kubernetes.io/hostname: bulkhead}
+      affinity:
+        podAntiAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+          - {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: apart}}}
+      topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: apart}}}
+      containers: [{name: c, image: "c:1"}]
+`
+      const applied = await tenant.kubectl.run(['-n', 'shop', 'apply', '-f', '-'], { input: apart })
+      assert.equal(applied.code, 0, applied.stderr)
+      for (const field of ['affinity.podAntiAffinity', 'topologySpreadConstraints'])
+        assert.ok(
+          applied.stderr.includes(
+            `Warning: spec.template.spec.${field}: has no effect: every pod of a tenant runs on the same virtual node`,
+          ),
+          applied.stderr,
+        )
+      await ok(['rollout', 'status', 'deploy/apart', '--timeout=20s'])
+      await ok(['delete', 'deploy', 'apart', '--cascade=foreground', '--timeout=20s'])
+    })
+
+    test('a pod that wants any node but this one waits', async () => {
+      const affinity = (operator: string) =>
+        `{nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: ${operator}, values: [bulkhead]}]}]}}}`
+      const pod = (name: string, operator: string) =>
+        `apiVersion: v1\nkind: Pod\nmetadata: {name: ${name}}\nspec: {affinity: ${affinity(operator)}, containers: [{name: c, image: "c:1"}]}\n`
+      await create(pod('elsewhere', 'NotIn'))
+      await create(pod('here', 'In'))
+      await until(async () => (await phasesOf('here')).join() === 'Running')
+      assert.equal((await phasesOf('elsewhere')).join(), 'Pending')
+      assert.match(
+        await ok(['describe', 'pod', 'elsewhere']),
+        /FailedScheduling .* 1 node\(s\) didn't match Pod's node affinity\/selector/,
+      )
+      await ok(['delete', 'pod', 'elsewhere', 'here'])
     })
 
     test('ReplicaSets of several classes: the least important ones give way and wait, the others stay', async () => {
