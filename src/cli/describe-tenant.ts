@@ -5,7 +5,9 @@ const LABEL_CHARS = 14
 
 /** Everything that an operator wants to know about one tenant, in lines that fit a terminal. */
 export function renderTenant({ metadata, spec, status = {} }: TenantView): string {
-  const quota = Object.entries(spec.quota ?? {}).map(([what, amount]) => `${what} ${amount}`)
+  const amounts = (all: Record<string, string | number> = {}) =>
+    Object.entries(all).map(([what, amount]) => `${what} ${amount}`)
+  const quota = amounts(spec.quota)
   const { placement } = status
   const rows: [string, string | readonly string[] | undefined][] = [
     ['Name', metadata.name],
@@ -20,6 +22,8 @@ export function renderTenant({ metadata, spec, status = {} }: TenantView): strin
     ['Hosts', spec.ingress?.hosts?.length ? spec.ingress.hosts : undefined],
     ['Ports', spec.ingress?.ports?.length ? spec.ingress.ports.map(String) : undefined],
     ['Quota', quota.length > 0 ? quota : "the platform's own limits"],
+    ['Bandwidth', amounts(spec.network?.bandwidth)],
+    ['Disk', amounts(spec.disk)],
     ['Phase', metadata.deletionTimestamp === undefined ? (status.phase ?? 'Pending') : 'Terminating'],
     ['Class', status.isolationClass],
     ['Reasons', status.reasons],

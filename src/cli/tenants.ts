@@ -27,6 +27,8 @@ export type TenantView = {
     noisy?: boolean
     registries?: string[]
     quota?: Record<string, string | number>
+    network?: { bandwidth?: Record<string, string> }
+    disk?: Record<string, string | number>
     ingress?: { hosts?: string[]; ports?: (string | number)[] }
     egress?: {
       allow?: { host?: string; cidr?: string; ports?: (string | number)[]; until?: string; reason?: string }[]

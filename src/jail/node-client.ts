@@ -8,6 +8,7 @@ import type {
   ValidatingAdmissionPolicySpec,
 } from '../api/index.ts'
 import type { BandwidthCaps } from './bandwidth.ts'
+import type { DiskRates } from './disk-rates.ts'
 import type { EgressPolicy } from './egress.ts'
 import type { IngressGrant } from './ingress.ts'
 
@@ -51,6 +52,7 @@ export type TenantPlacementRequest = {
   egress?: EgressPolicy
   ingress?: IngressGrant
   bandwidth?: BandwidthCaps
+  diskRates?: DiskRates
 }
 
 /** A ValidatingAdmissionPolicy of the operator with the bindings that make it hold for a tenant. */

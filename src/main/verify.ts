@@ -144,7 +144,12 @@ function expectedTenant(
     name,
     uid: uid ?? '',
     isolationClass,
-    quota: { cpus: amount(spec.quota?.['cpu']), memoryBytes: amount(spec.quota?.['memoryBytes']) },
+    quota: {
+      cpus: amount(spec.quota?.['cpu']),
+      memoryBytes: amount(spec.quota?.['memoryBytes']),
+      egressBitsPerSecond: amount(spec.network?.bandwidth?.['egress']),
+      ingressBitsPerSecond: amount(spec.network?.bandwidth?.['ingress']),
+    },
     grants: [
       ...(spec.egress?.allow ?? []).map(({ host, cidr, ports = [443], until, reason }) => ({
         kind: 'egress' as const,

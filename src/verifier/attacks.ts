@@ -37,6 +37,7 @@ export const ATTACKS: Readonly<Record<Vector, readonly string[]>> = {
   memory: ['exhaustion-memory', 'pod-cgroup-own-limits', 'pod-oom-score'],
   pids: ['exhaustion-forks', 'exhaustion-processes'],
   disk: [],
+  'disk throughput': [],
   bandwidth: ['exhaustion-sockets'],
   'object floods': ['flood-objects'],
   'identities and tokens': [

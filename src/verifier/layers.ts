@@ -1,6 +1,6 @@
 import { type PodLink, type RouterPosture, UPLINK } from './posture/network.ts'
 import { renderFrame, runBpf } from './posture/classic-bpf.ts'
-import type { CgroupPosture } from './posture/cgroups.ts'
+import type { CgroupPosture, DiskRates } from './posture/cgroups.ts'
 import type { ControlPlanePosture } from './posture/control-planes.ts'
 import type { ObservedUses } from './posture/observed-use.ts'
 import type { PlatformFiles } from './posture/files.ts'
@@ -22,7 +22,14 @@ export type TenantPosture = {
   /** Links of pods whose network namespace one of those processes is in. */
   links: readonly PodLink[]
   /** What the operator said that it may use; undefined is without limit. */
-  quota?: { cpus?: number | undefined; memoryBytes?: number | undefined }
+  quota?: {
+    cpus?: number | undefined
+    memoryBytes?: number | undefined
+    egressBitsPerSecond?: number | undefined
+    ingressBitsPerSecond?: number | undefined
+  }
+  /** Of every cgroup that a process of its is in. */
+  diskRates?: readonly DiskRates[]
   /** Networks outside that the operator opened for it. */
   openedNetworks?: readonly string[]
   /** The operator opened something outside for it, by network or by name. */

@@ -20,6 +20,7 @@ import {
   confinedControlPlaneLayer,
   controlPlaneLimitLayer,
   controlPlaneUid,
+  diskRatesLayer,
   egressRulesLayer,
   forgedSourceRulesLayer,
   imageFilesLayer,
@@ -330,6 +331,7 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
     of: 'attacker',
     look: ({ machine }, a) => confinedControlPlaneLayer(a, machine),
   },
+  'disk rates': { of: 'attacker', look: (_, a) => diskRatesLayer(a) },
   'share of the links': {
     of: 'pair',
     look: (_, a, v) => linkShareLayer(a, v),

@@ -437,6 +437,21 @@ export function taskLimitLayer(
   )
 }
 
+/** Every process of the tenant is in a group that the kernel slows down. */
+export function diskRatesLayer({ name, processes, diskRates = [] }: TenantPosture): LayerResult {
+  const problems = diskRates
+    .filter((rates) => Object.values(rates).includes(undefined))
+    .map(({ path }) => `nothing limits how fast the group "${path}" reads and writes`)
+  if (processes.length > 0 && diskRates.length === 0)
+    problems.push(`the processes of ${name} are in no group of a tenant`)
+  const writes = diskRates.map(({ writeBytes = 0 }) => writeBytes)
+  return result(
+    'disk rates',
+    problems,
+    `${diskRates.length} groups, each may write ${Math.max(0, ...writes)} bytes in a second at most`,
+  )
+}
+
 /** The sum of what was admitted stays within what the operator allowed. */
 export function podLimitsLayer(attacker: TenantPosture, resource: 'cpu' | 'memory'): LayerResult {
   const layer = 'pod limits'
@@ -454,7 +469,7 @@ export function podLimitsLayer(attacker: TenantPosture, resource: 'cpu' | 'memor
 }
 
 /** What the operator wrote into the quota must be what the kernel enforces. */
-export function brokenQuotas({ name, quota, cgroup, processes }: TenantPosture): string[] {
+export function brokenQuotas({ name, quota, cgroup, processes, links }: TenantPosture): string[] {
   if (processes.length === 0) return []
   const findings: string[] = []
   const { memoryBytes, cpus } = quota ?? {}
@@ -466,5 +481,14 @@ export function brokenQuotas({ name, quota, cgroup, processes }: TenantPosture):
     findings.push(
       `tenant ${name} may use ${cpus} processors, and the kernel lets it use ${cgroup?.cpus ?? 'all'}`,
     )
+  for (const [way, allowed] of [
+    ['sent', quota?.egressBitsPerSecond],
+    ['received', quota?.ingressBitsPerSecond],
+  ] as const)
+    for (const { shares, interfaceName } of links)
+      if (allowed !== undefined && !((shares?.[way]?.bitsPerSecond ?? 0) <= allowed * 1.001))
+        findings.push(
+          `tenant ${name} may have ${allowed} bits ${way} in a second, and over ${interfaceName} the kernel allows ${shares?.[way]?.bitsPerSecond}`,
+        )
   return findings
 }

@@ -167,6 +167,11 @@ const layers = {
     description: 'the loaded rules drop what a tenant sends and receives beyond its limit',
     observedIn: "`nft -j list ruleset` in the router's namespace, asked packet by packet",
   },
+  'disk rates': {
+    domain: 'cgroups',
+    description: 'the kernel holds what a tenant reads from and writes to the disk in a second to a limit',
+    observedIn: 'the limits of the cgroup of every one of its processes',
+  },
   'pod limits': {
     domain: 'control plane',
     description:
@@ -390,6 +395,15 @@ const vectors = {
     open: {
       layersKnown: 0,
       why: 'pods are evicted for what they wrote, every ten seconds or more; nothing else bounds what they write in between',
+    },
+  },
+  'disk throughput': {
+    threat: 'keep other tenants from reading and writing, by reading and writing too much',
+    layers: ['disk rates'],
+    standards: ['T1499', 'MS-TA9040'],
+    open: {
+      layersKnown: 0,
+      why: 'nothing but cgroups limits it; those of version 1 hold each container by itself, and only for what is read and for what is written past the cache',
     },
   },
   bandwidth: {

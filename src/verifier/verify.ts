@@ -43,7 +43,7 @@ export type ExpectedTenant = {
   uid: string
   isolationClass: string
   /** What the operator allows it at most; without it there is no limit. */
-  quota?: { cpus?: number | undefined; memoryBytes?: number | undefined }
+  quota?: TenantPosture['quota']
   grants?: readonly Grant[]
 }
 
@@ -206,11 +206,22 @@ function observeTenant(
     opensOutside: grants.some(({ kind }) => kind === 'egress'),
     openedNetworks: grants.flatMap(({ network }) => network ?? []),
     cgroup: cgroups.observe(`${layout.cgroup}/${name}`, 1),
+    diskRates: diskRatesOf(layout, own, cgroups),
     taskCounters: observeTaskCounters(own),
     controlPlane: observeControlPlane(layout, tenant, processes, cgroups),
     partition: observePartition(paths.partition(layout, tenant)),
     asleep: observeSleep(layout, { tenant, isolationClass }, processes),
   }
+}
+
+function diskRatesOf(
+  layout: Layout,
+  own: readonly ProcessPosture[],
+  cgroups: CgroupReader,
+): NonNullable<TenantPosture['diskRates']> {
+  const prefix = `/${layout.cgroup}/`
+  const paths = own.flatMap((p) => p.cgroups.filter((path) => path.startsWith(prefix)))
+  return [...new Set(paths)].map((path) => cgroups.diskRates(path))
 }
 
 function observeSleep(

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { after, before, test } from 'node:test'
-import { type TenantName, parseLayout, paths } from '../../src/api/index.ts'
+import { parseLayout, paths } from '../../src/api/index.ts'
 import { inNamespace } from '../../src/engine/local/host/net/syscalls.ts'
 import {
   type TenantPlacement,
@@ -17,6 +17,7 @@ import { silentLogger, sleep } from '../../src/stdx/index.ts'
 import type { MachinePosture, TenantPosture } from '../../src/verifier/layers.ts'
 import { linkShareLayer, rateLimitsLayer } from '../../src/verifier/share-layers.ts'
 import { observeRouter } from '../../src/verifier/posture/network.ts'
+import { inside, placementOf, run } from '../testkit/network.ts'
 import type { BandwidthRequest } from './bandwidth-peer.ts'
 
 // A machine and an outside of the test's own, and real packets. What is compared are parts of one another, measured at
@@ -33,8 +34,11 @@ const layout = parseLayout({
 const [MACHINE, OUTSIDE] = ['/run/netns/bwn-machine', '/run/netns/bwn-outside']
 const SERVER = '203.0.113.10'
 const CAP = 40 * MEGABIT
-const red = placement('red', 0, { ingressBitsPerSecond: 4 * CAP, egressBitsPerSecond: CAP })
-const blue = placement('blue', 1)
+const red = {
+  ...placementOf(layout, 'red', 0),
+  bandwidth: { ingressBitsPerSecond: 4 * CAP, egressBitsPerSecond: CAP },
+}
+const blue = placementOf(layout, 'blue', 1)
 /** How long the first burst takes, which nobody counts, and how long is counted. */
 const WARM_UP_MS = 1_500
 const WINDOW_MS = 1_500
@@ -273,7 +277,7 @@ test('a share that somebody has taken away or changed is there again after a loo
 })
 
 test('a tenant that goes leaves no link and no limit behind', { skip }, async () => {
-  const tenant = placement('gone', 2)
+  const tenant = placementOf(layout, 'gone', 2)
   await network.ensureTenant(tenant)
   await startPod('gone1', tenant)
   const router = paths.routerNetns(layout)
@@ -388,32 +392,12 @@ function linkOf(each: Pod): string {
   return /dev (\S+)/.exec(route)?.[1] ?? ''
 }
 
-function run(program: string, ...args: string[]): string {
-  return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
-}
-
-function inside(netns: string, ...command: string[]): string {
-  return run('nsenter', `--net=${netns}`, ...command)
-}
-
 function removeNamespaces(): void {
   for (const [path, name] of [
     [MACHINE, 'bwn-machine'],
     [OUTSIDE, 'bwn-outside'],
   ] as const)
     if (existsSync(path)) run('ip', 'netns', 'delete', name)
-}
-
-function placement(tenant: string, index: number, bandwidth?: BandwidthCaps): TenantPlacement {
-  return {
-    tenant: tenant as TenantName,
-    index,
-    isolationClass: 'shared',
-    podUidBase: layout.podUidBase + index * 65_536,
-    controlPlaneUid: layout.controlPlaneUidBase + index,
-    registries: [],
-    ...(bandwidth === undefined ? {} : { bandwidth }),
-  }
 }
 
 function whyNot(): string | false {

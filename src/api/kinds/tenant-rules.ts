@@ -31,6 +31,9 @@ export function tenantNameProblem(name: string): string | undefined {
 
 /** A fresh control plane has about 25 objects, and a few for each namespace. */
 const QUOTA_OBJECTS_MIN = 100
+/** Less would not let a container start. */
+const DISK_BYTES_MIN_NANOS = parseQuantity('1Mi').nanos
+const DISK_OPERATIONS_MIN = 50
 const REGISTRY_CHARS_MAX = 255
 const REGISTRY_HOST = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:\d{1,5})?$/
 const REGISTRY_PATH_PART = /^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$/
@@ -77,6 +80,16 @@ export function validateTenant({ spec }: Tenant, _context: WriteContext, _old?: 
     const amount = spec.network?.bandwidth?.[direction]
     if (amount !== undefined && parseBandwidth(amount) === undefined)
       errors.push(invalidValue(`spec.network.bandwidth.${direction}`, amount, BANDWIDTH_PROBLEM))
+  }
+  for (const field of ['readBytes', 'writeBytes'] as const) {
+    const amount = spec.disk?.[field]
+    if (amount !== undefined && parseQuantity(amount).nanos < DISK_BYTES_MIN_NANOS)
+      errors.push(invalidValue(`spec.disk.${field}`, amount, 'must be at least 1Mi'))
+  }
+  for (const field of ['readOperations', 'writeOperations'] as const) {
+    const amount = spec.disk?.[field]
+    if (amount !== undefined && amount < DISK_OPERATIONS_MIN)
+      errors.push(invalidValue(`spec.disk.${field}`, amount, `must be at least ${DISK_OPERATIONS_MIN}`))
   }
   if (spec.egress) errors.push(...egressErrors(spec.egress))
   if (spec.ingress) errors.push(...ingressErrors(spec.ingress))

@@ -97,6 +97,17 @@ const tenantBandwidth = object(
   },
 )
 
+const tenantDisk = object(
+  `${TENANCY}.TenantDisk`,
+  'How much its pods may do to the machine’s disk in a second. See docs/limits.md for what a machine cannot hold to it.',
+  {
+    readBytes: optional(quantity, 'Bytes read, such as 100Mi; 256Mi when absent, at least 1Mi.'),
+    writeBytes: optional(quantity, 'Bytes written; 256Mi when absent, at least 1Mi.'),
+    readOperations: optional(int32, 'Reads; 20000 when absent, at least 50.'),
+    writeOperations: optional(int32, 'Writes; 20000 when absent, at least 50.'),
+  },
+)
+
 const tenantSpec = object(
   `${TENANCY}.TenantSpec`,
   'Who the tenant is. The isolation class follows from it.',
@@ -173,6 +184,7 @@ const tenantSpec = object(
       }),
       'How it may use the network.',
     ),
+    disk: optional(tenantDisk, 'At most this much in a second; the platform’s own limits when absent.'),
     ingress: optional(tenantIngress, 'Under which names and ports the outside reaches it. None when absent.'),
     egress: optional(tenantEgress, 'What its pods may reach outside. Nothing when absent.'),
   },

@@ -5,6 +5,7 @@ import {
   parseBandwidth,
   parseEgressPort,
   parseQuantity,
+  quantityNumber,
   parseTenantName,
   type RegoPolicy,
   regoPolicyKind,
@@ -23,6 +24,7 @@ import {
 } from '../../client/index.ts'
 import {
   type BandwidthCaps,
+  type DiskRates,
   type EgressPolicy,
   type IngressGrant,
   type NodeClient,
@@ -170,6 +172,7 @@ export class TenantController extends QueueController {
           ...(tenant.spec.ingress === undefined ? {} : { ingress: planIngress(tenant.spec.ingress) }),
           ...(tenant.spec.egress === undefined ? {} : { egress: planEgress(tenant.spec.egress) }),
           ...planBandwidth(tenant.spec.network?.bandwidth),
+          ...planDiskRates(tenant.spec.disk),
         },
         signal,
       )
@@ -301,6 +304,22 @@ export function planRank({
   return { rank: { ...(priority === undefined ? {} : { priority }), guaranteed } }
 }
 
+export function planDiskRates({
+  readBytes,
+  writeBytes,
+  ...operations
+}: NonNullable<TenantSpec['disk']> = {}): {
+  diskRates?: DiskRates
+} {
+  const bytes = (amount: string) => Math.min(DISK_BYTES_MAX, quantityNumber(parseQuantity(amount)))
+  const diskRates: DiskRates = {
+    ...operations,
+    ...(readBytes === undefined ? {} : { readBytes: bytes(readBytes) }),
+    ...(writeBytes === undefined ? {} : { writeBytes: bytes(writeBytes) }),
+  }
+  return Object.keys(diskRates).length === 0 ? {} : { diskRates }
+}
+
 /** Requires: the spec was validated, so both can be read. */
 export function planBandwidth({
   ingress,
@@ -312,6 +331,9 @@ export function planBandwidth({
   if (egressBits) bandwidth.egressBitsPerSecond = egressBits
   return ingressBits || egressBits ? { bandwidth } : {}
 }
+
+/** More than any disk can do in a second. */
+const DISK_BYTES_MAX = 2 ** 50
 
 /** The port of HTTPS is what nearly every rule is about. */
 const EGRESS_PORTS_DEFAULT: readonly EgressPort[] = [{ protocol: 'TCP', port: 443, endPort: 443 }]

@@ -5,6 +5,7 @@ import type {
   ClaimId,
   ContainerUsage,
   BandwidthCaps,
+  DiskRates,
   EgressPolicy,
   ExecOptions,
   Jail,
@@ -59,6 +60,8 @@ export type TenantPlacement = {
   ingress?: IngressGrant
   /** What its pods together may send and receive in a second; the platform's own limit when absent. */
   bandwidth?: BandwidthCaps
+  /** What its pods may read from and write to the disk in a second; the platform's own limit when absent. */
+  diskRates?: DiskRates
 }
 
 export function isGvisorClass({ isolationClass }: Pick<TenantPlacement, 'isolationClass'>): boolean {

@@ -15,6 +15,15 @@ export type CgroupPosture = {
   children: readonly CgroupPosture[]
 }
 
+/** What the processes of one cgroup may read and write in a second, of the device for which that is least. */
+export type DiskRates = {
+  path: string
+  readBytes: number | undefined
+  writeBytes: number | undefined
+  readOperations: number | undefined
+  writeOperations: number | undefined
+}
+
 /** Version 1 writes "no limit" as the largest multiple of a page. */
 const MEMORY_UNLIMITED = 2 ** 62
 
@@ -63,6 +72,27 @@ export class CgroupReader {
     }
   }
 
+  /** Of version 1 a group's own limits count; of version 2 those of the groups above it hold too. */
+  diskRates(path: string): DiskRates {
+    const v1 = this.v1.has('blkio')
+    const groups = v1 ? [path] : path.split('/').map((_, at, parts) => parts.slice(0, at + 1).join('/'))
+    const least = (file: string, key: string) => {
+      const found = groups.flatMap((group) =>
+        v1
+          ? rates(this.read('blkio', group, `blkio.throttle.${file}_device`), /^\d+:\d+ (\d+)$/gm)
+          : rates(this.read(undefined, group, 'io.max'), new RegExp(`\\b${key}=(\\d+)`, 'g')),
+      )
+      return found.length === 0 ? undefined : Math.min(...found)
+    }
+    return {
+      path,
+      readBytes: least('read_bps', 'rbps'),
+      writeBytes: least('write_bps', 'wbps'),
+      readOperations: least('read_iops', 'riops'),
+      writeOperations: least('write_iops', 'wiops'),
+    }
+  }
+
   private directory(controller: string | undefined, path: string): string | undefined {
     const mount = controller === undefined ? this.v2 : this.v1.get(controller)
     return mount === undefined ? undefined : join(mount, path)
@@ -77,4 +107,8 @@ export class CgroupReader {
       return ''
     }
   }
+}
+
+function rates(text: string, pattern: RegExp): number[] {
+  return [...text.matchAll(pattern)].map(([, rate]) => Number(rate)).filter((rate) => rate > 0)
 }

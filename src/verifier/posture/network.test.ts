@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { linkFilterLayer } from '../layers.ts'
 import { runBpf } from './classic-bpf.ts'
-import { type PodLink, parseFilters } from './network.ts'
+import { type PodLink, parseDetour, parseFilters, parseQueue } from './network.ts'
 
 /** What iproute2 6.1 printed about the link of a pod with the address 10.128.0.1, in the tenant's 10.128.0.0/21. */
 const text = readFileSync(new URL('testdata/link-filters.json', import.meta.url), 'utf8')
@@ -95,4 +95,76 @@ test('whatever the tool prints, reading it does not fail', () => {
     }),
     { numRuns: 300 },
   )
+})
+
+/** What iproute2 6.1 printed about the link of a tenant, with a pod that has a cap of its own. */
+const QUEUE = [
+  'qdisc htb 1: root refcnt 2 r2q 10 default 0xffff direct_packets_stat 0 direct_qlen 32',
+  'qdisc bfifo 7fff: parent 1:ffff limit 1250000b',
+  'class htb 1:ffff parent 1:1 leaf 7fff: prio 0 rate 8Kbit ceil 1Gbit burst 131072b cburst 1250000b ',
+  'class htb 1:1 root rate 1Gbit ceil 1Gbit burst 1250000b cburst 1250000b ',
+  'class htb 1:1001 parent 1:1 leaf 9001: prio 0 rate 8Kbit ceil 40Mbit burst 131072b cburst 131072b ',
+].join('\n')
+
+test('a queue lets through what its classes can have together, and one that can be passed by is none', () => {
+  assert.equal(parseQueue(QUEUE), 1e9)
+  const changed: [string, string, string, number | undefined][] = [
+    ['somebody has more besides', '$', '\nclass htb 1:9 root rate 2Gbit ceil 3Gbit burst 1b', 4e9],
+    [
+      'a class is guaranteed more than the whole',
+      'rate 8Kbit ceil 40Mbit',
+      'rate 5Gbit ceil 9Gbit',
+      5e9 + 8e3,
+    ],
+    ['whoever has no class does not wait', 'class htb 1:ffff', 'class htb 1:fffe', undefined],
+    ['there is no number for it', 'default 0xffff ', '', undefined],
+    ['it is of another kind', 'qdisc htb 1: root', 'qdisc prio 1: root', undefined],
+    ['a class hangs nowhere', '1:1001 parent 1:1 ', '1:1001 parent 1:7 ', undefined],
+    ['a rate cannot be read', 'ceil 1Gbit burst 1250000b', 'ceil 1Zbit burst 1250000b', undefined],
+  ]
+  for (const [what, from, to, bits] of changed)
+    assert.equal(parseQueue(from === '$' ? QUEUE + to : QUEUE.replace(from, to)), bits, what)
+  fc.assert(fc.property(fc.string({ unit: 'grapheme-ascii' }), (any) => void parseQueue(any)))
+  fc.assert(
+    fc.property(fc.array(fc.constantFrom(...QUEUE.split(/(?=[ \n])/)), { maxLength: 60 }), (parts) => {
+      const bits = parseQueue(parts.join(''))
+      assert.ok(bits === undefined || bits > 0)
+    }),
+  )
+})
+
+test('what a filter lets pass goes through another link only if nothing can pass it by', () => {
+  const filter = (pref: number, options: object) => ({
+    protocol: 'all',
+    pref,
+    kind: 'bpf',
+    chain: 0,
+    options,
+  })
+  const decides = (...ends: number[]) =>
+    filter(1, {
+      handle: '0x1',
+      'direct-action': true,
+      bytecode: { length: ends.length, insns: ends.map((k) => ({ code: 6, jt: 0, jf: 0, k })) },
+    })
+  const redirect = { kind: 'mirred', mirred_action: 'redirect', direction: 'egress', to_dev: 'send-0' }
+  const leads = (change: object = {}, program = 0xffff_ffff) =>
+    filter(2, {
+      handle: '0x1',
+      bytecode: { length: 1, insns: [{ code: 6, jt: 0, jf: 0, k: program }] },
+      actions: [{ ...redirect, ...change }],
+    })
+  const ask = (...filters: object[]) => parseDetour(JSON.stringify(filters))
+  assert.equal(ask(decides(2, 0xffff_ffff), leads()), 'send-0')
+  const wrong: Record<string, object[]> = {
+    'the first one can end the matter': [decides(2, 0), leads()],
+    'there is no second': [decides(2, 0xffff_ffff)],
+    'another comes between': [decides(2, 0xffff_ffff), decides(0), leads()],
+    'it copies': [decides(2), leads({ mirred_action: 'mirror' })],
+    'it goes back in': [decides(2), leads({ direction: 'ingress' })],
+    'it is about no packet': [decides(2), leads({}, 0)],
+    'it does something else': [decides(2), leads({ kind: 'gact' })],
+  }
+  for (const [what, filters] of Object.entries(wrong)) assert.equal(ask(...filters), undefined, what)
+  fc.assert(fc.property(fc.json(), (any) => void parseDetour(any)))
 })

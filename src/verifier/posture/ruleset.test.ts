@@ -252,3 +252,40 @@ test('many packets at once meet the fate that each meets', () => {
     { numRuns: 1_500 },
   )
 })
+
+test('limits that a packet counts for are those whose rule drops what is over them', () => {
+  const table = { family: 'inet', table: 't' }
+  const limit = (name: string, rate: number, more: object = {}) => ({
+    limit: { ...table, name, rate, per: 'second', inv: true, rate_unit: 'bytes', ...more },
+  })
+  const rule = (...expr: object[]) => ({ rule: { ...table, chain: 'c', handle: 1, expr } })
+  const byMark = { map: { key: { meta: { key: 'mark' } }, data: '@m' } }
+  const marked = rule({ mangle: { key: { meta: { key: 'mark' } }, value: 7 } })
+  const ask = (...rules: object[]) =>
+    new Ruleset(
+      JSON.stringify({
+        nftables: [
+          { table: { family: 'inet', name: 't' } },
+          { chain: { ...table, name: 'c', type: 'filter', hook: 'prerouting', prio: 0, policy: 'accept' } },
+          { map: { ...table, name: 'm', type: 'mark', map: 'limit', elem: [[7, 'mine']] } },
+          limit('mine', 1_000),
+          limit('until', 5, { inv: false }),
+          limit('slow', 60, { per: 'minute' }),
+          ...rules,
+        ],
+      }),
+    ).limitsOn(packet({}), ['prerouting'])
+  const mine = [{ name: 'mine', rate: 1_000, unit: 'bytes' }]
+  assert.deepEqual(ask(marked, rule({ limit: byMark }, { counter: 'x' }, { drop: null })), mine)
+  assert.deepEqual(ask(rule({ limit: 'mine' }, { drop: null })), mine)
+  for (const [what, ...rules] of [
+    ['nobody has marked it', rule({ limit: byMark }, { drop: null })],
+    ['what is over is only counted', marked, rule({ limit: byMark }, { counter: 'x' })],
+    ['it is accepted before', marked, rule({ accept: null }), rule({ limit: byMark }, { drop: null })],
+    ['it is dropped anyway', rule({ limit: 'mine' }, { drop: null }), rule({ drop: null })],
+    ['what is below is dropped', rule({ limit: 'until' }, { drop: null })],
+    ['it is not by the second', rule({ limit: 'slow' }, { drop: null })],
+    ['there is no such limit', rule({ limit: 'gone' }, { drop: null })],
+  ] as const)
+    assert.deepEqual(ask(...rules), [], what)
+})

@@ -9,6 +9,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { assert, sleep } from '../../../stdx/index.ts'
+import type { DiskRates } from '../../../jail/index.ts'
 import type { CgroupLimits } from '../plan/oci/resources.ts'
 
 const CGROUP2_SUPER_MAGIC = 0x6367_7270
@@ -30,6 +31,13 @@ export interface Cgroups {
   setCpuQuota(path: string, quotaUs: number | undefined): void
   /** Takes a limit away, or sets it. @throws when more is in use and cannot be reclaimed (version 1). */
   setMemoryMax(path: string, bytesMax: number | undefined): void
+  /**
+   * Limits what is read from and written to a device, numbered as in "8:0". @returns how far that holds: for everything
+   * below together (version 2), for every group below by itself (version 1), or not at all where the kernel lacks it.
+   */
+  setDiskRates(path: string, device: string, rates: Required<DiskRates>): 'together' | 'each' | 'none'
+  /** From now on nothing in it gets huge pages, which are not divided among tenants; where the kernel counts them. */
+  forbidHugePages(path: string): void
   /** What everything in it has used, and what of its memory cannot be reclaimed at once; undefined when it is gone. */
   usage(path: string): { cpuNanos: number; workingSetBytes: number } | undefined
   /** How often the kernel killed something in it for lack of memory. */
@@ -102,6 +110,11 @@ abstract class Hierarchies {
     }
   }
 
+  protected writeAll(directory: string, names: RegExp, value: string): void {
+    for (const name of readdirSync(directory))
+      if (names.test(name)) writeFileSync(join(directory, name), value)
+  }
+
   protected read(mount: string, path: string, file: string): string {
     try {
       return readFileSync(join(mount, path, file), 'utf8')
@@ -134,6 +147,16 @@ function removeTree(directory: string): boolean {
     return true
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT'
+  }
+}
+
+/** A group may end while we look at those beside it. */
+function tolerateGone(change: () => void): void {
+  try {
+    change()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException // from node:fs
+    if (code !== 'ENOENT' && code !== 'ENODEV') throw error
   }
 }
 
@@ -184,6 +207,28 @@ class CgroupsV1 extends Hierarchies implements Cgroups {
     this.write('cpu', path, 'cpu.cfs_quota_us', quotaUs ?? -1)
   }
 
+  setDiskRates(path: string, device: string, rates: Required<DiskRates>): 'together' | 'each' | 'none' {
+    checkPath(path)
+    const mount = this.controllers.get('blkio')
+    if (mount === undefined || !existsSync(join(mount, 'blkio.throttle.read_bps_device'))) return 'none'
+    const files = {
+      'blkio.throttle.read_bps_device': rates.readBytes,
+      'blkio.throttle.write_bps_device': rates.writeBytes,
+      'blkio.throttle.read_iops_device': rates.readOperations,
+      'blkio.throttle.write_iops_device': rates.writeOperations,
+    }
+    // A limit here does not hold for the groups below, so each of them has it.
+    const limit = (group: string) => {
+      for (const [file, rate] of Object.entries(files)) writeFileSync(join(group, file), `${device} ${rate}`)
+      for (const entry of readdirSync(group, { withFileTypes: true }))
+        if (entry.isDirectory()) tolerateGone(() => limit(join(group, entry.name)))
+    }
+    const top = join(mount, path)
+    mkdirSync(top, { recursive: true })
+    limit(top)
+    return 'each'
+  }
+
   setMemoryMax(path: string, bytesMax: number | undefined): void {
     const swap = 'memory.memsw.limit_in_bytes'
     const hasSwap = existsSync(join(this.mount('memory'), path, swap))
@@ -191,6 +236,15 @@ class CgroupsV1 extends Hierarchies implements Cgroups {
     if (hasSwap) this.write('memory', path, swap, -1)
     this.write('memory', path, 'memory.limit_in_bytes', bytesMax ?? -1)
     if (hasSwap && bytesMax !== undefined) this.write('memory', path, swap, bytesMax)
+  }
+
+  forbidHugePages(path: string): void {
+    checkPath(path)
+    const mount = this.controllers.get('hugetlb')
+    if (mount === undefined) return
+    const group = join(mount, path)
+    mkdirSync(group, { recursive: true })
+    this.writeAll(group, /^hugetlb\.\w+\.limit_in_bytes$/, '0')
   }
 
   protected directory(path: string): string {
@@ -274,11 +328,38 @@ class CgroupsV2 extends Hierarchies implements Cgroups {
     writeFileSync(join(this.root, path, 'cpu.max'), `${quotaUs ?? 'max'} ${CPU_PERIOD_US}`)
   }
 
+  setDiskRates(path: string, device: string, rates: Required<DiskRates>): 'together' | 'each' | 'none' {
+    checkPath(path)
+    this.offer(path, 'io')
+    const file = join(this.directory(path), 'io.max')
+    if (!existsSync(file)) return 'none'
+    const { readBytes, writeBytes, readOperations, writeOperations } = rates
+    writeFileSync(
+      file,
+      `${device} rbps=${readBytes} wbps=${writeBytes} riops=${readOperations} wiops=${writeOperations}`,
+    )
+    return 'together'
+  }
+
   setMemoryMax(path: string, bytesMax: number | undefined): void {
     const target = this.directory(path)
     writeFileSync(join(target, 'memory.max'), String(bytesMax ?? 'max'))
     if (existsSync(join(target, 'memory.swap.max')))
       writeFileSync(join(target, 'memory.swap.max'), bytesMax === undefined ? 'max' : '0')
+  }
+
+  forbidHugePages(path: string): void {
+    checkPath(path)
+    this.offer(path, 'hugetlb')
+    this.writeAll(this.directory(path), /^hugetlb\.\w+\.max$/, '0')
+  }
+
+  /** Makes a controller be there for a group; not every kernel has every one. */
+  private offer(path: string, controller: string): void {
+    const parts = path.split('/').slice(0, -1)
+    for (const at of ['', ...parts.map((_, index) => parts.slice(0, index + 1).join('/'))])
+      if (this.read(this.root, at, 'cgroup.controllers').split(/\s/).includes(controller))
+        writeFileSync(join(this.root, at, 'cgroup.subtree_control'), `+${controller}`)
   }
 
   protected directory(path: string): string {

@@ -18,7 +18,8 @@ import { text } from 'node:stream/consumers'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import type { JailContainer, JailVolume } from '../../../jail/index.ts'
 import { createPodDisk } from './pod-disk.ts'
-import { until } from '../../../stdx/index.ts'
+import { MiB, until } from '../../../stdx/index.ts'
+import { observeDisk } from '../observe/disk-device.ts'
 import type { ContainerHost, ObservedContainer } from '../parts.ts'
 import { FIRST_THREAD_ENDS } from '../observe/processes.testkit.ts'
 import {
@@ -246,6 +247,30 @@ for (const tool of ['crun', 'runc'] as const)
         { exitCode: state.exitCode, oomKilled: state.oomKilled },
         { exitCode: 137, oomKilled: true },
       )
+    })
+
+    test('a container reads and writes the disk no faster than its tenant may, from its start and after a change', async () => {
+      const { pod, id, containerID } = await startLoop()
+      const device = observeDisk(machine.layout.stateDir)
+      if (
+        device === undefined ||
+        diskRates(`${machine.layout.cgroup}/${pod.jail.tenant}`, device).length === 0
+      )
+        return
+      // The tenant, the pod and the container, or whichever of them stands for all.
+      const at = (rate: number) =>
+        diskRates(`${machine.layout.cgroup}/${pod.jail.tenant}`, device).every((each) => each === rate)
+      assert.ok(at(256 * MiB), diskRates(`${machine.layout.cgroup}/${pod.jail.tenant}`, device).join())
+      await host.limitTenant({ ...pod.placement, diskRates: { writeBytes: 4 * MiB } })
+      assert.ok(at(4 * MiB), diskRates(`${machine.layout.cgroup}/${pod.jail.tenant}`, device).join())
+      const start = performance.now()
+      const write = 'dd if=/dev/zero of=/tmp/a bs=1M count=12 oflag=direct'.split(' ')
+      const answer = await host.run(id, containerID, write, 60_000)
+      assert.equal(answer.exitCode, 0, answer.output)
+      // Three seconds' worth, of which a part is free at the beginning: a slow machine takes longer, none is faster.
+      assert.ok(performance.now() - start > 1_500)
+      await host.limitTenant(pod.placement)
+      assert.ok(at(256 * MiB))
     })
 
     test('a fork bomb stops at its own limit', async () => {
@@ -770,6 +795,28 @@ for (const tool of ['crun', 'runc'] as const)
       assert.deepEqual(owners, [65_536, 2 * 65_536])
     })
   })
+
+/** Bytes per second that each group there may write to the device, as the kernel says; none where it does not limit. */
+function diskRates(path: string, device: string): number[] {
+  const below = (directory: string): string[] =>
+    existsSync(directory)
+      ? [
+          directory,
+          ...readdirSync(directory, { withFileTypes: true }).flatMap((entry) =>
+            entry.isDirectory() ? below(join(directory, entry.name)) : [],
+          ),
+        ]
+      : []
+  return ['/sys/fs/cgroup/blkio', '/sys/fs/cgroup'].flatMap((root) =>
+    below(join(root, path)).flatMap((group) => {
+      const files = ['blkio.throttle.write_bps_device', 'io.max'].map((name) => join(group, name))
+      const text = files.flatMap((file) => (existsSync(file) ? [readFileSync(file, 'utf8')] : [])).join('\n')
+      const line = text.split('\n').find((each) => each.startsWith(`${device} `)) ?? ''
+      const rate = /(?:wbps=|^\S+ )(\d+)/.exec(line)?.[1]
+      return text === '' ? [] : [Number(rate)]
+    }),
+  )
+}
 
 function cgroupsNamed(name: string): boolean {
   const roots = [

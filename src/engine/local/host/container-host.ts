@@ -36,6 +36,7 @@ import {
   readRecord,
   RECORD_FILE,
 } from '../observe/containers.ts'
+import { observeDisk } from '../observe/disk-device.ts'
 import { observeMachineSize } from '../observe/machine-facts.ts'
 import { isAlive, observeProcess, type ProcessIdentity } from '../observe/processes.ts'
 import {
@@ -47,6 +48,7 @@ import {
   isGvisorClass,
 } from '../parts.ts'
 import { monitorLimits, podsMemoryBytes, tenantMemoryBytes } from '../plan/daemon-limits.ts'
+import { diskRatesOf } from '../plan/disk-rates.ts'
 import type { OciConfig } from '../plan/oci/config-types.ts'
 import { ContainerError } from '../plan/oci/container-error.ts'
 import { renderHostname, renderHosts, renderResolvConf } from '../plan/oci/pod-files.ts'
@@ -120,6 +122,9 @@ class LocalContainerHost implements ContainerHost, LayerUse {
   private readonly volumes: Volumes
   private readonly exits: ExitWatcher
   private readonly logFiles: LogFiles
+  /** What the groups of each tenant were last told. */
+  private readonly diskRates = new Map<TenantName, string>()
+  private toldOfDisk = false
   private machinePromise: Promise<Machine> | undefined
   private cancelRotation: () => void = () => {}
   /** One change at a time per pod. */
@@ -217,9 +222,29 @@ class LocalContainerHost implements ContainerHost, LayerUse {
         this.log.warn('the quota of a tenant cannot be lowered yet', { tenant, what, error })
       }
     }
+    set('huge pages', () => cgroups.forbidHugePages(path))
     set('cpu', () => cgroups.setCpuQuota(path, cpuQuotaUs))
     set('memory', () => cgroups.setMemoryMax(path, memoryBytesMax))
+    const rates = JSON.stringify(placement.diskRates ?? null)
+    // All that is there already, when it is to change; what comes is limited as it comes.
+    if (this.diskRates.get(tenant) !== rates && this.limitDiskNow(cgroups, placement, path))
+      this.diskRates.set(tenant, rates)
     set('monitors', () => cgroups.ensure(monitors, monitorLimits({ gvisor, pods }, size)))
+  }
+
+  /** How fast the tenant's containers may read and write. A pod that cannot be held to it is better than none. */
+  private limitDiskNow(cgroups: Cgroups, { tenant, diskRates }: TenantPlacement, path: string): boolean {
+    try {
+      const device = observeDisk(this.places.disk)
+      const holds = device === undefined ? 'none' : cgroups.setDiskRates(path, device, diskRatesOf(diskRates))
+      if (holds === 'none' && !this.toldOfDisk)
+        this.log.warn('this machine cannot limit how fast tenants read and write', { device })
+      this.toldOfDisk ||= holds === 'none'
+      return true
+    } catch (error) {
+      this.log.warn('the disk rates of a tenant cannot be limited', { tenant, error })
+      return false
+    }
   }
 
   async updateFiles(jail: Jail, volume: Extract<JailVolume, { kind: 'files' }>): Promise<void> {
@@ -338,6 +363,7 @@ class LocalContainerHost implements ContainerHost, LayerUse {
     })
     writeFileSync(join(bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 })
     await this.monitor(runtime, { jail: jail.id, id, bundle, log: join(bundle, 'log') }, signal)
+    this.limitDiskNow(machine.cgroups, placement, this.places.podCgroup(placement.tenant, jail.id))
     const started = this.recordStart(bundle, record)
     undo.release()
     return started
@@ -388,6 +414,8 @@ class LocalContainerHost implements ContainerHost, LayerUse {
       const program = place.role === 'member' ? available(machine.gvisor).memberProgram : runtime.program
       await this.monitor(runtime, { jail: jail.id, id, bundle, log, program, container }, signal)
     }
+    // Of a group that the runtime has just made, before the program in it begins.
+    this.limitDiskNow(machine.cgroups, placement, this.places.podCgroup(placement.tenant, jail.id))
     // Where the first process still waits to begin: afterwards it can end, and its pid become a stranger's.
     const first = runtime.tool === 'runsc' ? undefined : readPidFile(join(bundle, 'pid'))
     await runtime.begin(id, signal)
@@ -905,8 +933,10 @@ class LocalContainerHost implements ContainerHost, LayerUse {
         // Another pod of the tenant may be coming up at this moment, so nothing is taken by force.
         machine.cgroups.removeEmpty(this.places.tenantCgroup(tenant))
         // The last monitor may still be on its way out. A group that is in use again stays.
-        if (!machine.cgroups.exists(this.places.tenantCgroup(tenant)))
+        if (!machine.cgroups.exists(this.places.tenantCgroup(tenant))) {
+          this.diskRates.delete(tenant)
           await machine.cgroups.remove(this.places.monitorCgroup(tenant)).catch(() => {})
+        }
       }
       // Last, because its record is what a second attempt starts from.
       rmSync(pod, { recursive: true, force: true })

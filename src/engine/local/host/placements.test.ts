@@ -161,6 +161,7 @@ test('a placement request is read as it was meant or refused', () => {
     [{ podSecurity: 'none' }, /"podSecurity" "none" is none of privileged, baseline, restricted/],
     [{ podSecurity: null }, /"podSecurity"/],
     [{ bandwidth: { egressBitsPerSecond: 10 } }, /"bandwidth\.egressBitsPerSecond" must be from 1000/],
+    [{ diskRates: { readBytes: 0 } }, /"diskRates\.readBytes" must be from 1/],
     [{ bandwidth: { speed: 1 } }, /"bandwidth\.speed"/],
     [{ surprise: 1 }, /no field "surprise"/],
   ]

@@ -12,6 +12,7 @@ import {
 import { createDataKey, unwrapKey, wrapKey } from '../../../store/index.ts'
 import {
   parseBandwidthCaps,
+  parseDiskRates,
   parseEgressPolicy,
   type TenantPolicy,
   type TenantQuota,
@@ -57,6 +58,7 @@ export type PlacementRequest = Pick<
   | 'egress'
   | 'ingress'
   | 'bandwidth'
+  | 'diskRates'
 > & {
   tenantUid: string
 }
@@ -87,6 +89,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     egress,
     ingress,
     bandwidth,
+    diskRates,
     ...rest
   } = (value ?? {}) as Record<string, unknown>
   const unknown = Object.keys(rest)
@@ -121,6 +124,7 @@ export function parsePlacementRequest(value: unknown): PlacementRequest {
     ...(egress === undefined ? {} : { egress: parseEgressPolicy(egress) }),
     ...(ingress === undefined ? {} : { ingress: parseIngressGrant(ingress) }),
     ...(bandwidth === undefined ? {} : { bandwidth: parseBandwidthCaps(bandwidth) }),
+    ...(diskRates === undefined ? {} : { diskRates: parseDiskRates(diskRates) }),
   }
 }
 
@@ -405,6 +409,7 @@ export class Placements {
       egress,
       ingress,
       bandwidth,
+      diskRates,
     }: SavedTenant,
   ): TenantPlacement {
     const ownProcess = isolationClass === 'sandboxed' || isolationClass === 'dedicated'
@@ -424,6 +429,7 @@ export class Placements {
       ...(egress === undefined ? {} : { egress }),
       ...(ingress === undefined ? {} : { ingress }),
       ...(bandwidth === undefined ? {} : { bandwidth }),
+      ...(diskRates === undefined ? {} : { diskRates }),
       podUidBase: this.layout.podUidBase + index * IDS_PER_TENANT,
       controlPlaneUid: ownProcess ? this.layout.controlPlaneUidBase + index : this.workerUid,
     }

@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { createCgroups } from './cgroups.ts'
+
+/** Beside the hierarchies of version 1, or alone. */
+const V2 = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find((root) =>
+  existsSync(join(root, 'cgroup.controllers')),
+)
+const hasHugePages =
+  V2 !== undefined && readFileSync(join(V2, 'cgroup.controllers'), 'utf8').split(/\s/).includes('hugetlb')
+const skip =
+  process.getuid?.() !== 0
+    ? 'needs root'
+    : hasHugePages
+      ? false
+      : 'needs cgroups of version 2 that count huge pages'
+
+test('a tenant gets no huge pages where the kernel counts them', { skip }, () => {
+  const root = V2 ?? ''
+  const path = 'bulkhead-bwh/red'
+  mkdirSync(join(root, path), { recursive: true })
+  try {
+    createCgroups(root).forbidHugePages(path)
+    const limits = readdirSync(join(root, path)).filter((name) => /^hugetlb\.\w+\.max$/.test(name))
+    assert.ok(limits.length > 0)
+    for (const name of limits) assert.equal(readFileSync(join(root, path, name), 'utf8').trim(), '0', name)
+  } finally {
+    rmdirSync(join(root, path))
+    rmdirSync(join(root, 'bulkhead-bwh'))
+  }
+})
