@@ -43,7 +43,7 @@ test('the page begins with what stopped the attacks without each layer, and link
   assert.match(page, /3 copies of commit `0123456789ab`, 6 attacks, on Linux 6\.18, x64\./)
   const rows = page.split('\n').filter((line) => line.startsWith('|'))
   assert.ok(
-    rows.includes("| kernel | [layer A, and B's](#without-layer-a-and-bs) | 2 | 1 | namespace | `two` |"),
+    rows.includes("| kernel | [layer A, and B's](#without-layer-a-and-bs) | 2 | 1 | namespace (1) | `two` |"),
     page,
   )
   assert.ok(rows.includes('| kernel | [both](#without-both) | `one` | 1 of 2 |'), page)

@@ -44,7 +44,7 @@ function summary(runs: readonly AblationRun[], whole: readonly Result[]): string
     '## One layer off',
     '',
     ...table(
-      ['vector', 'layer off', 'attacks', 'stopped by another than before', 'by which', 'came through'],
+      ['vector', 'layer off', 'attacks', 'stopped by another than before', 'stopped by', 'came through'],
       one.map((ran) => {
         const rows = rowsOf(ran, whole)
         const moved = rows.filter(({ now, before }) => now.kind === 'blocked' && now.by !== before.by)
@@ -54,13 +54,15 @@ function summary(runs: readonly AblationRun[], whole: readonly Result[]): string
           linkTo(ran.ablation.off),
           String(rows.length),
           String(moved.length),
-          ran.problem !== undefined ? '**not tried**' : layersOf(moved).join(', ') || '–',
+          ran.problem !== undefined
+            ? '**not tried**'
+            : layersOf(moved) || (layersOf(rows) === '' ? '–' : `as before: ${layersOf(rows)}`),
           through.length === 0 ? '–' : through.map(({ id }) => `\`${id}\``).join(', '),
         ]
       }),
     ),
-    'What was not stopped by another layer was stopped as with all of them. An attack in the last column is one that this layer',
-    'alone stops; a table below says why that is accepted.',
+    '“Stopped by” is about those that another layer stopped than with all of them, where there are any; the rest was stopped as',
+    'with all of them. An attack in the last column is one that this layer alone stops; a table below says why that is accepted.',
     '',
     '## All layers off',
     '',
@@ -105,11 +107,21 @@ function vectorsOf({ results }: AblationRun): string {
 
 const VECTORS_SHOWN = 3
 
-function layersOf(rows: readonly Row[]): string[] {
-  return [
-    ...new Set(rows.flatMap(({ now }) => (now.kind === 'blocked' ? now.by.split(', ') : []))),
-  ].toSorted()
+/** The layers that stopped these, the most frequent first, with how many each. */
+function layersOf(rows: readonly Row[]): string {
+  const counts = new Map<string, number>()
+  for (const { now } of rows)
+    if (now.kind === 'blocked')
+      for (const layer of now.by.split(', ')) counts.set(layer, (counts.get(layer) ?? 0) + 1)
+  const often = [...counts].toSorted(([a, x], [b, y]) => y - x || a.localeCompare(b))
+  return often
+    .slice(0, LAYERS_SHOWN)
+    .map(([layer, count]) => `${layer} (${count})`)
+    .concat(often.length > LAYERS_SHOWN ? [`${often.length - LAYERS_SHOWN} more`] : [])
+    .join(', ')
 }
+
+const LAYERS_SHOWN = 4
 
 function section(ran: AblationRun, whole: readonly Result[]): string[] {
   const { ablation, problem } = ran
@@ -214,6 +226,7 @@ const TOLD: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'no path to the machine or router rules': 'no path to the machine or link filter',
     'router rules, link filter or reverse path': 'link filter or reverse path',
   },
+  'reverse path': { 'router rules, link filter or reverse path': 'router rules or link filter' },
   'link filter': { 'router rules or link filter': 'router rules' },
   'no path to the machine': { 'no path to the machine or router rules': 'router rules or link filter' },
   'no path to the machine and router rules': {
