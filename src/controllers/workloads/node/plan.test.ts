@@ -54,6 +54,14 @@ test('the node says that it is short of what it was told', () => {
   assert.deepEqual(conditions([{ what: 'disk', endsInMs: 1 }]), ['DiskPressure KubeletHasDiskPressure'])
 })
 
+test('what the node says has a time, which stays as long as it says the same', () => {
+  const first = planNodeStatus(node, FACTS, { runtime: 'runc', nowMs: 0 })
+  for (const { lastHeartbeatTime, lastTransitionTime } of first.conditions ?? [])
+    assert.deepEqual([lastHeartbeatTime, lastTransitionTime], Array(2).fill('1970-01-01T00:00:00Z'))
+  const later = { runtime: 'runc', nowMs: 60_000 } as const
+  assert.deepEqual(planNodeStatus({ ...node, status: first }, FACTS, later), first)
+})
+
 type Term = { matchExpressions?: readonly unknown[]; matchFields?: readonly unknown[] }
 const wanting = (...terms: Term[]) =>
   ({

@@ -62,6 +62,12 @@ export function planNodeStatus(
     PRESSURES[what][pressures.some((felt) => felt.what === what) ? 'true' : 'false']
   for (const [type, status, reason, message] of [pressure('memory'), pressure('disk'), ...CONDITIONS])
     conditions = withCondition(conditions, { type, status, reason, message }, nowMs)
+  // Nothing beats here: a condition was told last when it changed last.
+  conditions = conditions?.map((condition) =>
+    condition.lastTransitionTime === undefined
+      ? condition
+      : { ...condition, lastHeartbeatTime: condition.lastTransitionTime },
+  )
   return {
     addresses: [{ type: 'Hostname', address: node.metadata.name }],
     allocatable: amounts,
