@@ -5,12 +5,13 @@ import { PassThrough, Writable } from 'node:stream'
 export function exchange(
   path: string,
   body: string,
+  { method = 'POST', contentType = 'application/json' }: { method?: string; contentType?: string } = {},
 ): { request: IncomingMessage; response: ServerResponse; code: () => number } {
   const request = new PassThrough() as unknown as IncomingMessage
   Object.assign(request, {
-    method: 'POST',
+    method,
     url: path,
-    headers: { 'content-type': 'application/json', accept: 'application/json', 'user-agent': 'bench/1' },
+    headers: { 'content-type': contentType, accept: 'application/json', 'user-agent': 'bench/1' },
   })
   ;(request as unknown as PassThrough).end(body)
   let code = 0

@@ -1,4 +1,7 @@
+import { execFile } from 'node:child_process'
 import { closeSync, openSync, writeSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { Agent, request } from 'undici'
 import { WebSocket } from 'ws'
 import { until } from '../../src/stdx/index.ts'
@@ -13,6 +16,18 @@ type Message = { id?: number; method?: string; params?: { chunk?: string } }
  * named. The process listens for a debugger on the loopback interface from then on, so it must end with the benchmark.
  */
 export async function collectGarbage(pid: number, snapshotFile?: string): Promise<void> {
+  // Our daemons have a loopback interface of their own, which is down.
+  const inside = ['--net', `--target=${pid}`, '--', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh']
+  await promisify(execFile)('nsenter', [
+    ...inside,
+    process.execPath,
+    fileURLToPath(import.meta.url),
+    String(pid),
+    ...(snapshotFile === undefined ? [] : [snapshotFile]),
+  ])
+}
+
+async function collectHere(pid: number, snapshotFile?: string): Promise<void> {
   process.kill(pid, 'SIGUSR1')
   const agent = new Agent()
   const url = await until(async () => {
@@ -39,3 +54,5 @@ export async function collectGarbage(pid: number, snapshotFile?: string): Promis
     if (fd !== undefined) closeSync(fd)
   }
 }
+
+if (import.meta.main) await collectHere(Number(process.argv[2]), process.argv[3])

@@ -188,6 +188,8 @@ export const paths = {
   tenantOfIndex: (l: Layout, index: number) => `${l.runDir}/node/${index}.tenant`,
   /** What stands in for a control plane that sleeps, for the gateways. Absent while it is awake. */
   asleep: (l: Layout, tenant: TenantName) => `${l.runDir}/node/${tenant}.asleep`,
+  /** Compiled code of our own programs, for processes with control planes. */
+  codeCache: (l: Layout) => `${l.runDir}/code`,
   /** Where the gateways have a control plane woken. */
   wakeSocket: (l: Layout) => `${l.runDir}/wake.sock`,
   /** What the node agent saw tenants use, without their cgroups, and when. */

@@ -16,10 +16,13 @@ import {
   ensureDaemonUsers,
   ensureDirectory,
   ensureRunDir,
+  fillCodeCache,
+  forgetCodeCache,
   type LinuxUser,
   observeMachineSize,
   Placements,
   roomOfMachine,
+  shareCodeCache,
   stateDirectories,
 } from '../engine/local/index.ts'
 import { systemClock } from '../stdx/index.ts'
@@ -176,7 +179,14 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       const gid = groupOf(users, uid)
       ensureDirectory(directory, { uid, gid, mode: 0o700 })
       const role = name === SHARED_WORKER ? 'sharedWorker' : 'worker'
-      await daemon(daemonOf(name), 'worker.ts', role, { name, uid, gid }, { args: [name], offline: true })
+      shareCodeCache(paths.codeCache(layout), uid)
+      await daemon(
+        daemonOf(name),
+        'worker.ts',
+        role,
+        { name, uid, gid },
+        { args: [name], offline: true, env: { NODE_COMPILE_CACHE: paths.codeCache(layout) } },
+      )
       await untilSocket(paths.workerControlSocket(layout, name), `The control planes' process "${name}"`)
       const pid = daemons.pid(daemonOf(name))
       if (pid !== undefined) hosted.set(name, pid)
@@ -190,6 +200,7 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
       hosted.delete(name)
       schedule.forgetWorker(name)
       await daemons.remove(daemonOf(name), uid)
+      forgetCodeCache(paths.codeCache(layout), uid)
       rmSync(dirname(paths.workerControlSocket(layout, name)), { recursive: true, force: true })
     },
   }
@@ -288,6 +299,11 @@ runProgram('bulkhead-node', async ({ layout, log }) => {
     ensureDirectory(directory, { ...users.verifier, mode: 0o700 })
   ensureDirectory(paths.watchDecisions(layout), { mode: 0o700 })
   await daemon('verifier', 'verifier.ts', 'verifier', users.verifier, { capabilities: VERIFIER_CAPABILITIES })
+
+  // Not before: what starts with the platform must not wait for it.
+  fillCodeCache(paths.codeCache(layout), fileURLToPath(new URL('worker-modules.ts', import.meta.url))).catch(
+    (error: unknown) => log.warn('control planes will start slowly', { error }),
+  )
 
   writeFileSync(paths.agentReady(layout), String(process.pid), { mode: 0o600 })
 
