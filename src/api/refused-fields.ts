@@ -6,7 +6,6 @@ import type { Refusal, RefusedFields } from './schema.ts'
  */
 
 const CORE = 'io.k8s.api.core.v1'
-const ADMISSION = 'io.k8s.api.admissionregistration.v1'
 const META = 'io.k8s.apimachinery.pkg.apis.meta.v1'
 
 /** Values by which a manifest says that it does not want the thing. */
@@ -494,14 +493,6 @@ const QUOTA_SCOPES = {
 export const refusedValues: {
   readonly [schemaName: string]: { readonly [field: string]: { readonly [value: string]: Refusal } }
 } = {
-  [`${ADMISSION}.NamedRuleWithOperations`]: {
-    operations: {
-      CONNECT: unsupported(
-        'admission policies do not see exec, attach and port-forward',
-        'give create on pods/exec, pods/attach and pods/portforward only to those who may, with RBAC',
-      ),
-    },
-  },
   [`${AUTOSCALING}.MetricSpec`]: { type: { '*': OTHER_METRIC } },
   [`${AUTOSCALING}.MetricTarget`]: {
     type: { '*': unsupported('what pods use is an average over them', 'write Utilization or AverageValue') },

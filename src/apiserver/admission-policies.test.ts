@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type IncomingMessage, request as httpRequest } from 'node:http'
 import { test } from 'node:test'
 import type { UserInfo } from '../api/index.ts'
 import { compileOperatorPolicies } from '../policy/index.ts'
@@ -378,12 +380,6 @@ test('a policy with an expression that cannot be compiled is refused with the pl
     await refused(policySpec('true', { validation: { reason: 'Because' } })),
     /Unsupported value: "Because"/,
   )
-  const connect = {
-    resourceRules: [
-      { apiGroups: [''], apiVersions: ['v1'], operations: ['CONNECT'], resources: ['pods/exec'] },
-    ],
-  }
-  assert.match(await refused(policySpec('true', { spec: { matchConstraints: connect } })), /do not see exec/)
   const long = `'${'x'.repeat(15_000)}' != ''`
   assert.match(
     await refused(
@@ -500,4 +496,102 @@ test('webhooks and mutating policies are refused with what to write instead', as
     assert.equal(answer.code, 404)
     assert.match(answer.body.message, /a ValidatingAdmissionPolicy/)
   }
+})
+
+/** An upgrade that is refused: there is no pod, so nothing can be opened in any case. */
+async function connect(
+  plane: ControlPlane,
+  what: string,
+  method = 'GET',
+): Promise<{ code: number; body: Json }> {
+  const request = httpRequest({
+    host: '127.0.0.1',
+    port: plane.port,
+    method,
+    path: `/api/v1/namespaces/default/pods/${what}`,
+    headers: { connection: 'Upgrade', upgrade: method === 'GET' ? 'websocket' : 'SPDY/3.1' },
+  })
+  request.end()
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
+  let text = ''
+  for await (const chunk of response as AsyncIterable<Buffer>) text += chunk.toString()
+  return { code: response.statusCode ?? 0, body: JSON.parse(text) }
+}
+
+test('a policy judges exec, attach and port-forward, whichever way they are opened, before the pod is looked up', async () => {
+  await using plane = await ControlPlane.start()
+  const spec = (expression: string, resources: string[]) => ({
+    matchConstraints: rules('', resources, ['CONNECT']),
+    validations: [{ expression, message: 'no shells', reason: 'Forbidden' }],
+  })
+  await bind(
+    plane,
+    'shells',
+    spec("!('sh' in object.command) && !has(object.tty) && request.operation == 'CONNECT'", ['pods/exec']),
+  )
+  await bind(plane, 'ports', spec('object.ports.all(p, p == 8080)', ['pods/portforward']))
+  await bind(
+    plane,
+    'nobody',
+    spec("object.kind != 'PodAttachOptions' || !has(object.stdin)", ['pods/attach']),
+  )
+  for (const method of ['GET', 'POST'])
+    for (const what of [
+      'x/exec?command=sh&stdout=true',
+      'x/exec?command=ls&tty=true',
+      'x/portforward?ports=22',
+      'x/portforward?ports=8080,22',
+      'x/attach?stdin=true',
+    ]) {
+      const { code, body } = await connect(plane, what, method)
+      assert.equal(code, 403, `${method} ${what}`)
+      assert.match(
+        body.message,
+        /^pods "x" is forbidden: ValidatingAdmissionPolicy '\w+' with binding '.*' denied request: no shells$/,
+      )
+    }
+  // What is let in gets as far as the pod, which is not there.
+  for (const what of ['x/exec?command=ls', 'x/portforward?ports=8080', 'x/attach?stdout=true'])
+    assert.deepEqual([(await connect(plane, what)).code, what], [404, what])
+})
+
+test('an expression about labels that a connection does not have refuses it, unless the policy says to ignore failures', async () => {
+  await using plane = await ControlPlane.start()
+  const matchConstraints = rules('', ['*/*'])
+  const validations = [{ expression: "object.metadata.labels['a'] == 'b'" }]
+  await bind(plane, 'labels', { matchConstraints, validations })
+  assert.equal((await connect(plane, 'x/exec?command=ls')).code, 422)
+  await plane.ask('PATCH', `${POLICIES}/labels`, {
+    body: { spec: { failurePolicy: 'Ignore' } },
+    type: 'application/merge-patch+json',
+  })
+  assert.equal((await connect(plane, 'x/exec?command=ls')).code, 404)
+  await plane.ask('PATCH', `${POLICIES}/labels`, {
+    body: {
+      spec: { failurePolicy: 'Fail', matchConstraints: { objectSelector: { matchLabels: { a: 'b' } } } },
+    },
+    type: 'application/merge-patch+json',
+  })
+  // Nor is it what a selector of labels is about.
+  assert.equal((await connect(plane, 'x/exec?command=ls')).code, 404)
+})
+
+test('the operator’s policies judge connections of tenants', async () => {
+  await using plane = await ControlPlane.start()
+  const spec = {
+    matchConstraints: rules('', ['pods/exec'], ['CONNECT']),
+    validations: [{ expression: 'false' }],
+  }
+  plane.server.setOperatorPolicies(
+    compileOperatorPolicies([
+      {
+        name: 'none',
+        spec: spec as never,
+        bindings: [{ name: 'b', spec: { policyName: 'none', validationActions: ['Deny'] } }],
+      },
+    ]),
+  )
+  const { code, body } = await connect(plane, 'x/exec?command=ls')
+  assert.equal(code, 422)
+  assert.match(body.message, /'none' of the platform with binding 'b' denied request/)
 })

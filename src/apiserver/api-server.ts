@@ -24,6 +24,7 @@ import {
 import { assert, type Clock, type Logger } from '../stdx/index.ts'
 import type { Store } from '../store/index.ts'
 import { bootstrap } from './bootstrap.ts'
+import { admitConnection } from './connect.ts'
 import { type Context, type Entropy, InFlight, keyPrefix, viewOf } from './context.ts'
 import { Measurements } from './measurements.ts'
 import { ContinueTokens } from './continue-token.ts'
@@ -291,6 +292,7 @@ class Server implements ApiServer {
         return
       }
       const target = this.dispatcher.authorizeStream(this.upgradeRequest(request, route, query, user))
+      await admitConnection(this.context, target, user, query)
       const pod = readStored(this.context, target).object
       const subresource = route.subresource as 'exec' | 'attach' | 'portforward' // authorizeStream lets no other pass
       const container = subresource === 'portforward' ? '' : containerOf(pod, query.get('container') ?? '')

@@ -387,3 +387,50 @@ test('definitions beyond what a tenant may have are refused', async () => {
     code = (await plane.ask('POST', CRDS, { body: big(index) })).code
   assert.equal(code, 403)
 })
+
+test('a default is held against the rules of its field when the definition is written', async () => {
+  await using plane = await ControlPlane.start()
+  const definition = (rule: string, value: unknown, inner?: Json): Json => ({
+    metadata: { name: 'things.example.com' },
+    spec: {
+      group: 'example.com',
+      scope: 'Namespaced',
+      names: { plural: 'things', kind: 'Thing' },
+      versions: [
+        {
+          name: 'v1',
+          served: true,
+          storage: true,
+          schema: {
+            openAPIV3Schema: {
+              type: 'object',
+              properties: {
+                spec: {
+                  type: 'object',
+                  default: value,
+                  'x-kubernetes-validations': [{ rule, message: 'too large' }],
+                  properties: { size: { type: 'integer', ...inner } },
+                },
+              },
+            },
+          },
+        },
+      ],
+    },
+  })
+  const write = (body: Json) =>
+    plane.ask('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions?dryRun=All', { body })
+  const at = 'spec.versions[0].schema.openAPIV3Schema.properties[spec]'
+  const refused = await write(definition('self.size < 5', { size: 9 }))
+  assert.equal(refused.code, 422, refused.text)
+  assert.deepEqual(
+    refused.body.details.causes.map(({ field }: Json) => field),
+    [`${at}.default`],
+  )
+  assert.match(refused.body.message, /too large/)
+  const inner = { default: 7, 'x-kubernetes-validations': [{ rule: 'self < 5' }] }
+  assert.equal((await write(definition('true', undefined, inner))).code, 422)
+  assert.equal((await write(definition('self.size < 5', { size: 4 }))).code, 201)
+  // A rule about changes says nothing about what is new.
+  assert.equal((await write(definition('self.size > oldSelf.size', { size: 9 }))).code, 201)
+})

@@ -58,11 +58,18 @@ const REASONS: readonly FieldErrorReason[] = [
   'FieldValueDuplicate',
 ]
 
-/** What is wrong with the rules of a schema. Requires: the schema is structural. */
+/** What is wrong with the rules of a schema, and with its defaults by these rules. Requires: the schema is structural. */
 export function ruleProblems(schema: JsonSchema, path: string): FieldError[] {
   const compiler = new RuleCompiler()
   compiler.node(schema, path, { root: true, correlatable: true })
-  return compiler.problems
+  return compiler.problems.length > 0 ? compiler.problems : defaultProblems(compiler.defaults)
+}
+
+/** Defaults that their own rules refuse: nobody could leave the field out. All have one budget, as those of an object. */
+function defaultProblems(defaults: readonly { node: Node; path: string }[]): FieldError[] {
+  const check = new RuleCheck()
+  for (const { node, path } of defaults) check.value(node, node.schema.default, undefined, path)
+  return check.errors.slice(0, CUSTOM_RULES_PROBLEMS_MAX)
 }
 
 /** Judges objects by the rules of a schema that `ruleProblems` found nothing wrong with. */
@@ -78,6 +85,8 @@ export function compileRules(schema: JsonSchema): CheckRules {
 
 class RuleCompiler {
   readonly problems: FieldError[] = []
+  /** Values that the schema itself gives to fields with rules. */
+  readonly defaults: { node: Node; path: string }[] = []
   private chars = 0
 
   node(
@@ -109,7 +118,9 @@ class RuleCompiler {
         correlatable: correlatable && schema['x-kubernetes-list-type'] === 'map',
       })
     if (rules.length === 0 && properties.size === 0 && !additional && !item) return undefined
-    return { schema, rules, properties, additional, items: item }
+    const made = { schema, rules, properties, additional, items: item }
+    if (schema.default !== undefined) this.defaults.push({ node: made, path: `${path}.default` })
+    return made
   }
 
   private rule(

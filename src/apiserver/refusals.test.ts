@@ -138,3 +138,13 @@ test('what pods have elsewhere and not here is refused with what to do instead',
     assert.match(body.message, / Instead: /)
   }
 })
+
+test('a Job without a name is told so', async () => {
+  await using plane = await ControlPlane.start()
+  const template = { spec: { restartPolicy: 'Never', containers: [{ name: 'c', image: 'x' }] } }
+  const answer = await plane.ask('POST', '/apis/batch/v1/namespaces/default/jobs', {
+    body: { spec: { template } },
+  })
+  assert.equal(answer.code, 422)
+  assert.match(answer.body.message, /metadata.name: Required value/)
+})

@@ -1,14 +1,14 @@
-import { type JsonValue, type KubeObject, badRequest } from '../api/index.ts'
+import { type JsonValue, type KubeObject, badRequest, groupVersion, invalid } from '../api/index.ts'
 import type { Context } from './context.ts'
 import { decodePart, decodeRequestBody, readPatch } from './decode.ts'
 import { cloneJson, isRecord } from './json.ts'
-import { parseWriteOptions } from './options.ts'
-import { applyPatch } from './patch/index.ts'
+import { type WriteOptions, parseWriteOptions } from './options.ts'
+import { applyPatch, serverSideApply } from './patch/index.ts'
 import { getObject } from './read.ts'
 import { scaleOf } from './scale-of.ts'
 import type { ApiResult, RequestVerb, ResourceRequest, Target } from './request.ts'
 import { methodNotAllowed } from './refusals.ts'
-import { updateObject, writerOf } from './write.ts'
+import { type Writer, updateObject, writerOf } from './write.ts'
 
 export function getScale(context: Context, target: Target, query: URLSearchParams): ApiResult {
   return { kind: 'object', code: 200, object: scaleOf(target.definition, getObject(context, target, query)) }
@@ -23,7 +23,11 @@ export async function updateScale(
 ): Promise<ApiResult> {
   const schema = target.subresource?.schema
   if ((verb !== 'update' && verb !== 'patch') || !schema) throw methodNotAllowed()
-  const options = parseWriteOptions(verb === 'update' ? 'UpdateOptions' : 'PatchOptions', request.query)
+  const patched = verb === 'patch' ? await readPatch(request) : undefined
+  const apply = patched?.type === 'apply'
+  const options = parseWriteOptions(verb === 'update' ? 'UpdateOptions' : 'PatchOptions', request.query, {
+    apply,
+  })
   const decode = (value: JsonValue, duplicateFields: string[]) =>
     decodePart({
       schema,
@@ -33,33 +37,100 @@ export async function updateScale(
       fieldValidation: options.fieldValidation,
       warnings: request.warnings,
     }) as KubeObject
+  if (patched?.type === 'apply') {
+    const scale = decode(scaleConfiguration(patched.patch), patched.duplicateFields)
+    return applyScale(context, request, target, options, scale)
+  }
   let wantedScale: (old: KubeObject) => KubeObject
-  if (verb === 'update') {
+  if (patched) {
+    const { type, patch, duplicateFields } = patched
+    wantedScale = (old) =>
+      decode(applyPatch(type, { live: scaleOf(target.definition, old), patch, schema }), duplicateFields)
+  } else {
     const { value, duplicateFields } = decodeRequestBody(await request.readBody(), 'Scale')
     const scale = decode(value, duplicateFields)
     wantedScale = () => scale
-  } else {
-    const { type, patch, duplicateFields } = await readPatch(request)
-    if (type === 'apply') throw badRequest('server-side apply of a scale is not supported; use a merge patch')
-    wantedScale = (old) =>
-      decode(applyPatch(type, { live: scaleOf(target.definition, old), patch, schema }), duplicateFields)
   }
   const writer = writerOf(request, options, target)
   const updated = await updateObject(context, request, target, options, (old) => {
     const scale = wantedScale(old)
-    const { name, namespace, uid, resourceVersion } = scale.metadata
-    if ((name && name !== target.name) || (namespace && namespace !== target.namespace))
-      throw badRequest(
-        `the name of the object (${namespace}/${name}) does not match the name on the URL (${target.namespace}/${target.name})`,
-      )
+    refuseOtherName(scale, target)
+    const { uid, resourceVersion } = scale.metadata
     const object = cloneJson(old)
     const replicas = (scale['spec'] as { replicas?: number } | undefined)?.replicas ?? 0
-    const path = target.definition.custom?.scale?.specReplicas ?? ['spec', 'replicas']
-    setAt(object, path, replicas)
+    setAt(object, replicasPath(target), replicas)
     object.metadata = { ...object.metadata, uid: uid ?? '', resourceVersion: resourceVersion ?? '' }
     return { object, writer }
   })
   return { kind: 'object', code: 200, object: scaleOf(target.definition, updated) }
+}
+
+/** @throws {ApiError} BadRequest for what is no configuration of a Scale. */
+function scaleConfiguration(patch: JsonValue): JsonValue {
+  if (!isRecord(patch)) throw badRequest('an apply patch must be an object')
+  const { apiVersion, kind } = patch
+  if (apiVersion === 'autoscaling/v1' && kind === 'Scale') return { metadata: {}, ...patch }
+  const given = [apiVersion, kind].map((text) => (typeof text === 'string' ? text.slice(0, 256) : ''))
+  throw badRequest(`invalid object type: ${given[0]}, Kind=${given[1]}`)
+}
+
+/** Applies a number of replicas: whoever does owns that field of the object, as sub-resource `scale`. */
+async function applyScale(
+  context: Context,
+  request: ResourceRequest,
+  target: Target,
+  options: WriteOptions,
+  scale: KubeObject,
+): Promise<ApiResult> {
+  const { definition, name, namespace } = target
+  refuseOtherName(scale, target)
+  const { replicas } = (scale['spec'] ?? {}) as { replicas?: number }
+  if (replicas === undefined)
+    throw invalid({ group: 'autoscaling', kind: 'Scale', name }, [
+      { reason: 'FieldValueRequired', field: 'spec.replicas', message: 'Required value' },
+    ])
+  const { managedFields } = scale.metadata
+  const applied = {
+    apiVersion: groupVersion(definition),
+    kind: definition.kind,
+    metadata: {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(managedFields ? { managedFields } : {}),
+    },
+  } as KubeObject // A configuration has no more metadata than it names.
+  setAt(applied, replicasPath(target), replicas)
+  const writer: Writer = { ...writerOf(request, options, target), operation: 'Apply' }
+  const updated = await updateObject(context, request, target, options, (old) => {
+    const object = cloneJson(
+      serverSideApply({
+        live: old,
+        applied,
+        force: options.force,
+        manager: writer.manager,
+        subresource: writer.subresource,
+        schema: definition.schema,
+        hasStatus: definition.hasStatus,
+        apiVersion: groupVersion(definition),
+        nowMs: context.clock.nowMs(),
+      }),
+    )
+    const { uid = '', resourceVersion = '' } = scale.metadata
+    object.metadata = { ...object.metadata, uid, resourceVersion }
+    return { object, writer }
+  })
+  return { kind: 'object', code: 200, object: scaleOf(definition, updated) }
+}
+
+function replicasPath({ definition }: Target): readonly string[] {
+  return definition.custom?.scale?.specReplicas ?? ['spec', 'replicas']
+}
+
+function refuseOtherName({ metadata: { name, namespace } }: KubeObject, target: Target): void {
+  if ((name && name !== target.name) || (namespace && namespace !== target.namespace))
+    throw badRequest(
+      `the name of the object (${namespace}/${name}) does not match the name on the URL (${target.namespace}/${target.name})`,
+    )
 }
 
 /** Sets a number at a path of fields; what is in the way and no object is refused by the schema afterwards. */

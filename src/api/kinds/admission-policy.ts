@@ -27,7 +27,7 @@ const namedRuleSchema = object(
   {
     apiGroups: optional(list(string), 'API groups, or *. The core group is "".'),
     apiVersions: optional(list(string), 'Versions, or *.'),
-    operations: optional(list(oneOf('*', 'CREATE', 'UPDATE', 'DELETE')), 'What is done, or *.'),
+    operations: optional(list(oneOf('*', 'CREATE', 'UPDATE', 'DELETE', 'CONNECT')), 'What is done, or *.'),
     resourceNames: optional(list(string), 'Names of objects; all when empty.'),
     resources: optional(list(string), 'Resources such as pods, pods/status, pods/*, * or */*.'),
     scope: optional(oneOf('*', 'Cluster', 'Namespaced'), 'Whether objects are in namespaces.', {

@@ -51,11 +51,12 @@ const NAME_LABELS = ['batch.kubernetes.io/job-name', 'job-name'] as const
 
 /**
  * Gives a job a selector of its own, so that no two jobs can count each other's pods.
- * Requires: metadata.uid and metadata.name are set.
+ * Requires: metadata.uid is set.
  */
 export function prepareJob(job: Job): Job {
   // A job without a template is refused when it is validated, which comes after.
-  if (job.spec.manualSelector || !job.spec.template) return job
+  // So is one without a name, which its type says it has.
+  if (job.spec.manualSelector || !job.spec.template || !job.metadata.name) return job
   const { uid, name } = job.metadata
   const labels: Record<string, string> = { ...job.spec.template.metadata?.labels }
   for (const label of UID_LABELS) labels[label] = uid

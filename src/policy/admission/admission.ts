@@ -2,7 +2,8 @@ import type { ApiError, FieldError, KubeObject, UserInfo } from '../../api/index
 
 /** One write, after decoding, merging and defaults, as the plugins see it. */
 export type AdmissionRequest = {
-  operation: 'CREATE' | 'UPDATE' | 'DELETE'
+  /** CONNECT opens exec, attach or port-forward, and is asked about with `connect` only. */
+  operation: 'CREATE' | 'UPDATE' | 'DELETE' | 'CONNECT'
   user: UserInfo
   group: string
   version: string
@@ -45,6 +46,11 @@ export type AdmissionPlugin = {
    * they are asked again after it, because the world may have changed meanwhile. Never rejects.
    */
   review?(request: AdmissionRequest, cluster: ClusterView): Promise<ApiError | undefined> | undefined
+  /** The reason why not to open a connection; `object` is what the client asks for, such as PodExecOptions, without metadata. */
+  connect?(
+    request: AdmissionRequest,
+    cluster: ClusterView,
+  ): ApiError | undefined | Promise<ApiError | undefined>
   /** The same for an object that is refused anyway, so that people are told everything at once. */
   problems?(request: AdmissionRequest, cluster: ClusterView): FieldError[]
   /** What the audit log shall say about a valid write, whether or not it is let in. Asked after the refusals. */

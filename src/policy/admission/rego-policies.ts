@@ -37,47 +37,52 @@ export function regoPolicies({
   policies: () => RegoPolicies
 }): AdmissionPlugin {
   const warnings = new WeakMap<AdmissionRequest, string[]>()
+  const review = (
+    request: AdmissionRequest,
+    cluster: ClusterView,
+  ): Promise<ApiError | undefined> | undefined => {
+    const held = policies()
+    if (held.policies.length === 0) return undefined
+    const asked = held.policies.filter(({ matchConstraints }) =>
+      matchesRequest(matchConstraints, request, cluster, registry()),
+    )
+    if (asked.length === 0) return undefined
+    const input = renderInput(request, cluster, { authorizer, tenant })
+    const ask = async (policy: HeldRegoPolicy): Promise<ApiError | undefined> => {
+      const { name, bundle } = policy
+      const answer = await held.threads?.ask({ tenant, bundle, input })
+      const whose = `RegoPolicy '${name}' of the platform`
+      switch (answer?.kind) {
+        case 'decision': {
+          const { violations, warnings: told } = answer.decision
+          if (told.length > 0)
+            warnings.set(request, [
+              ...(warnings.get(request) ?? []),
+              ...told.map((text) => `${whose}: ${text}`),
+            ])
+          return violations.length > 0
+            ? refusal(request, `${whose} denied request: ${violations.join('; ')}`)
+            : undefined
+        }
+        case 'busy':
+          return new ApiError('TooManyRequests', `${whose} cannot be asked at the moment: ${answer.why}`, {
+            details: { retryAfterSeconds: 1 },
+          })
+        case 'failed':
+          return refusal(request, `${whose} could not decide: ${answer.why}`)
+        case undefined:
+          return refusal(request, `${whose} cannot be asked here`)
+        default:
+          answer satisfies never
+          return refusal(request, `${whose} could not decide`)
+      }
+    }
+    return Promise.all(asked.map(ask)).then((answers) => answers.find((answer) => answer !== undefined))
+  }
   return {
     name: 'RegoPolicy',
-    review(request, cluster) {
-      const held = policies()
-      if (held.policies.length === 0) return undefined
-      const asked = held.policies.filter(({ matchConstraints }) =>
-        matchesRequest(matchConstraints, request, cluster, registry()),
-      )
-      if (asked.length === 0) return undefined
-      const input = renderInput(request, cluster, { authorizer, tenant })
-      const ask = async (policy: HeldRegoPolicy): Promise<ApiError | undefined> => {
-        const { name, bundle } = policy
-        const answer = await held.threads?.ask({ tenant, bundle, input })
-        const whose = `RegoPolicy '${name}' of the platform`
-        switch (answer?.kind) {
-          case 'decision': {
-            const { violations, warnings: told } = answer.decision
-            if (told.length > 0)
-              warnings.set(request, [
-                ...(warnings.get(request) ?? []),
-                ...told.map((text) => `${whose}: ${text}`),
-              ])
-            return violations.length > 0
-              ? refusal(request, `${whose} denied request: ${violations.join('; ')}`)
-              : undefined
-          }
-          case 'busy':
-            return new ApiError('TooManyRequests', `${whose} cannot be asked at the moment: ${answer.why}`, {
-              details: { retryAfterSeconds: 1 },
-            })
-          case 'failed':
-            return refusal(request, `${whose} could not decide: ${answer.why}`)
-          case undefined:
-            return refusal(request, `${whose} cannot be asked here`)
-          default:
-            answer satisfies never
-            return refusal(request, `${whose} could not decide`)
-        }
-      }
-      return Promise.all(asked.map(ask)).then((answers) => answers.find((answer) => answer !== undefined))
-    },
+    review,
+    connect: review,
     warnings: (request) => warnings.get(request) ?? [],
   }
 }

@@ -67,8 +67,13 @@ function namespaceFits(
   return matchesLabelSelector(selector, found?.metadata.labels ?? {})
 }
 
-function objectFits(selector: LabelSelector | undefined, { object, old }: AdmissionRequest): boolean {
+function objectFits(
+  selector: LabelSelector | undefined,
+  { operation, object, old }: AdmissionRequest,
+): boolean {
   if (!selector || isEmpty(selector)) return true
+  // What has no labels is nothing that a selector is about, as upstream.
+  if (operation === 'CONNECT') return false
   const fits = (one: KubeObject | undefined) =>
     one !== undefined && matchesLabelSelector(selector, one.metadata.labels ?? {})
   return fits(object) || fits(old)

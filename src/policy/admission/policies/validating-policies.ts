@@ -72,6 +72,38 @@ export function validatingPolicies({
     })
   }
 
+  const judged = (request: AdmissionRequest, cluster: ClusterView): ApiError | undefined => {
+    const own = ownPolicies(cluster)
+    const operators = operatorPolicies()
+    if (own.length === 0 && operators.length === 0) return undefined
+    const world = {
+      request,
+      cluster,
+      registry: registry(),
+      bindings: requestVariables(request, cluster, { authorizer, tenant }),
+    }
+    // The operator's first, and with a budget that nobody else can use up.
+    for (const [policies, whose] of [
+      [operators, 'of the platform '],
+      [own, ''],
+    ] as const) {
+      if (policies.length === 0) continue
+      const judgement = judge(policies, { ...world, budget: new Budget(POLICY_REQUEST_COST_MAX) })
+      const noted = notesOf(judgement)
+      if (noted.length > 0) notes.set(request, [...(notes.get(request) ?? []), ...noted])
+      const denied = judgement.violations.find(({ actions }) => actions.includes('Deny'))
+      if (denied) return refusal(request, denied, whose)
+      const told = judgement.violations
+        .filter(({ actions }) => actions.includes('Warn'))
+        .map(
+          ({ policy, binding, message }) =>
+            `Validation failed for ValidatingAdmissionPolicy '${policy}' ${whose}with binding '${binding}': ${message}`,
+        )
+      if (told.length > 0) warnings.set(request, [...(warnings.get(request) ?? []), ...told])
+    }
+    return undefined
+  }
+
   return {
     name: 'ValidatingAdmissionPolicy',
     mutate(request) {
@@ -94,36 +126,9 @@ export function validatingPolicies({
       notes.delete(request)
       // The group of the policies themselves.
       if (request.group === GROUP) return refusePolicy(request, cluster, { authorizer, registry, tenant })
-      const own = ownPolicies(cluster)
-      const operators = operatorPolicies()
-      if (own.length === 0 && operators.length === 0) return undefined
-      const world = {
-        request,
-        cluster,
-        registry: registry(),
-        bindings: requestVariables(request, cluster, { authorizer, tenant }),
-      }
-      // The operator's first, and with a budget that nobody else can use up.
-      for (const [policies, whose] of [
-        [operators, 'of the platform '],
-        [own, ''],
-      ] as const) {
-        if (policies.length === 0) continue
-        const judgement = judge(policies, { ...world, budget: new Budget(POLICY_REQUEST_COST_MAX) })
-        const noted = notesOf(judgement)
-        if (noted.length > 0) notes.set(request, [...(notes.get(request) ?? []), ...noted])
-        const denied = judgement.violations.find(({ actions }) => actions.includes('Deny'))
-        if (denied) return refusal(request, denied, whose)
-        const told = judgement.violations
-          .filter(({ actions }) => actions.includes('Warn'))
-          .map(
-            ({ policy, binding, message }) =>
-              `Validation failed for ValidatingAdmissionPolicy '${policy}' ${whose}with binding '${binding}': ${message}`,
-          )
-        if (told.length > 0) warnings.set(request, [...(warnings.get(request) ?? []), ...told])
-      }
-      return undefined
+      return judged(request, cluster)
     },
+    connect: judged,
     auditNotes: (request) => notes.get(request) ?? [],
     warnings: (request) => warnings.get(request) ?? [],
   }

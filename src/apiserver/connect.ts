@@ -1,0 +1,63 @@
+import { groupVersion, type KubeObject, type UserInfo } from '../api/index.ts'
+import type { AdmissionRequest } from '../policy/index.ts'
+import type { Context } from './context.ts'
+import { parseBoolean } from './options.ts'
+import { noSuchResource } from './refusals.ts'
+import type { Target } from './request.ts'
+
+/**
+ * Asks the policies whether a connection to a pod may be opened, with what the client asks for as the object. It is asked
+ * before the pod is looked up, so a no tells nothing about what is there.
+ * @throws {ApiError} the first refusal.
+ */
+export async function admitConnection(
+  { plugins, cluster }: Pick<Context, 'plugins' | 'cluster'>,
+  target: Target,
+  user: UserInfo,
+  query: URLSearchParams,
+): Promise<void> {
+  const { definition, subresource, namespace, name } = target
+  const options = subresource?.kind
+  if (!subresource || !options) throw noSuchResource()
+  const { group, version, plural } = definition
+  const asked = {
+    kind: options.kind,
+    apiVersion: groupVersion(options),
+    ...connectOptions(options.kind, query),
+  }
+  const request: AdmissionRequest = {
+    operation: 'CONNECT',
+    user,
+    group,
+    version,
+    kind: options.kind,
+    resource: plural,
+    subresource: subresource.name,
+    namespace,
+    name,
+    object: asked as unknown as KubeObject, // Options have no metadata; plugins that judge connections know.
+    dryRun: false,
+  }
+  for (const plugin of plugins) {
+    const refusal = await plugin.connect?.(request, cluster)
+    if (refusal) throw refusal
+  }
+}
+
+function connectOptions(kind: string, query: URLSearchParams): Record<string, unknown> {
+  if (kind === 'PodPortForwardOptions') {
+    const ports = query
+      .getAll('ports')
+      .flatMap((text) => text.split(','))
+      .map(Number)
+    return ports.length > 0 ? { ports: ports.filter((port) => Number.isInteger(port)) } : {}
+  }
+  const flags = ['stdin', 'stdout', 'stderr', 'tty'].filter((flag) => parseBoolean(query.get(flag)))
+  const container = query.get('container')
+  const command = query.getAll('command')
+  return {
+    ...Object.fromEntries(flags.map((flag) => [flag, true])),
+    ...(container ? { container } : {}),
+    ...(command.length > 0 ? { command } : {}),
+  }
+}
