@@ -495,6 +495,10 @@ export const ELSEWHERE: readonly { layer: string; where: string }[] = [
     where: '`tests/isolation/network.test.ts`',
   },
   {
+    layer: 'share of the links and rate limits, with real floods',
+    where: '`tests/isolation/bandwidth.test.ts`',
+  },
+  {
     layer: "the API's list of registries, and the engine's",
     where: '`src/apiserver/pod-policies.test.ts`, `src/engine/local/host/images/images.test.ts`',
   },
