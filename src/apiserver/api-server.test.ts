@@ -76,6 +76,35 @@ test('a change of roles counts for the very next request', async () => {
   assert.equal((await plane.ask('GET', CMS, { user: eve })).code, 403)
 })
 
+test('a watch ends when the rights that it began with are taken away', async () => {
+  const clock = new FakeClock()
+  await using plane = await ControlPlane.start({ clock })
+  const settle = () => clock.advance(10_000)
+  const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/default'
+  await created(plane, `${rbac}/roles`, {
+    metadata: { name: 'r' },
+    rules: [{ verbs: ['watch', 'list'], apiGroups: [''], resources: ['configmaps'] }],
+  })
+  for (const name of ['b', 'other'])
+    await created(plane, `${rbac}/rolebindings`, {
+      metadata: { name },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'r' },
+      subjects: [{ kind: 'User', name: 'eve' }],
+    })
+  let over = false
+  const watching = plane.ask('GET', `${CMS}?watch=true`, { user: eve }).finally(() => (over = true))
+  await created(plane, CMS, configMap('first'))
+  await plane.ask('DELETE', `${rbac}/rolebindings/other`)
+  settle()
+  assert.equal(over, false, 'what is left still allows it')
+  await plane.ask('DELETE', `${rbac}/rolebindings/b`)
+  settle()
+  await created(plane, CMS, configMap('second'))
+  const { text } = await watching
+  assert.match(text, /"first"/)
+  assert.doesNotMatch(text, /"second"/)
+})
+
 test('who belongs to another tenant, to the platform or to nobody is turned away', async () => {
   await using plane = await ControlPlane.start()
   const strangers: UserInfo[] = [

@@ -26,6 +26,7 @@ import type { Store } from '../store/index.ts'
 import { bootstrap } from './bootstrap.ts'
 import { admitConnection } from './connect.ts'
 import { type Context, type Entropy, InFlight, keyPrefix, viewOf } from './context.ts'
+import { Standing } from './standing.ts'
 import { Measurements } from './measurements.ts'
 import { ContinueTokens } from './continue-token.ts'
 import { Cost, NO_COST } from './cost.ts'
@@ -159,6 +160,7 @@ class Server implements ApiServer {
       entropy,
       inFlight,
       measurements: new Measurements(),
+      standing: new Standing(clock),
       subresources: options.subresources ?? {},
     }
     this.dispatcher = new Dispatcher(this.context)
@@ -195,6 +197,8 @@ class Server implements ApiServer {
     response.once('close', () => response.writableFinished || gone.abort())
     response.on('error', () => gone.abort())
     this.inFlight++
+    const ended = new AbortController()
+    let leaveStanding = () => {}
     let counted = true
     // A watch may take hours, and is counted elsewhere.
     const leave = () => {
@@ -256,14 +260,20 @@ class Server implements ApiServer {
         },
         // Few requests ever look at it, and joining signals is not cheap.
         get signal() {
-          return AbortSignal.any([gone.signal, closing.signal])
+          return AbortSignal.any([gone.signal, closing.signal, ended.signal])
         },
         warnings,
         auditNotes,
         cost,
       }
       const result = await this.dispatcher.execute(resourceRequest)
-      if (result.kind === 'watch' || result.kind === 'text') leave()
+      if (result.kind === 'watch' || result.kind === 'text') {
+        leave()
+        leaveStanding = this.context.standing.add({
+          isAllowed: () => this.isWelcome(user, request) && this.dispatcher.isAllowed(resourceRequest),
+          end: () => ended.abort(),
+        })
+      }
       tellGateway(response, auditNotes, cost)
       // The dispatcher has thrown what is none.
       if (wanted instanceof ApiError) throw wanted
@@ -274,6 +284,7 @@ class Server implements ApiServer {
       else this.answers.sendError(response, error, { accept: request.headers.accept, warnings })
     } finally {
       leave()
+      leaveStanding()
       if (!request.readableEnded) discardBody(request)
     }
   }
@@ -287,11 +298,17 @@ class Server implements ApiServer {
       if (!url || route?.kind !== 'resource')
         throw new ApiError('NotFound', 'the server could not find the requested resource')
       const { query } = url
+      const upgradeRequest = this.upgradeRequest(request, route, query, user)
       if (route.subresource === 'log') {
-        await this.upgradeLog(this.upgradeRequest(request, route, query, user), { request, socket, head })
+        const leaveStanding = this.context.standing.add({
+          isAllowed: () => this.isWelcome(user) && this.dispatcher.isAllowed(upgradeRequest),
+          end: () => socket.destroy(),
+        })
+        socket.once('close', leaveStanding)
+        await this.upgradeLog(upgradeRequest, { request, socket, head })
         return
       }
-      const target = this.dispatcher.authorizeStream(this.upgradeRequest(request, route, query, user))
+      const target = this.dispatcher.authorizeStream(upgradeRequest)
       await admitConnection(this.context, target, user, query)
       const pod = readStored(this.context, target).object
       const subresource = route.subresource as 'exec' | 'attach' | 'portforward' // authorizeStream lets no other pass
@@ -305,6 +322,11 @@ class Server implements ApiServer {
       if (!nodeName)
         throw new ApiError('BadRequest', `pod ${pod.metadata.name} does not have a host assigned`)
       const jail = pod.metadata.uid as JailId
+      const leaveStanding = this.context.standing.add({
+        isAllowed: () => this.isWelcome(user) && this.dispatcher.isAllowed(upgradeRequest, 'create'),
+        end: () => socket.destroy(),
+      })
+      socket.once('close', leaveStanding)
       await this.streams.handle({
         request,
         socket,
@@ -378,19 +400,23 @@ class Server implements ApiServer {
 
   /** @throws {ApiError} Unauthorized for whoever has no place here, whatever the door let in. */
   private admit(user: UserInfo, request?: IncomingMessage): void {
-    const { tenant } = this.context
     if (this.closing.signal.aborted)
       throw new ApiError('ServiceUnavailable', 'The control plane is going to sleep', {
         details: { retryAfterSeconds: 1 },
       })
-    const welcome =
+    if (!this.isWelcome(user, request)) throw new ApiError('Unauthorized', 'Unauthorized')
+  }
+
+  private isWelcome(user: UserInfo, request?: IncomingMessage): boolean {
+    const { tenant } = this.context
+    return (
       user.kind === 'anonymous' ||
       (user.kind === 'operator' && tenant === PLATFORM_TENANT) ||
       (user.kind === 'tenantUser' && user.tenant === tenant) ||
       (user.kind === 'serviceAccount' && user.tenant === tenant && isAlive(this.context, user)) ||
       // The gateway's own question, see parseRequestIdentity; as a component it must get no further than this.
       (user.kind === 'component' && request?.method === 'GET' && request.url === JWKS_PATH)
-    if (!welcome) throw new ApiError('Unauthorized', 'Unauthorized')
+    )
   }
 
   client(component: string): ApiClient {

@@ -7,6 +7,7 @@ import type { Store, StoreKey } from '../store/index.ts'
 import type { CustomKinds } from './custom-kinds.ts'
 import type { Measurements } from './measurements.ts'
 import type { ContinueTokens } from './continue-token.ts'
+import type { Standing } from './standing.ts'
 import type { ServiceAddresses } from './service-addresses.ts'
 import type { SubresourceHandler } from './subresource-handler.ts'
 
@@ -29,6 +30,7 @@ export type Context = {
   entropy: Entropy
   inFlight: InFlight
   measurements: Measurements
+  standing: Standing
   subresources: Readonly<Record<string, SubresourceHandler>>
 }
 

@@ -50,6 +50,16 @@ export class Dispatcher {
     }
   }
 
+  /** Whether a request that was carried out, and whose answer is still going on, would be allowed now. */
+  isAllowed(request: ResourceRequest, verb: string = verbOf(request)): boolean {
+    try {
+      this.authorize(request, verb)
+      return true
+    } catch {
+      return false
+    }
+  }
+
   /** Authorizes an upgrade to a stream and finds what it is about. */
   authorizeStream(request: ResourceRequest): Target {
     this.authorize(request, 'create')

@@ -88,3 +88,6 @@ export const MEASURE_AGAIN_AFTER_MS = 1 * SECOND_MS
 assert(OBJECT_BYTES_MAX <= REQUEST_BODY_BYTES_MAX)
 assert(WATCH_TIMEOUT_MS_MIN < WATCH_TIMEOUT_MS_MAX)
 assert(TOKEN_SECONDS_MIN <= TOKEN_SECONDS_DEFAULT && TOKEN_SECONDS_DEFAULT <= TOKEN_SECONDS_MAX)
+
+/** After a change of rights, before watches and sessions that are open are looked at again. */
+export const STANDING_RECHECK_MS = 250

@@ -52,7 +52,10 @@ export async function writeStored(
     throw refusalOfStore(error, definition, object.metadata.name)
   }
   if (service && old && addressOf(old.object) !== addressOf(stored.object)) addresses.release(old.object)
-  if (definition.group === RBAC_GROUP) authorizer.observe(stored.object)
+  if (definition.group === RBAC_GROUP) {
+    authorizer.observe(stored.object)
+    context.standing.changed()
+  }
   if (isCustomResourceDefinition(definition)) context.customKinds.observe(stored.object)
   return { ...stored, object: presented(definition, stored.object) }
 }
@@ -77,11 +80,17 @@ export async function removeStored(
     const { revision, previous } = await context.store.delete(stored.key, stored.revision)
     if (isService(definition)) context.addresses.release(previous)
     if (definition.group === RBAC_GROUP) context.authorizer.observe(previous, true)
+    if (isWhatRightsFollowFrom(definition)) context.standing.changed()
     if (isCustomResourceDefinition(definition)) context.customKinds.observe(previous, true)
     return { revision }
   } catch (error) {
     throw refusalOfStore(error, definition, stored.object.metadata.name)
   }
+}
+
+/** Roles and bindings; accounts, and the pods and secrets that tokens are bound to. */
+function isWhatRightsFollowFrom({ group, plural }: KindDefinition): boolean {
+  return group === RBAC_GROUP || (group === '' && ['serviceaccounts', 'pods', 'secrets'].includes(plural))
 }
 
 function refusalOfStore(error: unknown, { group, plural }: KindDefinition, name: string): unknown {

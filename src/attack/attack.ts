@@ -1,3 +1,4 @@
+import type { HostileRegistry } from './hostile-registry.ts'
 import type { TenantApi } from './tenant-api.ts'
 import type { Party } from './party.ts'
 
@@ -15,6 +16,7 @@ export const FAMILIES = [
   'services',
   'extensions',
   'secrets',
+  'front door',
   'floods',
   'audit',
   'sockets',
@@ -25,6 +27,8 @@ export const FAMILIES = [
   'processes',
   'images',
   'streams',
+  'probes',
+  'logs',
   'network',
   'dns',
   'exhaustion',
@@ -48,6 +52,10 @@ export type Need =
   | 'pods'
   /** Files and sockets of the machine, as root: what somebody has who took over one of the platform's processes. */
   | 'machine'
+  /** Hosts of the attacker and of the victim at the front door. */
+  | 'front door'
+  /** A registry that says what the attack wants. */
+  | 'registry'
 
 export type Attack = {
   /** Lower-case words with hyphens; never reused for something else. */
@@ -90,7 +98,12 @@ export type AttackContext = {
   deleteTenant(party: Party): Promise<void>
   /** Present for attacks that need the machine. */
   machine: MachineAccess
+  /** Present for attacks that need it: where what tenants publish is, and the attack's own registry. */
+  frontDoor: FrontDoor
+  hostileRegistry: HostileRegistry
 }
+
+export type FrontDoor = { address: string; httpPort: number; httpsPort: number }
 
 export type MachineAccess = {
   stateDir: string

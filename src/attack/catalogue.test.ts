@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { STANDARDS, ATTACKS, VECTORS } from '../verifier/index.ts'
 import { FAMILIES } from './attack.ts'
+import { EXPECTED_LAYERS } from './catalogue/expected-layers.ts'
+import { layersOf } from './run-attacks.ts'
 import { CATALOGUE, chooseAttacks } from './catalogue/index.ts'
 import { publishedFailures, renderCatalogue, renderMarkdown } from './report.ts'
 
@@ -62,7 +64,7 @@ function withoutOutcomes(page: string): string[] {
       line.startsWith('| `')
         ? line
             .split(/(?<!\\)\|/)
-            .slice(0, 5)
+            .slice(0, 6)
             .join('|')
         : line,
     )
@@ -75,6 +77,12 @@ test('docs/attacks.md lists every attack that there is, in the same words, with 
   assert.deepEqual(withoutOutcomes(page), withoutOutcomes(wanted))
   const untold = page.split('\n').filter((line) => line.endsWith('| not tried |'))
   assert.deepEqual(untold, [])
+})
+
+test('for every attack it is said which layers are expected to stop it, and for no other', () => {
+  assert.deepEqual(Object.keys(EXPECTED_LAYERS).toSorted(), CATALOGUE.map(({ id }) => id).toSorted())
+  for (const [id, layers] of Object.entries(EXPECTED_LAYERS))
+    assert.ok(layers.length > 0 && layers.every((layer) => layersOf(layer).length === 1), id)
 })
 
 test('published failures are listed once each, oldest first, with every attack that replays them', () => {

@@ -20,6 +20,7 @@ export {
   escaped,
   FAMILIES,
   type Family,
+  type FrontDoor,
   type MachineAccess,
   type Need,
   type Outcome,
@@ -28,7 +29,9 @@ export {
 export { askSocketAs } from './ask-socket.ts'
 export { CATALOGUE, chooseAttacks } from './catalogue/index.ts'
 export { plantCanaries } from './canaries.ts'
-export { Party, type PartyOptions } from './party.ts'
+export { HostileRegistry } from './hostile-registry.ts'
+export { removeMarkers } from './marker.ts'
+export { hostOf, Party, type PartyOptions } from './party.ts'
 export { renderCatalogue, renderMarkdown, renderResult, renderSummary } from './report.ts'
 export { type Result, runAttacks, type Scene } from './run-attacks.ts'
 export { type ApiAnswer, type Credential, type Identity, TenantApi } from './tenant-api.ts'

@@ -16,5 +16,9 @@ export const EVIDENCE_CHARS_MAX = 400
 export const SCRATCH_TENANTS_MAX = 2
 export const PROGRAM_BYTES_MAX = 256 * KiB
 
+/** An attack's own registry: paths that it remembers, and how long it goes on with one answer. */
+export const REGISTRY_ASKED_MAX = 10_000
+export const REGISTRY_ANSWER_MS_MAX = 60 * SECOND_MS
+
 assert(PROGRAM_MS_MAX < ATTACK_MS_MAX, 'a program ends before its attack does')
 assert(REQUEST_MS_MAX < ATTACK_MS_MAX, 'a request ends before its attack does')

@@ -68,6 +68,11 @@ export class Party implements AsyncDisposable {
     return new Party(options, await options.issue({ user: 'admin', groups: ['bulkhead:tenant-admins'] }))
   }
 
+  /** What it was granted at the front door, if anything was. */
+  get host(): string {
+    return hostOf(this.name)
+  }
+
   /** Where this tenant's API is. */
   get root(): string {
     return `/tenants/${this.name}`
@@ -79,9 +84,7 @@ export class Party implements AsyncDisposable {
       origin: this.origin,
       ca: this.ca,
       identity,
-      heard: (text) => {
-        for (const { value, onHeard } of this.watched) if (text.includes(value)) onHeard()
-      },
+      heard: (text) => this.hear(text),
     })
     this.clients.add(api)
     return api
@@ -97,6 +100,11 @@ export class Party implements AsyncDisposable {
     const one = { value, onHeard }
     this.watched.push(one)
     return () => void this.watched.splice(this.watched.indexOf(one), 1)
+  }
+
+  /** Bytes that have come to this party in some other way than over a connection of `as`. */
+  hear(text: string): void {
+    for (const { value, onHeard } of this.watched) if (text.includes(value)) onHeard()
   }
 
   /** A request of the administrator to its own API; `path` begins after the tenant's. */
@@ -253,8 +261,8 @@ export class Party implements AsyncDisposable {
         stderr: text(CHANNEL.stderr),
         exitCode: exitCode(text(CHANNEL.status)),
       }
-      for (const { value, onHeard } of this.watched)
-        if (ran.stdout.includes(value) || ran.stderr.includes(value)) onHeard()
+      this.hear(ran.stdout)
+      this.hear(ran.stderr)
       resolve(ran)
     })
     return promise
@@ -265,6 +273,9 @@ export class Party implements AsyncDisposable {
     this.clients.clear()
   }
 }
+
+/** Nobody can have such names: https://www.rfc-editor.org/rfc/rfc6761#section-6.4 */
+export const hostOf = (tenant: string) => `${tenant}.attack.invalid`
 
 export type Subject = { user: string; groups: readonly string[]; expirationSeconds?: number }
 export type Issuer = (subject: Subject) => Promise<Credential>

@@ -1,5 +1,6 @@
 import { styleText } from 'node:util'
 import type { Attack, Outcome } from './attack.ts'
+import { EXPECTED_LAYERS } from './catalogue/expected-layers.ts'
 import type { Result } from './run-attacks.ts'
 
 const COLUMNS = 80
@@ -19,7 +20,8 @@ export function renderResult(result: Result, { colours = false, verbose = false 
   const { outcome, id, title, attacker, victim } = result
   const word = paint(outcome.kind, WORD[outcome.kind], colours)
   const head = `${word}  ${id}`
-  const by = outcome.kind === 'blocked' ? `by ${outcome.by}` : ''
+  const odd = result.unexpected === undefined ? '' : `; not expected: ${result.unexpected.join(', ')}`
+  const by = outcome.kind === 'blocked' ? `by ${outcome.by}${odd}` : ''
   const why = outcome.kind === 'untried' ? outcome.why : outcome.evidence
   const lines = [head, ...wrap(by, 9)]
   if (verbose || outcome.kind !== 'blocked') {
@@ -81,11 +83,12 @@ export function renderMarkdown(
     const worst =
       of.find(({ outcome }) => outcome.kind === 'escaped') ??
       of.find(({ outcome }) => outcome.kind === 'untried') ??
+      of.find(({ unexpected }) => unexpected !== undefined) ??
       of[0]
     if (worst === undefined) return 'not tried'
     const { outcome } = worst
     return outcome.kind === 'blocked'
-      ? `blocked: ${outcome.by}`
+      ? `blocked${worst.unexpected === undefined ? '' : `, but by ${worst.unexpected.join(', ')}`}`
       : outcome.kind === 'escaped'
         ? `**escaped**: ${outcome.evidence}`
         : `untried: ${outcome.why}`
@@ -97,19 +100,21 @@ export function renderMarkdown(
     '',
     '`bulkhead attack` makes these for real, between two throwaway tenants in both directions, each after a control that shows',
     'that the same action works where it is allowed. This page is what `bulkhead attack --format markdown` prints.',
+    'The layers expected are those that were seen to refuse an attack between tenants of all classes; a run in which another one',
+    'does says so, because an attack that an accident stops shows nothing.',
     '',
     about,
     '',
     ...families.flatMap((family) => [
       `## ${family}`,
       '',
-      '| attack | what the attacker does | vector | replays | last outcome |',
-      '|---|---|---|---|---|',
+      '| attack | what the attacker does | vector | replays | layers expected | last outcome |',
+      '|---|---|---|---|---|---|',
       ...attacks
         .filter((attack) => attack.family === family)
         .map(
           ({ id, title, vector, replays = '' }) =>
-            `| \`${id}\` | ${cell(title)} | ${vector} | ${cell(replays)} | ${cell(ended(id))} |`,
+            `| \`${id}\` | ${cell(title)} | ${vector} | ${cell(replays)} | ${cell((EXPECTED_LAYERS[id] ?? []).join(', '))} | ${cell(ended(id))} |`,
         ),
       '',
     ]),

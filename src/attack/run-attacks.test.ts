@@ -115,6 +115,17 @@ test('what an attack needs and is not there makes it untried, and it cannot use 
   )
 })
 
+test('a layer that nobody expected is told, because an accident may have stopped the attack', async () => {
+  const id = 'path-direct'
+  const by = (layer: string) => attack(async () => blocked(layer, 'seen'), { id })
+  const results = await runAttacks([by('gateway binds to one tenant'), by('limits per tenant')], scene())
+  assert.deepEqual(
+    results.slice(0, 2).map(({ unexpected }) => unexpected),
+    [undefined, ['limits per tenant']],
+  )
+  assert.match(renderResult(results[1]!, { verbose: true }), /not expected: limits per tenant/) // there are four
+})
+
 test('an interrupted run ends at once', async () => {
   const interrupt = new AbortController()
   const endless = attack(() => {
@@ -147,6 +158,6 @@ test('a report of hostile evidence has 80 columns, no control characters and no 
   const markdown = renderMarkdown([attack(async () => nothing)], [result], 'tried')
   const rows = markdown.split('\n').filter((line) => line.startsWith('| `a`'))
   assert.equal(rows.length, 1)
-  assert.equal(rows[0]?.replaceAll('\\|', '').split('|').length, 7)
+  assert.equal(rows[0]?.replaceAll('\\|', '').split('|').length, 8)
   assert.doesNotMatch(markdown, /<script>/)
 })

@@ -4,11 +4,14 @@ import {
   type Attack,
   type AttackContext,
   escaped,
+  type FrontDoor,
   type MachineAccess,
   type Outcome,
   untried,
 } from './attack.ts'
+import { EXPECTED_LAYERS } from './catalogue/expected-layers.ts'
 import { ATTACK_MS_MAX, EVIDENCE_CHARS_MAX, SCRATCH_TENANTS_MAX } from './limits.ts'
+import type { HostileRegistry } from './hostile-registry.ts'
 import type { Party } from './party.ts'
 
 export type Result = {
@@ -23,6 +26,8 @@ export type Result = {
   /** What shows that the same action works where it is allowed. */
   control?: string
   outcome: Outcome
+  /** Layers that were seen to refuse it and that nobody expected: it may have been stopped by an accident, and not by what is promised. */
+  unexpected?: readonly string[]
   tookMs: number
 }
 
@@ -36,6 +41,10 @@ export type Scene = {
   machine?: MachineAccess
   /** Absent when there are no pods, because they were not wanted. */
   pods: boolean
+  /** Absent unless tenants were granted hosts there. */
+  frontDoor?: FrontDoor
+  /** Absent unless an attack wants one. */
+  hostileRegistry?: HostileRegistry
   makeTenant(isolationClass: string, name?: string): Promise<Party>
   removeTenant(party: Party): Promise<void>
   onResult?: (result: Result) => void
@@ -77,8 +86,19 @@ async function runAttack(
     victim: about(victim),
     ...(control === undefined ? {} : { control: cut(control) }),
     outcome,
+    ...unexpectedLayers(id, outcome),
     tookMs: Math.round(performance.now() - beganMs),
   }
+}
+
+/** "a, b" names two layers; "a, and b" is one that is said at more length. */
+export const layersOf = (by: string): string[] => by.split(/, (?!and )/)
+
+function unexpectedLayers(id: string, outcome: Outcome): Pick<Result, 'unexpected'> {
+  const expected = Object.hasOwn(EXPECTED_LAYERS, id) ? EXPECTED_LAYERS[id] : undefined
+  if (outcome.kind !== 'blocked' || expected === undefined) return {}
+  const unexpected = layersOf(outcome.by).filter((layer) => !expected.includes(layer))
+  return unexpected.length === 0 ? {} : { unexpected }
 }
 
 async function tryAttack(
@@ -90,6 +110,10 @@ async function tryAttack(
     return { outcome: untried('there are no pods in this run') }
   if (attack.needs?.includes('machine') && machine === undefined)
     return { outcome: untried("it needs root on the platform's machine") }
+  if (attack.needs?.includes('front door') && scene.frontDoor === undefined)
+    return { outcome: untried('nobody was granted a host at the front door') }
+  if (attack.needs?.includes('registry') && scene.hostileRegistry === undefined)
+    return { outcome: untried('there is no registry of its own in this run') }
   const scratch = new Set<Party>()
   // Whatever the attack itself believes: bytes of the victim that have reached the attacker are an escape.
   let heard = false
@@ -119,6 +143,12 @@ async function tryAttack(
             scratch.delete(party)
           },
           machine: machine ?? noMachine,
+          get frontDoor() {
+            return given(scene.frontDoor, 'the front door')
+          },
+          get hostileRegistry() {
+            return given(scene.hostileRegistry, 'a registry of its own')
+          },
         }
         try {
           control = await attack.control(context)
@@ -147,6 +177,11 @@ async function tryAttack(
     stopListening()
     for (const party of scratch) await scene.removeTenant(party)
   }
+}
+
+function given<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new Error(`The attack uses ${what} without saying that it needs it`)
+  return value
 }
 
 const noMachine: MachineAccess = {

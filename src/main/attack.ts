@@ -7,9 +7,13 @@ import {
   type Attack,
   chooseAttacks,
   type Credential,
+  HostileRegistry,
+  hostOf,
   type MachineAccess,
+  type Need,
   Party,
   plantCanaries,
+  removeMarkers,
   renderCatalogue,
   renderMarkdown,
   renderResult,
@@ -105,7 +109,11 @@ async function attackWith(
   await using platform = new ControlPlaneClient(operator)
   const records = new AttackRecords(layout)
   await removeLeftovers(platform, records, progress)
+  const markers = removeMarkers(layout.stateDir)
+  if (markers > 0) progress(`removing ${markers} directories of an earlier attack`)
   await using registry = await startAttackRegistry(layout, progress)
+  const needs = (need: Need) => attacks.some((one) => one.needs?.includes(need))
+  await using hostile = needs('registry') ? await HostileRegistry.start() : undefined
   const origin = serverUrl(layout)
   const made = new Map<string, Party>()
 
@@ -121,7 +129,12 @@ async function attackWith(
       apiVersion: 'tenancy.bulkhead.dev/v1alpha1',
       kind: 'Tenant',
       metadata: { name, labels: { [RUN_LABEL]: records.run } },
-      spec: { ...RISKS[isolationClass], registries: [registry.host], quota: QUOTA },
+      spec: {
+        ...RISKS[isolationClass],
+        registries: [registry.host, ...(hostile ? [hostile.host] : [])],
+        quota: QUOTA,
+        ...(needs('front door') ? { ingress: { hosts: [hostOf(name), `*.${hostOf(name)}`] } } : {}),
+      },
     })) as TenantView
     records.record(name, metadata.uid)
     const { status } = await untilTenantReady(platform, name)
@@ -145,7 +158,7 @@ async function attackWith(
     records.forget(party.name)
   }
 
-  const pods = attacks.some(({ needs }) => needs?.includes('pods'))
+  const pods = needs('pods')
   const results: Result[] = []
   try {
     progress(`making two tenants, ${classes.join(' and ')}`)
@@ -162,6 +175,8 @@ async function attackWith(
       signal,
       machine: machineAccess(context),
       pods,
+      ...(needs('front door') ? { frontDoor: layout.ingress } : {}),
+      ...(hostile ? { hostileRegistry: hostile } : {}),
       makeTenant,
       removeTenant,
       onResult: (result) => {

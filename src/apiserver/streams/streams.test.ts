@@ -75,6 +75,8 @@ async function serve(
     attach: (_id: JailId, _container: string, options: unknown) => open(options),
     portForward: async (_id: JailId, port: number) => {
       forwarded.push(port)
+      // As a pod that takes a moment to answer: what the client says meanwhile must not be lost.
+      await new Promise((resolve) => setTimeout(resolve, 20))
       if (port === 81) throw new ApiError('ServiceUnavailable', 'refused: /run/secret')
       return Duplex.from(async function* (source: AsyncIterable<Buffer>) {
         for await (const chunk of source) yield Buffer.from(`${port}:${chunk.toString()}`)

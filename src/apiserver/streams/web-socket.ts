@@ -143,6 +143,8 @@ export async function carryPorts(
   ports: readonly number[],
   connect: (port: number) => Promise<Duplex>,
 ): Promise<void> {
+  // Who speaks before the pod has answered is not heard yet, and would be lost.
+  client.pause()
   const connections = await Promise.all(
     ports.map(async (port, index) => {
       const [data, error] = [index * 2, index * 2 + 1]
@@ -174,6 +176,7 @@ export async function carryPorts(
     await ready.promise
     for (const event of ['drain', 'close'] as const) connection.off(event, ready.resolve)
   })
+  client.resume()
   await Promise.all(
     connections.map(async (connection, index) => {
       if (!connection) return

@@ -1,14 +1,15 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { packTar, type TarEntry } from 'modern-tar'
 import { type ImageSource, pushImage } from '../../../samples/images/push.ts'
 import { until } from '../../stdx/index.ts'
 import { type Attack, type AttackContext, blocked, escaped, type Outcome } from '../attack.ts'
 import { POD_READY_MS_MAX } from '../limits.ts'
+import { type Marker, MARKER_CONTENT, placeMarker } from '../marker.ts'
 import type { Party } from '../party.ts'
 
 /** Images whose content is the attack, pulled from the attacker's own registry and run in its own pods. */
 
-const BUSYBOX = 'bin/busybox'
+export const BUSYBOX = 'bin/busybox'
 /** Of a container whose runtime refused it. */
 const CANNOT_START = 128
 const STUCK =
@@ -20,19 +21,21 @@ type ContainerStatus = {
     terminated?: { exitCode: number; reason?: string; message?: string }
   }
 }
-type Ran = { ended: true; exitCode: number; log: string } | { ended: false; reason: string; message: string }
+export type Ran =
+  | { ended: true; exitCode: number; log: string }
+  | { ended: false; reason: string; message: string }
 
 const program = (name: string, mode = 0o755): TarEntry => {
   const body = readFileSync('/bin/busybox')
   return { header: { name, size: body.length, type: 'file', mode }, body }
 }
 /** What every one of these images begins with: one static program. */
-const base = (): TarEntry[] => [
+export const base = (): TarEntry[] => [
   { header: { name: 'bin/', size: 0, type: 'directory', mode: 0o755 } },
   program(BUSYBOX),
 ]
 
-const file = (name: string, text: string, mode = 0o644): TarEntry => ({
+export const file = (name: string, text: string, mode = 0o644): TarEntry => ({
   header: { name, size: Buffer.byteLength(text), type: 'file', mode },
   body: text,
 })
@@ -40,7 +43,7 @@ const link = (name: string, linkname: string, type: 'symlink' | 'link' = 'symlin
   header: { name, size: 0, type, linkname },
 })
 
-async function build(
+export async function build(
   context: AttackContext,
   name: string,
   layers: readonly (readonly TarEntry[])[],
@@ -55,9 +58,14 @@ async function build(
 }
 
 /** Runs a script of busybox's shell in a pod of this image, until the pod has ended or cannot begin. */
-async function runImage(
+export async function runImage(
   party: Party,
-  { image, name, script }: { image: string; name: string; script: string },
+  {
+    image,
+    name,
+    script,
+    container = {},
+  }: { image: string; name: string; script: string; container?: object },
 ): Promise<Ran> {
   const { namespace } = party.canaries
   const path = `/api/v1/namespaces/${namespace}/pods`
@@ -68,7 +76,7 @@ async function runImage(
     spec: {
       restartPolicy: 'Never',
       terminationGracePeriodSeconds: 0,
-      containers: [{ name: 'main', image, command: [`/${BUSYBOX}`, 'sh', '-c', script] }],
+      containers: [{ name: 'main', image, command: [`/${BUSYBOX}`, 'sh', '-c', script], ...container }],
     },
   })
   try {
@@ -99,9 +107,6 @@ type Evil = Pick<Attack, 'id' | 'title' | 'replays'> & {
   script?(place: { marker: string; directory: string }): string
 }
 
-/** A directory on the machine with one file, of which the image must neither read nor change anything. */
-const CONTENT = 'of the machine'
-
 function evil({ layers, config = {}, script = () => 'echo ran', ...attack }: Evil): Attack {
   return {
     ...attack,
@@ -120,37 +125,30 @@ function evil({ layers, config = {}, script = () => 'echo ran', ...attack }: Evi
       return 'an ordinary image of the same registry runs'
     },
     async attempt(context) {
-      const directory = `/tmp/bulkhead-attack-${context.mark}`
-      const marker = `${directory}/marker`
-      mkdirSync(directory, { mode: 0o755 })
-      writeFileSync(marker, CONTENT)
-      try {
-        const place = { marker, directory }
-        const { image } = await build(context, attack.id, layers(place), config)
-        const ran = await runImage(context.attacker, {
-          image,
-          name: `evil-${context.mark}`,
-          script: script(place),
-        })
-        return judge(ran, place)
-      } finally {
-        rmSync(directory, { recursive: true, force: true })
-      }
+      using left = placeMarker(context.machine.stateDir, context.mark)
+      const place = { marker: left.file, directory: left.directory }
+      const { image } = await build(context, attack.id, layers(place), config)
+      const ran = await runImage(context.attacker, {
+        image,
+        name: `evil-${context.mark}`,
+        script: script(place),
+      })
+      return judge(ran, left)
     },
   }
 }
 
-function judge(ran: Ran, { marker, directory }: { marker: string; directory: string }): Outcome {
-  const left = existsSync(directory) ? readdirSync(directory) : []
-  if (!existsSync(marker) || readFileSync(marker, 'utf8') !== CONTENT || left.length !== 1)
-    return escaped(`the machine's directory has ${left.join(', ') || 'gone'} now`)
-  if (ran.ended && (ran.log.includes('ESCAPED') || ran.log.includes(CONTENT))) return escaped(said(ran))
+function judge(ran: Ran, left: Marker): Outcome {
+  const changed = left.changed()
+  if (changed) return changed
+  if (ran.ended && (ran.log.includes('ESCAPED') || ran.log.includes(MARKER_CONTENT)))
+    return escaped(said(ran))
   return ran.ended
     ? blocked("the unpacker's changed root, mount view", `it runs, and ${said(ran)}`)
     : blocked('the image is refused', said(ran))
 }
 
-function said(ran: Ran): string {
+export function said(ran: Ran): string {
   return ran.ended ? `ended with ${ran.exitCode}: ${ran.log.trim()}` : `${ran.reason}: ${ran.message}`
 }
 

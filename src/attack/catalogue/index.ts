@@ -1,20 +1,27 @@
 import { type Attack, FAMILIES } from '../attack.ts'
 import { auditAttacks } from './audit.ts'
+import { claimAttacks } from './claims.ts'
 import { extensionAttacks } from './extensions.ts'
 import { floodAttacks } from './floods.ts'
+import { frontDoorAttacks } from './front-door.ts'
 import { headerAttacks } from './headers.ts'
 import { identityAttacks } from './identity.ts'
 import { imageAttacks } from './images.ts'
+import { logAttacks } from './logs.ts'
 import { networkAttacks } from './network.ts'
 import { objectAttacks } from './objects.ts'
 import { oracleAttacks } from './oracles.ts'
 import { pathAttacks } from './paths.ts'
+import { peerAttacks } from './peers.ts'
 import { podAttacks } from './pod.ts'
+import { probeAttacks } from './probes.ts'
 import { protocolAttacks } from './protocol.ts'
+import { registryAttacks } from './registries.ts'
 import { rightsAttacks } from './rights.ts'
 import { secretAttacks } from './secrets.ts'
 import { serviceAttacks } from './services.ts'
 import { socketAttacks } from './sockets.ts'
+import { streamAttacks } from './streams.ts'
 import { watchAttacks } from './watches.ts'
 
 /** Every attack there is, in the order in which they are tried. */
@@ -25,6 +32,7 @@ export const CATALOGUE: readonly Attack[] = [
   ...identityAttacks,
   ...objectAttacks,
   ...rightsAttacks,
+  ...peerAttacks,
   ...watchAttacks,
   ...oracleAttacks,
   ...serviceAttacks,
@@ -32,10 +40,16 @@ export const CATALOGUE: readonly Attack[] = [
   ...secretAttacks,
   ...socketAttacks,
   ...auditAttacks,
+  ...frontDoorAttacks,
   ...floodAttacks,
   ...networkAttacks,
   ...podAttacks,
+  ...streamAttacks,
+  ...probeAttacks,
+  ...logAttacks,
+  ...claimAttacks,
   ...imageAttacks,
+  ...registryAttacks,
 ]
 
 /** @throws {RangeError} for an id or a family that there is not. */

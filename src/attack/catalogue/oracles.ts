@@ -1,4 +1,4 @@
-import { type AttackContext, blocked, escaped, type Outcome } from '../attack.ts'
+import { blocked, escaped, type Outcome } from '../attack.ts'
 import { said } from './expect.ts'
 import { family, secretOf } from './own-and-other.ts'
 
@@ -105,7 +105,27 @@ export const oracleAttacks = family('oracles', 'tenant API', [
     title: 'tells a tenant that exists from one that does not by the time of answers, statistically',
     replays: 'logins that take longer for names that exist',
     standards: ['T1613'],
-    attempt: timing,
+    attempt: ({ attacker, victim, nobody, signal }) =>
+      timing(signal, (which) =>
+        attacker.admin.request(`/tenants/${which === 'real' ? victim.name : nobody}/api/v1/namespaces`),
+      ),
+  },
+  {
+    id: 'oracle-timing-objects',
+    title: "a user without rights tells its own tenant's objects by the time of answers, statistically",
+    replays: 'refusals that came later for what had to be looked up first',
+    vector: 'identities and tokens',
+    standards: ['T1613'],
+    async attempt({ attacker, nobody, signal }) {
+      const user = attacker.as({ certificate: await attacker.issue({ user: 'lowly', groups: [] }) })
+      const { secret } = attacker.canaries
+      const invented = nobody.slice(0, secret.length).replaceAll('-', 'x')
+      return timing(signal, (which) =>
+        user.request(
+          `${attacker.root}${secretOf(attacker)}`.replace(secret, which === 'real' ? secret : invented),
+        ),
+      )
+    },
   },
   {
     id: 'oracle-cluster-ip',
@@ -136,10 +156,13 @@ export const oracleAttacks = family('oracles', 'tenant API', [
 ])
 
 /**
- * Asks for the victim and for nobody in turn and compares the times by rank (Mann and Whitney), which neither needs a
+ * Asks for what is there and for what is not in turn and compares the times by rank (Mann and Whitney), which neither needs a
  * distribution nor minds a few slow answers. Says also how large a difference would have been seen.
  */
-async function timing({ attacker, victim, nobody, signal }: AttackContext): Promise<Outcome> {
+async function timing(
+  signal: AbortSignal,
+  ask: (which: 'real' | 'invented') => Promise<unknown>,
+): Promise<Outcome> {
   const words: string[] = []
   for (let round = 0; round < ROUNDS; round++) {
     const times: Record<'real' | 'invented', number[]> = { real: [], invented: [] }
@@ -148,7 +171,7 @@ async function timing({ attacker, victim, nobody, signal }: AttackContext): Prom
       const order = i % 2 === 0 ? (['real', 'invented'] as const) : (['invented', 'real'] as const)
       for (const which of order) {
         const beganMs = performance.now()
-        await attacker.admin.request(`/tenants/${which === 'real' ? victim.name : nobody}/api/v1/namespaces`)
+        await ask(which)
         times[which].push(performance.now() - beganMs)
       }
     }

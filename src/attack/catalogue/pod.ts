@@ -819,6 +819,24 @@ export const podAttacks: readonly Attack[] = [
     seenBy: 'no path to the machine or router rules',
   }),
   podAttack({
+    id: 'network-mapped-addresses',
+    title: 'reaches metadata, the victim and loopback by IPv4 addresses that are written as IPv6',
+    family: 'network',
+    vector: 'metadata and host services',
+    standards: ['MS-TA9033'],
+    seenBy: 'no path to the machine or router rules',
+  }),
+  podAttack({
+    id: 'network-loopback-of-neighbours',
+    title: 'sends packets for 127.0.0.1 out of its pod, to whoever takes them for its own',
+    family: 'network',
+    vector: 'metadata and host services',
+    standards: ['MTB-PL1-BC-HI-3'],
+    replays:
+      'CVE-2020-8558: what listened on the loopback of a node was reached from its neighbours and pods',
+    seenBy: 'no path to the machine or router rules',
+  }),
+  podAttack({
     id: 'network-node-addresses',
     title: 'connects to the machine’s own addresses',
     family: 'network',

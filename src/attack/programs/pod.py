@@ -1556,6 +1556,36 @@ def metadata(t):
     try_tcp(t, [("169.254.169.254", 80), ("169.254.170.2", 80), ("fd00:ec2::254", 80), ("100.100.100.200", 80), ("192.0.0.192", 80)])
 
 
+@attack("network-mapped-addresses")
+def mapped_addresses(t):
+    """IPv4 in the clothes of IPv6, and IPv6 by the ways that lead to IPv4."""
+    network_works(t)
+    for address in ("169.254.169.254", VICTIM["pod"], VICTIM["service"], "127.0.0.1"):
+        packed = socket.inet_aton(address)
+        words = packed.hex()
+        for spelling in (f"::ffff:{address}", f"64:ff9b::{words[:4]}:{words[4:]}", f"2002:{words[:4]}:{words[4:]}::1",
+                         f"::{address}"):
+            port = VICTIM.get("port", 8080) if address != "169.254.169.254" else 80
+            t.attempt(f"tcp [{spelling}]:{port}", lambda spelling=spelling, port=port: reach_tcp(spelling, port))
+
+
+@attack("network-loopback-of-neighbours")
+def loopback_of_neighbours(t):
+    """Sends what is for 127.0.0.1 out of the pod, where a neighbour that routes loopback would take it."""
+    network_works(t)
+    for port in (22, 80, 6443, 10250, VICTIM.get("port", 8080)):
+        def reach(port=port):
+            client = socket.socket()
+            client.settimeout(CONNECT_SECONDS)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
+            with client:
+                client.connect(("127.0.0.1", port))
+                return f"port {port} answers"
+        t.attempt(f"tcp 127.0.0.1:{port} through eth0", reach)
+    for address in ("127.0.0.2", "127.255.255.254"):
+        t.attempt(f"tcp {address}:80", lambda address=address: reach_tcp(address, 80))
+
+
 @attack("network-node-addresses")
 def node_addresses(t):
     network_works(t)

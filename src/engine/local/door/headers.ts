@@ -70,9 +70,10 @@ export function requestHeaders(
   return [
     ['host', authority],
     ...passed(headers).filter(([name]) => {
-      const lower = name.toLowerCase()
       // Some servers read "_" as "-".
-      return lower !== 'host' && lower !== 'expect' && !OURS.has(lower.replaceAll('_', '-'))
+      const lower = name.toLowerCase().replaceAll('_', '-')
+      // The last are how the platform's own processes tell each other who somebody is.
+      return lower !== 'host' && lower !== 'expect' && !OURS.has(lower) && !lower.startsWith('x-bulkhead-')
     }),
     ['x-forwarded-for', client],
     ['x-forwarded-host', authority],

@@ -1,0 +1,1 @@
+export const EXPECTED_LAYERS: Readonly<Record<string, readonly string[]>> = {}
