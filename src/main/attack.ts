@@ -205,6 +205,9 @@ async function attackWith(
       records.forget(name)
     }
   }
+  progress(
+    `left behind: the image of the attacks in ${join(layout.stateDir, 'attack-registry')}, pulled images until they are collected, and records in the audit log`,
+  )
   const escapes = results.filter(({ outcome }) => outcome.kind === 'escaped').length
   return escapes === 0 && results.some(({ outcome }) => outcome.kind === 'blocked') ? 0 : 1
 }

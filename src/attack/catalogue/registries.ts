@@ -262,7 +262,7 @@ async function privateLayer(
 }
 
 const steals = (
-  attack: Pick<Attack, 'id' | 'title' | 'replays'>,
+  attack: Pick<Attack, 'id' | 'title' | 'replays' | 'always'>,
   claim: (theirs: { digest: string; diffId: string; size: number }) => LayerSource,
 ): Attack => ({
   ...attack,
@@ -305,6 +305,7 @@ export const registryAttacks: readonly Attack[] = [
   steals(
     {
       id: 'image-layer-by-diff-id',
+      always: true,
       title: "says that a layer of its own unpacks to the victim's private layer, which is unpacked already",
       replays: 'CVE-2024-24557: a build cache took what a config says of a layer for the layer',
     },
@@ -699,11 +700,14 @@ export const registryAttacks: readonly Attack[] = [
         },
         { timeoutMs: UNDECIDED_MS, everyMs: 200, what: 'The second start of the container' },
       )
-      const { body } = await victim.own(`${pods}/${repository}/log`)
+      const body = await until(
+        async () => (await victim.own(`${pods}/${repository}/log`)).body.match(/first|second/)?.[0],
+        { timeoutMs: UNDECIDED_MS, everyMs: 200, what: 'What the second start says' },
+      )
       await victim.own(`${pods}/${repository}?gracePeriodSeconds=0`, { method: 'DELETE' })
-      return body.trim() === 'first'
-        ? blocked('digests are checked', `started again with the tag moved, it is the ${body.trim()} image`)
-        : escaped(`the victim runs the ${body.trim()} image`)
+      return body === 'first'
+        ? blocked('digests are checked', `started again with the tag moved, it is the ${body} image`)
+        : escaped(`the victim runs the ${body} image`)
     },
   },
 ]
