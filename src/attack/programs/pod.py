@@ -1898,7 +1898,7 @@ def run_apart(name):
     if child == 0:
         os.close(read)
         os.setpgid(0, 0)
-        signal.alarm(DEADLINE_SECONDS)
+        signal.alarm(2 * DEADLINE_SECONDS if name.startswith("exhaustion-") else DEADLINE_SECONDS)
         text = json.dumps(run(name)).encode()
         while text:
             text = text[os.write(write, text):]
