@@ -29,6 +29,8 @@ export const ATTACKS: Readonly<Record<Vector, readonly string[]>> = {
   'images and image cache': [
     'image-through-link-of-lower-layer',
     'image-by-digest-of-others',
+    'image-layer-by-digest',
+    'image-layer-by-diff-id',
     'image-cache-write',
   ],
   'node identity': ['socket-node-agent', 'pod-platform-sockets'],
@@ -36,7 +38,7 @@ export const ATTACKS: Readonly<Record<Vector, readonly string[]>> = {
   cpu: ['pod-priority'],
   memory: ['exhaustion-memory', 'pod-cgroup-own-limits', 'pod-oom-score'],
   pids: ['exhaustion-forks', 'exhaustion-processes'],
-  disk: [],
+  disk: ['image-compression-bombs', 'image-endless-blob', 'image-many-entries'],
   'disk throughput': [],
   bandwidth: ['exhaustion-sockets'],
   'object floods': ['flood-objects'],
