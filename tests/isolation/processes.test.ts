@@ -333,6 +333,7 @@ test('every unix socket belongs to who may use it', { skip }, () => {
     'node/red.sock': `${worker}:0 600`,
     'outside.sock': `${userOf('bulkhead-dns').uid}:0 600`,
     'prober/prober.sock': `${both(userOf('bulkhead-prober'))} 600`,
+    'wake.sock': `0:${gateways} 660`,
     'worker/blue/control.sock': `${blue}:${blue} 600`,
     'worker/platform/control.sock': `${platformUser}:${platformGroup} 600`,
     'worker/shared/control.sock': `${worker}:${workers} 600`,

@@ -115,10 +115,11 @@ if (!inside) {
     const layers = vectors
       .filter(({ vector }) => vector === 'metadata and host services')
       .flatMap(({ layers: all }) => all)
-    assert.deepEqual(
-      [...new Set(layers.map(({ layer, holds }) => `${layer} ${holds}`))],
-      ['uplink filter true', 'router rules true'],
-    )
+    // The filters of the links let pods out that may go out.
+    assert.deepEqual([...new Set(layers.filter(({ holds }) => holds).map(({ layer }) => layer))].sort(), [
+      'router rules',
+      'uplink filter',
+    ])
   })
 
   test('the operator sees the rules and their use, and what was wanted; the pod has an event', async () => {
