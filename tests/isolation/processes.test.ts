@@ -405,6 +405,7 @@ test(
       { path: paths.workerControlSocket(layout, 'shared'), ask: '/v1/tenants/red', allowed: [0] },
       { path: paths.workerControlSocket(layout, 'blue'), ask: '/v1/tenants/blue', allowed: [0] },
       { path: paths.imagesSocket(layout), ask: '/', allowed: [0] },
+      { path: paths.wakeSocket(layout), ask: '/v1/awake/red', allowed: [gateway.uid, podGateway.uid] },
     ]
     const strangers: { uid: number; gid?: number }[] = [
       { uid: 0, gid: 0 },
@@ -526,8 +527,9 @@ test(
       assert.deepEqual(
         names.filter(
           (variable) =>
-            !['PATH', 'GATEWAY_UID', 'POD_GATEWAY_UID', 'INGRESS_UID'].includes(variable) &&
-            !variable.startsWith('BULKHEAD_'),
+            !['PATH', 'GATEWAY_UID', 'POD_GATEWAY_UID', 'INGRESS_UID', 'NODE_COMPILE_CACHE'].includes(
+              variable,
+            ) && !variable.startsWith('BULKHEAD_'),
         ),
         [],
         `${name} has only the layout in its environment`,
