@@ -133,3 +133,19 @@ test(
 function words(text: string): readonly string[] {
   return text.split(/\s+/)
 }
+
+test('sockets of IP exist for well-known protocols only', () => {
+  for (const architecture of ['x64', 'arm64'] as const) {
+    const rules = renderSeccomp(architecture).syscalls.filter(({ names }) => names.includes('socket'))
+    const allows = (family: number, protocol: number) =>
+      rules.some(({ args = [] }) =>
+        args.every(({ index, value }) => value === (index === 0 ? family : protocol)),
+      )
+    for (const family of [2, 10]) {
+      for (const protocol of [0, 1, 6, 17, 58]) assert.ok(allows(family, protocol), `${protocol}`)
+      // IPIP, DCCP, IPv6 in IP, GRE, ESP, SCTP, and any by name of it.
+      for (const protocol of [4, 33, 41, 47, 50, 132, 255])
+        assert.ok(!allows(family, protocol), `${protocol}`)
+    }
+  }
+})

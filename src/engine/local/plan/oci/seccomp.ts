@@ -232,7 +232,11 @@ type Argument = NonNullable<OciSeccompRule['args']>[number]
 type Filtered = { name: string; why: string; rules: readonly (readonly Argument[])[] }
 
 const AF_UNIX = 1
+const AF_INET = 2
+const AF_INET6 = 10
 const AF_NETLINK = 16
+/** What the type of the socket implies, ICMP, TCP, UDP, ICMPv6, UDP-Lite and MPTCP: others, as SCTP, are loaded on demand. */
+const INTERNET_PROTOCOLS = [0, 1, 6, 17, 58, 136, 262]
 /** Every CLONE_NEW* flag that clone(2) takes. */
 const CLONE_NEW_FLAGS = 0x7e02_0000
 const TIOCSTI = 0x5412
@@ -248,7 +252,12 @@ export const FILTERED_CALLS: readonly Filtered[] = [
   {
     name: 'socket',
     why: 'UNIX, INET and INET6. Other families are rarely used kernel code with a long record of bugs, loaded on demand.',
-    rules: [[equal(0, AF_UNIX)], [equal(0, 2)], [equal(0, 10)]],
+    rules: [
+      [equal(0, AF_UNIX)],
+      ...[AF_INET, AF_INET6].flatMap((family) =>
+        INTERNET_PROTOCOLS.map((protocol) => [equal(0, family), equal(2, protocol)]),
+      ),
+    ],
   },
   {
     name: 'socket',
