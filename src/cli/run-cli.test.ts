@@ -16,6 +16,7 @@ const nothing: MachineStatus = {
   stateDir: '/var/lib/bulkhead',
   ready: false,
   daemons: [],
+  alarms: 0,
 }
 
 type Ran = { code: number; out: string; err: string; calls: string[] }
@@ -151,7 +152,14 @@ test('the status shows each daemon on a line, and fails unless all is well', asy
   assert.equal(half.code, 1)
   const well = await bulkhead(['status'], { ...nothing, ready: true, daemons: daemons.slice(0, 1) })
   assert.equal(well.code, 0)
-  golden('status.txt', `${half.out}\n${well.out}`)
+  const alarmed = await bulkhead(['status'], {
+    ...nothing,
+    ready: true,
+    daemons: daemons.slice(0, 1),
+    alarms: 2,
+  })
+  assert.equal(alarmed.code, 0)
+  golden('status.txt', `${half.out}\n${well.out}\n${alarmed.out}`)
 })
 
 test('a tenant is described in 100 columns, however long its reasons are, and cannot move the cursor', () => {

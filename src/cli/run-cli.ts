@@ -84,6 +84,8 @@ export type MachineStatus = {
   /** The gateway answers and the node agent has taken over everything. */
   ready: boolean
   daemons: { name: string; pid?: number; user: string; memoryBytes?: number }[]
+  /** How many things are not as they must be, as the continuous proof sees it. */
+  alarms: number
 }
 
 export type CliDeps = {
@@ -449,7 +451,7 @@ function isReadable(path: string): boolean {
 }
 
 async function status(deps: CliDeps): Promise<number> {
-  const { server, stateDir, ready, daemons } = await deps.machine.status()
+  const { server, stateDir, ready, daemons, alarms } = await deps.machine.status()
   if (daemons.length === 0) {
     deps.print('The platform is not running; "bulkhead up" starts it')
     return 1
@@ -469,6 +471,10 @@ async function status(deps: CliDeps): Promise<number> {
       ]),
     ),
   )
+  if (alarms > 0)
+    deps.print(
+      `\n${alarms} ${alarms === 1 ? 'alarm lasts' : 'alarms last'}: something is not as it must be; "bulkhead alarm list" shows what`,
+    )
   return ready && daemons.every((d) => d.pid !== undefined) ? 0 : 1
 }
 

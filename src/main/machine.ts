@@ -23,6 +23,7 @@ import {
 import { createLogger, type Logger, systemClock, until } from '../stdx/index.ts'
 import { daemonEnvironment } from './environment.ts'
 import { lockCommand, requireMachine, requireOwnState, requirePort, requireRoot } from './preflight.ts'
+import { readWatchState } from './verdict-files.ts'
 import { serverUrl } from './server-url.ts'
 
 const START_TIMEOUT_MS = 60_000
@@ -235,6 +236,7 @@ export async function status(context: MachineContext): Promise<MachineStatus> {
     server: serverUrl(layout),
     stateDir: layout.stateDir,
     ready: await isReady(layout, daemons),
+    alarms: readWatchState(layout)?.alarms.length ?? 0,
     daemons: daemons
       .names()
       .sort()

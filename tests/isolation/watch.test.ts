@@ -154,6 +154,57 @@ test(
   },
 )
 
+/** The router's end of the pod of a tenant: whoever has its address as the only one of a link's route. */
+function linkOf(tenant: string): string {
+  const { pid } = ofTenant(tenant)
+  const inPod = execFileSync(
+    'nsenter',
+    ['-t', String(pid), '-n', 'ip', '-4', '-o', 'addr', 'show', 'scope', 'global'],
+    {
+      encoding: 'utf8',
+    },
+  )
+  const address = /inet (\d+\.\d+\.\d+\.\d+)/.exec(inPod)?.[1]
+  assert.ok(address)
+  const route = inRouter('ip', 'route', 'get', address).toString()
+  const link = / dev (\S+)/.exec(route)?.[1]
+  assert.ok(link, route)
+  return link
+}
+
+test(
+  'filters that are taken off the link of a pod raise an alarm, whichever way they were for',
+  { skip },
+  async () => {
+    for (const way of ['egress', 'ingress']) {
+      const link = linkOf('red')
+      inRouter('tc', 'filter', 'del', 'dev', link, way)
+      const alarm = await alarmed('ruleset')
+      assert.match(alarm.what, /^link filter: /, way)
+      // A new pod has a new link, with its filters.
+      await platform.mustKubectl('red', 'delete', 'pod', 'idle', '--wait=true', '--timeout=60s')
+      await run('red', 'idle')
+      await quiet()
+    }
+  },
+)
+
+test(
+  'something that is mounted into a pod from outside raises an alarm, and taking it off ends it',
+  { skip },
+  async () => {
+    const { pid } = ofTenant('red')
+    const inPod = (...command: string[]) => execFileSync('nsenter', ['-t', String(pid), '-m', ...command])
+    inPod('mount', '-t', 'tmpfs', 'none', '/dev/shm')
+    try {
+      assert.equal((await alarmed('mount')).tenant, 'red')
+    } finally {
+      inPod('umount', '/dev/shm')
+    }
+    await quiet()
+  },
+)
+
 test('a process that enters the namespaces of a pod from outside raises an alarm', { skip }, async () => {
   const { pid } = ofTenant('red')
   await during(spawn('nsenter', ['-t', String(pid), '-n', 'sleep', '300'], { stdio: 'ignore' }), async () => {

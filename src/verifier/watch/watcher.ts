@@ -4,6 +4,7 @@ import type { Layout } from '../../api/index.ts'
 import { paths } from '../../api/index.ts'
 import {
   linkFilterLayer,
+  machineLinkFilterLayer,
   machineRulesLayer,
   type MachinePosture,
   routerRulesLayer,
@@ -190,12 +191,10 @@ export class Watcher {
     machine: string,
     nowMs: number,
   ): Drift[] {
-    const first = new Map<string, Seen>()
-    for (const process of processes) {
-      const known = first.get(process.namespaces.mnt)
-      if (process.namespaces.mnt !== machine && (!known || process.pid < known.pid))
-        first.set(process.namespaces.mnt, process)
-    }
+    const first = firstOf(
+      processes.filter(({ namespaces }) => namespaces.mnt !== machine),
+      'mnt',
+    )
     for (const namespace of this.mounts.keys()) if (!first.has(namespace)) this.mounts.delete(namespace)
     return [...first].flatMap(([namespace, process]): Drift[] => {
       const text = read(`/proc/${process.pid}/mountinfo`)
@@ -251,7 +250,7 @@ export class Watcher {
       ]
     }
     const pods = 'problem' in machine.router ? [] : machine.router.pods
-    const namespaces = new Map(processes.map((process) => [process.namespaces.net, process]))
+    const namespaces = firstOf(processes, 'net')
     for (const inode of this.links.keys()) if (!namespaces.has(inode)) this.links.delete(inode)
     const macs = new Map<string, Set<string>>()
     for (const [inode, process] of namespaces) {
@@ -282,6 +281,7 @@ export class Watcher {
       const victim = postures[(at + 1) % postures.length]
       const results = [
         machineRulesLayer(attacker, machine),
+        machineLinkFilterLayer(attacker, machine),
         reversePathLayer(attacker, machine),
         ...(victim && victim !== attacker
           ? [
@@ -304,6 +304,21 @@ export class Watcher {
       )
     })
   }
+}
+
+/**
+ * The first process of each namespace, under a name that no later namespace has: the kernel gives their numbers again as
+ * soon as they are free.
+ */
+function firstOf(processes: readonly Seen[], type: 'mnt' | 'net'): Map<string, Seen> {
+  const first = new Map<string, Seen>()
+  for (const process of processes) {
+    const known = first.get(process.namespaces[type])
+    if (!known || process.pid < known.pid) first.set(process.namespaces[type], process)
+  }
+  return new Map(
+    [...first].map(([inode, process]) => [`${inode} ${process.pid} ${startOf(process.pid)}`, process]),
+  )
 }
 
 function scan(): Seen[] {
