@@ -198,6 +198,37 @@ test(
   },
 )
 
+/** How things are now is what the watcher compares with from here on, also one that has just begun. */
+async function settled(): Promise<void> {
+  const from = Date.now()
+  await until(
+    () =>
+      Date.parse((JSON.parse(readFileSync(paths.watchState(platform.layout), 'utf8')) as { at: string }).at) >
+      from + 8_000,
+    {
+      what: 'Looks of the watcher',
+      timeoutMs: SEEN_MS,
+    },
+  )
+}
+
+test(
+  'something that is mounted into a pod from outside raises an alarm, and taking it off ends it',
+  { skip },
+  async () => {
+    await settled()
+    const { pid } = ofTenant('red')
+    const inPod = (...command: string[]) => execFileSync('nsenter', ['-t', String(pid), '-m', ...command])
+    inPod('mount', '-t', 'tmpfs', 'none', '/dev/shm')
+    try {
+      assert.equal((await alarmed('mount')).tenant, 'red')
+    } finally {
+      inPod('umount', '/dev/shm')
+    }
+    await quiet()
+  },
+)
+
 test('a process that enters the namespaces of a pod from outside raises an alarm', { skip }, async () => {
   const { pid } = ofTenant('red')
   await during(spawn('nsenter', ['-t', String(pid), '-n', 'sleep', '300'], { stdio: 'ignore' }), async () => {
