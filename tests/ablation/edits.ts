@@ -201,9 +201,8 @@ export const WAY_TO_THE_MACHINE: readonly Edit[] = [
 export const WAY_OUTSIDE: readonly Edit[] = [
   {
     file: 'src/main/attack.ts',
-    find: 'registries: [registry.host], quota: QUOTA },',
-    replace:
-      "registries: [registry.host], quota: QUOTA, egress: { allow: [{ cidr: '198.51.100.0/24', ports: [443] }] } },",
+    find: '        quota: QUOTA,',
+    replace: "        quota: QUOTA, egress: { allow: [{ cidr: '198.51.100.0/24', ports: [443] }] },",
   },
 ]
 
