@@ -48,6 +48,7 @@ export async function runVerify(
       tenants,
       waivers: readWaivers(layout),
       probes: apiProbes({ layout, platform }),
+      withKeys: true,
       nowMs,
     }),
   )

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TenantPosture } from './layers.ts'
-import { taskLimitLayer } from './platform-layers.ts'
+import { partitionCipherLayer, taskLimitLayer } from './platform-layers.ts'
+import type { KeyTrials } from './posture/partition-keys.ts'
 import { parseTasksMax } from './posture/processes.ts'
 import type { TaskCounter } from './posture/task-counters.ts'
 import { syntheticWorld } from './synthetic-world.testkit.ts'
@@ -65,4 +66,16 @@ test('a limit that cannot be read is none', () => {
     'Max processes 1 1e9',
   ])
     assert.equal(parseTasksMax(text), Infinity, text)
+})
+
+test('a partition that does not open with its own key, or opens with another, is not encrypted under a key of its own', () => {
+  const partition = { path: '/p', bytes: 8_192, pagesLookedAt: 2, entropyMin: 7.9, words: [] }
+  const layer = (keys: KeyTrials) => partitionCipherLayer({ ...blue, partition: { ...partition, keys } })
+  const all = { opened: 9, tried: 9 }
+  const none = { opened: 0, tried: 1, tenant: 'red' }
+  assert.deepEqual([layer({ own: all }).holds, layer({ own: all, other: none }).holds], [true, true])
+  assert.match(layer({ own: all, other: none }).evidence.join(), /9 pieces.*none with the key of red/)
+  assert.equal(layer({ own: { opened: 8, tried: 9 } }).holds, false)
+  assert.equal(layer({ own: all, other: { ...all, tenant: 'red' } }).holds, false)
+  assert.equal(layer({ problem: 'there is no key' }).holds, false)
 })

@@ -11,6 +11,7 @@ import {
 import { type PodLink, UPLINK } from './posture/network.ts'
 import type { Packet } from './posture/ruleset.ts'
 import type { FilePosture } from './posture/files.ts'
+import type { KeyTrials } from './posture/partition-keys.ts'
 import { overlaps } from './posture/processes.ts'
 
 /** Layers on the vectors besides pods and their network: names, files, control planes, shares of the machine. */
@@ -232,11 +233,32 @@ export function partitionCipherLayer(victim: TenantPosture): LayerResult {
   if (partition.pagesLookedAt === 0) problems.push('the partition has no full page that could be looked at')
   else if (partition.entropyMin < ENTROPY_MIN)
     problems.push(`a page of the partition has ${partition.entropyMin.toFixed(2)} bits per byte only`)
+  const { keys } = partition
+  if (keys) problems.push(...keyProblems(victim.name, keys))
+  const bytes = `${partition.pagesLookedAt} pages have at least ${partition.entropyMin.toFixed(2)} bits of entropy per byte, and none shows a word of any object`
   return result(
     'partition cipher',
     problems,
-    `${partition.pagesLookedAt} pages have at least ${partition.entropyMin.toFixed(2)} bits of entropy per byte, and none shows a word of any object`,
+    keys && 'own' in keys ? `${bytes}; ${keyEvidence(victim.name, keys)}` : bytes,
   )
+}
+
+function keyProblems(tenant: string, keys: KeyTrials): string[] {
+  if ('problem' in keys) return [`the key of ${tenant} cannot be tried: ${keys.problem}`]
+  const { own, other } = keys
+  return [
+    ...(own.opened < own.tried
+      ? [
+          `${own.tried - own.opened} of ${own.tried} pieces of the partition do not open with the key of ${tenant}`,
+        ]
+      : []),
+    ...(other && other.opened > 0 ? [`pieces of the partition open with the key of ${other.tenant}`] : []),
+  ]
+}
+
+function keyEvidence(tenant: string, { own, other }: Exclude<KeyTrials, { problem: string }>): string {
+  const ours = `${own.opened} pieces tried open with the key of ${tenant}`
+  return other ? `${ours}, and none with the key of ${other.tenant}` : ours
 }
 
 /** The user that runs a tenant's control plane, or will when it wakes. */

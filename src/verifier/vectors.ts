@@ -130,7 +130,8 @@ const layers = {
   'partition cipher': {
     domain: 'cryptography',
     description: "a tenant's objects are stored encrypted under a key of its own",
-    observedIn: "the bytes of the tenant's partition: their entropy, and no word that every cluster stores",
+    observedIn:
+      "the bytes of the tenant's partition: their entropy, no word that every cluster stores, and (by `bulkhead verify`) what they become under its key and another's",
   },
   'signing keys': {
     domain: 'cryptography',

@@ -27,6 +27,7 @@ import {
   type RouterPosture,
 } from './posture/network.ts'
 import { observeUses } from './posture/observed-use.ts'
+import { tryKeys } from './posture/partition-keys.ts'
 import { observePartition } from './posture/partitions.ts'
 import { observeProcess, observeProcesses, type ProcessPosture } from './posture/processes.ts'
 import { observeProcessorLeaks, observeSourceChecks } from './posture/routing.ts'
@@ -108,12 +109,15 @@ export async function verify({
   tenants,
   waivers = [],
   probes,
+  withKeys = false,
   nowMs,
 }: {
   layout: Layout
   tenants: readonly ExpectedTenant[]
   waivers?: readonly Waiver[]
   probes: ApiProbes
+  /** Whether to try tenants' keys on what they stored: nobody should who runs all the time. */
+  withKeys?: boolean
   nowMs: number
 }): Promise<Report> {
   const processes = observeProcesses()
@@ -135,7 +139,10 @@ export async function verify({
     ownerOfPath: pathOwners(layout, processes),
   }
   const cgroups = new CgroupReader(self.mounts)
-  const postures = tenants.map((tenant) => observeTenant(layout, tenant, processes, router, cgroups))
+  const postures = tenants.map((tenant, at) => {
+    const posture = observeTenant(layout, tenant, processes, router, cgroups)
+    return withKeys ? withKeysTried(layout, posture, tenants.at(at - 1)?.name) : posture
+  })
   const findings = strays(layout, tenants, processes, machine)
   const probed = await probeAll(tenants, probes)
   const inForce = waivers.filter(({ until }) => Date.parse(until) > nowMs)
@@ -212,6 +219,18 @@ function observeTenant(
     partition: observePartition(paths.partition(layout, tenant)),
     asleep: observeSleep(layout, { tenant, isolationClass }, processes),
   }
+}
+
+/** `other` may be the tenant itself, where it is the only one. */
+function withKeysTried(layout: Layout, posture: TenantPosture, other: string | undefined): TenantPosture {
+  const { name, partition } = posture
+  if (!partition) return posture
+  const keys = tryKeys(layout, {
+    tenant: name,
+    partition: partition.path,
+    ...(other === undefined || other === name ? {} : { other }),
+  })
+  return { ...posture, partition: { ...partition, keys } }
 }
 
 function diskRatesOf(

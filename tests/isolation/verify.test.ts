@@ -101,6 +101,14 @@ test(
       [...new Set(vectorsOf(report).flatMap(({ vector, state }) => (state === 'open' ? [vector] : [])))],
       ['disk', 'disk throughput'],
     )
+    // Stored under a key of its own each: tried, and not concluded.
+    for (const { attacker, victim, layers } of vectorsOf(report).filter(({ vector }) => vector === 'secrets'))
+      assert.match(
+        layers.find(({ layer }) => layer === 'partition cipher')?.evidence.join() ?? '',
+        new RegExp(
+          `[1-9]\\d* pieces tried open with the key of ${victim}, and none with the key of ${attacker}`,
+        ),
+      )
     const text = await platform.cli('verify')
     assert.equal(text.code, 0, text.stdout)
     for (const vector of new Set(vectorsOf(report).map(({ vector }) => vector)))

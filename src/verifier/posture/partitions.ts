@@ -1,4 +1,5 @@
-import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import type { KeyTrials } from './partition-keys.ts'
 
 /** What the bytes of a tenant's partition look like to somebody who has no key. */
 export type PartitionPosture = {
@@ -9,6 +10,8 @@ export type PartitionPosture = {
   entropyMin: number
   /** Words in it that are in every cluster's objects. */
   words: readonly string[]
+  /** Only where keys were tried. */
+  keys?: KeyTrials
 }
 
 const PAGE_BYTES = 4_096
@@ -78,11 +81,21 @@ export function entropy(bytes: Uint8Array): number {
   return bits
 }
 
-function readEnds(path: string): Buffer[] | undefined {
-  if (!existsSync(path)) return undefined
-  const fd = openSync(path, 'r')
+/**
+ * The beginning and the end of a file, or all of it. The directory is a control plane's: what it puts there instead
+ * of a file must neither be waited for nor lead elsewhere.
+ */
+export function readEnds(path: string): Buffer[] | undefined {
+  let fd: number
   try {
-    const { size } = fstatSync(fd)
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  } catch {
+    return undefined
+  }
+  try {
+    const stat = fstatSync(fd)
+    if (!stat.isFile()) return undefined
+    const { size } = stat
     const read = (from: number, bytes: number) => {
       const buffer = Buffer.alloc(bytes)
       return buffer.subarray(0, readSync(fd, buffer, 0, bytes, from))
