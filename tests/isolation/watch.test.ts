@@ -82,11 +82,13 @@ function state(): State {
     : { alarms: [], refusals: [], proven: false }
 }
 
-const kinds = () => new Set(state().alarms.map(({ kind }) => kind))
-
-async function alarmed(kind: string): Promise<State['alarms'][number]> {
-  await until(() => kinds().has(kind), { what: `An alarm about a ${kind}`, timeoutMs: SEEN_MS })
-  const alarm = state().alarms.find((each) => each.kind === kind)
+async function alarmed(kind: string, about = /./): Promise<State['alarms'][number]> {
+  let alarm: State['alarms'][number] | undefined
+  const raised = () => {
+    alarm = state().alarms.find((each) => each.kind === kind && about.test(each.what))
+    return alarm !== undefined
+  }
+  await until(raised, { what: `An alarm about a ${kind}`, timeoutMs: SEEN_MS })
   assert.ok(alarm)
   // What is recorded reaches its file a moment later.
   const recorded = () =>
@@ -144,7 +146,7 @@ test(
     const file = '/proc/sys/net/ipv4/conf/all/accept_local'
     inRouter('sh', '-c', `echo 1 >${file}`)
     try {
-      assert.match((await alarmed('sysctl')).what, /accept_local/)
+      await alarmed('sysctl', /accept_local/)
       const shown = await platform.cli('alarm', 'list')
       assert.equal(shown.code, 1)
       assert.match(shown.stdout, /accept_local/)

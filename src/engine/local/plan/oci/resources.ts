@@ -19,7 +19,7 @@ export const PIDS_PER_CONTAINER_MAX = 1_024
 export const PIDS_PER_POD_MAX = 2_048
 export const PIDS_PER_TENANT_MAX = 16_384
 /** Of one user of the machine in a sandbox's own user namespace, where the kernel counts without cgroups. */
-export const PIDS_PER_SANDBOX_USER_MAX = 1_024
+export const PIDS_PER_SANDBOX_USER_MAX = PIDS_PER_POD_MAX + GVISOR_PIDS_OVERHEAD
 
 /** A cgroup's limits in units both cgroup versions can express. Absent means the parent's. */
 export type CgroupLimits = {
