@@ -116,6 +116,15 @@ async function during<T>(child: ChildProcess, work: () => Promise<T>): Promise<T
   }
 }
 
+/** What a process calls itself, unless it has ended since. */
+function nameOf(pid: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+  } catch {
+    return undefined
+  }
+}
+
 /** A process of a tenant's pod, and the files through which one is put into the tenant's cgroup. */
 function ofTenant(tenant: string): { pid: number; procs: string[] } {
   const root = '/sys/fs/cgroup'
@@ -128,7 +137,7 @@ function ofTenant(tenant: string): { pid: number; procs: string[] } {
       .filter(Boolean)
       .map(Number),
   )
-  const pid = pids.find((each) => readFileSync(`/proc/${each}/comm`, 'utf8').trim() === 'sh')
+  const pid = pids.find((each) => nameOf(each) === 'sh')
   assert.ok(pid !== undefined || tenant !== 'red')
   return { pid: pid ?? pids[0] ?? 0, procs: groups.map((dir) => join(dir, 'cgroup.procs')) }
 }
