@@ -17,6 +17,30 @@ import { applyPatch, serverSideApply } from './patch/index.ts'
 import type { ApiResult, ResourceRequest, Target } from './request.ts'
 import { type Writer, createObject, furtherProblems, updateObject, writerOf } from './write.ts'
 
+/** Server-side apply of `applied` as `writer`, without any check of the result. */
+export function applyTo(
+  { clock }: Context,
+  { definition }: Target,
+  {
+    live,
+    applied,
+    force,
+    writer,
+  }: { live: KubeObject | undefined; applied: KubeObject; force: boolean; writer: Writer },
+): KubeObject {
+  return serverSideApply({
+    live,
+    applied,
+    force,
+    manager: writer.manager,
+    subresource: writer.subresource,
+    schema: definition.schema,
+    hasStatus: definition.hasStatus,
+    apiVersion: groupVersion(definition),
+    nowMs: clock.nowMs(),
+  })
+}
+
 /** PATCH of an object or its status. The result goes through everything that an update goes through. */
 export async function patchObject(
   context: Context,
@@ -54,17 +78,7 @@ export async function patchObject(
   })
   const applier: Writer = { ...writer, operation: 'Apply' }
   const apply = (live: KubeObject | undefined) => {
-    const merged = serverSideApply({
-      live,
-      applied,
-      force: options.force,
-      manager: writer.manager,
-      subresource: writer.subresource,
-      schema: definition.schema,
-      hasStatus: definition.hasStatus,
-      apiVersion: groupVersion(definition),
-      nowMs: context.clock.nowMs(),
-    })
+    const merged = applyTo(context, target, { live, applied, force: options.force, writer: applier })
     const also = furtherProblems(context, request, target, live)
     const value = merged as unknown as JsonValue // objects are JSON
     return decodePatched(request, target, { value, duplicateFields: [], fieldValidation: 'Ignore', also })

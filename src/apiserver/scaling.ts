@@ -3,7 +3,8 @@ import type { Context } from './context.ts'
 import { decodePart, decodeRequestBody, readPatch } from './decode.ts'
 import { cloneJson, isRecord } from './json.ts'
 import { type WriteOptions, parseWriteOptions } from './options.ts'
-import { applyPatch, serverSideApply } from './patch/index.ts'
+import { applyPatch } from './patch/index.ts'
+import { applyTo } from './patching.ts'
 import { getObject } from './read.ts'
 import { scaleOf } from './scale-of.ts'
 import type { ApiResult, RequestVerb, ResourceRequest, Target } from './request.ts'
@@ -102,19 +103,7 @@ async function applyScale(
   setAt(applied, replicasPath(target), replicas)
   const writer: Writer = { ...writerOf(request, options, target), operation: 'Apply' }
   const updated = await updateObject(context, request, target, options, (old) => {
-    const object = cloneJson(
-      serverSideApply({
-        live: old,
-        applied,
-        force: options.force,
-        manager: writer.manager,
-        subresource: writer.subresource,
-        schema: definition.schema,
-        hasStatus: definition.hasStatus,
-        apiVersion: groupVersion(definition),
-        nowMs: context.clock.nowMs(),
-      }),
-    )
+    const object = cloneJson(applyTo(context, target, { live: old, applied, force: options.force, writer }))
     const { uid = '', resourceVersion = '' } = scale.metadata
     object.metadata = { ...object.metadata, uid, resourceVersion }
     return { object, writer }

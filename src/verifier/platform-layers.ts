@@ -300,13 +300,17 @@ export function ownControlPlaneLayer(attacker: TenantPosture, victim: TenantPost
   )
 }
 
+/** What a layer on the process of a control plane is worth where there is none: who sleeps needs none. */
+function withoutControlPlane(layer: LayerResult['layer'], { name, asleep }: TenantPosture): LayerResult {
+  return asleep
+    ? result(layer, [], `the control plane of ${name} sleeps: there is no process`)
+    : result(layer, [`no process holds the socket of ${name}`], '')
+}
+
 export function confinedControlPlaneLayer(attacker: TenantPosture, machine: MachinePosture): LayerResult {
   const layer = 'confined control plane'
   const { controlPlane } = attacker
-  if (!controlPlane)
-    return attacker.asleep
-      ? result(layer, [], `the control plane of ${attacker.name} sleeps: there is no process`)
-      : result(layer, [`no process holds the socket of ${attacker.name}`], '')
+  if (!controlPlane) return withoutControlPlane(layer, attacker)
   const { process: p, interfaces } = controlPlane
   const at = `the control plane (process ${p.pid})`
   const problems: string[] = []
@@ -327,10 +331,7 @@ export function confinedControlPlaneLayer(attacker: TenantPosture, machine: Mach
 export function controlPlaneLimitLayer(attacker: TenantPosture, victim: TenantPosture): LayerResult {
   const layer = 'control plane limit'
   const { controlPlane } = attacker
-  if (!controlPlane)
-    return attacker.asleep
-      ? result(layer, [], `the control plane of ${attacker.name} sleeps: there is no process`)
-      : result(layer, [`no process holds the socket of ${attacker.name}`], '')
+  if (!controlPlane) return withoutControlPlane(layer, attacker)
   const { process: p, cgroup } = controlPlane
   const problems: string[] = []
   if (p.pid === victim.controlPlane?.process.pid)

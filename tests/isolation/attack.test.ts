@@ -73,6 +73,17 @@ function attack(...args: string[]) {
   return { child, ended }
 }
 
+/** An attack that has made its two tenants, and goes on. */
+async function attackWithTenants() {
+  const running = attack('--family', 'oracles')
+  await until(async () => (await tenants()).length === 3, {
+    timeoutMs: 60_000,
+    everyMs: 50,
+    what: 'Tenants of the attack',
+  })
+  return running
+}
+
 test(
   'every attack of the share for every change is really made, in both directions, and none escapes',
   { skip, timeout: 2 * ATTACK_MS },
@@ -106,12 +117,7 @@ test(
   'interrupted, it takes its tenants with it and touches no other',
   { skip, timeout: ATTACK_MS },
   async () => {
-    const { child, ended } = attack('--family', 'oracles')
-    await until(async () => (await tenants()).length === 3, {
-      timeoutMs: 60_000,
-      everyMs: 50,
-      what: 'Tenants of the attack',
-    })
+    const { child, ended } = await attackWithTenants()
     child.kill('SIGINT')
     const { code } = await ended
     assert.equal(code, 130)
@@ -123,12 +129,7 @@ test(
   'killed, it leaves tenants that the next run removes, and only those',
   { skip, timeout: ATTACK_MS },
   async () => {
-    const { child, ended } = attack('--family', 'oracles')
-    await until(async () => (await tenants()).length === 3, {
-      timeoutMs: 60_000,
-      everyMs: 50,
-      what: 'Tenants of the attack',
-    })
+    const { child, ended } = await attackWithTenants()
     child.kill('SIGKILL')
     await ended
     const left = (await tenants()).filter((name) => name !== 'bystander')

@@ -8,7 +8,7 @@ import * as fc from 'fast-check'
 import { ApiError, parseIpBlock, parseLayout, paths } from '../../src/api/index.ts'
 import { planIsolation } from '../../src/controllers/pods/plan-isolation.ts'
 import type { Namespace, NetworkPolicy, Pod as PodObject } from '../../src/controllers/kinds.ts'
-import { createPodNetwork, ensureRunDir, removeRunDir } from '../../src/engine/local/index.ts'
+import { createPodNetwork, removeRunDir } from '../../src/engine/local/index.ts'
 import {
   planOutsideChains,
   renderOutsideChanged,
@@ -20,7 +20,7 @@ import { type JailId, parseEgressPolicy, type TenantNetwork } from '../../src/ja
 import { flowAllowed, type NetworkRules } from '../../src/policy/index.ts'
 import { silentLogger } from '../../src/stdx/index.ts'
 import { type Packet, Ruleset } from '../../src/verifier/posture/ruleset.ts'
-import { inside, networkMissing, placementOf } from '../testkit/network.ts'
+import { inside, networkMissing, placementOf, setUpNode } from '../testkit/network.ts'
 
 // Documents made to break the rules, through the real loader: each is refused or means what it says, and another tenant's
 // rules stay what they were. Property tests of parsers alone would not see what nft makes of a text.
@@ -44,10 +44,7 @@ async function startPod(tenant: typeof red): Promise<Pod> {
 before(async () => {
   if (skip !== false) return
   network = createPodNetwork({ layout, log: silentLogger })
-  await network.reset()
-  removeRunDir(layout)
-  ensureRunDir(layout)
-  await network.ensureNode()
+  await setUpNode(layout, network)
   for (const tenant of [red, blue]) await network.ensureTenant(tenant)
   for (let i = 0; i < 3; i++) pods.push(await startPod(red))
   victim = await startPod(blue)

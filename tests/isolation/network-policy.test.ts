@@ -5,12 +5,7 @@ import { after, before, test } from 'node:test'
 import { type Layout, parseLayout, paths } from '../../src/api/index.ts'
 import { planIsolation } from '../../src/controllers/pods/plan-isolation.ts'
 import type { Namespace, NetworkPolicy, Pod as PodObject } from '../../src/controllers/kinds.ts'
-import {
-  createPodNetwork,
-  ensureRunDir,
-  removeRunDir,
-  type TenantPlacement,
-} from '../../src/engine/local/index.ts'
+import { createPodNetwork, removeRunDir, type TenantPlacement } from '../../src/engine/local/index.ts'
 import type { PodNamespaces } from '../../src/engine/local/parts.ts'
 import type { JailId, NetworkIsolation, NetworkService } from '../../src/jail/index.ts'
 import type { NetworkRules, ReachablePod } from '../../src/policy/index.ts'
@@ -18,7 +13,7 @@ import { silentLogger } from '../../src/stdx/index.ts'
 import { type Packet, Ruleset } from '../../src/verifier/posture/ruleset.ts'
 import { tableOf, truthTables, UNREADABLE_STEPS, worldOf } from '../testkit/network-policy-tables.ts'
 import type { PeerReply } from '../testkit/network-peer.ts'
-import { inside, networkMissing, type Peer, Peers, placementOf } from '../testkit/network.ts'
+import { inside, networkMissing, type Peer, Peers, placementOf, setUpNode } from '../testkit/network.ts'
 
 const skip = networkMissing
 const layout: Layout = parseLayout({ BULKHEAD_INSTANCE: 'npol', BULKHEAD_SLOT: '35' })
@@ -37,10 +32,7 @@ let victim: Running
 before(async () => {
   if (skip !== false) return
   network = createPodNetwork({ layout, log: silentLogger })
-  await network.reset()
-  removeRunDir(layout)
-  ensureRunDir(layout)
-  await network.ensureNode()
+  await setUpNode(layout, network)
   await peers.resolver(layout)
   for (const tenant of [red, blue]) await network.ensureTenant(tenant)
   const started = await Promise.all(KEYS.map(async (key) => [key, await startPod(key, red)] as const))

@@ -10,18 +10,21 @@ import { promisify } from 'node:util'
 import { type Layout, parseLayout, paths } from '../../src/api/index.ts'
 import { NetlinkSocket } from '../../src/engine/local/host/net/netlink.ts'
 import { SyscallError, inNewNetworkNamespace } from '../../src/engine/local/host/net/syscalls.ts'
-import {
-  type TenantPlacement,
-  createPodNetwork,
-  ensureRunDir,
-  removeRunDir,
-} from '../../src/engine/local/index.ts'
+import { type TenantPlacement, createPodNetwork, removeRunDir } from '../../src/engine/local/index.ts'
 import type { PodNamespaces } from '../../src/engine/local/parts.ts'
 import type { JailId, NetworkService } from '../../src/jail/index.ts'
 import { silentLogger, until } from '../../src/stdx/index.ts'
 import { linkFilterLayer } from '../../src/verifier/layers.ts'
 import { observeRouter } from '../../src/verifier/posture/network.ts'
-import { inside, networkMissing, type Peer, Peers, placementOf, RESOLVER_UID } from '../testkit/network.ts'
+import {
+  inside,
+  networkMissing,
+  type Peer,
+  Peers,
+  placementOf,
+  RESOLVER_UID,
+  setUpNode,
+} from '../testkit/network.ts'
 
 const skip = networkMissing
 const unmocked = NetlinkSocket.prototype.requestAll
@@ -42,10 +45,7 @@ const pods = new Map<string, Pod>()
 before(async () => {
   if (skip !== false) return
   network = createPodNetwork({ layout, log: silentLogger })
-  await network.reset()
-  removeRunDir(layout)
-  ensureRunDir(layout)
-  await network.ensureNode()
+  await setUpNode(layout, network)
   resolver = await peers.resolver(layout)
   for (const tenant of [red, blue]) await network.ensureTenant(tenant)
   for (const [name, tenant] of [

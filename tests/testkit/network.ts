@@ -4,7 +4,12 @@ import { once } from 'node:events'
 import { chownSync, mkdirSync } from 'node:fs'
 import { IDS_PER_TENANT, type Layout, type TenantName, paths } from '../../src/api/index.ts'
 import { inNamespace } from '../../src/engine/local/host/net/syscalls.ts'
-import type { TenantPlacement } from '../../src/engine/local/index.ts'
+import {
+  type createPodNetwork,
+  ensureRunDir,
+  removeRunDir,
+  type TenantPlacement,
+} from '../../src/engine/local/index.ts'
 import type { PeerReply, PeerRequest } from './network-peer.ts'
 
 /** For tests of the pods' network without a platform: processes in network namespaces, and what they hear of each other. */
@@ -129,4 +134,12 @@ async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   child.kill('SIGKILL')
   await once(child, 'exit')
+}
+
+/** Removes what an earlier run left, and sets up what all pods of a machine share. */
+export async function setUpNode(layout: Layout, network: ReturnType<typeof createPodNetwork>): Promise<void> {
+  await network.reset()
+  removeRunDir(layout)
+  ensureRunDir(layout)
+  await network.ensureNode()
 }

@@ -1746,6 +1746,16 @@ def dns_malformed(t):
 # --- Exhaustion, bounded by its own numbers as well; whether the victim felt it is measured elsewhere
 
 
+def until_refused(t, one, many, answer):
+    """The answer of a child that made as many as it could: how many, and why no more."""
+    made, _, why = answer.partition(" ")
+    t.control(f"{many} were made", made.isdigit() and int(made) > 10)
+    if why == "none":
+        t.escaped(f"{made} {many} and no end")
+    else:
+        t.blocked(f"{one} {made}", why)
+
+
 @attack("exhaustion-processes")
 def processes(t):
     """Threads count as processes do, and take less memory of ours."""
@@ -1761,13 +1771,7 @@ def processes(t):
         except (RuntimeError, OSError) as error:
             why = str(error)
         return f"{made} {why}"
-    answer = in_child(take)
-    made, _, why = answer.partition(" ")
-    t.control("threads were made", made.isdigit() and int(made) > 10)
-    if why == "none":
-        t.escaped(f"{made} threads and no end")
-    else:
-        t.blocked(f"thread {made}", why)
+    until_refused(t, "thread", "threads", in_child(take))
 
 
 @attack("exhaustion-forks")
@@ -1784,13 +1788,7 @@ def forks(t):
         except OSError as error:
             why = named(error.errno)
         return f"{made} {why}"
-    answer = in_child(take)
-    made, _, why = answer.partition(" ")
-    t.control("processes were made", made.isdigit() and int(made) > 10)
-    if why == "none":
-        t.escaped(f"{made} processes and no end")
-    else:
-        t.blocked(f"process {made}", why)
+    until_refused(t, "process", "processes", in_child(take))
 
 
 @attack("exhaustion-memory")

@@ -2,6 +2,8 @@ import { lookup } from 'node:dns'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { Agent, buildConnector } from 'undici'
+import type { Ipv4Network } from '../../../api/index.ts'
+import { ipv4Text, NEVER as NEVER_OUTSIDE, PRIVATE as PRIVATE_NETWORKS } from '../plan/net/index.ts'
 import { REGISTRY_ANSWER_TIMEOUT_MS, REGISTRY_SILENCE_TIMEOUT_MS } from './limits.ts'
 
 /**
@@ -9,23 +11,16 @@ import { REGISTRY_ANSWER_TIMEOUT_MS, REGISTRY_SILENCE_TIMEOUT_MS } from './limit
  * they cannot reach themselves: this machine, its cloud's metadata, and, unless the registry is there too, private networks.
  */
 
-/** This host, loopback, link-local with the metadata services, the platform's own, multicast and what is reserved. */
-const NEVER = blockList(
-  [
-    '0.0.0.0/8',
-    '10.96.0.0/16',
-    '10.128.0.0/9',
-    '127.0.0.0/8',
-    '169.254.0.0/16',
-    '192.0.0.0/24',
-    '224.0.0.0/3',
-  ],
-  ['::/127', 'fe80::/10', 'ff00::/8', 'fd00:ec2::/32', '64:ff9b::/96', '2002::/16'],
-)
-const PRIVATE = blockList(
-  ['10.0.0.0/8', '100.64.0.0/10', '172.16.0.0/12', '192.168.0.0/16', '198.18.0.0/15'],
-  ['fc00::/7'],
-)
+/** Where no pod may go either, and the same of IPv6. */
+const NEVER = blockList(NEVER_OUTSIDE, [
+  '::/127',
+  'fe80::/10',
+  'ff00::/8',
+  'fd00:ec2::/32',
+  '64:ff9b::/96',
+  '2002::/16',
+])
+const PRIVATE = blockList(PRIVATE_NETWORKS, ['fc00::/7'])
 
 export type Reach = 'never' | 'private' | 'public'
 
@@ -77,15 +72,12 @@ function addressesOfMachine(): string[] {
     .map(({ address }) => address)
 }
 
-function blockList(v4: readonly string[], v6: readonly string[]): BlockList {
+function blockList(v4: readonly Ipv4Network[], v6: readonly string[]): BlockList {
   const list = new BlockList()
-  for (const [networks, family] of [
-    [v4, 'ipv4'],
-    [v6, 'ipv6'],
-  ] as const)
-    for (const text of networks) {
-      const [network = '', prefix = ''] = text.split('/')
-      list.addSubnet(network, Number(prefix), family)
-    }
+  for (const { base, bits } of v4) list.addSubnet(ipv4Text(base), bits, 'ipv4')
+  for (const text of v6) {
+    const [network = '', prefix = ''] = text.split('/')
+    list.addSubnet(network, Number(prefix), 'ipv6')
+  }
   return list
 }
