@@ -106,6 +106,29 @@ for (const [version, ask] of versions)
       assert.equal(harbour.red.seen.length, 0)
     })
 
+    test('a path that names no tenant is for the one of the credential, and recorded so', async () => {
+      for (const path of ['/api/v1/pods?limit=5', '/openapi/v2', '/version', '/healthz?verbose', '/'])
+        for (const [credentials, tenant] of [
+          [alice, 'red'],
+          [builder, 'red'],
+          [bob, 'blue'],
+        ] as const)
+          assert.equal((await ask(path, credentials)).body, JSON.stringify({ tenant, url: path }))
+      assert.deepEqual(
+        harbour.audit.events.map(({ tenant, path, code }) => [tenant, path, code]).slice(0, 3),
+        ['red', 'red', 'blue'].map((tenant) => [tenant, '/api/v1/pods', 200]),
+      )
+    })
+
+    test('an operator names whom a path is for, and a stranger gets what strangers get', async () => {
+      const refused = bytesOf(await ask('/tenants/invented/api', olga))
+      for (const path of ['/api/v1/pods', '/version', '/'])
+        assert.equal(bytesOf(await ask(path, olga)), refused)
+      const stranger = bytesOf(await ask('/tenants/red/api'))
+      for (const path of ['/api/v1/pods', '/version', '/']) assert.equal(bytesOf(await ask(path)), stranger)
+      nothingPassed()
+    })
+
     test('a body arrives as it was sent', async () => {
       const body = 'é'.repeat(20_000)
       for (const method of ['POST', 'PUT', 'PATCH', 'DELETE'])
@@ -146,7 +169,7 @@ for (const [version, ask] of versions)
           '/tenants/platform/api',
           '/platform/api',
           '/tenants/BLUE/api',
-          '/',
+          '/metrics',
         ])
           answers.add(bytesOf(await ask(path, alice)))
         assert.equal(answers.size, 1)
@@ -206,6 +229,15 @@ for (const [version, ask] of versions)
         '/%74enants/red/api',
         '/platform/../tenants/red/api',
         'tenants/red/api',
+        '/api/../tenants/blue/api',
+        '/api/%2e%2e/tenants/blue/api',
+        '/api%2fv1',
+        '/api//v1',
+        '/api/v1/..',
+        '/api/v1/namespaces/a%2f..%2fb/pods',
+        '/./api',
+        '//api/v1',
+        'https://localhost/api/v1',
         'https://localhost/tenants/red/api',
         'http://169.254.169.254/',
         '*',

@@ -34,7 +34,7 @@ import {
 } from './limits.ts'
 import { proxyRequest, proxyUpgrade, reach } from './proxy.ts'
 import * as refusals from './refusals.ts'
-import { isStream, parseTarget, pathProblem, targetOfPod } from './target.ts'
+import { isStream, parseTarget, pathProblem, type Target, targetOfPod } from './target.ts'
 import { TokenKeys } from './token-keys.ts'
 
 export type GatewayOptions = {
@@ -425,7 +425,8 @@ class TlsGateway implements Gateway {
     exchange.user = identity.user
     // Whoever left while we looked at the token must take no place: nothing would ever give it back.
     if (exchange.over) throw refusals.clientLeft
-    const target = exchange.home === undefined ? parseTarget(url) : targetOfPod(exchange.home, url)
+    const target =
+      exchange.home === undefined ? targetOf(url, identity.user) : targetOfPod(exchange.home, url)
     if (target.kind !== 'controlPlane' || target.tenant !== homeOf(identity.user)) throw refusals.noAccess
     if (!this.isPresent(target.tenant, identity)) throw refusals.noAccess
 
@@ -567,6 +568,15 @@ class TlsGateway implements Gateway {
 /** The one control plane in which somebody is anybody. */
 function homeOf(user: OutsideUser): TenantName {
   return user.kind === 'operator' ? PLATFORM_TENANT : user.tenant
+}
+
+/** A path that names no tenant is for the one that the credential is of; operators say which they mean. */
+function targetOf(url: string, user: OutsideUser): Target {
+  const target = parseTarget(url)
+  if (target.kind !== 'ownControlPlane') return target
+  return user.kind === 'operator'
+    ? { kind: 'nowhere' }
+    : { kind: 'controlPlane', tenant: user.tenant, rest: target.rest }
 }
 
 function accept(admission: Admission): () => void {

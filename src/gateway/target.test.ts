@@ -16,15 +16,56 @@ describe('the target of a request', () => {
     assert.deepEqual(parseTarget('/readyz'), { kind: 'health' })
     for (const url of [
       '',
-      '/',
-      '/readyz/',
-      '/readyz?x',
+      '//',
+      '/.',
+      '/metrics',
       '/tenants',
       '/tenants/',
       '/tenants/platform/x',
       '/platforms',
       '/tenants/red%20',
       '/tenants/red#',
+    ])
+      assert.equal(parseTarget(url).kind, 'nowhere', url)
+  })
+
+  test('is the control plane of whoever asks where a path of Kubernetes names no tenant', () => {
+    for (const rest of [
+      '/',
+      '/?x',
+      '/api',
+      '/api?x',
+      '/api/v1/pods?limit=1',
+      '/apis/apps/v1',
+      '/openapi/v3',
+      '/openid/v1/jwks',
+      '/.well-known/openid-configuration',
+      '/version',
+      '/readyz/',
+      '/readyz?verbose',
+      // Who is asked will not have these; they lead to nobody else.
+      '/api/../tenants/blue/api',
+      '/api//v1',
+    ])
+      assert.deepEqual(parseTarget(rest), { kind: 'ownControlPlane', rest }, rest)
+    for (const url of [
+      '/API/v1',
+      '/api%2fv1',
+      '/%61pi/v1',
+      '/api;x/v1',
+      '/api#',
+      '/api\\v1',
+      '//api/v1',
+      '/./api/v1',
+      '/../api/v1',
+      '/apiserver',
+      '/well-known',
+      '/xwell-known/x',
+      'api/v1',
+      '*',
+      'https://localhost/api/v1',
+      'http:/api/v1',
+      '\\api',
     ])
       assert.equal(parseTarget(url).kind, 'nowhere', url)
   })
@@ -44,6 +85,10 @@ describe('the target of a request', () => {
         'red',
         'blue',
         'platform',
+        'api',
+        'version',
+        '.well-known',
+        'https:',
         '?',
         '#',
         ';',
@@ -54,24 +99,35 @@ describe('the target of a request', () => {
       fc.string({ unit: 'binary', maxLength: 4 }),
     )
     fc.assert(
-      fc.property(fc.array(piece, { maxLength: 8 }), fc.boolean(), (pieces, prefixed) => {
-        const url = (prefixed ? '/tenants/' : '') + pieces.join('')
-        const target = parseTarget(url)
-        if (target.kind !== 'controlPlane') return
-        const prefix = target.tenant === 'platform' ? '/platform' : `/tenants/${target.tenant}`
-        assert.ok(url === prefix || url.startsWith(`${prefix}/`) || url.startsWith(`${prefix}?`))
-        assert.ok(target.rest === url.slice(prefix.length) || target.rest === `/${url.slice(prefix.length)}`)
-        if (pathProblem(target.rest) !== undefined) return
-        // Whoever normalizes or decodes what is left must find the same path.
-        const parsed = new URL(target.rest, 'http://localhost')
-        assert.equal(parsed.host, 'localhost')
-        assert.equal(parsed.pathname, target.rest.split('?', 1)[0])
-        assert.doesNotMatch(
-          decodeURIComponent(parsed.pathname.replace(/%[89a-f]./gi, '')),
-          /(^|\/)\.\.?(\/|$)|\/\/|\\|\p{Cc}/u,
-        )
-        isStream(target.rest)
-      }),
+      fc.property(
+        fc.array(piece, { maxLength: 8 }),
+        fc.constantFrom('', '/tenants/', '/api'),
+        (pieces, start) => {
+          const url = start + pieces.join('')
+          const target = parseTarget(url)
+          if (target.kind === 'ownControlPlane') {
+            assert.equal(target.rest, url)
+            assert.match(url, /^\/(?:$|\?|[a-z.]+(?:$|[/?]))/)
+            assert.doesNotMatch(url, /^\/(?:tenants|platform)/)
+          } else if (target.kind === 'controlPlane') {
+            const prefix = target.tenant === 'platform' ? '/platform' : `/tenants/${target.tenant}`
+            assert.ok(url === prefix || url.startsWith(`${prefix}/`) || url.startsWith(`${prefix}?`))
+            assert.ok(
+              target.rest === url.slice(prefix.length) || target.rest === `/${url.slice(prefix.length)}`,
+            )
+          } else return
+          if (pathProblem(target.rest) !== undefined) return
+          // Whoever normalizes or decodes what is left must find the same path.
+          const parsed = new URL(target.rest, 'http://localhost')
+          assert.equal(parsed.host, 'localhost')
+          assert.equal(parsed.pathname, target.rest.split('?', 1)[0])
+          assert.doesNotMatch(
+            decodeURIComponent(parsed.pathname.replace(/%[89a-f]./gi, '')),
+            /(^|\/)\.\.?(\/|$)|\/\/|\\|\p{Cc}/u,
+          )
+          isStream(target.rest)
+        },
+      ),
       { numRuns: 2_000 },
     )
   })

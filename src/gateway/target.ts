@@ -5,11 +5,15 @@ export type Target =
   | { kind: 'health' }
   /** `rest` is path and query as the control plane is to see them; unchecked. */
   | { kind: 'controlPlane'; tenant: TenantName; rest: string }
+  /** The control plane of whoever asks: only a credential says which. */
+  | { kind: 'ownControlPlane'; rest: string }
   | { kind: 'nowhere' }
 
 const HEALTH: readonly string[] = ['/healthz', '/livez', '/readyz']
 const TENANT = /^\/tenants\/([a-z0-9-]{1,63})(?=[/?]|$)/
 const PLATFORM = /^\/platform(?=[/?]|$)/
+/** Clients leave out the path of a kubeconfig's server for some requests: `kubectl get --raw`, or a URL from an answer. */
+const OWN = /^\/(?:(?:api|apis|openapi|openid|\.well-known|version|healthz|livez|readyz)(?=[/?]|$)|(?=\?|$))/
 
 /**
  * Reads the raw path, byte by byte as it came: nothing is decoded or normalized, so there is one way to write a
@@ -20,6 +24,7 @@ export function parseTarget(url: string): Target {
   const platform = PLATFORM.exec(url)
   if (platform)
     return { kind: 'controlPlane', tenant: PLATFORM_TENANT, rest: rooted(url.slice(platform[0].length)) }
+  if (OWN.test(url)) return { kind: 'ownControlPlane', rest: url }
   const [head = '', name] = TENANT.exec(url) ?? []
   try {
     return { kind: 'controlPlane', tenant: parseTenantName(name), rest: rooted(url.slice(head.length)) }
