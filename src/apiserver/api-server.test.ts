@@ -672,8 +672,51 @@ test('nobody grants more than they have, through the API as well', async () => {
   expectStatus(await plane.ask('POST', `${rbac}/namespaces/default/roles`, { user: eve, body: role }), 403)
 })
 
+test('a control plane starts although its tenant has used up its quota', async () => {
+  await using plane = await ControlPlane.start({ limits: { objectsMax: 4 } })
+  assert.equal((await plane.ask('GET', '/api/v1/nodes')).code, 200)
+  expectStatus(await plane.ask('POST', CMS, { body: configMap('c') }), 403)
+})
+
+test('a tenant says of its node whether it takes pods, and what it is called, and nothing else', async () => {
+  await using plane = await ControlPlane.start()
+  const path = '/api/v1/nodes/bulkhead'
+  const merge = 'application/merge-patch+json'
+  const change = (body: Json) => plane.ask('PATCH', path, { body, type: merge })
+  for (const body of [
+    { spec: { unschedulable: true } },
+    { metadata: { labels: { disk: 'ssd' }, annotations: { why: 'x' } } },
+    { spec: { unschedulable: null } },
+  ])
+    assert.equal((await change(body)).code, 200)
+  const { body: node } = await plane.ask('GET', path)
+  assert.deepEqual([node.metadata.labels, node.spec], [{ disk: 'ssd' }, {}])
+  const owner = { apiVersion: 'v1', kind: 'Node', name: 'bulkhead', uid: node.metadata.uid }
+  for (const body of [
+    { metadata: { finalizers: ['example.com/mine'] } },
+    { metadata: { ownerReferences: [owner] } },
+    { spec: { unschedulable: true }, metadata: { finalizers: ['example.com/mine'] } },
+    { metadata: { name: 'other' } },
+  ])
+    assert.ok([400, 403, 422].includes((await change(body)).code), JSON.stringify(body))
+  for (const body of [{ spec: { taints: [] } }, { spec: { providerID: 'x' } }])
+    assert.match((await change(body)).body.message, /only the platform writes nodes/)
+  const status = { status: { addresses: [{ type: 'InternalIP', address: '127.0.0.1' }] } }
+  expectStatus(await plane.ask('PATCH', `${path}/status`, { body: status, type: merge }), 403)
+  assert.deepEqual((await change(status)).body.status, node.status)
+  expectStatus(await plane.ask('DELETE', path), 403)
+  expectStatus(await plane.ask('POST', '/api/v1/nodes', { body: { metadata: { name: 'mine' } } }), 403)
+  expectStatus(
+    await plane.ask('PATCH', `${path}2?fieldManager=x`, {
+      body: { apiVersion: 'v1', kind: 'Node' },
+      type: 'application/apply-patch+yaml',
+    }),
+    403,
+  )
+})
+
 test('what a tenant may keep is bounded', async () => {
-  await using plane = await ControlPlane.start({ limits: { podsMax: 2, namespacesMax: 3, objectsMax: 30 } })
+  await using plane = await ControlPlane.start({ limits: { podsMax: 2, namespacesMax: 4, objectsMax: 32 } })
   await created(plane, PODS, pod('a'))
   await created(plane, PODS, pod('b'))
   const third = await plane.ask('POST', PODS, { body: pod('c') })

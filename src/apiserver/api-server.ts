@@ -424,7 +424,10 @@ class Server implements ApiServer {
   }
 
   async bootstrap(): Promise<void> {
-    await bootstrap(this.client('bootstrap'), this.context.registry, this.adminGroup)
+    const { registry, log } = this.context
+    await bootstrap(this.client('bootstrap'), registry, this.adminGroup, (refusal) =>
+      log.warn('what every control plane holds was refused', { error: refusal }),
+    )
   }
 
   setLimits(limits: Partial<TenantLimits>): void {

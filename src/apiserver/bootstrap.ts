@@ -11,7 +11,14 @@ import type { ApiClient } from '../client/index.ts'
 import { PROTECTED_NAMESPACES, type PolicyRule, RBAC_GROUP } from '../policy/index.ts'
 
 /** What a control plane holds before anybody has written anything. */
-type Seed = { group: string; kind: string; object: { metadata: { name: string } } & Record<string, unknown> }
+type Seed = {
+  group: string
+  kind: string
+  object: { metadata: { name: string; namespace?: string } } & Record<string, unknown>
+}
+
+/** Where clients look for signs of life of a node. */
+const NODE_LEASES = 'kube-node-lease'
 
 const READ = ['get', 'list', 'watch']
 const WRITE = ['create', 'delete', 'deletecollection', 'patch', 'update']
@@ -160,6 +167,9 @@ function clusterRoleBinding(name: string, role: string, groups: readonly string[
 function seeds(adminGroup: string): Seed[] {
   const aggregate = (to: string) => ({ [`${RBAC_GROUP}/aggregate-to-${to}`]: 'true' })
   return [
+    // First, so that a quota that has been lowered leaves room for who can delete something.
+    clusterRole('cluster-admin', EVERYTHING),
+    clusterRoleBinding('bulkhead:tenant-admins', 'cluster-admin', [adminGroup]),
     ...PROTECTED_NAMESPACES.map((name) => ({ group: '', kind: 'Namespace', object: { metadata: { name } } })),
     { group: 'storage.k8s.io', kind: 'StorageClass', object: defaultStorageClass },
     ...SYSTEM_PRIORITY_CLASSES.map((object) => ({
@@ -168,8 +178,16 @@ function seeds(adminGroup: string): Seed[] {
       object,
     })),
     { group: '', kind: 'Node', object: { metadata: { name: VIRTUAL_NODE_NAME } } },
+    // Nothing beats here, so it says who holds it and no time: a renewal would keep the control plane from sleeping.
+    {
+      group: 'coordination.k8s.io',
+      kind: 'Lease',
+      object: {
+        metadata: { name: VIRTUAL_NODE_NAME, namespace: NODE_LEASES },
+        spec: { holderIdentity: VIRTUAL_NODE_NAME },
+      },
+    },
     { group: 'networking.k8s.io', kind: 'IngressClass', object: defaultIngressClass },
-    clusterRole('cluster-admin', EVERYTHING),
     clusterRole('admin', [], aggregated('admin')),
     clusterRole('edit', [], aggregated('edit'), aggregate('admin')),
     clusterRole('view', [], aggregated('view'), aggregate('edit')),
@@ -187,7 +205,6 @@ function seeds(adminGroup: string): Seed[] {
     clusterRole('system:discovery', [{ nonResourceURLs: [...DISCOVERY, ...HEALTH], verbs: ['get'] }]),
     clusterRole('system:public-info-viewer', [{ nonResourceURLs: HEALTH, verbs: ['get'] }]),
     clusterRole('system:service-account-issuer-discovery', [{ nonResourceURLs: ISSUER, verbs: ['get'] }]),
-    clusterRoleBinding('bulkhead:tenant-admins', 'cluster-admin', [adminGroup]),
     clusterRoleBinding('system:basic-user', 'system:basic-user', ['system:authenticated']),
     clusterRoleBinding('system:discovery', 'system:discovery', ['system:authenticated']),
     clusterRoleBinding('system:public-info-viewer', 'system:public-info-viewer', [
@@ -202,29 +219,42 @@ function seeds(adminGroup: string): Seed[] {
 
 /**
  * Creates what is not there yet. What a tenant has changed since stays changed, with one exception by design: the
- * binding of its administrators cannot be lost, because creating it again takes no more than a restart.
+ * binding of its administrators cannot be lost, because creating it again takes no more than a restart. What is refused, because
+ * the tenant has used up its quota, must not keep the control plane from starting: `onRefused` is told.
  */
 export async function bootstrap(
   client: ApiClient,
   registry: KindRegistry,
   adminGroup: string,
+  onRefused: (refusal: ApiError) => void,
 ): Promise<void> {
-  const tasks = seeds(adminGroup).flatMap(({ group, kind, object }) => {
+  const create = ({ group, kind, object }: Seed) => {
     const definition = registry.findKind({ group, kind })
-    return definition ? [createOnce(client, definition, object)] : []
-  })
-  await Promise.all(tasks)
+    return definition ? [createOnce(client, definition, object, onRefused)] : []
+  }
+  const { first = [], later = [] } = Object.groupBy(seeds(adminGroup), ({ object }) =>
+    object.metadata.namespace === undefined ? 'first' : 'later',
+  )
+  await Promise.all(first.flatMap(create))
+  // What is in a namespace is let in once that is there.
+  await Promise.all(later.flatMap(create))
 }
 
 async function createOnce(
   client: ApiClient,
   definition: KindDefinition,
   object: Seed['object'],
+  onRefused: (refusal: ApiError) => void,
 ): Promise<void> {
   try {
-    await client.get(definition, { name: object.metadata.name })
+    await client.get(definition, object.metadata)
   } catch (error) {
     if (!(error instanceof ApiError && error.reason === 'NotFound')) throw error
-    await client.create(definition, object)
+    try {
+      await client.create(definition, object)
+    } catch (refusal) {
+      if (!(refusal instanceof ApiError && ['Forbidden', 'NotFound'].includes(refusal.reason))) throw refusal
+      onRefused(refusal)
+    }
   }
 }

@@ -22,10 +22,6 @@ export const NEEDED: readonly { names: readonly string[]; what: string }[] = [
   { names: ['retry creating failed daemon pods'], what: 'a pod’s phase that the test makes up' },
   { names: ['KubeletManagedEtcHosts'], what: 'a pod in the machine’s network' },
   {
-    names: ['complex daemon', 'NodeSelector is respected if matching', 'validates resource limits of pods'],
-    what: 'a label on the node',
-  },
-  {
     names: [
       'basic preemption works',
       'preemption by critical pod',

@@ -66,6 +66,41 @@ for (const version of KUBECTL_VERSIONS) {
         assert.doesNotMatch(fields ?? '', /hostNetwork/)
       })
 
+      test('tells why a container is not added to a pod that runs, and what to do instead', async () => {
+        const POD =
+          'apiVersion: v1\nkind: Pod\nmetadata: {name: stuck}\nspec: {containers: [{name: c, image: c}]}'
+        await ok(['create', '-f', '-'], POD)
+        const { stderr } = await refused(['debug', 'stuck', '--image=tools'])
+        assert.match(
+          stderr,
+          /Instead: use kubectl exec, or kubectl debug --copy-to=NAME --share-processes=false/,
+        )
+        const copy = ['--copy-to=copy', '--share-processes=false', '--attach=false']
+        await ok(['debug', 'stuck', '--image=tools', ...copy])
+        assert.match(
+          (await refused(['debug', 'node/bulkhead', '--image=tools'])).stderr,
+          /spec.hostPID: Forbidden/,
+        )
+        await ok(['delete', 'pod', 'stuck', 'copy', '--now'])
+      })
+
+      test('cordons, labels, drains and describes the node, which is the tenant’s own', async () => {
+        assert.equal(await ok(['cordon', 'bulkhead']), 'node/bulkhead cordoned\n')
+        assert.match(await ok(['get', 'nodes']), /^bulkhead +Unknown,SchedulingDisabled /m)
+        assert.match(await ok(['drain', 'bulkhead']), /already cordoned\nnode\/bulkhead drained/)
+        await ok(['label', 'node', 'bulkhead', 'disk=ssd'])
+        const described = await ok(['describe', 'node', 'bulkhead'])
+        assert.match(described, /disk=ssd/)
+        assert.match(described, /Unschedulable: +true\nLease:\n +HolderIdentity: +bulkhead\n/)
+        await ok(['uncordon', 'bulkhead'])
+        await ok(['label', 'node', 'bulkhead', 'disk-'])
+        for (const args of [
+          ['taint', 'node', 'bulkhead', 'a=b:NoSchedule'],
+          ['delete', 'node', 'bulkhead'],
+        ])
+          assert.match((await refused(args)).stderr, /only the platform (writes nodes|changes it)/)
+      })
+
       test('serves the API to programs of this machine: on a port that is free, and on a socket', async () => {
         const throughProxy = async (args: readonly string[], ask: (text: string) => Promise<string>) => {
           let answer: Promise<string> | undefined

@@ -49,12 +49,15 @@ const nodeSystemInfo = object(
 
 export const nodeSchema = object(
   `${CORE}.Node`,
-  'Where pods run: one node, as large as the tenant’s share. Only the platform writes it; which machine it is, is not told.',
+  'Where pods run: one node, as large as the tenant’s share. Tenants write its labels, its annotations and whether it takes pods; which machine it is, is not told.',
   {
     ...objectFields,
     spec: optional(
       object(`${CORE}.NodeSpec`, 'What is wanted of it.', {
-        unschedulable: optional(boolean, 'Never true here.'),
+        unschedulable: optional(
+          boolean,
+          'It takes no new pods, as kubectl cordon says; those of DaemonSets come nonetheless.',
+        ),
       }),
       'What is wanted of it.',
       { default: {} },
@@ -104,9 +107,10 @@ export const nodeDefinition = defineKind(nodeKind, {
   fieldSelectors: { 'spec.unschedulable': ({ spec }) => String(spec?.unschedulable ?? false) },
   columns: [
     nameColumn,
-    column('Status', 'Whether it takes pods.', ({ status }) => {
+    column('Status', 'Whether it takes pods.', ({ spec, status }) => {
       const ready = status?.conditions?.find(({ type }) => type === 'Ready')
-      return ready === undefined ? 'Unknown' : ready.status === 'True' ? 'Ready' : 'NotReady'
+      const state = ready === undefined ? 'Unknown' : ready.status === 'True' ? 'Ready' : 'NotReady'
+      return spec?.unschedulable ? `${state},SchedulingDisabled` : state
     }),
     column('Roles', 'There are none.', ({ metadata }) => {
       const roles = Object.keys(metadata.labels ?? {}).filter((label) => label.startsWith(ROLE))

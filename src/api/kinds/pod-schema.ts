@@ -557,7 +557,10 @@ export const podSpecSchema = object(`${CORE}.PodSpec`, 'What a pod runs.', {
   terminationGracePeriodSeconds: optional(int64, 'Time to end after the signal, before it is killed.', {
     default: 30,
   }),
-  tolerations: optional(list(toleration), 'Taints to put up with. The node has none.'),
+  tolerations: optional(
+    list(toleration),
+    'Taints to put up with. The node has one only while it is cordoned.',
+  ),
   topologySpreadConstraints: optional(
     listByKey(topologySpreadConstraint, ['topologyKey', 'whenUnsatisfiable']),
     'How to spread pods. Without effect here.',

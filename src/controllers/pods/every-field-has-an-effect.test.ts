@@ -397,7 +397,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   ...Object.fromEntries(
     ['effect', 'key', 'operator', 'tolerationSeconds', 'value'].map((field) => [
       `tolerations[].${field}`,
-      'the one node has no taints, so all of them are tolerated',
+      'the one node has no taint but that of kubectl cordon, which the scheduler looks for',
     ]),
   ),
   [`${PREFERRED}[].weight`]: 'the one node there is, is the best one',

@@ -2,7 +2,7 @@ import { ApiError, forbidden, notFound } from '../../api/index.ts'
 import type { AdmissionPlugin } from './admission.ts'
 
 /** Namespaces that a control plane cannot do without. */
-export const PROTECTED_NAMESPACES: readonly string[] = ['default', 'kube-system']
+export const PROTECTED_NAMESPACES: readonly string[] = ['default', 'kube-node-lease', 'kube-system']
 
 /** Nothing is created in a namespace that does not exist or is going away; some namespaces stay. */
 export const namespaceLifecycle: AdmissionPlugin = {

@@ -1,4 +1,4 @@
-import { forbidden, type StorageClass, userNames } from '../../api/index.ts'
+import type { StorageClass } from '../../api/index.ts'
 import type { AdmissionPlugin, ResourceName } from './admission.ts'
 
 const CLAIMS: ResourceName = { group: '', resource: 'persistentvolumeclaims' }
@@ -20,29 +20,5 @@ export const storageClaims: AdmissionPlugin = {
     const classes = cluster.list(CLASSES) as readonly StorageClass[] // of that kind
     const standard = classes.find(({ metadata }) => metadata.annotations?.[DEFAULT_CLASS] === 'true')
     if (standard) spec.storageClassName = standard.metadata.name
-  },
-}
-
-/** What each kind shows is decided on the machine: writing it would change nothing, or claim what is not so. */
-const WHY: ReadonlyMap<string, string> = new Map([
-  [
-    '/persistentvolumes',
-    'volumes are made by the platform, one for each PersistentVolumeClaim, and go with it',
-  ],
-  [
-    '/nodes',
-    'the node shows the share of the machine that the platform gives, and only the platform changes it',
-  ],
-  ['networking.k8s.io/ingressclasses', 'the platform decides which ways in there are'],
-  ['storage.k8s.io/storageclasses', 'the platform decides which classes of storage there are'],
-])
-
-/** Kinds that tenants see and only the control plane's own components write. */
-export const platformKinds: AdmissionPlugin = {
-  name: 'PlatformKinds',
-  refuse({ user, group, resource, name }) {
-    const why = WHY.get(`${group}/${resource}`)
-    if (why === undefined || user.kind === 'component') return undefined
-    return forbidden({ group, resource, name }, { tell: why, log: { user: userNames(user).name } })
   },
 }

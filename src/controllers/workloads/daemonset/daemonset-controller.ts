@@ -24,7 +24,7 @@ import { fitsNode } from '../node/plan.ts'
 import { ensureHistory, forgetRevisions, planTruncation, REVISION_LABEL } from '../history.ts'
 import { ensureClaims, podCandidates, podOf } from '../pods.ts'
 import { sameStatus } from '../replicaset/plan.ts'
-import { planNode, planStatus } from './plan.ts'
+import { planNode, planStatus, planTolerations } from './plan.ts'
 
 /** Keeps one pod on the virtual node. */
 export class DaemonSetController extends QueueController {
@@ -128,10 +128,11 @@ export class DaemonSetController extends QueueController {
   private async create(set: DaemonSet, hash: string): Promise<{ cause: unknown } | undefined> {
     const { template } = set.spec
     const labels = { ...template.metadata?.labels, [REVISION_LABEL]: hash }
+    const spec = { ...template.spec, tolerations: planTolerations(template.spec.tolerations) }
     try {
       const pod = await this.context.client.create<Pod>(
         podKind,
-        podOf({ ...template, metadata: { ...template.metadata, labels } }, set),
+        podOf({ metadata: { ...template.metadata, labels }, spec }, set),
       )
       const message = `Created pod: ${pod.metadata.name}`
       this.events.record(set, { type: 'Normal', reason: 'SuccessfulCreate', message })

@@ -1,4 +1,4 @@
-import type { DaemonSet, DaemonSetStatus, Pod } from '../../kinds.ts'
+import type { DaemonSet, DaemonSetStatus, Pod, PodSpec } from '../../kinds.ts'
 import { REVISION_LABEL } from '../history.ts'
 import { availableAtMs, isReady } from '../pods.ts'
 
@@ -107,4 +107,22 @@ export function planStatus(
       ? { availableInMs: availableMs - nowMs }
       : {}),
   }
+}
+
+type Toleration = NonNullable<PodSpec['tolerations']>[number]
+
+/** What upstream lets every daemon put up with: it belongs to the node, however the node is. */
+const TOLERATED: readonly Toleration[] = [
+  ['not-ready', 'NoExecute'],
+  ['unreachable', 'NoExecute'],
+  ['disk-pressure', 'NoSchedule'],
+  ['memory-pressure', 'NoSchedule'],
+  ['pid-pressure', 'NoSchedule'],
+  ['unschedulable', 'NoSchedule'],
+].map(([taint, effect]) => ({ key: `node.kubernetes.io/${taint}`, operator: 'Exists', effect }) as Toleration) // of the effects that there are
+
+export function planTolerations(given: readonly Toleration[] = []): Toleration[] {
+  const isKnown = ({ key, effect }: Toleration) =>
+    given.some((own) => own.key === key && own.operator === 'Exists' && own.effect === effect)
+  return [...given, ...TOLERATED.filter((toleration) => !isKnown(toleration))]
 }

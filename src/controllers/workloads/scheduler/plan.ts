@@ -13,6 +13,7 @@ export function whyUnschedulable(
   others: readonly Pod[],
 ): string | undefined {
   if (!node) return 'no nodes available to schedule pods'
+  if (node.spec?.unschedulable && !toleratesCordon(pod)) return unavailable('1 node(s) were unschedulable')
   if (!fitsNode(pod.spec, node)) return unavailable("1 node(s) didn't match Pod's node affinity/selector")
   for (const { claim: name, isEphemeral, volume } of claimsOf(pod)) {
     const claim = findClaim(name)
@@ -43,6 +44,17 @@ export function whyUnschedulable(
       )
   }
   return undefined
+}
+
+/** The taint that stands for a node which takes no new pods; pods of DaemonSets come nonetheless. */
+const CORDONED = 'node.kubernetes.io/unschedulable'
+
+function toleratesCordon({ spec: { tolerations = [] } }: Pod): boolean {
+  return tolerations.some(
+    ({ key = '', operator = 'Equal', value = '', effect = '' }) =>
+      (effect === '' || effect === 'NoSchedule') &&
+      (operator === 'Exists' ? key === '' || key === CORDONED : key === CORDONED && value === ''),
+  )
 }
 
 const NOT_HELPFUL = '0/1 nodes are available: 1 Preemption is not helpful for scheduling.'

@@ -5,6 +5,7 @@ import { object, TestControlPlane } from '../../controllers.testkit.ts'
 import { findCondition } from '../../conditions.ts'
 import {
   eventKind,
+  nodeKind,
   type Pod,
   type PodDisruptionBudget,
   podDisruptionBudgetKind,
@@ -12,6 +13,7 @@ import {
 } from '../../kinds.ts'
 import { byImportance, planVictims, priorityOf } from './plan.ts'
 
+const MERGE = 'application/merge-patch+json'
 type Wanted = { cpu?: string; memory?: string; priority?: number } & Partial<Pod['spec']>
 
 function pod(name: string, { cpu, memory, ...spec }: Wanted = {}): Pod {
@@ -73,6 +75,37 @@ test('a pod that asks for another node stays where it is: nowhere', async () => 
     "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. " +
       'preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.',
   )
+})
+
+test('a node that takes no pods keeps them waiting, but for daemons, until it does again', async () => {
+  await using plane = await TestControlPlane.start()
+  const cordon = (unschedulable: boolean | null) =>
+    plane.client.patch(nodeKind, { name: 'bulkhead' }, { spec: { unschedulable } }, { type: MERGE })
+  await cordon(true)
+  const tolerates = (...tolerations: NonNullable<Pod['spec']['tolerations']>) => ({ tolerations })
+  const taint = 'node.kubernetes.io/unschedulable'
+  await plane.client.create(podKind, pod('waits'))
+  await plane.client.create(
+    podKind,
+    pod('evades', tolerates({ key: taint, operator: 'Exists', effect: 'NoExecute' })),
+  )
+  await plane.client.create(
+    podKind,
+    pod('daemon', tolerates({ key: taint, operator: 'Exists', effect: 'NoSchedule' })),
+  )
+  await plane.client.create(podKind, pod('any', tolerates({ operator: 'Exists' })))
+  await plane.until('daemons have a place', () => isPlaced(plane, 'daemon') && isPlaced(plane, 'any'))
+  for (const name of ['waits', 'evades']) {
+    await plane.until('it is told why', () => whyNot(plane, name) !== undefined)
+    assert.equal(
+      whyNot(plane, name),
+      '0/1 nodes are available: 1 node(s) were unschedulable. ' +
+        'preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.',
+    )
+    assert(!isPlaced(plane, name))
+  }
+  await cordon(null)
+  await plane.until('all are placed', () => isPlaced(plane, 'waits') && isPlaced(plane, 'evades'))
 })
 
 test('a more important pod makes the least important ones go, gracefully, and gets their room', async () => {
