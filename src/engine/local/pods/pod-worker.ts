@@ -19,6 +19,7 @@ import {
 } from '../parts.ts'
 import type { PodDisk } from '../host/pod-disk.ts'
 import { type DiskUsage, planEviction } from '../plan/disk.ts'
+import { podNames } from '../plan/net/names.ts'
 import { ContainerError } from '../plan/oci/container-error.ts'
 import { doubled, nextBackoff, renderDuration } from './backoff.ts'
 import { ContainerProbes } from './container-probes.ts'
@@ -413,14 +414,13 @@ export class PodWorker {
 
   /** The pod as its network knows it. */
   private inNetwork() {
-    const { hostname, subdomain, namespace, labels, bandwidth } = this.jail
+    const { hostname, namespace, labels, bandwidth } = this.jail
     return {
       id: this.id,
       namespace,
       ...(labels === undefined ? {} : { labels }),
       hostname,
-      hostnameRecords:
-        subdomain === undefined ? [] : [`${hostname}.${subdomain}.${namespace}.svc.cluster.local`],
+      hostnameRecords: podNames(this.jail),
       ...(bandwidth === undefined ? {} : { bandwidth }),
     }
   }

@@ -1,5 +1,5 @@
 import { isDnsSubdomain } from '../../../../api/index.ts'
-import type { TenantNetwork } from '../../../../jail/index.ts'
+import type { Jail, TenantNetwork } from '../../../../jail/index.ts'
 import { type Ipv4, ipv4FromText, ipv4Text } from './addresses.ts'
 import { HOSTNAME_RECORDS_MAX, VIEW_RECORDS_MAX } from './limits.ts'
 
@@ -19,6 +19,11 @@ export type NameView = {
 }
 
 export type NamedPod = { address: Ipv4; hostnameRecords: readonly string[] }
+
+/** The whole name of a pod, when it has a subdomain. */
+export function podNames({ hostname, subdomain, namespace }: Jail): string[] {
+  return subdomain === undefined ? [] : [`${hostname}.${subdomain}.${namespace}.svc.${ZONE}`]
+}
 
 /**
  * The names of a tenant, after the Kubernetes DNS specification 1.1.0

@@ -6,7 +6,8 @@ import { jail } from './sample-input.testkit.ts'
 test('hosts has the pod and its aliases', () => {
   assert.equal(
     renderHosts(jail, '10.64.0.9'),
-    `127.0.0.1\tlocalhost
+    `# Kubernetes-managed hosts file.
+127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
 fe00::0\tip6-localnet
 fe00::0\tip6-mcastprefix
@@ -16,6 +17,11 @@ fe00::2\tip6-allrouters
 10.1.2.3\tdb\tdb.example
 `,
   )
+})
+
+test('hosts has the whole name of a pod that has one, and first', () => {
+  const named = { ...jail, hostname: 'db-0', subdomain: 'db', namespace: 'shop' }
+  assert.match(renderHosts(named, '10.64.0.9'), /^10\.64\.0\.9\tdb-0\.db\.shop\.svc\.cluster\.local\tdb-0$/m)
 })
 
 test('resolv.conf names the tenant’s resolver unless the pod brought its own', () => {

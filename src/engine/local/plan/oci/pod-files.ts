@@ -1,17 +1,21 @@
 import type { Jail } from '../../../../jail/index.ts'
+import { podNames } from '../net/names.ts'
 
 const LINE_BREAK = /[\r\n\0]/
 
 /** /etc/hosts as the kubelet writes it. */
 export function renderHosts(jail: Jail, podIP: string): string {
   const lines = [
+    // Programs look for this line to tell a file that the platform keeps from the image's own.
+    '# Kubernetes-managed hosts file.',
     '127.0.0.1\tlocalhost',
     '::1\tlocalhost ip6-localhost ip6-loopback',
     'fe00::0\tip6-localnet',
     'fe00::0\tip6-mcastprefix',
     'fe00::1\tip6-allnodes',
     'fe00::2\tip6-allrouters',
-    `${podIP}\t${jail.hostname}`,
+    // The whole name first: it is what `hostname -f` says.
+    [podIP, ...podNames(jail), jail.hostname].join('\t'),
     ...jail.hostAliases.map((alias) => `${alias.ip}\t${alias.hostnames.join('\t')}`),
   ]
   return oneEntryPerLine(lines)
