@@ -306,6 +306,24 @@ test('a field number that upstream does not have is reported and skipped', () =>
   })
 })
 
+test('an older client’s field that has gone is not reported when it is empty, as metadata.clusterName always was', () => {
+  const metadata = (clusterName: string) =>
+    new BinaryWriter()
+      .tag(1, WireType.LengthDelimited)
+      .string('web')
+      .tag(15, WireType.LengthDelimited)
+      .string(clusterName)
+      .finish()
+  const pod = (clusterName: string) =>
+    new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(metadata(clusterName)).finish()
+  const value = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'web' } }
+  assert.deepEqual(decodeProtobuf(unknown('v1', 'Pod', pod(''))), { value, unknownFields: [] })
+  assert.deepEqual(decodeProtobuf(unknown('v1', 'Pod', pod('c'))), {
+    value,
+    unknownFields: ['metadata.(protobuf field 15)'],
+  })
+})
+
 function unknown(apiVersion: string, kind: string, raw: Uint8Array): Uint8Array {
   const meta = new BinaryWriter().tag(1, WireType.LengthDelimited).string(apiVersion)
   meta.tag(2, WireType.LengthDelimited).string(kind)

@@ -101,8 +101,7 @@ class Decoder {
       const [number, wireType] = reader.tag()
       const field = message.byNumber.get(number)
       if (!field) {
-        this.noteUnknown(number)
-        skip(reader, wireType)
+        this.passOver(reader, bytes, number, wireType)
         continue
       }
       this.count()
@@ -222,8 +221,7 @@ class Decoder {
       const [number, wireType] = reader.tag()
       if (number === 1 && wireType === WireType.LengthDelimited) value = read(reader)
       else {
-        this.noteUnknown(number)
-        skip(reader, wireType)
+        this.passOver(reader, bytes, number, wireType)
       }
     }
     return value
@@ -235,8 +233,7 @@ class Decoder {
     while (reader.pos < reader.len) {
       const [number, wireType] = reader.tag()
       if (number !== 1) {
-        this.noteUnknown(number)
-        skip(reader, wireType)
+        this.passOver(reader, bytes, number, wireType)
         continue
       }
       expectWireType(wireType, WireType.LengthDelimited, this.path.join('.'))
@@ -252,8 +249,7 @@ class Decoder {
     while (reader.pos < reader.len) {
       const [number, wireType] = reader.tag()
       if (number > 2) {
-        this.noteUnknown(number)
-        skip(reader, wireType)
+        this.passOver(reader, bytes, number, wireType)
         continue
       }
       expectWireType(wireType, WireType.Varint, this.path.join('.'))
@@ -306,8 +302,13 @@ class Decoder {
       throw badRequest(`the request body has more than ${this.limits.valuesMax} values`)
   }
 
-  private noteUnknown(number: number): void {
+  /** A field that is not known. Empty ones are not reported: older clients write fields that have gone, unset. */
+  private passOver(reader: BinaryReader, bytes: Uint8Array, number: number, wireType: WireType): void {
     this.count()
+    const start = reader.pos
+    skip(reader, wireType)
+    const isEmpty = reader.pos === start + 1 && bytes[start] === 0
+    if (isEmpty) return
     if (this.unknownFields.size < this.limits.findingsMax)
       this.unknownFields.add([...this.path, `(protobuf field ${number})`].join('.'))
   }
