@@ -30,7 +30,7 @@ import { observeUses } from './posture/observed-use.ts'
 import { tryKeys } from './posture/partition-keys.ts'
 import { observePartition } from './posture/partitions.ts'
 import { observeProcess, observeProcesses, type ProcessPosture } from './posture/processes.ts'
-import { observeProcessorLeaks, observeSourceChecks } from './posture/routing.ts'
+import { observeProcessorLeaks, observeSourceChecks, withoutGoneLinks } from './posture/routing.ts'
 import { observeTaskCounters, observeTasksMax } from './posture/task-counters.ts'
 import { observeVolumes, volumeOwners } from './posture/volumes.ts'
 import { type PairGroup, prove } from './proof.ts'
@@ -123,7 +123,9 @@ export async function verify({
   const processes = observeProcesses()
   const self = observeProcess(process.pid)
   if (!self) throw new Error('Cannot read /proc/self: nothing can be observed')
-  const router = tryObserveRouter(layout)
+  const seen = tryObserveRouter(layout)
+  const sourceChecks = 'problem' in seen ? [] : observeSourceChecks(paths.routerNetns(layout))
+  const router = 'problem' in seen ? seen : withoutGoneLinks(seen, sourceChecks)
   const machine: MachinePosture = {
     namespaces: self.namespaces,
     addresses: observeMachineAddresses(),
@@ -133,7 +135,7 @@ export async function verify({
     observedAtMs: nowMs,
     router,
     volumes: observeVolumes(layout, self.mounts),
-    sourceChecks: 'problem' in router ? [] : observeSourceChecks(paths.routerNetns(layout)),
+    sourceChecks,
     processorLeaks: observeProcessorLeaks(),
     files: observePlatformFiles(layout, self.mounts),
     ownerOfPath: pathOwners(layout, processes),

@@ -17,7 +17,7 @@ import {
   observeMachineUsers,
   observeRouter,
 } from '../posture/network.ts'
-import { observeSourceChecks } from '../posture/routing.ts'
+import { observeSourceChecks, withoutGoneLinks } from '../posture/routing.ts'
 
 /** Something that is not as it was, or not as it must be. `tenant` is whom it concerns, where it is one. */
 export type Drift = { kind: DriftKind; tenant?: string; what: string }
@@ -227,6 +227,8 @@ export class Watcher {
   ): Drift[] {
     let machine: MachinePosture
     try {
+      const seen = observeRouter(paths.routerNetns(this.layout))
+      const sourceChecks = observeSourceChecks(paths.routerNetns(this.layout))
       machine = {
         namespaces: { user: '', net: '', mnt: '', pid: '', ipc: '', uts: '', cgroup: '' },
         addresses: observeMachineAddresses(),
@@ -234,9 +236,9 @@ export class Watcher {
         tasksMax: 0,
         observedUses: undefined,
         observedAtMs: 0,
-        router: observeRouter(paths.routerNetns(this.layout)),
+        router: withoutGoneLinks(seen, sourceChecks),
         volumes: [],
-        sourceChecks: observeSourceChecks(paths.routerNetns(this.layout)),
+        sourceChecks,
         processorLeaks: undefined,
         files: { keys: [], images: [], logs: [], pods: [], partitions: [], secretsIn: '' },
         ownerOfPath: () => undefined,
