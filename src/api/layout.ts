@@ -222,6 +222,8 @@ export const paths = {
   /** Holds the process id of an agent that has taken over everything. */
   agentReady: (l: Layout) => `${l.runDir}/node/ready`,
   daemonLog: (l: Layout, daemon: string) => `${l.stateDir}/logs/${daemon}.log`,
+  /** What of the network's rules could not be loaded; absent when all of them are as they are wanted. */
+  failedLoads: (l: Layout) => `${l.runDir}/net/failed.json`,
   /** The network namespace that all pods are routed through. */
   routerNetns: (l: Layout) => `${l.runDir}/router.netns`,
   pki: (l: Layout) => `${l.stateDir}/pki`,

@@ -126,7 +126,9 @@ runProgram('bulkhead-verifier', async ({ layout, log }) => {
     }
   }
 
-  const quarantine = ({ tenant, what }: Alarm) => {
+  const quarantine = ({ kind, tenant, what }: Alarm) => {
+    // Rules that are refused leave those of before: nothing is open that was not, and the tenant itself waits for them.
+    if (kind === 'load') return
     if (tenant === undefined || readWatchPolicy(layout).onAlarm !== 'quarantine') return
     if (!tenants.some(({ name }) => name === tenant)) return
     const name = parseTenantName(tenant)

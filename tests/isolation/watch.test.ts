@@ -12,9 +12,10 @@ import {
 import { dirname, join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { paths } from '../../src/api/index.ts'
+import { TABLE } from '../../src/engine/local/plan/net/index.ts'
 import { sleep, until } from '../../src/stdx/index.ts'
 import { gvisorMissing } from '../testkit/machine.ts'
-import { pod } from '../testkit/manifests.ts'
+import { pod, service } from '../testkit/manifests.ts'
 import { TestPlatform } from '../testkit/platform.ts'
 import { type Registry, startBusyboxRegistry } from '../testkit/registry.ts'
 
@@ -206,6 +207,61 @@ test(
       await anotherAgent()
       await quiet()
     }
+  },
+)
+
+/** A service that leads to the tenant's idle pod, with an address of our choice. */
+const leadingToIdle = (clusterIP: string) =>
+  service(`at-${clusterIP.replaceAll('.', '-')}`, 'idle', 80, { clusterIP })
+
+/** The rules that lead the tenants' services somewhere, by `MARK . ADDRESS`. */
+function serviceRules(): string[] {
+  const all = inRouter('nft', 'list', 'map', 'inet', TABLE, 'services4').toString()
+  return [...all.matchAll(/(0x\w+) \. (\d+\.\d+\.\d+\.\d+) \. tcp . \d+ : (?:goto|drop)/g)].map(
+    ([, mark, address]) => `${mark} ${address}`,
+  )
+}
+
+test(
+  'a ruleset that does not load leaves the one before in place, and is an alarm until it does load',
+  { skip },
+  async () => {
+    for (const tenant of ['red', 'blue']) await platform.mustKubectl(tenant, 'label', 'pod/idle', 'app=idle')
+    const ofTenants = (address: string) => serviceRules().filter((rule) => rule.endsWith(` ${address}`))
+    await platform.apply('red', [leadingToIdle('10.96.77.1')])
+    await until(() => ofTenants('10.96.77.1').length === 1, { what: 'A service', timeoutMs: SEEN_MS })
+    const [before = ''] = ofTenants('10.96.77.1')
+    const [mark = ''] = before.split(' ')
+
+    // Somebody else's entry stands where the next service of the tenant has to be.
+    const foreign = `{ ${mark} . 10.96.77.2 . tcp . 80 : drop }`
+    inRouter('nft', 'add', 'element', 'inet', TABLE, 'services4', foreign)
+    await platform.apply('red', [leadingToIdle('10.96.77.2'), leadingToIdle('10.96.77.3')])
+    const alarm = await alarmed('load')
+    assert.equal(alarm.tenant, 'red')
+    assert.match(alarm.what, /services and network policies.*nft/)
+    assert.deepEqual(ofTenants('10.96.77.1'), [before])
+    assert.deepEqual(ofTenants('10.96.77.3'), [], 'all of it or nothing')
+    const shown = await platform.cli('alarm', 'list')
+    assert.equal(shown.code, 1)
+    assert.match(shown.stdout, /load +red +the rules could not be loaded/)
+
+    // Another tenant's load does not make it go away, only one of the same.
+    await platform.apply('blue', [leadingToIdle('10.96.77.4')])
+    await until(() => ofTenants('10.96.77.4').length === 1, {
+      what: "Another tenant's service",
+      timeoutMs: SEEN_MS,
+    })
+    await settled()
+    assert.ok(state().alarms.some(({ kind }) => kind === 'load'))
+    assert.ok(!existsSync(join(paths.quarantine(platform.layout), 'red.json')))
+
+    inRouter('nft', 'delete', 'element', 'inet', TABLE, 'services4', foreign)
+    await until(() => ofTenants('10.96.77.3').length === 1, {
+      what: 'What was refused, loaded after all',
+      timeoutMs: SEEN_MS,
+    })
+    await quiet()
   },
 )
 

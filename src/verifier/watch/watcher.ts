@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Layout } from '../../api/index.ts'
 import { paths } from '../../api/index.ts'
+import { MiB } from '../../stdx/index.ts'
 import {
   linkFilterLayer,
   machineLinkFilterLayer,
@@ -29,6 +30,7 @@ export type DriftKind =
   | 'filter'
   | 'mount'
   | 'binary'
+  | 'load'
   | 'blind'
 
 /** Switches of the whole machine on which the layers rest, or which an escape would turn. */
@@ -45,6 +47,7 @@ const MACHINE_SWITCHES = [
 /** A runtime is among a tenant's processes for a moment while it starts one. */
 const RUNTIME = /^\/usr\/(?:local\/)?s?bin\/(?:crun|runc|runsc|conmon)$|^\/memfd:/
 const RUNTIME_MS_MAX = 15_000
+const FAILED_LOADS_BYTES_MAX = 4 * MiB
 /** What was seen for so long is no passing moment of the platform's own work. */
 const PASSING_MS = 900
 
@@ -77,7 +80,12 @@ export class Watcher {
   }
 
   look(tenants: readonly { name: string; isolationClass: string }[], nowMs: number): Drift[] {
-    return [...this.lookAtFiles(), ...this.lookAtSwitches(), ...this.lookAtProcesses(tenants, nowMs)]
+    return [
+      ...this.lookAtFiles(),
+      ...this.lookAtSwitches(),
+      ...observeFailedLoads(paths.failedLoads(this.layout)),
+      ...this.lookAtProcesses(tenants, nowMs),
+    ]
   }
 
   /** The binaries that start and hold every container. */
@@ -305,6 +313,32 @@ export class Watcher {
             ],
       )
     })
+  }
+}
+
+/**
+ * The node agent knows alone what it could not load; that the rules of before hold is seen by asking the rules. A file
+ * that is no list of such says that nobody knows.
+ */
+export function observeFailedLoads(path: string): Drift[] {
+  const unreadable: Drift = { kind: 'blind', what: 'which rules were refused cannot be read' }
+  try {
+    if (!existsSync(path)) return []
+    if (statSync(path).size > FAILED_LOADS_BYTES_MAX) return [unreadable]
+    const all: unknown = JSON.parse(readFileSync(path, 'utf8'))
+    if (typeof all !== 'object' || all === null) return [unreadable]
+    return Object.values(all).map((each: unknown): Drift => {
+      const { what, tenant, why } = (each ?? {}) as Record<string, unknown> // only read, and each part checked
+      if (typeof what !== 'string' || typeof why !== 'string') return unreadable
+      return {
+        kind: 'load',
+        ...(typeof tenant === 'string' ? { tenant } : {}),
+        what: `the rules could not be loaded, and those of before hold: ${what} (${why})`,
+      }
+    })
+  } catch (error) {
+    // Between being seen and being read it may go: then everything is loaded.
+    return error instanceof Error && 'code' in error && error.code === 'ENOENT' ? [] : [unreadable]
   }
 }
 

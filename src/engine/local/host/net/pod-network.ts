@@ -61,6 +61,7 @@ import {
 } from '../../plan/net/index.ts'
 import { PIDS_PER_TENANT_MAX } from '../../plan/oci/resources.ts'
 import { CONNECT_TIMEOUT_MS, LINK_SWEEP_MS, OUTSIDE_CHECK_MS, SERVICES_RETRY_MS } from './limits.ts'
+import { FailedLoads, type Load } from './failed-loads.ts'
 import { PINNED, pinNamespaces, unpinNamespaces } from './namespaces.ts'
 import { NamesServer, forwarderClient } from './names-server.ts'
 import { Nft } from './nft.ts'
@@ -164,6 +165,7 @@ export class LocalPodNetwork implements PodNetwork {
   private readonly departed = new Set<string>()
   private readonly outside: Outside
   private readonly namesServer: NamesServer
+  private readonly loads: FailedLoads
   private sweep: (() => void) | undefined
   private look: (() => void) | undefined
   private loaded = false
@@ -184,6 +186,7 @@ export class LocalPodNetwork implements PodNetwork {
     this.netDir = `${layout.runDir}/net`
     this.router = new Router(paths.routerNetns(layout))
     this.nft = new Nft(this.router.pin, this.netDir)
+    this.loads = new FailedLoads({ path: paths.failedLoads(layout), clock, log })
     this.outside = new Outside({
       layout,
       router: this.router,
@@ -263,7 +266,7 @@ export class LocalPodNetwork implements PodNetwork {
         ...(this.connectorUid === undefined ? {} : { connectorUid: this.connectorUid }),
       }
       const script = planRulesRepair(observed, state)
-      await this.nft.apply(script)
+      await this.loads.during(loadOfAll, () => this.nft.apply(script))
       for (const tenant of this.tenants.values()) {
         tenant.services = services.get(tenant.index) ?? new Map()
         tenant.isolation = isolation.get(tenant.index) ?? noIsolation()
@@ -305,7 +308,9 @@ export class LocalPodNetwork implements PodNetwork {
       const tenant = this.requireTenant(placement)
       if (isDeepStrictEqual(tenant.bandwidth, bandwidth)) return
       const limits = planLimits(index, bandwidthOf(bandwidth))
-      await this.applyRules([renderLimitsChanged(tenant.limits, limits)])
+      await this.loads.during(loadOf(tenant, 'bandwidth'), () =>
+        this.applyRules([renderLimitsChanged(tenant.limits, limits)]),
+      )
       tenant.limits = limits
       delete tenant.bandwidth
       if (bandwidth !== undefined) tenant.bandwidth = bandwidth
@@ -398,6 +403,9 @@ export class LocalPodNetwork implements PodNetwork {
   /** Requires: its turn with the rules. Rules first, so that a link that lets more pass never stands alone. */
   private async refreshOutside(): Promise<void> {
     await this.outside.refresh()
+    const { problem } = this.outside
+    if (problem === undefined) this.loads.settle(loadOfOutside.key)
+    else this.loads.fail(loadOfOutside, problem)
     this.shareUplink()
     for (const tenant of this.tenants.values()) {
       const outside = this.outside.isOutgoing(tenant.index)
@@ -437,7 +445,9 @@ export class LocalPodNetwork implements PodNetwork {
         ...fresh(),
         limits: planLimits(placement.index, bandwidthOf(placement.bandwidth)),
       }
-      await this.applyRules([renderTenantAdded(placement.index), renderLimitsChanged([], tenant.limits)])
+      await this.loads.during(loadOf(tenant, 'tenant'), () =>
+        this.applyRules([renderTenantAdded(placement.index), renderLimitsChanged([], tenant.limits)]),
+      )
       this.tenants.set(placement.index, tenant)
       this.saveTenant(tenant)
       return undefined
@@ -447,7 +457,7 @@ export class LocalPodNetwork implements PodNetwork {
 
   async removeTenant(name: TenantName): Promise<void> {
     const tenant = [...this.tenants.values()].find((t) => t.tenant === name)
-    if (!tenant) return
+    if (!tenant) return this.loads.settle(...loadsOf(name))
     const pods = [...this.podRecords.values()].filter((pod) => pod.index === tenant.index)
     for (const pod of pods) await this.removePod(pod.id)
     await this.inTurnOfTenant(tenant.index, async () => {
@@ -457,7 +467,10 @@ export class LocalPodNetwork implements PodNetwork {
       const services = renderServicesChanged(tenant.services, new Map())
       const isolation = renderIsolationChanged(tenant.isolation, noIsolation())
       const limits = renderLimitsChanged(tenant.limits, [])
-      await this.applyRules([services, isolation, limits, renderTenantRemoved(tenant.index)])
+      await this.loads.during(loadOf(tenant, 'tenant'), () =>
+        this.applyRules([services, isolation, limits, renderTenantRemoved(tenant.index)]),
+      )
+      this.loads.settle(...loadsOf(name))
       this.tenants.delete(tenant.index)
       this.router.shares.remove(tenant.index)
       await this.inTurn('rules', async () => {
@@ -538,8 +551,12 @@ export class LocalPodNetwork implements PodNetwork {
     await this.ensureTenant(placement)
     await this.inTurnOfTenant(placement.index, async () => {
       const tenant = this.requireTenant(placement)
-      const plan = parsed.isolation && planIsolation(tenant.index, parsed.isolation)
-      await this.applyNetwork({ ...tenant, network: parsed, plan }, tenant)
+      await this.loads.during(loadOf(tenant, 'network'), async () => {
+        const plan = parsed.isolation && planIsolation(tenant.index, parsed.isolation)
+        await this.applyNetwork({ ...tenant, network: parsed, plan }, tenant)
+      })
+      // Where its pods are was in it.
+      this.loads.settle(loadOf(tenant, 'endpoints').key)
       tenant.network = parsed
       tenant.endpoints = endpointsOf(parsed)
       this.saveTenant(tenant)
@@ -621,6 +638,7 @@ export class LocalPodNetwork implements PodNetwork {
 
   /** Reads what an earlier agent wrote down. A record that cannot be read is a pod that is made anew. */
   private load(): void {
+    this.loads.takeOver()
     for (const { name, text } of observeJsonFiles(`${this.netDir}/tenants`)) {
       const record = readRecord<TenantRecord>(text)
       if (!record || String(record.index) !== name) {
@@ -769,7 +787,8 @@ export class LocalPodNetwork implements PodNetwork {
     try {
       await this.inTurnOfTenant(record.index, async () => {
         const tenant = this.tenants.get(record.index)
-        if (tenant) await this.applyNetwork(tenant, tenant)
+        if (tenant)
+          await this.loads.during(loadOf(tenant, 'endpoints'), () => this.applyNetwork(tenant, tenant))
       })
     } catch (error) {
       this.log.error('cannot update the services of a tenant', { index: record.index, error })
@@ -832,14 +851,7 @@ export class LocalPodNetwork implements PodNetwork {
   private async applyRules(parts: readonly string[]): Promise<void> {
     const script = parts.filter((part) => part !== '').join('\n')
     if (script === '') return
-    await this.inTurn('rules', async () => {
-      try {
-        await this.nft.apply(script)
-      } catch (error) {
-        this.log.error('rules were refused, those of before stay', { error })
-        throw error
-      }
-    })
+    await this.inTurn('rules', () => this.nft.apply(script))
   }
 
   private planRules(tenant: TenantState, before: ReadonlyMap<string, number>): IsolationRules {
@@ -988,6 +1000,24 @@ export class LocalPodNetwork implements PodNetwork {
       if (this.queues.get(key) === turn) this.queues.delete(key)
     }
   }
+}
+
+const LOADS = ['tenant', 'network', 'endpoints', 'bandwidth'] as const
+const LOADS_IN_WORDS = {
+  tenant: 'what makes it a tenant of the network, or no longer one',
+  network: 'its services and network policies as it wants them',
+  endpoints: 'where the pods behind its services are',
+  bandwidth: 'how much it may send and receive',
+} satisfies Record<(typeof LOADS)[number], string>
+const loadOfAll: Load = { key: 'all', what: 'the rules of all tenants' }
+const loadOfOutside: Load = { key: 'outside', what: 'what pods reach outside' }
+
+function loadOf({ tenant }: Pick<TenantRecord, 'tenant'>, what: (typeof LOADS)[number]): Load {
+  return { key: `${what} ${tenant}`, tenant, what: LOADS_IN_WORDS[what] }
+}
+
+function loadsOf(tenant: TenantName): string[] {
+  return LOADS.map((what) => loadOf({ tenant }, what).key)
 }
 
 /**
