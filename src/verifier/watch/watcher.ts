@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Layout } from '../../api/index.ts'
 import { paths } from '../../api/index.ts'
 import { MiB } from '../../stdx/index.ts'
@@ -323,7 +323,7 @@ export class Watcher {
 export function observeFailedLoads(path: string): Drift[] {
   const unreadable: Drift = { kind: 'blind', what: 'which rules were refused cannot be read' }
   try {
-    if (!existsSync(path)) return []
+    // Not existsSync: access(2) asks without our capabilities, and the directory is root's.
     if (statSync(path).size > FAILED_LOADS_BYTES_MAX) return [unreadable]
     const all: unknown = JSON.parse(readFileSync(path, 'utf8'))
     if (typeof all !== 'object' || all === null) return [unreadable]
@@ -337,7 +337,7 @@ export function observeFailedLoads(path: string): Drift[] {
       }
     })
   } catch (error) {
-    // Between being seen and being read it may go: then everything is loaded.
+    // No file: everything is loaded.
     return error instanceof Error && 'code' in error && error.code === 'ENOENT' ? [] : [unreadable]
   }
 }
