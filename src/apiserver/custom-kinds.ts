@@ -75,7 +75,7 @@ export class CustomKinds {
       const refuse = (tell: string) => forbidden({ group, resource, name }, { tell })
       if (operation === 'CREATE' && cluster.count({ group, resource }) >= CUSTOM_DEFINITIONS_MAX)
         return refuse(`a tenant may have ${CUSTOM_DEFINITIONS_MAX} CustomResourceDefinitions; delete some`)
-      const problems = rulesChanged(object, old) ? rulesErrors(object as CustomResourceDefinition) : []
+      const problems = rulesChanged(object, old) ? rulesErrors(object, old) : []
       if (problems.length > 0) return invalid({ group, kind, name }, problems)
       let bytes = sizeOf(object) - (this.sizes.get(name) ?? 0)
       // What becomes no larger fits, whatever is there.
@@ -113,11 +113,15 @@ function rulesChanged(object: KubeObject, old: KubeObject | undefined): boolean 
   return !old || !equalJson(object['spec'], old['spec'])
 }
 
-function rulesErrors({ spec }: CustomResourceDefinition): FieldError[] {
-  return spec.versions
-    .flatMap(({ schema }, index) =>
+function rulesErrors(object: KubeObject, old: KubeObject | undefined): FieldError[] {
+  const versionsOf = (definition: KubeObject) => (definition as CustomResourceDefinition).spec.versions // what is stored under that kind
+  const before = new Map(old && versionsOf(old).map(({ name, schema }) => [name, schema]))
+  return versionsOf(object)
+    .flatMap(({ name, schema }, index) =>
       schema?.openAPIV3Schema
-        ? ruleProblems(schema.openAPIV3Schema, `spec.versions[${index}].schema.openAPIV3Schema`)
+        ? ruleProblems(schema.openAPIV3Schema, `spec.versions[${index}].schema.openAPIV3Schema`, {
+            unchanged: equalJson(schema, before.get(name)),
+          })
         : [],
     )
     .slice(0, PROBLEMS_MAX)

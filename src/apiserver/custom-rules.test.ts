@@ -9,7 +9,7 @@ const SPEC: JsonSchema = {
   properties: {
     replicas: { type: 'integer' },
     max: { type: 'integer' },
-    name: { type: 'string' },
+    name: { type: 'string', maxLength: 64 },
     sizes: { type: 'array', items: { type: 'integer' } },
     ports: {
       type: 'array',
@@ -31,6 +31,10 @@ const objectOf = (spec: unknown): KubeObject =>
   ({ apiVersion: 'example.com/v1', kind: 'Thing', metadata: { name: 'x' }, spec }) as unknown as KubeObject
 const judge = (schema: JsonSchema, spec: unknown, old?: unknown) => {
   assert.deepEqual(ruleProblems(schema, 'schema'), [])
+  return judgeAnyhow(schema, spec, old)
+}
+/** By rules that nobody could write any more, because they may cost too much. */
+const judgeAnyhow = (schema: JsonSchema, spec: unknown, old?: unknown) => {
   return compileRules(schema)(objectOf(spec), old === undefined ? undefined : objectOf(old)).map(
     ({ reason, field, message }) => `${reason} ${field}: ${message}`,
   )
@@ -49,12 +53,12 @@ test('a rule that fails says so in the words of its author', () => {
   ])
   const spoken = {
     rule,
-    messageExpression: '"at most " + string(self.max)',
+    messageExpression: '"too many for " + self.name',
     reason: 'FieldValueForbidden',
     fieldPath: '.replicas',
   }
-  assert.deepEqual(judge(withRules(spoken), { replicas: 3, max: 2 }), [
-    'FieldValueForbidden spec.replicas: Forbidden: at most 2',
+  assert.deepEqual(judge(withRules(spoken), { replicas: 3, max: 2, name: 'x' }), [
+    'FieldValueForbidden spec.replicas: Forbidden: too many for x',
   ])
 })
 
@@ -151,15 +155,70 @@ test('a rule is checked against the schema when it is written', () => {
 test('rules that take too long are stopped, and a rule that fails to run refuses', () => {
   const sizes = Array.from({ length: 2_000 }, (_, i) => i)
   const bomb = withRules({ rule: 'self.sizes.all(a, self.sizes.all(b, self.sizes.all(c, a + b + c >= 0)))' })
-  assert.match(judge(bomb, { sizes }).join(), /cost limit exceeded/)
+  assert.match(judgeAnyhow(bomb, { sizes }).join(), /cost limit exceeded/)
   const many = withRules(
     ...Array.from({ length: 40 }, () => ({ rule: 'self.sizes.all(a, self.sizes.all(b, a + b >= 0))' })),
   )
-  assert.match(judge(many, { sizes }).join(), /running out of cost budget/)
+  assert.match(judgeAnyhow(many, { sizes }).join(), /running out of cost budget/)
   assert.match(
     judge(withRules({ rule: '1 / self.max == 1' }), { max: 0 }).join(),
     /division by zero evaluating rule/,
   )
+})
+
+test('a rule that may cost too much is refused when it is written, with what to limit', () => {
+  const limited = (maxItems?: number): JsonSchema => ({
+    type: 'object',
+    properties: {
+      names: {
+        type: 'array',
+        items: { type: 'string', maxLength: 100 },
+        ...(maxItems === undefined ? {} : { maxItems }),
+        'x-kubernetes-validations': [{ rule: 'self.all(a, self.exists_one(b, a == b))' }],
+      },
+    },
+  })
+  const refusals = (schema: JsonSchema) =>
+    ruleProblems(schema, 'schema').map(({ field, message }) => `${field}: ${message}`)
+  const rule = 'schema.properties[names].x-kubernetes-validations[0].rule'
+  const advice =
+    '(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)'
+  assert.deepEqual(refusals(limited(400)), [])
+  assert.deepEqual(refusals(limited(500)), [
+    `${rule}: Forbidden: estimated rule cost exceeds budget by factor of 1.100300x ${advice}`,
+  ])
+  assert.deepEqual(refusals(limited()), [
+    `${rule}: Forbidden: estimated rule cost exceeds budget by factor of more than 100x ${advice}`,
+    `${rule}: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema`,
+    `schema: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of more than 100x ${advice}`,
+  ])
+  // What is stored already stays possible, as long as all rules together do.
+  assert.deepEqual(ruleProblems(limited(500), 'schema', { unchanged: true }), [])
+  assert.notDeepEqual(ruleProblems(limited(), 'schema', { unchanged: true }), [])
+})
+
+test('where a rule stands counts: below lists and maps it is asked for every item', () => {
+  const rule = { rule: 'self.contains("abc")' }
+  const nested = (maxItems?: number): JsonSchema => ({
+    type: 'object',
+    properties: {
+      list: {
+        type: 'array',
+        ...(maxItems === undefined ? {} : { maxItems }),
+        items: { type: 'string', maxLength: 1_000, 'x-kubernetes-validations': [rule] },
+      },
+    },
+  })
+  assert.deepEqual(ruleProblems(nested(10_000), 'schema'), [])
+  assert.match(
+    ruleProblems(nested(100_000), 'schema')[0]?.message ?? '',
+    /estimated rule cost exceeds budget/,
+  )
+  assert.match(ruleProblems(nested(), 'schema')[0]?.message ?? '', /factor of 42.0x/)
+})
+
+test('a schema whose rules are not understood refuses every object', () => {
+  assert.match(judgeAnyhow(withRules({ rule: 'self.nope == 1' }), { replicas: 1 }).join(), /undefined field/)
 })
 
 test('patterns that unfold are not made ready again and again', () => {
@@ -167,11 +226,14 @@ test('patterns that unfold are not made ready again and again', () => {
     rule: `self.sizes.exists(s, self.name.matches('(${'a'.repeat(900)}){1000}' + string(s)))`,
   })
   const sizes = Array.from({ length: 5_000 }, (_, i) => i)
-  assert.match(judge(unfolding, { name: 'a', sizes }).join(), /too complex|cost limit exceeded|cost budget/)
+  assert.match(
+    judgeAnyhow(unfolding, { name: 'a', sizes }).join(),
+    /too complex|cost limit exceeded|cost budget/,
+  )
   const large = withRules({
     rule: `self.sizes.exists(s, self.name.matches('(a?){1000}(b?){999}' + string(s)))`,
   })
-  assert.match(judge(large, { name: 'a', sizes }).join(), /too complex|cost limit exceeded|cost budget/)
+  assert.match(judgeAnyhow(large, { name: 'a', sizes }).join(), /too complex|cost limit exceeded|cost budget/)
 })
 
 test('any text as a rule is compiled or refused, and any object judged, without failing', () => {

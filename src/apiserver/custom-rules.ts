@@ -4,6 +4,7 @@ import {
   type FieldErrorReason,
   type JsonSchema,
   type ValidationRule,
+  forbiddenField,
   invalidValue,
   parseFieldPath,
   requiredValue,
@@ -14,6 +15,9 @@ import {
   Budget,
   type CelType,
   compile,
+  type DeclaredSize,
+  declaredSizeOf,
+  occurrencesMax,
   OptionalValue,
   optionalOf,
   type Program,
@@ -23,6 +27,8 @@ import {
 } from '../cel/index.ts'
 import { equalJson, isRecord } from './json.ts'
 import {
+  CUSTOM_RULES_ESTIMATE_MAX,
+  CUSTOM_RULE_ESTIMATE_MAX,
   CUSTOM_RULES_CHARS_MAX,
   CUSTOM_RULES_COST_MAX,
   CUSTOM_RULES_PROBLEMS_MAX,
@@ -58,11 +64,20 @@ const REASONS: readonly FieldErrorReason[] = [
   'FieldValueDuplicate',
 ]
 
-/** What is wrong with the rules of a schema, and with its defaults by these rules. Requires: the schema is structural. */
-export function ruleProblems(schema: JsonSchema, path: string): FieldError[] {
-  const compiler = new RuleCompiler()
-  compiler.node(schema, path, { root: true, correlatable: true })
-  return compiler.problems.length > 0 ? compiler.problems : defaultProblems(compiler.defaults)
+/**
+ * What is wrong with the rules of a schema, and with its defaults by these rules. Requires: the schema is structural.
+ * @param options.unchanged when it is stored like this: then no single rule of it has become too expensive.
+ */
+export function ruleProblems(
+  schema: JsonSchema,
+  path: string,
+  { unchanged = false }: { unchanged?: boolean } = {},
+): FieldError[] {
+  const costs = new RuleCosts(unchanged)
+  const compiler = new RuleCompiler(costs)
+  compiler.node(schema, path, { root: true, correlatable: true, most: 1 })
+  const problems = [...compiler.problems, ...costs.problems(path)]
+  return problems.length > 0 ? problems : defaultProblems(compiler.defaults)
 }
 
 /** Defaults that their own rules refuse: nobody could leave the field out. All have one budget, as those of an object. */
@@ -74,7 +89,10 @@ function defaultProblems(defaults: readonly { node: Node; path: string }[]): Fie
 
 /** Judges objects by the rules of a schema that `ruleProblems` found nothing wrong with. */
 export function compileRules(schema: JsonSchema): CheckRules {
-  const root = new RuleCompiler().node(schema, '', { root: true, correlatable: true })
+  const compiler = new RuleCompiler()
+  const root = compiler.node(schema, '', { root: true, correlatable: true, most: 1 })
+  // Whoever stored the schema had other rules for rules: without them nothing can be said to be right.
+  if (compiler.problems.length > 0) return () => compiler.problems
   if (!root) return () => []
   return (object, old) => {
     const check = new RuleCheck()
@@ -83,39 +101,65 @@ export function compileRules(schema: JsonSchema): CheckRules {
   }
 }
 
+/** Where rules stand in a schema. */
+type Place = {
+  root?: boolean
+  correlatable: boolean
+  /** How many values an object has at this place at most, as far as the schema says so. */
+  most: number | undefined
+}
+
 class RuleCompiler {
   readonly problems: FieldError[] = []
   /** Values that the schema itself gives to fields with rules. */
   readonly defaults: { node: Node; path: string }[] = []
   private chars = 0
+  private readonly costs: RuleCosts | undefined
 
-  node(
-    schema: JsonSchema,
-    path: string,
-    { root = false, correlatable }: { root?: boolean; correlatable: boolean },
-  ): Node | undefined {
+  /** @param costs adds up what rules may cost. */
+  constructor(costs?: RuleCosts) {
+    this.costs = costs
+  }
+
+  node(schema: JsonSchema, path: string, { root = false, correlatable, most }: Place): Node | undefined {
     const given = schema['x-kubernetes-validations'] ?? []
     const type = given.length > 0 ? typeOfStructuralSchema(schema, { root }) : undefined
+    if (given.length > 0 && !type)
+      this.note(
+        forbiddenField(
+          `${path}.x-kubernetes-validations`,
+          'rules need a type that says what they are about, and this schema has none',
+        ),
+      )
+    const size = type && this.costs ? declaredSizeOf(schema, { root }) : undefined
+    const times = size && (most ?? occurrencesMax(size))
     const rules = type
       ? given.flatMap(
           (rule, index) =>
-            this.rule(rule, type, `${path}.x-kubernetes-validations[${index}]`, correlatable) ?? [],
+            this.rule(rule, type, `${path}.x-kubernetes-validations[${index}]`, {
+              correlatable,
+              size,
+              times,
+            }) ?? [],
         )
       : []
+    const below = repeats(schema)
+    const mostBelow = most === undefined || below === undefined ? undefined : multiplied(most, below)
     const properties = new Map<string, Node>()
     for (const [name, field] of Object.entries(schema.properties ?? {})) {
-      const node = this.node(field, `${path}.properties[${name}]`, { correlatable })
+      const node = this.node(field, `${path}.properties[${name}]`, { correlatable, most: mostBelow })
       if (node) properties.set(name, node)
     }
     const { additionalProperties, items } = schema
     const additional =
       typeof additionalProperties === 'object'
-        ? this.node(additionalProperties, `${path}.additionalProperties`, { correlatable })
+        ? this.node(additionalProperties, `${path}.additionalProperties`, { correlatable, most: mostBelow })
         : undefined
     const item =
       items &&
       this.node(items, `${path}.items`, {
         correlatable: correlatable && schema['x-kubernetes-list-type'] === 'map',
+        most: mostBelow,
       })
     if (rules.length === 0 && properties.size === 0 && !additional && !item) return undefined
     const made = { schema, rules, properties, additional, items: item }
@@ -127,7 +171,11 @@ class RuleCompiler {
     rule: ValidationRule,
     type: CelType,
     path: string,
-    correlatable: boolean,
+    {
+      correlatable,
+      size,
+      times = 1,
+    }: { correlatable: boolean; size: DeclaredSize | undefined; times: number | undefined },
   ): CompiledRule | undefined {
     const before = this.problems.length
     const { messageExpression, optionalOldSelf } = rule
@@ -148,13 +196,13 @@ class RuleCompiler {
       return undefined
     }
     const variables = { self: type, oldSelf: optionalOldSelf ? optionalOf(type) : type }
-    const compiled = compile(rule.rule, { variables, resultTypes: [BOOL] })
+    const compiled = compile(rule.rule, { variables, resultTypes: [BOOL], size })
     if (!compiled.ok)
       this.note(invalidValue(`${path}.rule`, rule.rule, `compilation failed: ${compiled.message}`))
     const message =
       messageExpression === undefined
         ? undefined
-        : compile(messageExpression, { variables, resultTypes: [STRING] })
+        : compile(messageExpression, { variables, resultTypes: [STRING], size })
     if (message && !message.ok)
       this.note(
         invalidValue(
@@ -163,6 +211,10 @@ class RuleCompiler {
           `messageExpression compilation failed: ${message.message}`,
         ),
       )
+    if (compiled.ok && compiled.estimatedCost !== undefined)
+      this.costs?.add(`${path}.rule`, 'rule', multiplied(compiled.estimatedCost, times))
+    if (message?.ok && message.estimatedCost !== undefined)
+      this.costs?.add(`${path}.messageExpression`, 'messageExpression', message.estimatedCost)
     const usesOld = compiled.ok && compiled.program.uses('oldSelf')
     if (usesOld && !correlatable)
       this.note(
@@ -215,6 +267,60 @@ class RuleCompiler {
   private note(problem: FieldError): void {
     if (this.problems.length < CUSTOM_RULES_PROBLEMS_MAX) this.problems.push(problem)
   }
+}
+
+/** What the rules of a schema may cost, as estimated when they are written. */
+class RuleCosts {
+  private readonly tooHigh: FieldError[] = []
+  private readonly unchanged: boolean
+  private total = 0
+  private expensive: { path: string; cost: number }[] = []
+
+  constructor(unchanged: boolean) {
+    this.unchanged = unchanged
+  }
+
+  add(path: string, what: 'rule' | 'messageExpression', cost: number): void {
+    this.total += cost
+    if (cost > CUSTOM_RULE_ESTIMATE_MAX && !this.unchanged && this.tooHigh.length < CUSTOM_RULES_PROBLEMS_MAX)
+      this.tooHigh.push(
+        forbiddenField(path, exceeds(`estimated ${what} cost`, cost, CUSTOM_RULE_ESTIMATE_MAX)),
+      )
+    if (cost < CUSTOM_RULES_ESTIMATE_MAX / 100) return
+    this.expensive = [...this.expensive, { path, cost }].sort((a, b) => b.cost - a.cost).slice(0, 4)
+  }
+
+  problems(schemaPath: string): FieldError[] {
+    if (this.total <= CUSTOM_RULES_ESTIMATE_MAX) return this.tooHigh
+    const all = 'x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema'
+    return [
+      ...this.tooHigh,
+      ...this.expensive.map(({ path }) =>
+        forbiddenField(
+          path,
+          'contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema',
+        ),
+      ),
+      forbiddenField(schemaPath, exceeds(all, this.total, CUSTOM_RULES_ESTIMATE_MAX)),
+    ]
+  }
+}
+
+function exceeds(what: string, cost: number, max: number): string {
+  const times = cost / max
+  const factor = times > 100 ? 'more than 100x' : `${times.toFixed(times < 1.5 ? 6 : 1)}x`
+  return `${what} exceeds budget by factor of ${factor} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)`
+}
+
+/** Each may be infinite, and nothing is nothing however often it is there. */
+function multiplied(a: number, b: number): number {
+  return a === 0 || b === 0 ? 0 : a * b
+}
+
+/** How many values of a kind stand below one of this; undefined when there is no saying. */
+function repeats({ type, additionalProperties, maxItems, maxProperties }: JsonSchema): number | undefined {
+  const most = type === 'array' ? maxItems : type === 'object' && additionalProperties ? maxProperties : 1
+  return most === undefined ? undefined : Math.max(0, most)
 }
 
 /** One object's way through its rules, with one budget for all of them. */

@@ -68,6 +68,10 @@ export const CUSTOM_DEFINITIONS_BYTES_MAX = 16 * MiB
 export const CUSTOM_RULES_CHARS_MAX = 128 * KiB
 /** What all rules may cost for one object, as CEL counts; less than upstream's 10,000,000, because tenants share a process. */
 export const CUSTOM_RULES_COST_MAX = 3_000_000
+/** As upstream: what one rule may cost by its estimate, for all values that an object can have there. */
+export const CUSTOM_RULE_ESTIMATE_MAX = 10_000_000
+/** As upstream: what all rules of a version may cost by their estimates. */
+export const CUSTOM_RULES_ESTIMATE_MAX = 100_000_000
 /** As upstream. */
 export const CUSTOM_RULE_MESSAGE_CHARS_MAX = 5 * KiB
 /** Failures of rules that are told for one object. */

@@ -1,3 +1,4 @@
+import type { Checked, CheckedCall } from './estimate.ts'
 import { PROBLEMS_MAX } from './limits.ts'
 import { functionsNamed, hasFunction } from './library/index.ts'
 import type { Overload } from './library/overload.ts'
@@ -59,6 +60,8 @@ export type CompiledExpression = {
   /** Names of variables that the expression uses. */
   readonly used: ReadonlySet<string>
   readonly patterns: ReadonlyMap<string, Pattern>
+  /** What was found out on the way, to estimate the cost; no program keeps it. */
+  readonly checked: Checked
 }
 
 const notBool = noSuchOverload
@@ -74,8 +77,9 @@ export function compileExpression(
     const compiler = new Compiler(variables)
     const { type, run } = compiler.compile(root, undefined)
     if (compiler.problems.length > 0) return compiler.problems
-    const { slots, used, patterns } = compiler
-    return { type, run, slots, used, patterns, variables: compiler.variables }
+    const { slots, used, patterns, types, calls, names } = compiler
+    const checked = { root, types, calls, names }
+    return { type, run, slots, used, patterns, checked, variables: compiler.variables }
   } catch (error) {
     if (error instanceof ExpressionError) return [{ message: error.message, at: error.at }]
     throw error
@@ -87,6 +91,9 @@ class Compiler {
   readonly variables: ReadonlyMap<string, { slot: number; type: CelType }>
   readonly used = new Set<string>()
   readonly patterns = new Map<string, Pattern>()
+  readonly types = new Map<Node, CelType>()
+  readonly calls = new Map<Node, CheckedCall>()
+  readonly names = new Set<Node>()
   slots: number
 
   constructor(variables: Readonly<Record<string, CelType>>) {
@@ -106,6 +113,12 @@ class Compiler {
   }
 
   compile(node: Node, scope: Scope | undefined): Compiled {
+    const compiled = this.#compile(node, scope)
+    this.types.set(node, compiled.type)
+    return compiled
+  }
+
+  #compile(node: Node, scope: Scope | undefined): Compiled {
     switch (node.node) {
       case 'literal':
         return compileLiteral(node.literal)
@@ -190,7 +203,10 @@ class Compiler {
     const root = path?.[0]
     if (path && root !== undefined && (this.variables.has(path.join('.')) || !this.variables.has(root))) {
       const named = this.#named(path, at, scope)
-      if (named) return named
+      if (named) {
+        this.names.add(node)
+        return named
+      }
     }
     const operand = this.compile(node.operand, scope)
     const found = this.#fieldType(operand.type, field, at)
@@ -258,7 +274,6 @@ class Compiler {
     const numeric = ['int', 'uint', 'double'].includes(index.type.type)
     if (of.type === 'list' && (keyFits(INT) || numeric)) found = of.items
     else if (of.type === 'map' && keyFits(of.keys)) found = of.values
-    else if (of.type === 'object' && keyFits(STRING)) found = DYN
     else if (of.type !== 'dyn' && of.type !== 'param')
       return this.#problem(
         node.at,
@@ -315,6 +330,8 @@ class Compiler {
       const shown = isMethod ? `'${given[0]}.(${given.slice(1).join(', ')})'` : `'(${given.join(', ')})'`
       return this.#problem(at, `found no matching overload for '${operatorName(name)}' applied to ${shown}`)
     }
+    const checkedReceiver = isMethod ? receiver : undefined
+    this.calls.set(node, { name, receiver: checkedReceiver, args: node.args, overloads: candidates })
     const pattern = nodes[1]
     if (
       ['matches', 'find', 'findAll'].includes(name) &&

@@ -9,6 +9,7 @@
 // Bindings are JSON as the API server holds it; it is read lazily, so a big object costs nothing that is not looked at.
 // ints are bigints. Nothing here throws for anything a tenant can write, and nothing is kept between evaluations.
 export { type BindingValues, type Compilation, compile, type Evaluation, Program } from './program.ts'
+export { type DeclaredSize, declaredSizeOf, occurrencesMax } from './declared-size.ts'
 export { Budget, BudgetExceeded } from './meter.ts'
 export {
   AUTHORIZER,

@@ -1,4 +1,6 @@
 import { type CompiledExpression, compileExpression } from './compile.ts'
+import type { DeclaredSize } from './declared-size.ts'
+import { estimateCost } from './estimate.ts'
 import { EVALUATION_COST_MAX } from './limits.ts'
 import { type Budget, BudgetExceeded, Meter } from './meter.ts'
 import { type Problem, renderProblem } from './syntax.ts'
@@ -12,9 +14,16 @@ export type CompileOptions = {
   readonly resultTypes?: readonly CelType[]
   /** What one evaluation may cost; never more than the room's own limit. */
   readonly costMax?: number
+  /** How large the value can be that the expression is about, if its cost is to be estimated. */
+  readonly size?: DeclaredSize | undefined
 }
 export type Compilation =
-  | { readonly ok: true; readonly program: Program }
+  | {
+      readonly ok: true
+      readonly program: Program
+      /** The most that an evaluation costs by upstream's count, when a size was given; may be infinite. */
+      readonly estimatedCost: number | undefined
+    }
   | {
       readonly ok: false
       /** All problems, each with the line and a caret, as upstream shows them. */
@@ -47,18 +56,20 @@ export function compile(expression: string, options: CompileOptions): Compilatio
       ],
       message: `must evaluate to ${resultTypes.map((type) => renderType(type)).join(' or ')}`,
     }
+  const { checked, ...rest } = compiled
   return {
     ok: true,
-    program: new Program(compiled, Math.min(options.costMax ?? EVALUATION_COST_MAX, EVALUATION_COST_MAX)),
+    program: new Program(rest, Math.min(options.costMax ?? EVALUATION_COST_MAX, EVALUATION_COST_MAX)),
+    estimatedCost: options.size && estimateCost(checked, options.size),
   }
 }
 
 /** An expression that is ready. It holds nothing between two evaluations. */
 export class Program {
-  readonly #compiled: CompiledExpression
+  readonly #compiled: Omit<CompiledExpression, 'checked'>
   readonly #costMax: number
 
-  constructor(compiled: CompiledExpression, costMax: number) {
+  constructor(compiled: Omit<CompiledExpression, 'checked'>, costMax: number) {
     this.#compiled = compiled
     this.#costMax = costMax
   }

@@ -23,6 +23,12 @@ export type StructuralSchema = {
   readonly properties?: { readonly [property: string]: StructuralSchema } | undefined
   readonly additionalProperties?: boolean | StructuralSchema | undefined
   readonly items?: StructuralSchema | undefined
+  readonly maxLength?: number | undefined
+  readonly maxItems?: number | undefined
+  readonly maxProperties?: number | undefined
+  readonly enum?: readonly unknown[] | undefined
+  readonly required?: readonly string[] | undefined
+  readonly default?: unknown
   readonly 'x-kubernetes-int-or-string'?: boolean | undefined
   readonly 'x-kubernetes-preserve-unknown-fields'?: boolean | undefined
   readonly 'x-kubernetes-embedded-resource'?: boolean | undefined
@@ -41,18 +47,16 @@ const OBJECT_PROPERTIES: Readonly<Record<string, StructuralSchema>> = {
   metadata: METADATA,
 }
 
-/** The type of values that a structural schema describes. `root` (a custom resource) always has apiVersion, kind, metadata. */
+/**
+ * The type of values that a structural schema describes. `root` (a custom resource) always has apiVersion, kind, metadata.
+ * Null is not told apart: an expression asks with `has` whether a field is there.
+ * @returns undefined for what expressions do not see, because nothing says what it is.
+ */
 export function typeOfStructuralSchema(
   schema: StructuralSchema,
   { root = false, name = 'object' } = {},
-): CelType {
+): CelType | undefined {
   if (schema['x-kubernetes-int-or-string']) return DYN
-  const type = plainType(schema, root, name)
-  // A value that may be null has no one type.
-  return schema.nullable && type.type !== 'object' ? DYN : type
-}
-
-function plainType(schema: StructuralSchema, root: boolean, name: string): CelType {
   switch (schema.type) {
     case 'boolean':
       return BOOL
@@ -62,19 +66,22 @@ function plainType(schema: StructuralSchema, root: boolean, name: string): CelTy
       return DOUBLE
     case 'string':
       return textType(schema.format)
-    case 'array': {
-      if (!schema.items) return listOf(DYN)
-      const items = typeOfStructuralSchema(schema.items, { name: `${name}.@idx` })
-      const kind = schema['x-kubernetes-list-type']
-      if (kind === 'set') return { type: 'list', items, identity: { list: 'set' } }
-      const keys = schema['x-kubernetes-list-map-keys'] ?? []
-      return kind === 'map' ? { type: 'list', items, identity: { list: 'map', keys } } : listOf(items)
-    }
+    case 'array':
+      return listType(schema, name)
     case 'object':
       return objectType(schema, root, name)
     default:
-      return DYN
+      return undefined
   }
+}
+
+function listType(schema: StructuralSchema, name: string): CelType | undefined {
+  const items = schema.items && typeOfStructuralSchema(schema.items, { name: `${name}.@idx` })
+  if (!items) return undefined
+  const kind = schema['x-kubernetes-list-type']
+  if (kind === 'set') return { type: 'list', items, identity: { list: 'set' } }
+  const keys = schema['x-kubernetes-list-map-keys'] ?? []
+  return kind === 'map' ? { type: 'list', items, identity: { list: 'map', keys } } : listOf(items)
 }
 
 function textType(format: string | undefined): CelType {
@@ -91,22 +98,22 @@ function textType(format: string | undefined): CelType {
   }
 }
 
-function objectType(schema: StructuralSchema, root: boolean, name: string): CelType {
+function objectType(schema: StructuralSchema, root: boolean, name: string): CelType | undefined {
   const { additionalProperties } = schema
-  if (typeof additionalProperties === 'object')
-    return mapOf(STRING, typeOfStructuralSchema(additionalProperties, { name: `${name}.@elem` }))
-  if (additionalProperties === true) return mapOf(STRING, DYN)
+  if (typeof additionalProperties === 'object') {
+    const values = typeOfStructuralSchema(additionalProperties, { name: `${name}.@elem` })
+    return values && mapOf(STRING, values)
+  }
   const isObject = root || schema['x-kubernetes-embedded-resource'] === true
   const properties = { ...schema.properties, ...(isObject ? OBJECT_PROPERTIES : {}) }
-  if (schema['x-kubernetes-preserve-unknown-fields'] && Object.keys(properties).length === 0) return DYN
   return {
     type: 'object',
     name,
     fields: lazily(() =>
-      Object.entries(properties).map(([property, inner]) => [
-        property,
-        typeOfStructuralSchema(inner, { name: `${name}.${property}` }),
-      ]),
+      Object.entries(properties).flatMap(([property, inner]): [string, CelType][] => {
+        const type = typeOfStructuralSchema(inner, { name: `${name}.${property}` })
+        return type ? [[property, type]] : []
+      }),
     ),
   }
 }
