@@ -1,5 +1,5 @@
 import { ApiError, type UserInfo, groupVersion } from '../api/index.ts'
-import { issuerOf } from '../identity/index.ts'
+import { TOKEN_ISSUER } from '../identity/index.ts'
 import { describeDenial } from '../policy/index.ts'
 import { assert } from '../stdx/index.ts'
 import {
@@ -122,12 +122,7 @@ function find(
         }
       )
     case '/.well-known/openid-configuration':
-      return (
-        tokenIssuer && {
-          kind: 'document',
-          document: renderDocument(openIdConfiguration(issuerOf(tokenIssuer.tenant))),
-        }
-      )
+      return tokenIssuer && { kind: 'document', document: renderDocument(openIdConfiguration(TOKEN_ISSUER)) }
     default:
       break
   }

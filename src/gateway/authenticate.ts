@@ -3,7 +3,7 @@ import type { TLSSocket } from 'node:tls'
 import type { TenantName } from '../api/index.ts'
 import {
   IdentityRefused,
-  issuerOf,
+  audienceOf,
   type OutsideUser,
   parseClientCertificate,
   parseUnverifiedToken,
@@ -92,5 +92,5 @@ export async function authenticate({
   const verifier = await keys.verifierFor(tenant, keyId)
   if (!verifier)
     throw new IdentityRefused(`The keys of tenant "${tenant}", which the token claims, are not to be had`)
-  return verifier.verify(token, { audience: issuerOf(tenant), nowMs: clock.nowMs() })
+  return verifier.verify(token, { audience: audienceOf(tenant), nowMs: clock.nowMs() })
 }

@@ -10,7 +10,7 @@ import {
   createAuthority,
   createTokenKey,
   issueServerCertificate,
-  issuerOf,
+  audienceOf,
   TokenIssuer,
 } from '../identity/index.ts'
 import { until } from '../stdx/index.ts'
@@ -379,7 +379,7 @@ for (const [version, ask] of versions)
         assert.equal((await ask('/tenants/red/api', { token: blueToken })).code, 403)
         const expired = await harbour.token(harbour.red, { nowMs: harbour.clock.nowMs() - 7_200_000 })
         const future = await harbour.token(harbour.red, { nowMs: harbour.clock.nowMs() + 7_200_000 })
-        const foreign = await harbour.token(harbour.red, { audiences: ['vault', issuerOf(blue)] })
+        const foreign = await harbour.token(harbour.red, { audiences: ['vault', audienceOf(blue)] })
         for (const token of [expired, future, foreign])
           assert.equal((await ask('/tenants/red/api', { token })).code, 401)
         nothingPassed()

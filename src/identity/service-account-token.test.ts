@@ -8,8 +8,9 @@ import { TOKEN_KEYS_MAX, TOKEN_TTL_SECONDS_MAX, TOKEN_TTL_SECONDS_MIN } from './
 import { IdentityRefused } from './names.ts'
 import {
   API_SERVER_AUDIENCE,
+  TOKEN_ISSUER,
   createTokenKey,
-  issuerOf,
+  audienceOf,
   parseUnverifiedToken,
   TokenIssuer,
   TokenVerifier,
@@ -21,17 +22,18 @@ const blue = parseTenantName('blue')
 const key = await createTokenKey()
 const issuer = await TokenIssuer.open({ tenant: red, keys: [key] })
 const account = { namespace: 'default', name: 'builder', uid: '7d5f0a56-0000-4000-8000-000000000000' }
-const expected = { audience: issuerOf(red), nowMs }
+const expected = { audience: audienceOf(red), nowMs }
 
 /** A token signed with the tenant's own key, but not as the issuer would. */
 async function oddToken(claims: JWTPayload, header: Record<string, unknown> = {}): Promise<string> {
   const second = nowMs / 1_000
   return new SignJWT({
-    aud: [issuerOf(red)],
+    aud: [audienceOf(red)],
     exp: second + 600,
     iat: second,
     nbf: second,
-    iss: issuerOf(red),
+    iss: TOKEN_ISSUER,
+    'bulkhead.dev/tenant': 'red',
     jti: 'id',
     sub: 'system:serviceaccount:default:builder',
     'kubernetes.io': { namespace: 'default', serviceaccount: { name: 'builder', uid: 'uid' } },
@@ -54,10 +56,11 @@ describe('a service account token', () => {
     })
     const claims: unknown = JSON.parse(Buffer.from(token.split('.')[1]!, 'base64url').toString())
     assert.deepEqual(claims, {
+      'bulkhead.dev/tenant': 'red',
       aud: ['https://bulkhead/tenants/red'],
       exp: nowMs / 1_000 + 3_600,
       iat: nowMs / 1_000,
-      iss: 'https://bulkhead/tenants/red',
+      iss: 'https://kubernetes.default.svc.cluster.local',
       jti: tokenId,
       'kubernetes.io': {
         namespace: 'default',
@@ -110,12 +113,25 @@ describe('a service account token', () => {
     await assert.rejects(issuer.verify(token, { ...expected, nowMs: nowMs - 60_000 }), IdentityRefused)
   })
 
-  test('for the API server, by the name that it has everywhere, is for this tenant only', async () => {
-    const { token } = await issuer.issue({ account, audiences: [API_SERVER_AUDIENCE, 'vault'], nowMs })
-    const { audiences } = await issuer.verify(token, expected)
-    assert.deepEqual(audiences, [issuerOf(red), 'vault'])
-    await assert.rejects(issuer.verify(token, { audience: API_SERVER_AUDIENCE, nowMs }), IdentityRefused)
+  test('for the API server, by the names that it has everywhere, is for this tenant only', async () => {
+    for (const name of [API_SERVER_AUDIENCE, TOKEN_ISSUER]) {
+      const { token } = await issuer.issue({ account, audiences: [name, 'vault'], nowMs })
+      const { audiences } = await issuer.verify(token, expected)
+      assert.deepEqual(audiences, [audienceOf(red), 'vault'])
+      await assert.rejects(issuer.verify(token, { audience: name, nowMs }), IdentityRefused)
+    }
   })
+
+  test('from when every tenant had an issuer of its own is good until it ends, for that tenant', async () => {
+    const old = { iss: 'https://bulkhead/tenants/red', 'bulkhead.dev/tenant': undefined }
+    const token = await oddToken(old)
+    assert.equal((await issuer.verify(token, expected)).user.tenant, 'red')
+    assert.equal(parseUnverifiedToken(token).tenant, 'red')
+    const foreign = await TokenIssuer.open({ tenant: blue, keys: [key] })
+    for (const audience of [audienceOf(red), audienceOf(blue)])
+      await assert.rejects(foreign.verify(token, { audience, nowMs }), IdentityRefused)
+  })
+
   test('for another audience is refused', async () => {
     const { token } = await issuer.issue({ account, audiences: ['vault'], nowMs })
     await assert.rejects(issuer.verify(token, expected), IdentityRefused)
@@ -124,7 +140,7 @@ describe('a service account token', () => {
 
   test('of another tenant is refused, also when the keys are the same', async () => {
     const other = await TokenIssuer.open({ tenant: blue, keys: [key] })
-    const { token } = await other.issue({ account, audiences: [issuerOf(red)], nowMs })
+    const { token } = await other.issue({ account, audiences: [audienceOf(red)], nowMs })
     await assert.rejects(issuer.verify(token, expected), IdentityRefused)
     assert.equal(parseUnverifiedToken(token).tenant, 'blue')
   })
@@ -187,7 +203,14 @@ describe('a service account token', () => {
       { iat: undefined },
       { jti: undefined },
       { nbf: undefined },
-      { iss: 'https://bulkhead/tenants/red/' },
+      { iss: `${TOKEN_ISSUER}/` },
+      { iss: undefined },
+      { 'bulkhead.dev/tenant': undefined },
+      { 'bulkhead.dev/tenant': 'blue' },
+      { 'bulkhead.dev/tenant': ['red'] },
+      { iss: 'https://bulkhead/tenants/red' },
+      { iss: 'https://bulkhead/tenants/blue', 'bulkhead.dev/tenant': undefined },
+      { iss: 'https://bulkhead/tenants/red/', 'bulkhead.dev/tenant': undefined },
       { iss: 'https://bulkhead/tenants/platform' },
       { sub: 'system:serviceaccount:default:other' },
       { sub: 'system:serviceaccount:kube-system:builder' },
@@ -212,6 +235,34 @@ describe('a service account token', () => {
         IdentityRefused,
         JSON.stringify(claims),
       )
+  })
+
+  test('claims the tenant that it names in one place, or is refused', () => {
+    const header = part({ alg: 'ES256', kid: key.kid })
+    const issuers = [TOKEN_ISSUER, 'https://bulkhead/tenants/red', 'https://bulkhead/tenants/', 'https://x']
+    const value = fc.oneof(
+      fc.constantFrom(...issuers, 'red', 'blue', 'platform', 'red/../blue'),
+      fc.jsonValue(),
+    )
+    fc.assert(
+      fc.property(fc.option(value), fc.option(value), (iss, claim) => {
+        const claims = {
+          ...(iss === null ? {} : { iss }),
+          ...(claim === null ? {} : { 'bulkhead.dev/tenant': claim }),
+        }
+        let tenant: string
+        try {
+          ;({ tenant } = parseUnverifiedToken(`${header}.${part(claims)}.x`))
+        } catch (error) {
+          assert.ok(error instanceof IdentityRefused)
+          return
+        }
+        if (iss === TOKEN_ISSUER) assert.equal(tenant, claim)
+        else assert.deepEqual([iss, claim], [`https://bulkhead/tenants/${tenant}`, null])
+        assert.notEqual(tenant, 'platform')
+      }),
+      { numRuns: 2_000 },
+    )
   })
 
   test('with any character changed is refused, and so is any other text', async () => {

@@ -45,14 +45,22 @@ type ServiceAccountInfo = Extract<UserInfo, { kind: 'serviceAccount' }>
 export type VerifiedToken = { user: ServiceAccountInfo; audiences: readonly string[]; expiresAtMs: number }
 
 const ALGORITHM = 'ES256'
-const ISSUER_PREFIX = 'https://bulkhead/tenants/'
+const AUDIENCE_PREFIX = 'https://bulkhead/tenants/'
+
+/**
+ * The issuer that all tokens name, as upstream's do: a pod finds its documents there, those of its own tenant. So it
+ * tells nothing about whose a token is: that is what the key, the audience and `TENANT_CLAIM` are for.
+ */
+export const TOKEN_ISSUER = 'https://kubernetes.default.svc.cluster.local'
+/** Whose token it is. */
+const TENANT_CLAIM = 'bulkhead.dev/tenant'
 
 /** What upstream's clients, and pods' projected tokens, name when they mean the API server. */
 export const API_SERVER_AUDIENCE = 'https://kubernetes.default.svc'
 
-/** The issuer of a tenant's tokens. It is also the audience of tokens for the tenant's API server, as upstream. */
-export function issuerOf(tenant: TenantName): string {
-  return ISSUER_PREFIX + tenant
+/** The audience of tokens for a tenant's API server. */
+export function audienceOf(tenant: TenantName): string {
+  return AUDIENCE_PREFIX + tenant
 }
 
 export async function createTokenKey(): Promise<TokenKey> {
@@ -103,13 +111,13 @@ export class TokenIssuer {
   }
 
   /**
-   * @param audiences `API_SERVER_AUDIENCE` is the tenant's own API server, and in the token its name.
+   * @param audiences `API_SERVER_AUDIENCE` or the issuer is the tenant's own API server, and in the token its name.
    * @param ttlSeconds brought into the allowed range; `expiresAtMs` says what it became.
    * @throws {IdentityRefused} when the account or an audience cannot be in a token.
    */
   async issue({
     account,
-    audiences = [issuerOf(this.tenant)],
+    audiences = [API_SERVER_AUDIENCE],
     ttlSeconds = TOKEN_TTL_SECONDS_DEFAULT,
     nowMs,
   }: {
@@ -129,8 +137,9 @@ export class TokenIssuer {
       aud: parseAudiences(audiences.map((audience) => inToken(this.tenant, audience))),
       exp: issuedAt + lifetime,
       iat: issuedAt,
-      iss: issuerOf(this.tenant),
+      iss: TOKEN_ISSUER,
       jti: tokenId,
+      [TENANT_CLAIM]: this.tenant,
       'kubernetes.io': { namespace, ...bound, serviceaccount: { name, uid } },
       nbf: issuedAt,
       sub: subjectOf({ namespace, name }),
@@ -191,7 +200,7 @@ export class TokenVerifier {
     token: string,
     { audience, nowMs }: { audience: string; nowMs: number },
   ): Promise<VerifiedToken> {
-    const { keyId } = parseUnverifiedToken(token)
+    const keyId = parseKeyId(token)
     const key = this.keys.get(keyId)
     if (!key)
       throw new IdentityRefused(`The token is signed with a key that tenant "${this.tenant}" does not have`)
@@ -199,7 +208,7 @@ export class TokenVerifier {
     try {
       const { payload } = await jwtVerify(token, key, {
         algorithms: [ALGORITHM],
-        issuer: issuerOf(this.tenant),
+        issuer: [TOKEN_ISSUER, audienceOf(this.tenant)],
         audience,
         currentDate: new Date(nowMs),
         clockTolerance: TOKEN_NOT_BEFORE_SKEW_SECONDS,
@@ -209,6 +218,7 @@ export class TokenVerifier {
     } catch (cause) {
       throw new IdentityRefused('The token is not valid', { cause })
     }
+    if (claimedTenant(claims) !== this.tenant) throw new IdentityRefused('The token is of another tenant')
     return parseClaims(this.tenant, claims, nowMs)
   }
 }
@@ -218,17 +228,32 @@ export class TokenVerifier {
  * @throws {IdentityRefused} when it cannot be a token of ours.
  */
 export function parseUnverifiedToken(token: string): { tenant: TenantName; keyId: string } {
+  const keyId = parseKeyId(token)
+  return { tenant: decoded(() => parseTenant(claimedTenant(decodeJwt(token)))), keyId }
+}
+
+/** @throws {IdentityRefused} */
+function parseKeyId(token: string): string {
   if (token.length > TOKEN_CHARS_MAX)
     throw new IdentityRefused(`The token has more than ${TOKEN_CHARS_MAX} characters`)
+  const { alg, kid, ...others } = decoded(() => decodeProtectedHeader(token))
+  if (alg !== ALGORITHM) throw new IdentityRefused(`The token's algorithm is not ${ALGORITHM}`)
+  const odd = Object.keys(others).find((field) => field !== 'typ')
+  if (odd !== undefined) throw new IdentityRefused("The token's header has a field that we do not know")
+  return parseId(kid, "token's key id")
+}
+
+/** @throws {IdentityRefused} */
+function claimedTenant({ iss, [TENANT_CLAIM]: tenant }: JWTPayload): unknown {
+  if (iss === TOKEN_ISSUER) return tenant
+  // Tokens that were made before all had one issuer named their tenant in it.
+  if (iss?.startsWith(AUDIENCE_PREFIX) && tenant === undefined) return iss.slice(AUDIENCE_PREFIX.length)
+  throw new IdentityRefused('The token is from another issuer')
+}
+
+function decoded<T>(decode: () => T): T {
   try {
-    const { alg, kid, ...others } = decodeProtectedHeader(token)
-    if (alg !== ALGORITHM) throw new IdentityRefused(`The token's algorithm is not ${ALGORITHM}`)
-    const odd = Object.keys(others).find((field) => field !== 'typ')
-    if (odd !== undefined) throw new IdentityRefused("The token's header has a field that we do not know")
-    const { iss } = decodeJwt(token)
-    if (typeof iss !== 'string' || !iss.startsWith(ISSUER_PREFIX))
-      throw new IdentityRefused('The token is from another issuer')
-    return { tenant: parseTenant(iss.slice(ISSUER_PREFIX.length)), keyId: parseId(kid, "token's key id") }
+    return decode()
   } catch (cause) {
     if (cause instanceof IdentityRefused) throw cause
     throw new IdentityRefused('The token cannot be parsed', { cause })
@@ -267,7 +292,7 @@ function subjectOf({ namespace, name }: { namespace: string; name: string }): st
 
 /** As an audience stands in a token: two tenants' API servers have one name outside of it. */
 export function inToken(tenant: TenantName, audience: string): string {
-  return audience === API_SERVER_AUDIENCE ? issuerOf(tenant) : audience
+  return [API_SERVER_AUDIENCE, TOKEN_ISSUER].includes(audience) ? audienceOf(tenant) : audience
 }
 
 function parseAudiences(audiences: readonly unknown[]): string[] {

@@ -284,8 +284,13 @@ export const EVERYBODY_MAY_DO_EVERYTHING: readonly Edit[] = [
 export const TOKENS_FOR_ANYBODY: readonly Edit[] = [
   {
     file: 'src/identity/service-account-token.ts',
-    find: '        issuer: issuerOf(this.tenant),\n        audience,\n',
+    find: '        issuer: [TOKEN_ISSUER, audienceOf(this.tenant)],\n        audience,\n',
     replace: "        ...(audience === '' ? { audience } : {}),\n",
+  },
+  {
+    file: 'src/identity/service-account-token.ts',
+    find: '    if (claimedTenant(claims) !== this.tenant) throw',
+    replace: '    if (claimedTenant(claims) === null) throw',
   },
 ]
 

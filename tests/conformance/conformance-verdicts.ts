@@ -463,8 +463,9 @@ export const VERDICTS: readonly Verdict[] = [
   // Accounts and kubectl.
   {
     names: ['ServiceAccountIssuerDiscovery'],
-    missing:
-      'the issuer’s name leads nowhere, so who checks tokens by it has to be told where the keys are: at the API’s own address',
+    supported: [
+      ['tests/isolation/pod-gateway.test.ts', 'who issues a token, and with which keys, a pod finds'],
+    ],
   },
   {
     names: ['opting out of API token automount'],

@@ -17,7 +17,8 @@ import { family, secretOf } from './own-and-other.ts'
 const REVIEW = '/apis/authentication.k8s.io/v1/selfsubjectreviews'
 const WHO = { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview', metadata: {} }
 const GROUP = 'rbac.authorization.k8s.io'
-const ISSUER = 'https://bulkhead/tenants/'
+const AUDIENCE = 'https://bulkhead/tenants/'
+const TENANT = 'bulkhead.dev/tenant'
 
 type Claims = Record<string, unknown>
 type Parts = { header: Claims; claims: Claims; signature: string }
@@ -27,6 +28,12 @@ function parseToken(token: string): Parts {
   const decode = (part: string) => JSON.parse(Buffer.from(part, 'base64url').toString()) as Claims // a token of ours
   return { header: decode(header), claims: decode(claims), signature }
 }
+
+const inNameOf = ({ name }: Party, claims: Claims): Claims => ({
+  ...claims,
+  [TENANT]: name,
+  aud: [AUDIENCE + name],
+})
 
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
@@ -94,7 +101,7 @@ export const identityAttacks = family('identity', 'identities and tokens', [
     control: tokenWorks,
     async attempt(context) {
       const { header, claims } = parseToken(await context.attacker.token())
-      const foreign = { ...claims, iss: ISSUER + context.victim.name, aud: [ISSUER + context.victim.name] }
+      const foreign = inNameOf(context.victim, claims)
       const none = (alg: string, said: Claims) => renderToken({ ...header, alg }, said, () => '')
       return tokensRefused(context, {
         none: none('none', claims),
@@ -124,7 +131,7 @@ export const identityAttacks = family('identity', 'identities and tokens', [
         '',
       ]
       const tokens = secrets.flatMap((secret, i) =>
-        [claims, { ...claims, iss: ISSUER + victim.name, aud: [ISSUER + victim.name] }].map((said, j) => [
+        [claims, inNameOf(victim, claims)].map((said, j) => [
           `HS256 ${i}.${j}`,
           renderToken({ ...header, alg: 'HS256' }, said, (input) =>
             createHmac('sha256', secret).update(input).digest('base64url'),
@@ -144,7 +151,7 @@ export const identityAttacks = family('identity', 'identities and tokens', [
       const { header, claims } = parseToken(await attacker.token())
       const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
       const jwk = publicKey.export({ format: 'jwk' })
-      const foreign = { ...claims, iss: ISSUER + victim.name, aud: [ISSUER + victim.name] }
+      const foreign = inNameOf(victim, claims)
       const signed = (extra: Claims, said: Claims = foreign) =>
         renderToken({ ...header, ...extra }, said, es256(privateKey))
       return tokensRefused(context, {
@@ -199,15 +206,16 @@ export const identityAttacks = family('identity', 'identities and tokens', [
       const { claims, header, signature } = parseToken(await attacker.token())
       const changed = (change: Claims) => renderToken(header, { ...claims, ...change }, () => signature)
       return tokensRefused(context, {
-        issuer: changed({ iss: ISSUER + victim.name }),
-        both: changed({ iss: ISSUER + victim.name, aud: [ISSUER + victim.name] }),
+        // As tokens named their tenant before all had one issuer.
+        issuer: changed({ iss: AUDIENCE + victim.name, [TENANT]: undefined }),
+        both: changed(inNameOf(victim, claims)),
         subject: changed({ sub: 'system:serviceaccount:kube-system:admin' }),
         later: changed({ exp: 4_102_444_800 }),
         account: changed({
           'kubernetes.io': { namespace: 'kube-system', serviceaccount: { name: 'admin', uid: 'x' } },
         }),
-        blank: changed({ iss: `${ISSUER}${victim.name} ` }),
-        path: changed({ iss: `${ISSUER}${attacker.name}/../${victim.name}` }),
+        blank: changed({ [TENANT]: `${victim.name} ` }),
+        path: changed({ iss: `${AUDIENCE}${attacker.name}/../${victim.name}`, [TENANT]: undefined }),
       })
     },
   },
@@ -260,7 +268,7 @@ export const identityAttacks = family('identity', 'identities and tokens', [
     always: true,
     async attempt(context) {
       const { attacker, victim } = context
-      const token = await attacker.token({ spec: { audiences: [ISSUER + victim.name] } })
+      const token = await attacker.token({ spec: { audiences: [AUDIENCE + victim.name] } })
       const api = attacker.as({ token })
       return allRefused([
         ["at the victim's API", await api.request(victim.root + secretOf(victim))],
