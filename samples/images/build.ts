@@ -77,18 +77,17 @@ export async function buildPythonImage(registry: string, repository: string, tag
   }
 }
 
-async function webImage(root: string): Promise<ImageSource> {
+/** nginx, which serves the files below `pages` on port 80. */
+export async function webImage(root: string, pages = '/var/www/html'): Promise<ImageSource> {
   await unpackPackages(root, WEB_PACKAGES)
-  await writeFile(join(root, 'etc/nginx/sites-enabled/default'), NGINX_SITE)
+  await writeFile(join(root, 'etc/nginx/sites-enabled/default'), nginxSite(pages))
   for (const [name, target] of [
     ['access.log', '/dev/stdout'],
     ['error.log', '/dev/stderr'],
   ] as const)
     await symlink(target, join(root, 'var/log/nginx', name)).catch(() => {})
-  await writeFile(
-    join(root, 'var/www/html/index.html'),
-    '<!doctype html><title>nginx</title><h1>It works</h1>\n',
-  )
+  await mkdir(join(root, pages), { recursive: true })
+  await writeFile(join(root, pages, 'index.html'), '<!doctype html><title>nginx</title><h1>It works</h1>\n')
   return {
     layers: [await tar(root)],
     config: {
@@ -118,13 +117,15 @@ export async function unpackPackages(root: string, names: readonly string[]): Pr
   await symlink('/usr/local/bin/sh', join(root, 'bin/sh')).catch(() => {})
 }
 
-const NGINX_SITE = `server {
+function nginxSite(pages: string): string {
+  return `server {
   listen 80 default_server;
-  root /var/www/html;
+  root ${pages};
   index index.html;
   location /healthz { return 200 "ok\\n"; }
 }
 `
+}
 
 async function skeleton(root: string): Promise<void> {
   for (const dir of ['bin', 'etc', 'root', 'run', 'var/log', 'var/www/html', 'proc', 'sys', 'dev', 'home'])

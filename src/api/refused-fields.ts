@@ -13,6 +13,8 @@ const OFF = { harmless: [false] } as const
 const EMPTY_LIST = { harmless: [[]] } as const
 const EMPTY_TEXT = { harmless: [''] } as const
 const EMPTY_OBJECT = { harmless: [{}] } as const
+/** The lowest level of SELinux, without categories: no more than a pod has that says nothing. */
+const LOWEST_LEVEL = { harmless: [{}, { level: 's0' }] } as const
 const ZERO = { harmless: [0] } as const
 
 function refuse(
@@ -178,7 +180,7 @@ export const refusedFields: RefusedFields = {
       'kernel',
       "labels are the machine's, and the platform chooses them",
       'leave it out',
-      EMPTY_OBJECT,
+      LOWEST_LEVEL,
     ),
     sysctls: refuse('kernel', 'kernel settings reach past the pod', 'leave it out', EMPTY_LIST),
     windowsOptions: unsupported('pods run on Linux', 'leave it out', EMPTY_OBJECT),
@@ -206,7 +208,7 @@ export const refusedFields: RefusedFields = {
       'kernel',
       "labels are the machine's, and the platform chooses them",
       'leave it out',
-      EMPTY_OBJECT,
+      LOWEST_LEVEL,
     ),
     windowsOptions: unsupported('pods run on Linux', 'leave it out', EMPTY_OBJECT),
   },

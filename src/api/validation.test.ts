@@ -154,7 +154,12 @@ test('values that mean "off" are accepted and dropped', () => {
           name: 'web',
           image: 'nginx',
           ports: [{ containerPort: 80, hostPort: 0 }],
-          securityContext: { privileged: false, procMount: 'Default', allowPrivilegeEscalation: false },
+          securityContext: {
+            privileged: false,
+            procMount: 'Default',
+            allowPrivilegeEscalation: false,
+            seLinuxOptions: { level: 's0' },
+          },
           volumeDevices: [],
         },
       ],
@@ -162,7 +167,10 @@ test('values that mean "off" are accepted and dropped', () => {
   )
   assert.deepEqual(problems, [])
   const { spec } = object as { spec?: unknown }
-  assert.doesNotMatch(JSON.stringify(spec), /host|privileged|procMount|ephemeral|sysctls|volumeDevices|"os"/)
+  assert.doesNotMatch(
+    JSON.stringify(spec),
+    /host|privileged|procMount|seLinux|ephemeral|sysctls|volumeDevices|"os"/,
+  )
 })
 
 test('fields without effect are accepted with a warning, and empty ones without', () => {
@@ -231,7 +239,7 @@ test('unknown fields are named with their paths', () => {
 })
 
 test('a status in an ordinary write is not judged, because it is not stored', () => {
-  const status = { containerStatuses: [{ allocatedResources: { cpu: '1' } }], resize: 'x', conditions: [{}] }
+  const status = { containerStatuses: [{ allocatedResources: { cpu: '1' } }], resize: 'x', phase: 'x' }
   assert.deepEqual(write(podDefinition, { ...pod(), status }).problems, [])
   const checked = checkObject(podDefinition, { ...pod(), status }, { subresource: 'status' })
   assert.ok(checked.refused.length > 0 && checked.errors.length > 0)

@@ -562,9 +562,10 @@ class Walk {
 
   private missing(copy: { [key: string]: JsonValue }, field: FieldNode): void {
     const { node } = field
-    // Upstream cannot tell an absent flag or count from false or 0.
+    // Upstream cannot tell an absent flag, count or word from false, 0 or nothing.
     if (node.type === 'boolean') copy[field.name] = false
     else if (this.insideStatus && node.type === 'integer') copy[field.name] = 0
+    else if (this.insideStatus && node.type === 'string' && !('enum' in node.schema)) copy[field.name] = ''
     else if (!this.judgesNot() && this.errors.length < PROBLEMS_MAX) {
       this.path.push(field.name)
       const at = this.where()

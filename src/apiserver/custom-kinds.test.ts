@@ -253,6 +253,34 @@ test('discovery and OpenAPI change with a definition, and what did not change ke
   assert.equal((await plane.ask('GET', THINGS)).code, 404)
 })
 
+test('OpenAPI v2 says nothing of a kind that keeps what it does not know, and no document makes words up', async () => {
+  await using plane = await ControlPlane.start()
+  const open = (crd: Json) => {
+    crd.spec.versions[0].schema.openAPIV3Schema['x-kubernetes-preserve-unknown-fields'] = true
+  }
+  await define(plane, definition(open))
+  const v2 = (await plane.ask('GET', '/openapi/v2')).body
+  assert.deepEqual(v2.definitions['com.example.v1.Thing'], {
+    type: 'object',
+    'x-kubernetes-group-version-kind': [{ group: 'example.com', kind: 'Thing', version: 'v1' }],
+  })
+  const { paths } = (await plane.ask('GET', '/openapi/v3')).body
+  const v3 = (await plane.ask('GET', paths['apis/example.com/v1'].serverRelativeURL)).body
+  const thing = v3.components.schemas['com.example.v1.Thing']
+  assert.deepEqual([thing.description, thing.properties.spec.type], [undefined, 'object'])
+})
+
+test('a condition of a definition may say nothing but a message', async () => {
+  await using plane = await ControlPlane.start()
+  await define(plane)
+  const { code, body } = await plane.ask('PATCH', `${CRDS}/things.example.com/status`, {
+    body: [{ op: 'add', path: '/status/conditions', value: [{ message: 'patched' }] }],
+    type: 'application/json-patch+json',
+  })
+  assert.equal(code, 200, JSON.stringify(body))
+  assert.deepEqual([code, body.status.conditions], [200, [{ message: 'patched', type: '', status: '' }]])
+})
+
 test('a definition does not go while it has objects, and lets no new ones come while it goes', async () => {
   await using plane = await ControlPlane.start()
   await define(plane)

@@ -9,6 +9,24 @@ means that tests of ours, named with it, show the behaviour, often of its parts 
 it is not built, or that no test of ours shows it. Some of the supported ones make use of what is refused here to get where they
 want; that is said with them, because as they are written they would fail. \`node tests/conformance/render-conformance.ts\` prints this page from
 \`tests/conformance/conformance-verdicts.ts\`, and a test keeps the two equal.
+
+## Upstream's own tests
+
+\`tools/upstream-conformance --programs DIR\` makes a platform with a tenant and runs upstream's tests against it, with the tenant's own
+kubeconfig; \`--help\` says what else. \`DIR\` holds programs that are built from Debian's source package \`kubernetes\` (1.20.2) with Go
+1.19, and nothing of it is in this repository:
+
+    apt-get source kubernetes && cd kubernetes-*
+    make WHAT=test/e2e/e2e.test && cp _output/bin/e2e.test DIR
+    cd _output/local/go/src/k8s.io/kubernetes/test/images
+    export GO111MODULE=off CGO_ENABLED=0 GOPATH=\${PWD%/src/k8s.io/*}
+    go build -o DIR/agnhost ./agnhost
+    go build -o DIR/nnp ./nonewprivs
+    go build -o DIR/consumer ./resource-consumer
+    go build -o DIR/consume-cpu ./resource-consumer/consume-cpu
+    go build -o DIR/regression-issue-74839 ./regression-issue-74839
+
+Shells, curl, dig and web servers of the images come from Debian's packages instead.
 `
 
 function readNames(file: string): string[] {

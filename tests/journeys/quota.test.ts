@@ -189,7 +189,7 @@ describe(
       await ok(['create', 'namespace', 'counted'])
       await ok(
         ['-n', 'counted', 'create', '-f', '-'],
-        'apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: q}\nspec: {hard: {replicationcontrollers: 1, services: 3, services.loadbalancers: 0, services.nodeports: 0}}',
+        'apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: q}\nspec: {hard: {replicationcontrollers: 1, services: 3, services.loadbalancers: 0, services.nodeports: 0, requests.example.com/gpu: 3}}',
       )
       const controller = (name: string) =>
         `apiVersion: v1\nkind: ReplicationController\nmetadata: {name: ${name}}\nspec: {replicas: 0, selector: {a: b}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: "c:1"}]}}}`
@@ -216,7 +216,7 @@ describe(
       await until(
         async () =>
           (await used()) ===
-          '{"replicationcontrollers":"1","services":"1","services.loadbalancers":"0","services.nodeports":"0"}',
+          '{"replicationcontrollers":"1","requests.example.com/gpu":"0","services":"1","services.loadbalancers":"0","services.nodeports":"0"}',
       )
       await ok(['-n', 'counted', 'delete', 'rc', 'one'])
       await until(async () => /"replicationcontrollers":"0"/.test(await used()))

@@ -94,7 +94,8 @@ export function startPythonRegistry(): Promise<Registry> {
   )
 }
 
-async function startBuiltRegistry(
+/** A registry with what `build` pushes, kept in `.cache` under a name made of the `sources` it is built from. */
+export async function startBuiltRegistry(
   name: string,
   sources: readonly (URL | string)[],
   build: (host: string) => Promise<void>,

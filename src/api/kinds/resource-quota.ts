@@ -127,6 +127,8 @@ export const QUOTA_STORAGE = 'requests.storage'
 export const QUOTA_STORAGE_CLASS_SUFFIX = '.storageclass.storage.k8s.io'
 /** What upstream counts and nothing here can have: of it there is always none. */
 const ALWAYS_NONE: readonly string[] = ['services.nodeports']
+/** Such as `requests.example.com/gpu`, which no pod here can ask for: of those there is always none as well. */
+const EXTENDED_RESOURCE = /^requests\.[^/]+\/[^/]+$/
 
 function validateResourceQuota(
   { spec }: ResourceQuota,
@@ -188,6 +190,7 @@ function resourceProblem(resource: string): string | undefined {
   const [prefix = '', name = ''] = resource.split('/', 2)
   if (prefix.endsWith(QUOTA_STORAGE_CLASS_SUFFIX) && [QUOTA_STORAGE, 'persistentvolumeclaims'].includes(name))
     return undefined
-  if (known.includes(resource) || /^count\/[^/]+$/.test(resource)) return undefined
+  if (known.includes(resource) || /^count\/[^/]+$/.test(resource) || EXTENDED_RESOURCE.test(resource))
+    return undefined
   return 'must be a standard resource for quota, or count/RESOURCE.GROUP'
 }

@@ -238,7 +238,9 @@ class Components {
   }
 
   /** A tenant's own schema as it was written, in v2 as far as that has words for it. */
-  private customSchema({ description, fields }: ObjectSchema, openApi: Json): Json {
+  private customSchema({ fields }: ObjectSchema, openApi: Json): Json {
+    // As upstream: whoever reads v2 would take the few fields that can be named for all that there are.
+    if (this.v2 && openApi['x-kubernetes-preserve-unknown-fields'] === true) return { type: 'object' }
     const envelope = Object.fromEntries(
       ENVELOPE_FIELDS.flatMap((name) => {
         const field = fields[name]
@@ -249,7 +251,6 @@ class Components {
     return {
       ...schema,
       type: 'object',
-      ...describe(description),
       properties: { ...(schema['properties'] as Json | undefined), ...envelope },
     }
   }
