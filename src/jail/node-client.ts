@@ -26,6 +26,8 @@ export type TenantQuota = {
   memoryBytes?: number
   /** Sizes of the volumes that outlive pods, added up. */
   storageBytes?: number
+  /** Of the disk, for what its pods write besides volumes of claims. */
+  ephemeralStorageBytes?: number
 }
 
 /** How the operator ranks a tenant among the others of a machine. */

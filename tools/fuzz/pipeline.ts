@@ -253,10 +253,7 @@ function configure(jail: Jail, container: JailContainer, tool: 'crun' | 'runc' |
   }
   const { volumes, ...files } = sources
   for (const source of [...Object.values(files), ...volumes])
-    if (
-      !(source.startsWith(`${PLACES.run}/${jail.id}/`) || source.startsWith(`${PLACES.disk}/`)) ||
-      source.includes('..')
-    )
+    if (!source.startsWith(`${PLACES.run}/${jail.id}/`) || source.includes('..'))
       throw new Finding(`a place outside of the pod's own: ${source}`)
   const user = resolveUser(
     {

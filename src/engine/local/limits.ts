@@ -81,8 +81,8 @@ export const POD_DISK_BYTES_MAX = 10 * GiB
 /** A file without content takes an inode, of which a disk has only so many; ext4 makes one for 16 KiB. */
 export const POD_FILES_MIN = 10_000
 export const POD_BYTES_PER_FILE = 10 * KiB
-/** All pods of a tenant together: of the disk's blocks, and of its inodes, one part in so many. */
-export const TENANT_SHARE_OF_DISK = 4
+/** With less than one part in so many of a tenant's file system left its largest pod goes, as at the kubelet's threshold. */
+export const TENANT_DISK_PARTS = 10
 /** Below one part in so many the disk is short, and pods go. Images stop earlier to come (see images/limits.ts). */
 export const DISK_FREE_PARTS_MIN = 25
 export const DISK_PRESSURE_EVERY_MS = 1 * SECOND_MS

@@ -38,7 +38,14 @@ import { ImageError, type TenantPlacement } from './parts.ts'
 import type { DiskUsage } from './plan/disk.ts'
 import { ContainerError } from './plan/oci/container-error.ts'
 
-const NO_USAGE: DiskUsage = { total: 0, files: 0, volumes: new Map(), layers: new Map(), logs: new Map() }
+const NO_USAGE: DiskUsage = {
+  total: 0,
+  files: 0,
+  volumes: new Map(),
+  layers: new Map(),
+  logs: new Map(),
+  full: [],
+}
 
 /** A machine whose containers, networks and files outlive the engines that come and go on it. */
 class FakeMachine {
@@ -736,16 +743,40 @@ test('a pod with more files than it may have is evicted, however small they are'
   )
 })
 
+test('a pod is told once that a file system of its is full, and again when it was not meanwhile', async (t) => {
+  const machine = new FakeMachine(t)
+  await machine.ensure()
+  const full = { ...NO_USAGE, full: [{ of: { kind: 'pod' as const }, what: 'bytes' as const }] }
+  const toldAt = async () => {
+    const all = (await machine.told()).flatMap((e) => (e.type === 'EVENT' ? [e.event] : []))
+    return all.find(({ reason }) => reason === 'EphemeralStorageFull')?.at
+  }
+  assert.equal(await toldAt(), undefined)
+  machine.disk.usage = full
+  await machine.pass(30)
+  const first = await toldAt()
+  await machine.pass(30)
+  assert.ok(first)
+  assert.equal(await toldAt(), first)
+  machine.disk.usage = NO_USAGE
+  await machine.pass(30)
+  machine.disk.usage = full
+  await machine.pass(30)
+  assert.notEqual(await toldAt(), first)
+  assert.equal((await machine.status()).phase, 'Running')
+})
+
 test('pods of a tenant that have more than its share of the disk are evicted', async (t) => {
   const machine = new FakeMachine(t)
   await machine.ensure()
-  machine.disk.free = { ...machine.disk.free, bytes: 2 ** 30 }
-  machine.disk.usage = { ...NO_USAGE, total: 2 ** 28 }
+  const bytes = 1_000 * 2 ** 20
+  machine.disk.ofTenant = { bytes, bytesFree: bytes, files: 100, filesFree: 100 }
+  machine.disk.usage = { ...NO_USAGE, total: 900 * 2 ** 20 }
   await machine.pass(30)
   assert.equal((await machine.status()).phase, 'Running', 'a share may be used up')
-  machine.disk.usage = { ...NO_USAGE, total: 2 ** 28 + 1 }
+  machine.disk.usage = { ...NO_USAGE, total: 900 * 2 ** 20 + 1 }
   await machine.pass(20)
-  assert.match((await machine.status()).message ?? '', /together occupy more than 256Mi/)
+  assert.match((await machine.status()).message ?? '', /together occupy more than 900Mi of its 1000Mi/)
 })
 
 test('when the disk is nearly full, pods go until it is not', async (t) => {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statfsSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import type { Duplex, Readable } from 'node:stream'
 import { ApiError, type Layout, paths, type TenantName } from '../../api/index.ts'
@@ -244,8 +244,8 @@ class Machine implements LocalEngine {
 
   async removeTenant(name: TenantName): Promise<void> {
     const tenant = this.tenants.get(name)
-    if (!tenant) return
-    await tenant.removeAll()
+    await tenant?.removeAll()
+    await this.options.containers.removeTenant(name)
     // Whoever is next to have the name must not hear of this one's pods.
     this.tenants.delete(name)
   }
@@ -370,6 +370,8 @@ class Machine implements LocalEngine {
       clock,
       log,
       disk: this.disk,
+      tenant: placement.tenant,
+      onEvicted: () => tenant.feelPressure('disk'),
       gate: this.diskMeasures,
       pods: () => tenant.workers.values(),
       closing: this.closing.signal,
@@ -755,12 +757,23 @@ class TenantEngine implements Engine {
     return {
       allocatable: {
         ...shareOf(this.placement, this.tenant.machine.room),
-        ephemeralStorageBytes: diskOfMachine(this.tenant.options.layout.stateDir),
+        ephemeralStorageBytes: await this.ephemeralBytes(),
       },
       architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
       pressures: this.tenant.pressures,
       runtimes: { ...version('runc'), ...version('gvisor') },
     }
+  }
+
+  /** Of the tenant's file system; before it has one, what it would be at most. */
+  private async ephemeralBytes(): Promise<number> {
+    const { disk } = this.tenant.parts
+    const room = await disk.tenantRoom(this.placement.tenant)
+    const { bytes } = room ?? (await disk.room())
+    return room
+      ? bytes
+      : (this.placement.quota?.ephemeralStorageBytes ??
+          Math.floor(bytes * (1 - limits.MACHINE_RESERVE_DISK_FRACTION)))
   }
 
   private worker(id: JailId): PodWorker {
@@ -798,11 +811,6 @@ export function roomOfMachine({ podMemoryBytes = Infinity }: Pick<Layout, 'podMe
     memoryBytes: Math.max(1, Math.min(podMemoryBytes, totalmem() - limits.MACHINE_RESERVE_MEMORY_BYTES)),
     pods: podsMaxOfMachine(),
   }
-}
-
-function diskOfMachine(directory: string): number {
-  const { blocks, bsize } = statfsSync(existsSync(directory) ? directory : '/')
-  return Math.floor(blocks * bsize * (1 - limits.MACHINE_RESERVE_DISK_FRACTION))
 }
 
 /** As many pods as the kernel has processes and the machine has memory for, half of both left for everything else. */

@@ -223,6 +223,8 @@ export interface ContainerHost {
   removeContainer(jail: JailId, containerID: string): Promise<void>
   /** Everything of the pod: processes, mounts, cgroup, files, logs. */
   removePod(jail: JailId): Promise<void>
+  /** What of the disk was the tenant's for its pods. Requires: none of them is left. Safe to repeat. */
+  removeTenant(tenant: TenantName): Promise<void>
   observe(): Promise<{ jail: JailId; containers: ObservedContainer[] }[]>
   reset(): Promise<void>
 }

@@ -41,7 +41,10 @@ export function observePlatformFiles(layout: Layout, mounts: ProcessPosture['mou
     ]),
     images: see(['layers', 'pins', 'blobs'].map((name) => join(stateDir, 'images', name))),
     logs: see([join(stateDir, 'logs'), ...inside(join(stateDir, 'audit'))]),
-    pods: [...podsBelow(join(stateDir, 'containers')), ...podsBelow(join(runDir, 'containers'))],
+    pods: [
+      ...podsBelow(join(runDir, 'containers')),
+      ...inside(join(runDir, 'containers/.ephemeral')).flatMap(podsBelow),
+    ],
     partitions: list(join(stateDir, 'tenants')).flatMap((tenant) => {
       const directory = join(stateDir, 'tenants', tenant)
       return see([directory, ...inside(directory)]).map((file) => ({ ...file, tenant }))

@@ -42,24 +42,36 @@ export function observeVolumes(layout: Layout, mounts: ProcessPosture['mounts'])
   )
 }
 
-/** Whose volume a device holds: a loop device tells which file it shows. */
+/** Whose files a device holds: a loop device tells which file it shows, and that is below a directory of its tenant. */
 export function volumeOwners(layout: Layout): (device: string) => string | undefined {
-  const root = volumesRoot(layout)
   const owners = new Map(
     loopDevices().flatMap(({ device, file }) => {
-      const tenant = file.startsWith(`${root}/`) ? file.slice(root.length + 1).split('/', 1)[0] : undefined
+      const root = tenantRoots(layout).find((each) => file.startsWith(`${each}/`))
+      const tenant = root === undefined ? undefined : file.slice(root.length + 1).split('/', 1)[0]
       return tenant === undefined ? [] : [[device, tenant] as const]
     }),
   )
   return (device) => owners.get(device)
 }
 
+/** Below which everything is of the tenant that the next part of the path names. */
+function tenantRoots(layout: Layout): string[] {
+  return [
+    volumesRoot(layout),
+    realPath(join(layout.stateDir, 'ephemeral')),
+    join(layout.runDir, 'containers/.ephemeral'),
+  ]
+}
+
 function volumesRoot(layout: Layout): string {
-  const root = join(layout.stateDir, 'volumes')
+  return realPath(join(layout.stateDir, 'volumes'))
+}
+
+function realPath(path: string): string {
   try {
-    return realpathSync(root)
+    return realpathSync(path)
   } catch {
-    return root
+    return path
   }
 }
 

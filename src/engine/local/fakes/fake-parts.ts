@@ -16,8 +16,8 @@ import type {
   ContainerUsage,
 } from '../../../jail/index.ts'
 import type { Clock } from '../../../stdx/index.ts'
-import type { DiskRoom, PodDisk } from '../host/pod-disk.ts'
-import type { DiskUsage } from '../plan/disk.ts'
+import type { PodDisk } from '../host/pod-disk.ts'
+import type { DiskRoom, DiskUsage } from '../plan/disk.ts'
 import type {
   Claims,
   ContainerHost,
@@ -258,6 +258,7 @@ export class FakeContainers implements ContainerHost {
     this.calls.push(`remove ${containerID}`)
     this.containers.delete(`${jail} ${containerID}`)
   }
+  async removeTenant(_tenant: TenantName): Promise<void> {}
   async removePod(jail: JailId): Promise<void> {
     this.calls.push(`removePod ${jail}`)
     if (this.removeFailure) throw this.removeFailure
@@ -314,7 +315,7 @@ export class FakeProber implements Prober {
 
 /** Says of every pod what it was told to say. */
 export class FakeDisk implements PodDisk {
-  usage: DiskUsage = { total: 0, files: 0, volumes: new Map(), layers: new Map(), logs: new Map() }
+  usage: DiskUsage = { total: 0, files: 0, volumes: new Map(), layers: new Map(), logs: new Map(), full: [] }
   failure: Error | undefined
   readonly released: JailId[] = []
 
@@ -325,6 +326,10 @@ export class FakeDisk implements PodDisk {
   free: DiskRoom = { bytes: 2 ** 40, bytesFree: 2 ** 39, files: 2 ** 24, filesFree: 2 ** 23 }
   async room(): Promise<DiskRoom> {
     return this.free
+  }
+  ofTenant: DiskRoom | undefined
+  async tenantRoom(): Promise<DiskRoom | undefined> {
+    return this.ofTenant
   }
   async release(id: JailId): Promise<void> {
     this.released.push(id)

@@ -7,7 +7,6 @@ import {
   openSync,
   readdirSync,
   readFileSync,
-  realpathSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -27,8 +26,10 @@ import { destroyFile, syncDirectory, writeDurably } from './durable-files.ts'
 import { addEncryptionKey, encryptDirectory, type KeyIdentifier } from './encrypted-directory.ts'
 import { ensureFsGroup } from './fs-group.ts'
 import * as limits from './limits.ts'
+import { promisedBytes } from './ephemeral.ts'
+import { isMountOf, loopDeviceOf } from './loop-devices.ts'
 import { isMountPoint } from './machine.ts'
-import { deviceMountedAt, mountsBelow } from './mounts.ts'
+import { mountsBelow } from './mounts.ts'
 import { Places } from './places.ts'
 import { SyscallError } from './syscalls.ts'
 import { runTool } from './tool.ts'
@@ -306,7 +307,8 @@ class LocalClaims implements Claims {
       const { bsize, blocks, bavail } = statfsSync(dirname(image))
       const kept = Math.max(limits.CLAIM_RESERVE_BYTES_MIN, (bsize * blocks) / limits.CLAIM_RESERVE_PART)
       try {
-        if (bsize * bavail - adding < kept)
+        // What tenants' pods may still write was promised to them already.
+        if (bsize * bavail - promisedBytes(this.places) - adding < kept)
           throw new Error(`"${dirname(image)}" has no ${adding} bytes to give`)
         await runTool(['fallocate', '--length', String(sizeBytes), '--', image], {
           timeoutMs: limits.CLAIM_TOOL_TIMEOUT_MS,
@@ -419,33 +421,6 @@ async function growFileSystem(path: string): Promise<void> {
   await runTool(['resize2fs', image], { timeoutMs: limits.CLAIM_TOOL_TIMEOUT_MS })
   rmSync(join(path, GROWING), { force: true })
   syncDirectory(path)
-}
-
-/** The device that has this file open, as the kernel tells. */
-function loopDeviceOf(image: string): string | undefined {
-  const [name] = loopsOf(image)
-  return name === undefined ? undefined : `/dev/${name}`
-}
-
-function loopsOf(image: string): string[] {
-  const path = existsSync(image) ? realpathSync(image) : image
-  return readdirSync('/sys/block').filter(
-    (name) => name.startsWith('loop') && readLine(`/sys/block/${name}/loop/backing_file`) === path,
-  )
-}
-
-/** Whether the file system that is uppermost at a mount point is the one inside of this file. */
-function isMountOf(image: string, mountPoint: string): boolean {
-  const device = deviceMountedAt(mountPoint)
-  return device !== undefined && loopsOf(image).some((name) => readLine(`/sys/block/${name}/dev`) === device)
-}
-
-function readLine(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8').trimEnd()
-  } catch {
-    return undefined
-  }
 }
 
 function tenantCalled(name: string): TenantName | undefined {

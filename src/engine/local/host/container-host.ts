@@ -59,6 +59,7 @@ import { resolveUser } from '../plan/oci/user.ts'
 import { attach } from './attach.ts'
 import { type Cgroups, enterCgroup } from './cgroups.ts'
 import { CreateRefused, startMonitor } from './conmon.ts'
+import { Ephemeral, removeTree, tellingOfSpace } from './ephemeral.ts'
 import { Exec } from './exec.ts'
 import { ExitWatcher } from './exit-watcher.ts'
 import * as limits from './limits.ts'
@@ -72,8 +73,7 @@ import { RemoteStream, renderExitStatus, renderFailureStatus } from './remote-st
 import type { Runtime, SandboxRuntime } from './runtime.ts'
 import { ensureDirectoryInside, readFileInside } from './safe-path.ts'
 import { renderPauseProgram } from './tiny-program.ts'
-import { runTool } from './tool.ts'
-import { mountTree, umount } from './syscalls.ts'
+import { umount } from './syscalls.ts'
 import { Volumes } from './volumes.ts'
 
 const SIGKILL = 9
@@ -86,7 +86,6 @@ const FILTERS = 2
 /** In a bundle: the directories of the image's layers. */
 const LAYERS_FILE = 'layers.json'
 const KILL_POLL_MS_MAX = 32
-const REMOVE_TIMEOUT_MS = 600_000
 
 export type ContainerHostOptions = {
   layout: Layout
@@ -120,6 +119,7 @@ class LocalContainerHost implements ContainerHost, LayerUse {
   private readonly hostIP: string
   private readonly places: Places
   private readonly volumes: Volumes
+  private readonly ephemeral: Ephemeral
   private readonly exits: ExitWatcher
   private readonly logFiles: LogFiles
   /** What the groups of each tenant were last told. */
@@ -140,6 +140,7 @@ class LocalContainerHost implements ContainerHost, LayerUse {
     this.hostIP = hostIP
     this.places = new Places(layout)
     this.volumes = new Volumes(this.places)
+    this.ephemeral = new Ephemeral(this.places, log)
     this.exits = new ExitWatcher(this.places.exits, clock)
     this.logFiles = new LogFiles(this.places, clock)
   }
@@ -154,45 +155,47 @@ class LocalContainerHost implements ContainerHost, LayerUse {
 
   async ensurePod(placement: TenantPlacement, jail: Jail): Promise<void> {
     const { cgroups } = await this.machine()
-    await this.oneAtATime(jail.id, async () => {
-      const { podUidBase, tenant } = placement
-      const gvisor = usesGvisor(placement, jail)
-      const { cpuQuotaUs, ...withoutQuota } = podLimits(jail, { gvisor })
-      for (const directory of [this.places.pod(jail.id), this.places.podDisk(jail.id)])
-        for (const path of [directory, join(directory, 'volumes')]) ensureShared(path, podUidBase)
-      for (const path of [this.places.bundles(jail.id), this.places.etc(jail.id)])
-        ensureShared(path, podUidBase)
-      for (const name of ['layers', 'termination', 'logs'])
-        ensureShared(join(this.places.podDisk(jail.id), name), podUidBase)
-      const disk = this.places.podDiskMount(jail.id)
-      ensureShared(disk, podUidBase)
-      // What is bound from there into a container keeps these properties, and in a user namespace nobody can take them
-      // off. crun 1.8 does not apply them to a writable bind mount itself.
-      if (!isMountPoint(disk))
-        mountTree({ source: this.places.podDisk(jail.id), target: disk, harmless: true })
-      const record: PodRecord = { jail: jail.id, tenant, podUidBase }
-      writeAtomically(this.places.podRecord(jail.id), JSON.stringify(record))
+    await this.oneAtATime(jail.id, () => tellingOfSpace(() => this.ensurePodNow(cgroups, placement, jail)))
+  }
 
-      cgroups.ensure(this.places.tenantCgroup(tenant), {})
-      cgroups.ensure(this.places.monitorCgroup(tenant), {})
-      this.limitTenantNow(cgroups, placement)
-      // A quota slows a sandbox's start down, so it follows the start.
-      const atOnce = gvisor || cpuQuotaUs === undefined ? {} : { cpuQuotaUs }
-      cgroups.ensure(this.places.podCgroup(tenant, jail.id), { ...withoutQuota, ...atOnce })
+  private async ensurePodNow(cgroups: Cgroups, placement: TenantPlacement, jail: Jail): Promise<void> {
+    const { podUidBase, tenant } = placement
+    const gvisor = usesGvisor(placement, jail)
+    const { cpuQuotaUs, ...withoutQuota } = podLimits(jail, { gvisor })
+    const directory = this.places.pod(jail.id)
+    for (const path of [directory, join(directory, 'volumes')]) ensureShared(path, podUidBase)
+    for (const path of [this.places.bundles(jail.id), this.places.etc(jail.id)])
+      ensureShared(path, podUidBase)
+    const disk = this.places.podDisk(jail.id)
+    await this.ephemeral.ensurePod(placement, jail)
+    ensureShared(disk, podUidBase)
+    for (const name of ['volumes', 'layers', 'termination', 'logs'])
+      ensureShared(join(disk, name), podUidBase)
+    const record: PodRecord = { jail: jail.id, tenant, podUidBase }
+    writeAtomically(this.places.podRecord(jail.id), JSON.stringify(record))
 
-      const shm = this.places.shm(jail.id)
-      mkdirSync(shm, { recursive: true })
-      if (!gvisor && !isMountPoint(shm))
-        mountMemory(shm, {
-          bytesMax: limits.SHM_BYTES_MAX,
-          inodesMax: limits.MEMORY_VOLUME_INODES_MAX,
-          mode: '1777',
-          uid: podUidBase,
-          gid: podUidBase,
-          noexec: true,
-        })
-      for (const volume of jail.volumes) this.volumes.ensure(jail, volume, podUidBase)
-    })
+    cgroups.ensure(this.places.tenantCgroup(tenant), {})
+    cgroups.ensure(this.places.monitorCgroup(tenant), {})
+    this.limitTenantNow(cgroups, placement)
+    // A quota slows a sandbox's start down, so it follows the start.
+    const atOnce = gvisor || cpuQuotaUs === undefined ? {} : { cpuQuotaUs }
+    cgroups.ensure(this.places.podCgroup(tenant, jail.id), { ...withoutQuota, ...atOnce })
+
+    const shm = this.places.shm(jail.id)
+    mkdirSync(shm, { recursive: true })
+    if (!gvisor && !isMountPoint(shm))
+      mountMemory(shm, {
+        bytesMax: limits.SHM_BYTES_MAX,
+        inodesMax: limits.MEMORY_VOLUME_INODES_MAX,
+        mode: '1777',
+        uid: podUidBase,
+        gid: podUidBase,
+        noexec: true,
+      })
+    for (const volume of jail.volumes) {
+      await this.ephemeral.ensureVolume(tenant, jail, volume)
+      this.volumes.ensure(jail, volume, podUidBase)
+    }
   }
 
   async limitTenant(placement: TenantPlacement): Promise<void> {
@@ -235,7 +238,7 @@ class LocalContainerHost implements ContainerHost, LayerUse {
   /** How fast the tenant's containers may read and write. A pod that cannot be held to it is better than none. */
   private limitDiskNow(cgroups: Cgroups, { tenant, diskRates }: TenantPlacement, path: string): boolean {
     try {
-      const device = observeDisk(this.places.disk)
+      const device = observeDisk(this.layout.stateDir)
       const holds = device === undefined ? 'none' : cgroups.setDiskRates(path, device, diskRatesOf(diskRates))
       if (holds === 'none' && !this.toldOfDisk)
         this.log.warn('this machine cannot limit how fast tenants read and write', { device })
@@ -257,7 +260,7 @@ class LocalContainerHost implements ContainerHost, LayerUse {
 
   async start(spec: ContainerSpec, signal: AbortSignal): Promise<ObservedContainer> {
     const machine = await this.machine()
-    return this.oneAtATime(spec.jail.id, () => this.startNow(machine, spec, signal))
+    return this.oneAtATime(spec.jail.id, () => tellingOfSpace(() => this.startNow(machine, spec, signal)))
   }
 
   private async startNow(
@@ -926,8 +929,8 @@ class LocalContainerHost implements ContainerHost, LayerUse {
         await this.removeNow(machine, jail, id)
       const pod = this.places.pod(jail)
       const tenant = this.podRecord(jail)?.tenant
+      await this.ephemeral.removePod(jail)
       unmountBelow(pod)
-      await removeTree(this.places.podDisk(jail))
       if (tenant !== undefined) {
         await machine.cgroups.remove(this.places.podCgroup(tenant, jail))
         // Another pod of the tenant may be coming up at this moment, so nothing is taken by force.
@@ -941,6 +944,11 @@ class LocalContainerHost implements ContainerHost, LayerUse {
       // Last, because its record is what a second attempt starts from.
       rmSync(pod, { recursive: true, force: true })
     })
+  }
+
+  async removeTenant(tenant: TenantName): Promise<void> {
+    await this.machine()
+    await this.ephemeral.removeTenant(tenant)
   }
 
   layersInUse(): ReadonlySet<string> | undefined {
@@ -1018,20 +1026,26 @@ class LocalContainerHost implements ContainerHost, LayerUse {
     machine.cgroups.removeEmpty(this.places.daemonCgroups)
     this.machinePromise = undefined
     this.cancelRotation()
+    await this.ephemeral.reset()
     unmountBelow(this.places.run)
     rmSync(this.places.run, { recursive: true, force: true })
-    await removeTree(this.places.disk)
   }
 
   private machine(): Promise<Machine> {
     if (!this.machinePromise) {
-      this.machinePromise = setUpMachine(this.layout, this.places, this.exits, this.tools, this.log)
+      this.machinePromise = this.setUp()
       this.rotateLater()
     }
     this.machinePromise.catch(() => {
       this.machinePromise = undefined
     })
     return this.machinePromise
+  }
+
+  private async setUp(): Promise<Machine> {
+    const machine = await setUpMachine(this.layout, this.places, this.exits, this.tools, this.log)
+    await this.ephemeral.start()
+    return machine
   }
 
   private rotateLater(): void {
@@ -1174,12 +1188,6 @@ function writeAtomically(path: string, text: string): void {
   const next = `${path}.next`
   writeFileSync(next, text, { mode: 0o600 })
   renameSync(next, path)
-}
-
-/** `rm` walks with descriptors, so a tenant cannot nest directories deeper than it can delete. */
-async function removeTree(path: string): Promise<void> {
-  if (existsSync(path))
-    await runTool(['rm', '-rf', '--one-file-system', '--', path], { timeoutMs: REMOVE_TIMEOUT_MS })
 }
 
 function readStart(path: string, bytesMax: number): string {

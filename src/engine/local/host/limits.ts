@@ -44,6 +44,15 @@ export const FS_GROUP_DEPTH_MAX = 256
 /** Between two looks at whatever else there is to do. */
 export const FS_GROUP_FILES_AT_ONCE = 256
 
+// What is ephemeral.
+/** A tenant's file system has an inode for so many of its bytes. */
+export const EPHEMERAL_BYTES_PER_FILE = 8 * KiB
+/** Pods and volumes with limits on disk: each takes a loop device, which has a task of the kernel's. */
+export const SIZED_FILE_SYSTEMS_PER_TENANT_MAX = 128
+export const LOOP_DEVICES_MAX = 2_048
+/** A cold tree of a million files takes this long to remove from a slow disk. */
+export const REMOVE_TIMEOUT_MS = 600_000
+
 export const LAYERS_MAX = 127
 export const OVERLAY_OPTIONS_BYTES_MAX = 4_095
 

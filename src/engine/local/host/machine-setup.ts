@@ -134,7 +134,7 @@ function wanted(tools: readonly Tool[], tool: Tool): void {
 
 function ensurePlaces(layout: Layout, places: Places): void {
   ensureDirectory(layout.stateDir, { mode: 0o711 })
-  ensureDirectory(places.disk, { mode: 0o711 })
+  ensureDirectory(places.ephemeral, { mode: 0o700 })
   ensureDirectory(layout.runDir, { mode: 0o755 })
   mkdirSync(places.run, { recursive: true })
   if (!isMountPoint(places.run)) {

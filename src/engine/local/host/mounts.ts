@@ -16,12 +16,14 @@ export function mountsBelow(directory: string): string[] {
     .reverse()
 }
 
-/** The device ("major:minor") of what is mounted uppermost at a directory. */
-export function deviceMountedAt(directory: string): string | undefined {
-  return readFileSync('/proc/self/mountinfo', 'utf8')
+/** What is mounted uppermost at a directory: its device ("major:minor"), and which part of the file system. */
+export function mountedAt(directory: string): { device: string; root: string } | undefined {
+  const line = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
-    .map((line) => line.split(' '))
-    .findLast(([, , , , point]) => point !== undefined && unescape(point) === directory)?.[2]
+    .map((each) => each.split(' '))
+    .findLast(([, , , , point]) => point !== undefined && unescape(point) === directory)
+  const [, , device, root] = line ?? []
+  return device === undefined || root === undefined ? undefined : { device, root }
 }
 
 /** mountinfo writes space, tab, line feed and backslash in octal. */

@@ -17,8 +17,8 @@ export type Tool = (typeof ALL_TOOLS)[number]
 export class Places {
   /** In memory, gone with the machine's power: bundles, records, ConfigMaps and Secrets. */
   readonly run: string
-  /** On disk: writable layers, volumes, logs. */
-  readonly disk: string
+  /** On disk: a file system for each tenant, in which its writable layers, ephemeral volumes and logs are. Root only. */
+  readonly ephemeral: string
   readonly cgroup: string
   readonly daemonCgroups: string
   /** On disk: the file systems of volumes that outlive pods. Root only. */
@@ -30,7 +30,7 @@ export class Places {
       'A path of the layout has unusual characters',
     )
     this.run = join(layout.runDir, 'containers')
-    this.disk = join(layout.stateDir, 'containers')
+    this.ephemeral = join(layout.stateDir, 'ephemeral')
     this.cgroup = layout.cgroup
     this.daemonCgroups = paths.daemonCgroups(layout)
     this.claims = join(layout.stateDir, 'volumes')
@@ -67,8 +67,20 @@ export class Places {
   podRecord(jail: JailId): string {
     return join(this.pod(jail), 'pod.json')
   }
-  podDisk(jail: JailId): string {
-    return join(this.disk, checkJail(jail))
+  /** The file that holds what is ephemeral of one tenant. */
+  ephemeralImage(tenant: TenantName): string {
+    return join(this.ephemeral, checkName(tenant))
+  }
+  /** Where those file systems are mounted. No pod may pass through here: it sees mounts of parts of them. */
+  get ephemeralMounts(): string {
+    return join(this.run, '.ephemeral')
+  }
+  ephemeralMount(tenant: TenantName): string {
+    return join(this.ephemeralMounts, checkName(tenant))
+  }
+  /** What one pod has in its tenant's file system: a directory, or files with file systems of their own. */
+  podEphemeral(tenant: TenantName, jail: JailId): string {
+    return join(this.ephemeralMount(tenant), checkJail(jail))
   }
   shm(jail: JailId): string {
     return join(this.pod(jail), 'shm')
@@ -79,12 +91,15 @@ export class Places {
   memoryVolume(jail: JailId, volume: string): string {
     return join(this.pod(jail), 'volumes', checkName(volume))
   }
-  /** The same as `podDisk`, through a mount on which neither set-id programs nor devices work. */
-  podDiskMount(jail: JailId): string {
+  /** Writable layers, ephemeral volumes and logs: a mount on which neither set-id programs nor devices work. */
+  podDisk(jail: JailId): string {
     return join(this.pod(jail), 'disk')
   }
+  diskVolumes(jail: JailId): string {
+    return join(this.podDisk(jail), 'volumes')
+  }
   diskVolume(jail: JailId, volume: string): string {
-    return join(this.podDiskMount(jail), 'volumes', checkName(volume))
+    return join(this.diskVolumes(jail), checkName(volume))
   }
   /** What is kept of one claimed volume: its file system in one file, and its key. */
   claim(tenant: TenantName, claim: ClaimId): string {
@@ -115,7 +130,7 @@ export class Places {
     return join(this.podDisk(jail), 'layers', checkId(id))
   }
   terminationLog(jail: JailId, id: string): string {
-    return join(this.podDiskMount(jail), 'termination', checkId(id))
+    return join(this.podDisk(jail), 'termination', checkId(id))
   }
   logs(jail: JailId, container: string): string {
     return join(this.podDisk(jail), 'logs', checkName(container))

@@ -11,7 +11,7 @@ import { createPodDisk, parseUsage } from './pod-disk.ts'
 function disk(t: TestContext) {
   const dir = mkdtempSync(join(tmpdir(), 'bulkhead-disk-'))
   t.after(() => rmSync(dir, { recursive: true, force: true }))
-  const root = join(dir, 'containers', JAIL_ID)
+  const root = join(dir, 'containers', JAIL_ID, 'disk')
   return { root, disk: createPodDisk({ ...parseLayout({}), runDir: dir, stateDir: dir }) }
 }
 

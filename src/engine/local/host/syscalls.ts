@@ -279,6 +279,11 @@ export function ioctl(fd: number, request: number, argument: Buffer, what: strin
   check(raw.ioctlBuffer(fd, request, argument), () => what)
 }
 
+/** ioctl(2) with a plain number, which answers with one. */
+export function ioctlNumber(fd: number, request: number, argument: number, what: string): number {
+  return check(raw.ioctl(fd, request, argument), () => what)
+}
+
 const TIOCSPTLCK = 0x4004_5431
 const TIOCGPTPEER = 0x5441
 const TIOCSWINSZ = 0x5414

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { sampleContainer, sampleJail } from '../fakes/sample-jail.ts'
-import { type DiskUsage, planEviction, planTenantEviction } from './disk.ts'
+import { type DiskUsage, planEviction, planTenantEviction, tellOfFull } from './disk.ts'
 
 const MiB = 2 ** 20
 
@@ -15,7 +15,7 @@ function limited(name: string, ephemeralStorageBytesLimit?: number) {
 }
 
 function usage(over: Partial<DiskUsage> = {}): DiskUsage {
-  return { total: 0, files: 0, volumes: new Map(), layers: new Map(), logs: new Map(), ...over }
+  return { total: 0, files: 0, volumes: new Map(), layers: new Map(), logs: new Map(), full: [], ...over }
 }
 
 const ids = new Map([
@@ -75,12 +75,30 @@ test('a pod without limits has one all the same, and the larger init container c
   assert.ok(planEviction(jail, usage({ total: 8 * MiB + 1 }), ids))
 })
 
-test('of a tenant that has more than its share, the pod with the most goes', () => {
-  const disk = { bytes: 4_000, files: 400 }
+test('of a tenant whose file system is nearly full the pod with the most goes', () => {
+  const room = { bytes: 1_000, bytesFree: 1_000, files: 100, filesFree: 100 }
   const pod = (total: number, files: number) => ({ total, files })
-  assert.equal(planTenantEviction([], disk), undefined)
-  assert.equal(planTenantEviction([pod(500, 50), pod(500, 50)], disk), undefined)
-  assert.equal(planTenantEviction([pod(300, 0), pod(500, 0), pod(201, 0)], disk)?.index, 1)
-  assert.equal(planTenantEviction([pod(0, 10), pod(0, 31), pod(0, 60)], disk)?.index, 2)
-  assert.equal(planTenantEviction([pod(0, 10 ** 6)], { bytes: 4_000, files: 0 }), undefined)
+  assert.equal(planTenantEviction([], { ...room, bytesFree: 0 }), undefined)
+  assert.equal(planTenantEviction([pod(450, 45), pod(450, 45)], room), undefined)
+  assert.equal(planTenantEviction([pod(300, 0), pod(500, 0), pod(101, 0)], room)?.index, 1)
+  assert.equal(planTenantEviction([pod(0, 10), pod(0, 31), pod(0, 60)], room)?.index, 2)
+  assert.equal(planTenantEviction([pod(0, 10 ** 6)], { ...room, files: 0, filesFree: 0 }), undefined)
+  // Of files without names, nothing is measured.
+  assert.equal(planTenantEviction([pod(1, 0), pod(2, 0)], { ...room, bytesFree: 99 })?.index, 1)
+  assert.equal(planTenantEviction([pod(1, 2), pod(2, 1)], { ...room, filesFree: 9 })?.index, 0)
+})
+
+test('a file system that is full is told in words that say whose it is', () => {
+  assert.deepEqual(
+    [
+      tellOfFull({ of: { kind: 'volume', name: 'cache' }, what: 'bytes' }),
+      tellOfFull({ of: { kind: 'pod' }, what: 'files' }),
+      tellOfFull({ of: { kind: 'tenant' }, what: 'bytes' }),
+    ],
+    [
+      'The volume "cache" has all the ephemeral storage it may have: writes fail with "no space left on device".',
+      'The pod has as many files in ephemeral storage as it may have: writes fail with "no space left on device".',
+      'All pods of the tenant together have all the ephemeral storage they may have: writes fail with "no space left on device".',
+    ],
+  )
 })

@@ -1,6 +1,8 @@
 import { parseQuantity, renderQuantity } from '../../../api/index.ts'
 import type { Jail } from '../../../jail/index.ts'
-import { POD_BYTES_PER_FILE, POD_DISK_BYTES_MAX, POD_FILES_MIN, TENANT_SHARE_OF_DISK } from '../limits.ts'
+import { POD_BYTES_PER_FILE, POD_DISK_BYTES_MAX, POD_FILES_MIN, TENANT_DISK_PARTS } from '../limits.ts'
+
+export type DiskRoom = { bytes: number; bytesFree: number; files: number; filesFree: number }
 
 /** What a pod occupies on disk, in bytes of blocks: a file with holes counts what it really takes. */
 export type DiskUsage = {
@@ -13,6 +15,25 @@ export type DiskUsage = {
   layers: ReadonlyMap<string, number>
   /** By the name of the container. */
   logs: ReadonlyMap<string, number>
+  /** What nothing more can be written to. */
+  full: readonly FullFileSystem[]
+}
+
+export type FullFileSystem = {
+  of: { kind: 'volume'; name: string } | { kind: 'pod' } | { kind: 'tenant' }
+  what: 'bytes' | 'files'
+}
+
+/** What a tenant is told of a file system that is full: writes fail, and nobody is evicted for it. Pure. */
+export function tellOfFull({ of, what }: FullFileSystem): string {
+  const whose =
+    of.kind === 'volume'
+      ? `The volume "${of.name}" has`
+      : of.kind === 'pod'
+        ? 'The pod has'
+        : 'All pods of the tenant together have'
+  const limit = what === 'bytes' ? 'all the ephemeral storage' : 'as many files in ephemeral storage as'
+  return `${whose} ${limit} ${of.kind === 'tenant' ? 'they' : 'it'} may have: writes fail with "no space left on device".`
 }
 
 /**
@@ -47,7 +68,7 @@ export function planEviction(
 }
 
 /** The limits that containers have, added up, or that of an init container where it is larger; never without one. */
-function podLimit(jail: Jail): number {
+export function podLimit(jail: Jail): number {
   const limitOf = (c: Jail['containers'][number]) => c.resources.ephemeralStorageBytesLimit ?? 0
   const sidecars = jail.initContainers.filter((c) => c.restartPolicy === 'Always')
   const together = [...jail.containers, ...sidecars].reduce((sum, c) => sum + limitOf(c), 0)
@@ -59,26 +80,38 @@ export function podFilesMax(bytesMax: number): number {
   return Math.max(POD_FILES_MIN, Math.floor(bytesMax / POD_BYTES_PER_FILE))
 }
 
-/** Why the largest pod of a tenant must go: together they occupy more than a tenant's share. Pure. */
+/**
+ * Why the largest pod of a tenant must go: its file system is nearly full, by what its pods were measured to have or by
+ * what the kernel says is gone, as of files that are open and have no name. Pure.
+ */
 export function planTenantEviction(
   usages: readonly Pick<DiskUsage, 'total' | 'files'>[],
-  { bytes, files }: { bytes: number; files: number },
+  { bytes, bytesFree, files, filesFree }: DiskRoom,
 ): { index: number; message: string } | undefined {
-  const largest = (sizeOf: (usage: Pick<DiskUsage, 'total' | 'files'>) => number) =>
-    usages.reduce((best, usage, at) => (sizeOf(usage) > sizeOf(usages[best] ?? usage) ? at : best), 0)
-  const sum = (sizeOf: (usage: Pick<DiskUsage, 'total' | 'files'>) => number) =>
-    usages.reduce((total, usage) => total + sizeOf(usage), 0)
-  const bytesMax = Math.floor(bytes / TENANT_SHARE_OF_DISK)
-  if (sum((usage) => usage.total) > bytesMax)
+  const over = (
+    sizeOf: (usage: Pick<DiskUsage, 'total' | 'files'>) => number,
+    most: number,
+    gone: number,
+  ) => {
+    const used = Math.max(
+      gone,
+      usages.reduce((total, usage) => total + sizeOf(usage), 0),
+    )
+    if (usages.length === 0 || used <= most) return undefined
+    return usages.reduce((best, usage, at) => (sizeOf(usage) > sizeOf(usages[best] ?? usage) ? at : best), 0)
+  }
+  const part = (of: number) => Math.floor((of / TENANT_DISK_PARTS) * (TENANT_DISK_PARTS - 1))
+  const byBytes = over(({ total }) => total, part(bytes), bytes - bytesFree)
+  if (byBytes !== undefined)
     return {
-      index: largest((usage) => usage.total),
-      message: `Pods of this tenant together occupy more than ${renderBytes(bytesMax)} of the node's disk, and this is the largest. `,
+      index: byBytes,
+      message: `Pods of this tenant together occupy more than ${renderBytes(part(bytes))} of its ${renderBytes(bytes)} of ephemeral storage, and this is the largest. `,
     }
-  const filesMax = Math.floor(files / TENANT_SHARE_OF_DISK)
-  if (files > 0 && sum((usage) => usage.files) > filesMax)
+  const byFiles = files === 0 ? undefined : over((usage) => usage.files, part(files), files - filesFree)
+  if (byFiles !== undefined)
     return {
-      index: largest((usage) => usage.files),
-      message: `Pods of this tenant together have more than ${filesMax} files on the node's disk, and this one has most. `,
+      index: byFiles,
+      message: `Pods of this tenant together have more than ${part(files)} files in its ephemeral storage, and this one has most. `,
     }
   return undefined
 }

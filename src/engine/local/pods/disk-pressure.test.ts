@@ -3,7 +3,14 @@ import { test } from 'node:test'
 import { parseTenantName } from '../../../api/index.ts'
 import { isShort, planRelief } from './disk-pressure.ts'
 
-const usage = (total: number) => ({ total, files: 0, volumes: new Map(), layers: new Map(), logs: new Map() })
+const usage = (total: number) => ({
+  total,
+  files: 0,
+  volumes: new Map(),
+  layers: new Map(),
+  logs: new Map(),
+  full: [],
+})
 const pod = (tenant: string, name: string, total?: number) => ({
   tenant: parseTenantName(tenant),
   name,

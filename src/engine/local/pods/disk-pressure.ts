@@ -1,14 +1,14 @@
 import type { TenantName } from '../../../api/index.ts'
 import type { JailId } from '../../../jail/index.ts'
 import type { Clock, Logger } from '../../../stdx/index.ts'
-import type { DiskRoom, PodDisk } from '../host/pod-disk.ts'
+import type { PodDisk } from '../host/pod-disk.ts'
 import {
   DISK_FREE_PARTS_MIN,
   DISK_PRESSURE_EVERY_MS,
   DISK_PRESSURE_REST_MS,
   MEASURED_PODS_MAX,
 } from '../limits.ts'
-import type { DiskUsage } from '../plan/disk.ts'
+import type { DiskRoom, DiskUsage } from '../plan/disk.ts'
 import type { Gate } from './gate.ts'
 import { later } from './timers.ts'
 

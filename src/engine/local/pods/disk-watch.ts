@@ -1,3 +1,4 @@
+import type { TenantName } from '../../../api/index.ts'
 import type { JailId } from '../../../jail/index.ts'
 import type { Clock, Logger } from '../../../stdx/index.ts'
 import type { PodDisk } from '../host/pod-disk.ts'
@@ -16,8 +17,8 @@ type WatchedPod = {
 }
 
 /**
- * Looks again and again at what one tenant's pods occupy. Between two looks a pod can write as much as the disk takes
- * in that time, so this is a limit of what stays and not of what is written.
+ * Looks again and again at what one tenant's pods occupy, beside the hard ends of the file systems they are in: a limit of
+ * what stays, where those do not say anything, or not what they should.
  */
 export class DiskWatch {
   private readonly options: DiskWatchOptions
@@ -57,13 +58,17 @@ export class DiskWatch {
 
   /** One pod at a time: the next look tells whether that was enough. */
   private async holdToShare(measured: readonly MeasuredPod[]): Promise<void> {
-    const { disk, log } = this.options
+    const { disk, log, tenant } = this.options
     try {
+      const room = await disk.tenantRoom(tenant)
+      if (!room) return
       const found = planTenantEviction(
         measured.map(({ usage }) => usage),
-        await disk.room(),
+        room,
       )
-      if (found) measured[found.index]?.pod.evict(found.message)
+      if (!found) return
+      measured[found.index]?.pod.evict(found.message)
+      this.options.onEvicted?.()
     } catch (error) {
       log.warn('cannot hold a tenant to its share of the disk', { error })
     }
@@ -93,6 +98,9 @@ export type DiskWatchOptions = {
   clock: Clock
   log: Logger
   disk: PodDisk
+  tenant: TenantName
+  /** For the tenant's disk being short, and not for a pod's own limit. */
+  onEvicted?: () => void
   /** Shared with the other tenants of the machine. */
   gate: Gate
   pods: () => Iterable<WatchedPod>

@@ -18,7 +18,7 @@ import {
   type UnpackedImage,
 } from '../parts.ts'
 import type { PodDisk } from '../host/pod-disk.ts'
-import { type DiskUsage, planEviction } from '../plan/disk.ts'
+import { type DiskUsage, planEviction, tellOfFull } from '../plan/disk.ts'
 import { podNames } from '../plan/net/names.ts'
 import { ContainerError } from '../plan/oci/container-error.ts'
 import { doubled, nextBackoff, renderDuration } from './backoff.ts'
@@ -96,6 +96,8 @@ export class PodWorker {
   /** gVisor: whoever starts first renews the network for all, so starts come one after the other. */
   private readonly sandboxGate = new Gate(1)
   private cancelWake: () => void = () => {}
+  /** What was said to be full when the disk was last looked at. */
+  private toldFull: ReadonlySet<string> = new Set()
   private readonly cancels = new Set<() => void>()
 
   constructor(jail: Jail, placement: TenantPlacement, memory: PodMemory, parts: PodParts) {
@@ -230,7 +232,10 @@ export class PodWorker {
       }),
     )
     const message = planEviction(this.jail, usage, ids)
-    if (message !== undefined) this.evict(message)
+    if (message !== undefined) return this.evict(message)
+    const full = usage.full.map(tellOfFull)
+    for (const each of full) if (!this.toldFull.has(each)) this.event('Warning', 'EphemeralStorageFull', each)
+    this.toldFull = new Set(full)
   }
 
   /** As the kubelet does: the pod fails for good, and what made it is asked to make another. */

@@ -1,5 +1,8 @@
 const MESSAGE_CHARS_MAX = 1_024
 
+export const NO_SPACE =
+  'no space left on device: the ephemeral storage of the pod, or that of all pods of the tenant, is full'
+
 /** What runtimes complain about that the tenant can do something about. The groups are the tenant's own words. */
 const KNOWN: readonly { pattern: RegExp; tell: (match: RegExpExecArray) => string }[] = [
   {
@@ -31,6 +34,7 @@ const KNOWN: readonly { pattern: RegExp; tell: (match: RegExpExecArray) => strin
     pattern: /exec format error/i,
     tell: () => 'the command cannot be executed: exec format error (another architecture?)',
   },
+  { pattern: /no space left on device/i, tell: () => NO_SPACE },
   {
     pattern: /not a directory/i,
     tell: () =>
