@@ -69,6 +69,19 @@ test('a change of the template makes a ReplicaSet within the surge and takes not
   assert.deepEqual(summary(steps), ['create 1', 'revision 2'])
 })
 
+test('a revision is a whole number of 64 bits: a ReplicaSet that is adopted may come with any', () => {
+  const web = deployment('web', { template: podTemplate('web', 'registry.test/web:2') })
+  const next = (revision: string) => {
+    const old = setOf(web, 'registry.test/web:1', { replicas: 3, revision: 1 })
+    old.metadata.annotations = { ...old.metadata.annotations, 'deployment.kubernetes.io/revision': revision }
+    return summary(planDeployment(web, [old], [], NOW_MS).steps).at(-1)
+  }
+  assert.equal(next('3546343826724305832'), 'revision 3546343826724305833')
+  assert.equal(next('9223372036854775807'), 'revision 9223372036854775807')
+  for (const none of ['9223372036854775808', '99999999999999999999', '-1', '1e3', 'x', ''])
+    assert.equal(next(none), 'revision 1', none)
+})
+
 test('old ReplicaSets beyond the history limit are deleted, oldest first, once the rollout is complete', () => {
   const web = deployment('web', { revisionHistoryLimit: 1 })
   web.metadata.annotations = { 'deployment.kubernetes.io/revision': '4' }

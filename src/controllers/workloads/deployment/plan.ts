@@ -29,6 +29,8 @@ const NOT_COPIED: readonly string[] = [
 ]
 
 const NO_DEADLINE = 2 ** 31 - 1
+/** Revisions are an int64 elsewhere, and a ReplicaSet that is adopted may come with a high one. */
+const REVISION_MAX = 2n ** 63n - 1n
 
 export type Annotations = Record<string, string>
 
@@ -184,7 +186,7 @@ function planScale(state: State): void {
 function planRevision(state: State, mayCreate: boolean): void {
   const { deployment, fresh, old } = state
   if (!fresh && !mayCreate) return
-  const newest = Math.max(0, ...old.map((set) => revisionOf(set))) + 1
+  const newest = revisionAfter(old)
   let revision = String(newest)
   if (fresh) {
     const annotations = freshAnnotations(deployment, fresh, newest)
@@ -220,7 +222,7 @@ function replaceFresh(state: State, fresh: ReplicaSet): void {
 function create(state: State, replicas: number): void {
   const { deployment, old, bounds } = state
   const hash = templateHash(deployment)
-  const revision = String(Math.max(0, ...old.map((set) => revisionOf(set))) + 1)
+  const revision = String(revisionAfter(old))
   const name = `${deployment.metadata.name}-${hash}`
   state.steps.push({
     step: 'create',
@@ -263,7 +265,7 @@ function planCleanUp(state: State): void {
   const cleanable = state.old.filter((set) => !set.metadata.deletionTimestamp)
   const surplus = cleanable.length - limit
   if (surplus <= 0) return
-  for (const set of cleanable.toSorted((a, b) => revisionOf(a) - revisionOf(b)).slice(0, surplus)) {
+  for (const set of cleanable.toSorted(byRevision).slice(0, surplus)) {
     const observed = (set.status?.observedGeneration ?? 0) >= (set.metadata.generation ?? 0)
     if ((set.status?.replicas ?? 0) === 0 && replicasOf(set) === 0 && observed)
       state.steps.push({ step: 'delete', replicaSet: set })
@@ -466,14 +468,27 @@ function shardOf(set: ReplicaSet): Shard {
 function byCreation(a: ReplicaSet, b: ReplicaSet): number {
   return (
     Date.parse(a.metadata.creationTimestamp) - Date.parse(b.metadata.creationTimestamp) ||
-    revisionOf(a) - revisionOf(b) ||
+    byRevision(a, b) ||
     (a.metadata.name < b.metadata.name ? -1 : 1)
   )
 }
 
-export function revisionOf(set: { metadata: { annotations?: Annotations } }): number {
-  const revision = set.metadata.annotations?.[REVISION]
-  return revision !== undefined && /^\d{1,15}$/.test(revision) ? Number(revision) : 0
+function byRevision(a: ReplicaSet, b: ReplicaSet): number {
+  const [of, than] = [revisionOf(a), revisionOf(b)]
+  return of < than ? -1 : of > than ? 1 : 0
+}
+
+/** 0 for none, and for what is no int64. */
+function revisionOf(set: { metadata: { annotations?: Annotations } }): bigint {
+  const text = set.metadata.annotations?.[REVISION]
+  const revision = text !== undefined && /^\d{1,19}$/.test(text) ? BigInt(text) : 0n
+  return revision <= REVISION_MAX ? revision : 0n
+}
+
+/** Higher than those of all that were there before. */
+function revisionAfter(old: readonly ReplicaSet[]): bigint {
+  const highest = old.map(revisionOf).reduce((max, revision) => (revision > max ? revision : max), 0n)
+  return highest < REVISION_MAX ? highest + 1n : highest
 }
 
 function annotationNumber(set: ReplicaSet, name: string): number | undefined {
@@ -491,12 +506,12 @@ function copiedAnnotations(deployment: Deployment): Annotations {
   )
 }
 
-function freshAnnotations(deployment: Deployment, set: ReplicaSet, newest: number): Annotations {
+function freshAnnotations(deployment: Deployment, set: ReplicaSet, newest: bigint): Annotations {
   const annotations = { ...set.metadata.annotations, ...copiedAnnotations(deployment) }
   const revision = revisionOf(set)
   if (revision < newest) {
     annotations[REVISION] = String(newest)
-    if (revision > 0) {
+    if (revision > 0n) {
       const history = [annotations[REVISION_HISTORY], String(revision)].filter(Boolean).join(',')
       annotations[REVISION_HISTORY] =
         history.length > REVISION_HISTORY_CHARS_MAX
