@@ -127,11 +127,22 @@ test('a service changes from an address to a name and back', async () => {
   const service = { metadata: { name: 's' }, spec: { ports: [{ port: 80 }], selector: { app: 'x' } } }
   const made = await created(plane, `${NS}/services`, service)
   assert.match(made.spec.clusterIP, /^10\./)
-  const spec = { type: 'ExternalName', externalName: 'example.com', clusterIP: null, clusterIPs: null }
-  const named = await patch(plane, `${NS}/services/s`, {
-    spec: { ...spec, ipFamilies: null, ipFamilyPolicy: null },
+  const spec = { type: 'ExternalName', externalName: 'example.com' }
+  const other = {
+    ...made,
+    spec: { ...made.spec, ...spec, clusterIP: '10.96.9.9', clusterIPs: ['10.96.9.9'] },
+  }
+  assert.equal((await plane.ask('PUT', `${NS}/services/s`, { body: other })).code, 422)
+  // As a client writes it that changes what it has read: with the address that the service was given.
+  const named = await plane.ask('PUT', `${NS}/services/s`, {
+    body: { ...made, spec: { ...made.spec, ...spec } },
   })
-  assert.deepEqual([named.code, named.body.spec.clusterIP], [200, undefined])
+  assert.equal(named.code, 200, JSON.stringify(named.body))
+  const { clusterIP, clusterIPs, ipFamilies, ipFamilyPolicy } = named.body.spec
+  assert.deepEqual(
+    [clusterIP, clusterIPs, ipFamilies, ipFamilyPolicy],
+    [undefined, undefined, undefined, undefined],
+  )
   const back = await patch(plane, `${NS}/services/s`, { spec: { type: 'ClusterIP', externalName: null } })
   assert.match(back.body.spec.clusterIP, /^10\./)
   const found = await plane.ask('GET', '/api/v1/services')

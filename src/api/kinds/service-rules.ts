@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { WriteContext } from '../kind.ts'
 import { parseIpBlock } from '../ip-block.ts'
 import { SERVICE_PORTS_MAX } from '../limits.ts'
@@ -44,6 +45,24 @@ export function withAddressFamily(service: Service): Service {
       ipFamilyPolicy: spec.ipFamilyPolicy ?? 'SingleStack',
     },
   }
+}
+
+/**
+ * Who makes a service an ExternalName writes back the address that it was given, and cannot mean it. Values that differ
+ * stay, and are refused.
+ */
+export function prepareServiceUpdate(service: Service, old: Service): Service {
+  if (service.spec.type !== 'ExternalName' || old.spec.type === 'ExternalName')
+    return withAddressFamily(service)
+  const spec = { ...service.spec }
+  const same = (field: keyof Service['spec']) => isDeepStrictEqual(spec[field], old.spec[field])
+  if (same('clusterIP') && same('clusterIPs')) {
+    delete spec.clusterIP
+    delete spec.clusterIPs
+  }
+  if (same('ipFamilies')) delete spec.ipFamilies
+  if (same('ipFamilyPolicy')) delete spec.ipFamilyPolicy
+  return { ...service, spec }
 }
 
 export function validateService(service: Service, _context: WriteContext, old?: Service): FieldError[] {

@@ -18,7 +18,12 @@ import {
   type TypeOf,
 } from './schema-builders.ts'
 import { NO_SCTP } from './rules.ts'
-import { applyServiceDefaults, validateService, withAddressFamily } from './service-rules.ts'
+import {
+  applyServiceDefaults,
+  prepareServiceUpdate,
+  validateService,
+  withAddressFamily,
+} from './service-rules.ts'
 
 const CORE = 'io.k8s.api.core.v1'
 
@@ -149,7 +154,7 @@ export const serviceDefinition = defineKind(serviceKind, {
   applyDefaults: applyServiceDefaults,
   validate: validateService,
   prepareForCreate: (service) => ({ ...withAddressFamily(service), status: { loadBalancer: {} } }),
-  prepareForUpdate: withAddressFamily,
+  prepareForUpdate: prepareServiceUpdate,
   warnings: ({ spec }) =>
     (spec.ports ?? []).flatMap(({ protocol }, at) =>
       protocol === 'SCTP' ? [`spec.ports[${at}].protocol: ${NO_SCTP}`] : [],
