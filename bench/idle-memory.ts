@@ -8,6 +8,7 @@ import { ControlPlaneClient, renderTable, TENANTS_PATH } from '../src/cli/index.
 import { until } from '../src/stdx/index.ts'
 import { createTenant, startPlatform, Watch } from './kit/platform.ts'
 import { collectGarbage } from './kit/inspector.ts'
+import { cpuMs, observeMemory } from './kit/processes.ts'
 import { machineFacts } from './kit/samples.ts'
 
 const TENANTS = Number(process.argv[2] ?? 300)
@@ -16,15 +17,13 @@ const AT_A_TIME = 4
 const IDLE_MS = 15_000
 const DAEMONS = ['worker-shared', 'platform', 'node', 'gateway', 'dns'] as const
 
-type Memory = { rss: number; pss: number; anonymous: number }
-
 console.log(machineFacts())
 await using platform = await startPlatform()
 const { layout } = platform
 await using tenants = await Watch.open(platform.operatorCredentials, TENANTS_PATH)
 const pidOf = (daemon: string) =>
   (JSON.parse(readFileSync(`${layout.runDir}/daemons/${daemon}.json`, 'utf8')) as { pid: number }).pid
-const all = () => new Map(DAEMONS.map((daemon) => [daemon, observeMemory(pidOf(daemon))]))
+const all = () => new Map(DAEMONS.map((daemon) => [daemon, observeMemory([pidOf(daemon)])]))
 
 const before = all()
 const began = performance.now()
@@ -36,7 +35,7 @@ await Promise.all(Array.from({ length: AT_A_TIME }, work))
 const seconds = (performance.now() - began) / 1_000
 const used = all()
 await new Promise((resolve) => setTimeout(resolve, IDLE_MS))
-const cpuBefore = new Map(DAEMONS.map((daemon) => [daemon, cpuTicks(pidOf(daemon))]))
+const cpuBefore = new Map(DAEMONS.map((daemon) => [daemon, cpuMs([pidOf(daemon)])]))
 await new Promise((resolve) => setTimeout(resolve, IDLE_MS))
 const idle = all()
 console.log(
@@ -57,7 +56,7 @@ console.log(
     ],
     DAEMONS.map((daemon) => {
       const [a, b, c] = [before.get(daemon)!, used.get(daemon)!, idle.get(daemon)!] // all() has them all
-      const ticks = cpuTicks(pidOf(daemon)) - cpuBefore.get(daemon)!
+      const cpu = cpuMs([pidOf(daemon)]) - cpuBefore.get(daemon)!
       return [
         daemon,
         (a.pss / MiB).toFixed(1),
@@ -66,8 +65,7 @@ console.log(
         (c.rss / MiB).toFixed(1),
         ((c.pss - a.pss) / 1024 / TENANTS).toFixed(1),
         `${(c.pss / a.pss).toFixed(2)} x before`,
-        // A tick is 10 ms (sysconf(_SC_CLK_TCK) is 100 on Linux).
-        ((ticks * 10 * 100) / IDLE_MS).toFixed(1),
+        ((cpu * 100) / IDLE_MS).toFixed(1),
       ]
     }),
   ),
@@ -75,7 +73,7 @@ console.log(
 const worker = pidOf('worker-shared')
 const workerBefore = before.get('worker-shared')!.pss // all() has them all
 await collectGarbage(worker)
-const collected = observeMemory(worker).pss
+const collected = observeMemory([worker]).pss
 console.log(
   `worker-shared after a garbage collection: ${(collected / MiB).toFixed(1)} MiB PSS, ${((collected - workerBefore) / 1024 / TENANTS).toFixed(1)} KiB per tenant`,
 )
@@ -108,19 +106,4 @@ async function makeAndUse(name: string): Promise<void> {
     },
   })
   await tenant.get('/api/v1/namespaces/default/pods')
-}
-
-/** https://docs.kernel.org/filesystems/proc.html, smaps_rollup */
-function observeMemory(pid: number): Memory {
-  const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
-  const bytes = (field: string) =>
-    Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1] ?? NaN) * 1024
-  return { rss: bytes('Rss'), pss: bytes('Pss'), anonymous: bytes('Anonymous') }
-}
-
-/** utime and stime of proc(5)'s stat. */
-function cpuTicks(pid: number): number {
-  const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-  return Number(fields[11]) + Number(fields[12])
 }

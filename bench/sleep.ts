@@ -8,6 +8,7 @@ import { parseTenantName, paths } from '../src/api/index.ts'
 import { type ControlPlaneClient, renderTable, TENANTS_PATH } from '../src/cli/index.ts'
 import { until } from '../src/stdx/index.ts'
 import { collectGarbage } from './kit/inspector.ts'
+import { observeMemory } from './kit/processes.ts'
 import { createTenant, startPlatform, Watch } from './kit/platform.ts'
 import { machineFacts, median, percentile } from './kit/samples.ts'
 
@@ -25,8 +26,7 @@ await using watch = await Watch.open(platform.operatorCredentials, TENANTS_PATH)
 const clients = new Map<string, ControlPlaneClient>()
 const pidOf = (daemon: string) =>
   (JSON.parse(readFileSync(`${layout.runDir}/daemons/${daemon}.json`, 'utf8')) as { pid: number }).pid
-const pss = (pid: number) =>
-  Number(/^Pss:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? NaN)
+const pss = (pid: number) => observeMemory([pid]).pss / 1024
 const shared = async () => {
   await collectGarbage(pidOf('worker-shared'))
   return pss(pidOf('worker-shared'))

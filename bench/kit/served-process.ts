@@ -44,7 +44,7 @@ if (role === 'control-plane') {
       tenant: {
         connectionsMax: 512,
         requestsMax: 512,
-        streamsMax: 512,
+        streamsMax: 2_048,
         requestsPerSecond: MANY,
         requestsBurst: MANY,
       },

@@ -23,7 +23,7 @@ export const BENCH_TENANT = 'bench'
  * controllers or engine. Yields what its administrator needs to reach it.
  */
 export async function startServed(): Promise<
-  { credentials: Credentials; socketPath: string } & AsyncDisposable
+  { credentials: Credentials; socketPath: string; pids: readonly number[] } & AsyncDisposable
 > {
   const directory = mkdtempSync(join(tmpdir(), 'bulkhead-bench-'))
   const children: ChildProcess[] = []
@@ -66,7 +66,12 @@ export async function startServed(): Promise<
       ['gateway', directory, String(port)],
     ]) {
       const program = fileURLToPath(new URL('served-process.ts', import.meta.url))
-      const child = spawn(process.execPath, [program, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+      // BENCH_PROFILE=DIR keeps a CPU profile of each.
+      const profile = process.env['BENCH_PROFILE']
+      const flags = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`]
+      const child = spawn(process.execPath, [...flags, program, ...args], {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      })
       children.push(child)
       const ended = once(child, 'close').then(() => {
         throw new Error(`The process "${args[0]}" ended before it was ready`)
@@ -76,6 +81,7 @@ export async function startServed(): Promise<
     }
     return {
       socketPath,
+      pids: children.flatMap(({ pid }) => (pid === undefined ? [] : [pid])),
       credentials: {
         server: `https://127.0.0.1:${port}/tenants/${BENCH_TENANT}`,
         ca: servers.certificatePem,

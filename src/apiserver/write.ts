@@ -11,6 +11,7 @@ import {
   conflict,
   groupVersion,
   invalid,
+  invalidValue,
   userNames,
   validateObject,
 } from '../api/index.ts'
@@ -317,12 +318,19 @@ function prepareUpdate(
   requireCurrent(context, definition)
   const old = presented(definition, stored.object)
   const { resourceVersion, uid } = wanted.metadata
-  if (uid && uid !== old.metadata.uid)
+  const another = uid && uid !== old.metadata.uid
+  // In what replaces an object the uid says which one is meant; in a patch it is a field like any other, as upstream.
+  const asPatch = request.method === 'PATCH' && subresource?.name !== 'scale'
+  if (another && !asPatch)
     throw conflict(
       { group: definition.group, resource: definition.plural, name },
       `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${old.metadata.uid}`,
     )
   if (resourceVersion && resourceVersion !== old.metadata.resourceVersion) throw modified(definition, name)
+  if (another)
+    throw invalid({ group: definition.group, kind: definition.kind, name }, [
+      invalidValue('metadata.uid', uid, 'field is immutable'),
+    ])
   const nowMs = context.clock.nowMs()
   let object = withServerMetadata(scopeToSubresource(definition, subresource?.name, wanted, old), old)
   const writeContext: WriteContext = {

@@ -14,7 +14,7 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { FakeClock, silentLogger, until } from '../stdx/index.ts'
 import { AuditFile } from './audit-file.ts'
-import { AUDIT_FILES_KEPT, AUDIT_LINES_WAITING_MAX, AUDIT_RETRY_MS } from './limits.ts'
+import { AUDIT_FILES_KEPT, AUDIT_GATHER_MS, AUDIT_LINES_WAITING_MAX, AUDIT_RETRY_MS } from './limits.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'bulkhead-audit-'))
 after(() => rmSync(directory, { recursive: true, force: true }))
@@ -58,14 +58,14 @@ test('an audit log that cannot be written says so, keeps what waits, and goes on
   const { path, clock, open } = setUp(60)
   await using audit = await open()
   audit.write('one'.padEnd(59) + '\n')
-  await until(() => readFileSync(path, 'utf8').includes('one'))
+  await until(() => (clock.advance(AUDIT_GATHER_MS), readFileSync(path, 'utf8').includes('one')))
   const folder = join(path, '..')
   renameSync(folder, `${folder}-away`)
   audit.write('two'.padEnd(59) + '\n')
-  await until(() => !audit.ready)
+  await until(() => (clock.advance(AUDIT_GATHER_MS), !audit.ready))
   renameSync(`${folder}-away`, folder)
   clock.advance(AUDIT_RETRY_MS)
-  await until(() => audit.ready)
+  await until(() => (clock.advance(AUDIT_GATHER_MS), audit.ready))
   assert.match(readFileSync(path, 'utf8'), /^two/)
 })
 
@@ -75,6 +75,20 @@ test('an audit log that falls behind lets nothing more through long before it lo
   for (let i = 0; i < AUDIT_LINES_WAITING_MAX / 2; i++) audit.write('x\n')
   assert.equal(audit.ready, false)
   await until(() => audit.ready)
+})
+
+test('lines that come together are written together, the last ones when it closes', async () => {
+  const { path, clock, open } = setUp()
+  {
+    await using audit = await open()
+    audit.write('one\n')
+    audit.write('two\n')
+    assert.equal(readFileSync(path, 'utf8'), '')
+    clock.advance(AUDIT_GATHER_MS)
+    await until(() => readFileSync(path, 'utf8') === 'one\ntwo\n')
+    audit.write('three\n')
+  }
+  assert.equal(readFileSync(path, 'utf8'), 'one\ntwo\nthree\n')
 })
 
 test('an audit log that cannot be opened stops whoever needs it', async () => {

@@ -4,6 +4,7 @@ import type { AuditSink } from './events.ts'
 import {
   AUDIT_FILE_BYTES_MAX,
   AUDIT_FILES_KEPT,
+  AUDIT_GATHER_MS,
   AUDIT_LINES_PER_WRITE_MAX,
   AUDIT_LINES_WAITING_MAX,
   AUDIT_RETRY_MS,
@@ -23,6 +24,8 @@ export class AuditFile implements AuditSink, AsyncDisposable {
   private fileBytes = 0
   private lines: string[] = []
   private writing: Promise<void> | undefined
+  /** Ends the time in which lines are gathered. */
+  private hurry = () => {}
   private failed = false
   private closed = false
 
@@ -70,10 +73,18 @@ export class AuditFile implements AuditSink, AsyncDisposable {
       return
     }
     this.lines.push(line)
+    if (this.lines.length === AUDIT_LINES_PER_WRITE_MAX) this.hurry()
     this.writing ??= this.drain()
   }
 
   private async drain(): Promise<void> {
+    // A write costs more than the line: those that come right after this one share it.
+    if (!this.closed) {
+      const gathered = Promise.withResolvers<void>()
+      this.hurry = gathered.resolve
+      this.clock.after(AUDIT_GATHER_MS, gathered.resolve)
+      await gathered.promise
+    }
     try {
       while (this.lines.length > 0) {
         const batch = this.lines.slice(0, AUDIT_LINES_PER_WRITE_MAX)
@@ -124,6 +135,7 @@ export class AuditFile implements AuditSink, AsyncDisposable {
   /** Writes what waits. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closed = true
+    this.hurry()
     await this.writing
     await this.file?.close()
     this.file = undefined

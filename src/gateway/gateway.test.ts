@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { rmSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { parseTenantName, type TenantName } from '../api/index.ts'
@@ -431,6 +432,51 @@ for (const [version, ask] of versions)
             authorization.slice(0, 20),
           )
         nothingPassed()
+      })
+    })
+
+    describe('a connection to a control plane', () => {
+      const carry = async (...users: Credentials[]) => {
+        const connections: Socket[] = []
+        harbour.red.handler = (request, response) => {
+          connections.push(request.socket)
+          response.end('{}')
+        }
+        for (const user of users) assert.equal((await ask('/tenants/red/api', user)).code, 200)
+        return connections
+      }
+
+      test('serves nobody but the very user for whom it was made', async () => {
+        const users = [
+          alice,
+          await harbour.certificate(red, { user: 'carol' }),
+          await harbour.certificate(red, { groups: ['dev', 'ops'] }),
+          builder,
+        ]
+        const connections = await carry(...users, ...users)
+        assert.equal(new Set(connections.slice(0, users.length)).size, users.length)
+        for (const [at, connection] of connections.entries())
+          for (const [other, another] of connections.entries())
+            if (at % users.length !== other % users.length) assert.notEqual(connection, another)
+      })
+
+      test('is used once more by the same user, and is closed soon when nobody asks', async () => {
+        const connections = await carry(alice, alice)
+        assert.equal(new Set(connections).size, 1)
+        await until(() => connections.every((connection) => connection.destroyed))
+      })
+
+      test('ends with an answer that was broken off', async () => {
+        const connections: Socket[] = []
+        harbour.red.handler = (request, response) => {
+          connections.push(request.socket)
+          response.writeHead(200, { 'content-length': '100' })
+          response.write('half')
+          setImmediate(() => response.destroy())
+        }
+        await ask('/tenants/red/api', alice).catch(() => {})
+        connections.push(...(await carry(alice)))
+        assert.equal(new Set(connections).size, 2)
       })
     })
 

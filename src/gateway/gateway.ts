@@ -16,6 +16,7 @@ import { type Clock, customerOf, type Logger } from '../stdx/index.ts'
 import { type Answer, breakOff, sendStatus, writeHead } from './answers.ts'
 import { authenticate, type Authenticated, judgeCertificate, type PeerCertificate } from './authenticate.ts'
 import { type AuditSink, auditRequest, FreeRefusals } from './events.ts'
+import { type Caller, Connections } from './connections.ts'
 import { type Admission, FairShare } from './fair-share.ts'
 import { headerPairs, OWN_HEADERS, planRequestHeaders } from './headers.ts'
 import {
@@ -128,6 +129,7 @@ class TlsGateway implements Gateway {
   private readonly limits: GatewayLimits
   private readonly server: Http2SecureServer
   private readonly keys: TokenKeys
+  private readonly connections = new Connections()
   private readonly share: FairShare
   private readonly freeRefusals: FreeRefusals
   private readonly sockets = new Set<Socket>()
@@ -224,6 +226,7 @@ class TlsGateway implements Gateway {
     const cancel = this.options.clock.after(CLOSE_MS_MAX, () => this.cutOff())
     await closed
     cancel()
+    this.connections.destroy()
   }
 
   private cutOff(): void {
@@ -318,20 +321,16 @@ class TlsGateway implements Gateway {
     })
     try {
       const { identity, target, hasBody, body } = await this.admit(exchange, held)
-      const upstream = await this.reach(exchange, target.tenant)
-      if (expects) answer.writeContinue()
       const stream = isStream(target.rest)
       const { requestId, method } = exchange
+      const told = renderIdentity(identity.user, identity.tenantUid)
       await proxyRequest(request, answer, {
-        socket: upstream,
+        connections: this.connections,
+        caller: { identity: told, ...this.wayTo(target.tenant) },
+        expects,
         method,
         path: target.rest,
-        headers: planRequestHeaders({
-          rawHeaders: request.rawHeaders,
-          identity: renderIdentity(identity.user, identity.tenantUid),
-          requestId,
-          body,
-        }),
+        headers: planRequestHeaders({ rawHeaders: request.rawHeaders, identity: told, requestId, body }),
         requestId,
         clock: this.options.clock,
         lastsMsMax: this.lastsMsMax(identity, stream),
@@ -379,7 +378,7 @@ class TlsGateway implements Gateway {
       await proxyUpgrade(
         { socket, head, answer },
         {
-          socket: upstream,
+          upstreamSocket: upstream,
           method,
           path: target.rest,
           headers: planRequestHeaders({
@@ -454,12 +453,17 @@ class TlsGateway implements Gateway {
     return { identity, target, body, hasBody: hasBody(body) }
   }
 
+  private wayTo(tenant: TenantName): Pick<Caller, 'socketPath' | 'connect'> {
+    const { wake, socketPathOf } = this.options
+    const socketPath = socketPathOf(tenant)
+    return { socketPath, connect: () => reach(socketPath, wake && (() => wake(tenant))) }
+  }
+
   /** A connection to the control plane, which is woken for it. Throws an ApiError. */
   private async reach(exchange: Exchange, tenant: TenantName): Promise<Socket> {
-    const { wake, socketPathOf } = this.options
     let socket: Socket
     try {
-      socket = await reach(socketPathOf(tenant), wake && (() => wake(tenant)))
+      socket = await this.wayTo(tenant).connect()
     } catch (cause) {
       const { reason, message, details } = refusals.controlPlaneUnavailable
       throw new ApiError(reason, message, { cause, ...(details ? { details } : {}) })

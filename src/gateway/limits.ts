@@ -104,6 +104,12 @@ assert(HEAD_BYTES_MAX + IDENTITY_HEADER_CHARS_MAX + 1 * KiB <= UPSTREAM_HEAD_BYT
 /** client-go opens up to 250 streams on one connection before it opens another. */
 export const STREAMS_PER_SESSION_MAX = 250
 
+/** Connections to control planes that wait for another request of the same user: of one, and of all together. */
+export const IDLE_CONNECTIONS_PER_IDENTITY_MAX = 64
+export const IDLE_CONNECTIONS_MAX = 512
+/** Less than the control plane keeps one (five seconds), and than it is awake for without a request. */
+export const IDLE_CONNECTION_MS_MAX = 1 * SECOND_MS
+
 export const HANDSHAKE_MS_MAX = 10 * SECOND_MS
 /** A connection without a request. */
 export const IDLE_MS_MAX = 120 * SECOND_MS
@@ -130,6 +136,8 @@ export const JWKS_RETRY_MS = 5 * SECOND_MS
 
 export const AUDIT_LINES_WAITING_MAX = 10_000
 export const AUDIT_LINES_PER_WRITE_MAX = 256
+/** Lines that come within this time are written together. */
+export const AUDIT_GATHER_MS = 5
 /** No path that means something is longer. */
 export const AUDIT_PATH_CHARS_MAX = 512
 /** Of refusals that cost a client nothing (401, 429): so many are recorded a second for each tenant, and of strangers. */

@@ -6,14 +6,13 @@ import type { Clock } from '../stdx/index.ts'
 import type { ApiError } from '../api/index.ts'
 import { AUDIT_NOTE_HEADER, COST_HEADER } from '../identity/index.ts'
 import { type Answer, breakOff, sendStatus, writeChunk, writeHead } from './answers.ts'
+import type { Caller, Connections } from './connections.ts'
 import { type HeaderMap, headerPairs, planResponseHeaders } from './headers.ts'
 import { ANSWER_MS_MAX, CLOSE_MS_MAX, UPSTREAM_HEAD_BYTES_MAX } from './limits.ts'
 import { bodyTooLarge, controlPlaneTooSlow, controlPlaneUnavailable } from './refusals.ts'
 
 /** A request that may pass, and where it goes. */
 export type Passage = {
-  /** A fresh connection to the control plane, see `reach`. */
-  socket: Socket
   method: string
   path: string
   headers: HeaderMap
@@ -51,13 +50,12 @@ function connected(path: string): Promise<Socket> {
   return promise
 }
 
-/**
- * Every request gets a connection of its own to the control plane. On a unix socket that costs little, and no
- * mistake about where a request or an answer ends can reach the next one.
- */
-function connect({ socket, method, path, headers }: Passage): ClientRequest {
+function send(
+  { method, path, headers }: Passage,
+  way: { agent: Connections; caller: Caller } | { createConnection: () => Socket },
+): ClientRequest {
   const upstream = httpRequest({
-    createConnection: () => socket,
+    ...way,
     method,
     path,
     headers,
@@ -77,6 +75,10 @@ export function proxyRequest(
   request: IncomingMessage | Http2ServerRequest,
   answer: Answer,
   passage: Passage & {
+    connections: Connections
+    caller: Caller
+    /** The client waits to be told that its body may come. */
+    expects: boolean
     hasBody: boolean
     bodyBytesMax: number
     receiveMsMax: number
@@ -89,6 +91,7 @@ export function proxyRequest(
 ): Promise<void> {
   const { clock, requestId, hasBody, bodyBytesMax, receiveMsMax, lastsMsMax, onBytes, onStart, onRefusal } =
     passage
+  const { connections: agent, caller, expects } = passage
   const over = Promise.withResolvers<void>()
   let upstream: ClientRequest
   const cancels: (() => void)[] = []
@@ -104,12 +107,13 @@ export function proxyRequest(
     over.resolve()
   })
   try {
-    upstream = connect(passage)
+    upstream = send(passage, { agent, caller })
   } catch (error) {
     // Node refuses to write a header that its parser let in.
     refuse(controlPlaneUnavailable, error)
     return over.promise
   }
+  if (expects) upstream.once('socket', () => answer.headersSent || answer.writeContinue())
   const cancelAnswer = clock.after(ANSWER_MS_MAX, () => refuse(controlPlaneTooSlow))
   cancels.push(cancelAnswer)
   cancels.push(
@@ -199,12 +203,14 @@ function pass(from: IncomingMessage, answer: Answer, requestId: string): void {
 export function proxyUpgrade(
   { socket, head, answer }: { socket: Duplex; head: Buffer; answer: Answer },
   passage: Passage & {
+    /** A fresh connection to the control plane, see `reach`. */
+    upstreamSocket: Socket
     upgrade: string
     onStart: (code: number) => void
     onRefusal: (error: ApiError, cause?: unknown) => void
   },
 ): Promise<void> {
-  const { clock, requestId, upgrade, lastsMsMax, onStart, onRefusal } = passage
+  const { clock, requestId, upstreamSocket, upgrade, lastsMsMax, onStart, onRefusal } = passage
   const over = Promise.withResolvers<void>()
   let upstream: ClientRequest
   const cancels: (() => void)[] = []
@@ -220,7 +226,7 @@ export function proxyUpgrade(
     over.resolve()
   })
   try {
-    upstream = connect(passage)
+    upstream = send(passage, { createConnection: () => upstreamSocket })
   } catch (error) {
     refuse(controlPlaneUnavailable, error)
     return over.promise

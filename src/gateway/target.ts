@@ -69,6 +69,8 @@ export function pathProblem(rest: string): string | undefined {
 
 /** Requests that stay open: they count against another limit and have another end. */
 export function isStream(rest: string): boolean {
+  // Most requests say neither, and reading a URL takes a while.
+  if (!rest.includes('?') && !rest.includes('/watch/')) return false
   const url = new URL(rest, 'http://localhost')
   // As control planes read it: whatever is there is true, unless it says no.
   const truthy = (name: string) =>

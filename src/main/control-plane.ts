@@ -196,6 +196,7 @@ async function listen({
   })
   http.maxConnections = CONNECTIONS_MAX
   const fromPods = new WeakSet<Socket>()
+  const byUsers = new WeakSet<Socket>()
   let open = 0
   let usedAtMs = clock.nowMs()
   http.prependListener('connection', (socket) => {
@@ -203,7 +204,10 @@ async function listen({
     if (podGatewayUid !== undefined && uid === podGatewayUid) fromPods.add(socket)
     else if (uid !== gatewayUid) return void socket.destroy()
     open++
-    socket.once('close', () => open--)
+    socket.once('close', () => {
+      open--
+      if (byUsers.has(socket)) usedAtMs = clock.nowMs()
+    })
   })
   const userOf = (request: IncomingMessage): UserInfo | undefined => {
     try {
@@ -214,7 +218,7 @@ async function listen({
       // The gateways ask for the keys of tokens on behalf of anybody who brings one, genuine or not.
       if (user.kind !== 'component') {
         usedAtMs = clock.nowMs()
-        request.socket.once('close', () => (usedAtMs = clock.nowMs()))
+        byUsers.add(request.socket)
       }
       return user
     } catch (error) {

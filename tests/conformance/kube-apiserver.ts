@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { request as httpsRequest } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,9 +18,13 @@ export const upstreamMissing: string | false =
     : 'KUBEBUILDER_ASSETS names no folder with kube-apiserver and etcd'
 
 const READY_MS_MAX = 60_000
+const ASK_MS_MAX = 30_000
 
 /** A real kube-apiserver with an etcd of its own, on loopback ports, until it is disposed of. */
 export class KubeApiServer implements AsyncDisposable {
+  /** Of etcd and of the server. */
+  readonly pids: readonly number[]
+  readonly origin: string
   private readonly children: readonly ChildProcess[]
   private readonly dir: string
   private readonly port: number
@@ -31,10 +35,24 @@ export class KubeApiServer implements AsyncDisposable {
     this.dir = parts.dir
     this.port = parts.port
     this.token = parts.token
+    this.origin = `https://127.0.0.1:${parts.port}`
+    this.pids = parts.children.flatMap(({ pid }) => (pid === undefined ? [] : [pid]))
   }
 
-  /** Requires: `upstreamMissing` is false. */
-  static async start(assets: string): Promise<KubeApiServer> {
+  /** Its certificate, in PEM, which is its own authority. */
+  certificate(): Promise<string> {
+    return readFile(join(this.dir, 'certificates', 'apiserver.crt'), 'utf8')
+  }
+
+  /**
+   * `options` are flags of the server's beside those that it needs. Without them nobody makes service accounts here, and
+   * pods do without.
+   * Requires: `upstreamMissing` is false.
+   */
+  static async start(
+    assets: string,
+    options: Record<string, string> = { 'disable-admission-plugins': 'ServiceAccount' },
+  ): Promise<KubeApiServer> {
     const dir = await mkdtemp(join(tmpdir(), 'kube-apiserver-'))
     const [port, client, peer] = [await freePort(), await freePort(), await freePort()]
     const token = randomBytes(16).toString('hex')
@@ -42,10 +60,10 @@ export class KubeApiServer implements AsyncDisposable {
     await writeFile(join(dir, 'tokens.csv'), `${token},admin,admin,system:masters\n`, { mode: 0o600 })
     await writeFile(join(dir, 'sa.key'), privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 })
     await writeFile(join(dir, 'sa.pub'), publicKey.export({ type: 'spki', format: 'pem' }))
-    const run = (program: string, options: Record<string, string>) =>
+    const run = (program: string, flags: Record<string, string>) =>
       spawn(
         join(assets, program),
-        Object.entries(options).map(([name, value]) => `--${name}=${value}`),
+        Object.entries(flags).map(([name, value]) => `--${name}=${value}`),
         { stdio: 'ignore' },
       )
     const etcd = `http://127.0.0.1:${client}`
@@ -70,8 +88,7 @@ export class KubeApiServer implements AsyncDisposable {
         'service-account-key-file': join(dir, 'sa.pub'),
         'service-account-signing-key-file': join(dir, 'sa.key'),
         'service-cluster-ip-range': '10.96.0.0/16',
-        // Nobody makes service accounts here, and pods would wait for them.
-        'disable-admission-plugins': 'ServiceAccount',
+        ...options,
       }),
     ]
     const server = new KubeApiServer({ children, dir, port, token })
@@ -112,12 +129,16 @@ export class KubeApiServer implements AsyncDisposable {
           port: this.port,
           method,
           path,
+          signal: AbortSignal.timeout(ASK_MS_MAX),
           // Its certificate is made by itself, on this machine, a moment ago.
           rejectUnauthorized: false,
           headers: {
             authorization: `Bearer ${this.token}`,
             accept: accept ?? 'application/json',
-            ...(payload === undefined ? {} : { 'content-type': type ?? 'application/json' }),
+            // Node writes the body of a DELETE without its length unless it is told.
+            ...(payload === undefined
+              ? {}
+              : { 'content-type': type ?? 'application/json', 'content-length': Buffer.byteLength(payload) }),
           },
         },
         (response) => {

@@ -308,8 +308,8 @@ export function requestsOf(kind: KindDefinition): KindRequest[] {
       path: one,
       type: merge,
       body: { metadata: { uid: 'other' } },
-      code: 409,
-      reason: 'Conflict',
+      code: 422,
+      reason: 'Invalid',
     },
     {
       name: 'patch with a failing test',
