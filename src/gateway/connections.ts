@@ -27,13 +27,21 @@ export class Connections extends Agent {
     options: ClientRequestArgs,
     callback?: (error: Error | null, socket: Duplex) => void,
   ): undefined {
-    callerOf(options)
-      .connect()
-      .then(
-        (socket) => callback?.(null, socket),
-        // Who is given an error looks at no socket.
-        (error: Error) => callback?.(error, undefined as unknown as Socket),
-      )
+    void this.connectFor(options, callback)
+  }
+
+  private async connectFor(
+    options: ClientRequestArgs,
+    tell?: (error: Error | null, socket: Duplex) => void,
+  ): Promise<void> {
+    let socket: Socket
+    try {
+      socket = await callerOf(options).connect()
+    } catch (error) {
+      // Who is given an error looks at no socket.
+      return tell?.(error as Error, undefined as unknown as Socket)
+    }
+    tell?.(null, socket)
   }
 
   /** Node asks whether a connection whose answer is over is to be kept. */
