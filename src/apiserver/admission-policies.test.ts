@@ -474,6 +474,44 @@ test('rules of the operator hold in a tenant’s API, which neither shows nor we
   )
 })
 
+test('parameters of the operator’s rules are the operator’s, whatever the tenant writes under their name', async () => {
+  await using plane = await ControlPlane.start()
+  const spec = {
+    ...policySpec('object.data.size <= params.data.max', {
+      validation: { messageExpression: '"at most " + params.data.max' },
+    }),
+    paramKind: { apiVersion: 'v1', kind: 'ConfigMap' },
+  }
+  const binding = (parameterNotFoundAction: string) => ({
+    policyName: 'op',
+    validationActions: ['Deny'] as ['Deny'],
+    paramRef: { name: 'limits', namespace: 'default', parameterNotFoundAction },
+  })
+  const lay = (action: string, params?: Json[]) =>
+    plane.server.setOperatorPolicies(
+      compileOperatorPolicies([
+        { name: 'op', spec, bindings: [{ name: 'b', spec: binding(action), ...(params ? { params } : {}) }] },
+      ]),
+    )
+  await must(plane, 'POST', CMS, configMap('limits', { max: '9' }))
+  const limits = {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name: 'limits', namespace: 'default' },
+    data: { max: '5' },
+  }
+  lay('Deny', [limits])
+  assert.equal((await create(plane, 'small', { size: '4' })).code, 201)
+  assert.match((await create(plane, 'large', { size: '7' })).body.message, /denied request: at most 5$/)
+  lay('Deny', [])
+  assert.match((await create(plane, 'x', { size: '1' })).body.message, /no params found for policy binding/)
+  lay('Allow', [])
+  assert.equal((await create(plane, 'unbound', { size: '8' })).code, 201)
+  // Of a kind that the platform does not hand on; the tenant's own objects take no part.
+  lay('Allow')
+  assert.match((await create(plane, 'x', { size: '1' })).body.message, /are ConfigMaps of the platform$/)
+})
+
 test('a tenant cannot select tenants', async () => {
   await using plane = await ControlPlane.start()
   const answer = await plane.ask('POST', `${BINDINGS}?fieldValidation=Strict`, {
@@ -503,7 +541,7 @@ async function connect(
   plane: ControlPlane,
   what: string,
   method = 'GET',
-): Promise<{ code: number; body: Json }> {
+): Promise<{ code: number; body: Json; headers: IncomingMessage['headers'] }> {
   const request = httpRequest({
     host: '127.0.0.1',
     port: plane.port,
@@ -515,7 +553,7 @@ async function connect(
   const [response] = (await once(request, 'response')) as [IncomingMessage]
   let text = ''
   for await (const chunk of response as AsyncIterable<Buffer>) text += chunk.toString()
-  return { code: response.statusCode ?? 0, body: JSON.parse(text) }
+  return { code: response.statusCode ?? 0, body: JSON.parse(text), headers: response.headers }
 }
 
 test('a policy judges exec, attach and port-forward, whichever way they are opened, before the pod is looked up', async () => {
@@ -553,6 +591,28 @@ test('a policy judges exec, attach and port-forward, whichever way they are open
   // What is let in gets as far as the pod, which is not there.
   for (const what of ['x/exec?command=ls', 'x/portforward?ports=8080', 'x/attach?stdout=true'])
     assert.deepEqual([(await connect(plane, what)).code, what], [404, what])
+})
+
+test('what policies only warn of or note about a connection is told with the answer to it', async () => {
+  await using plane = await ControlPlane.start()
+  const spec = {
+    matchConstraints: rules('', ['pods/exec'], ['CONNECT']),
+    validations: [{ expression: "!('sh' in object.command)", message: 'a shell' }],
+    auditAnnotations: [{ key: 'command', valueExpression: "object.command.join(' ')" }],
+  }
+  await bind(plane, 'shells', spec, { validationActions: ['Warn', 'Audit'] })
+  const { code, headers } = await connect(plane, 'x/exec?command=sh')
+  assert.equal(code, 404)
+  assert.equal(
+    headers['warning'],
+    `299 - "Validation failed for ValidatingAdmissionPolicy 'shells' with binding 'shells-binding': a shell"`,
+  )
+  assert.equal(
+    headers['x-bulkhead-audit-note'],
+    "shells/command: sh; ValidatingAdmissionPolicy 'shells' with binding 'shells-binding': a shell",
+  )
+  assert.equal((await connect(plane, 'x/exec?command=ls')).headers['warning'], undefined)
+  assert.equal((await connect(plane, 'x/attach')).headers['x-bulkhead-audit-note'], undefined)
 })
 
 test('an expression about labels that a connection does not have refuses it, unless the policy says to ignore failures', async () => {

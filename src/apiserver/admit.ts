@@ -55,6 +55,9 @@ export function furtherRefusals(
 }
 
 /** What the plugins say about what they let in. */
-export function admissionWarnings({ plugins, cluster }: Context, request: AdmissionRequest): string[] {
+export function admissionWarnings(
+  { plugins, cluster }: Pick<Context, 'plugins' | 'cluster'>,
+  request: AdmissionRequest,
+): string[] {
   return plugins.flatMap((plugin) => plugin.warnings?.(request, cluster) ?? [])
 }

@@ -33,7 +33,7 @@ import { Cost, NO_COST } from './cost.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { CustomKinds } from './custom-kinds.ts'
 import { compileRules } from './custom-rules.ts'
-import { HttpAnswers, discardBody, readBody, splitUrl } from './http.ts'
+import { HttpAnswers, discardBody, readBody, renderWarnings, splitUrl } from './http.ts'
 import { InProcessClient } from './in-process-client.ts'
 import { AUDIT_NOTE_CHARS_MAX, DEFAULT_TENANT_LIMITS, REQUESTS_IN_FLIGHT_MAX } from './limits.ts'
 import { type VersionFacts, answerPath } from './plain-paths.ts'
@@ -291,6 +291,7 @@ class Server implements ApiServer {
 
   async handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, user: UserInfo): Promise<void> {
     socket.on('error', () => socket.destroy())
+    let upgradeRequest: ResourceRequest | undefined
     try {
       this.admit(user)
       const url = splitUrl(request.url)
@@ -298,18 +299,18 @@ class Server implements ApiServer {
       if (!url || route?.kind !== 'resource')
         throw new ApiError('NotFound', 'the server could not find the requested resource')
       const { query } = url
-      const upgradeRequest = this.upgradeRequest(request, route, query, user)
+      const asked = (upgradeRequest = this.upgradeRequest(request, route, query, user))
       if (route.subresource === 'log') {
         const leaveStanding = this.context.standing.add({
-          isAllowed: () => this.isWelcome(user) && this.dispatcher.isAllowed(upgradeRequest),
+          isAllowed: () => this.isWelcome(user) && this.dispatcher.isAllowed(asked),
           end: () => socket.destroy(),
         })
         socket.once('close', leaveStanding)
-        await this.upgradeLog(upgradeRequest, { request, socket, head })
+        await this.upgradeLog(asked, { request, socket, head })
         return
       }
-      const target = this.dispatcher.authorizeStream(upgradeRequest)
-      await admitConnection(this.context, target, user, query)
+      const target = this.dispatcher.authorizeStream(asked)
+      await admitConnection(this.context, asked, target)
       const pod = readStored(this.context, target).object
       const subresource = route.subresource as 'exec' | 'attach' | 'portforward' // authorizeStream lets no other pass
       const container = subresource === 'portforward' ? '' : containerOf(pod, query.get('container') ?? '')
@@ -323,7 +324,7 @@ class Server implements ApiServer {
         throw new ApiError('BadRequest', `pod ${pod.metadata.name} does not have a host assigned`)
       const jail = pod.metadata.uid as JailId
       const leaveStanding = this.context.standing.add({
-        isAllowed: () => this.isWelcome(user) && this.dispatcher.isAllowed(upgradeRequest, 'create'),
+        isAllowed: () => this.isWelcome(user) && this.dispatcher.isAllowed(asked, 'create'),
         end: () => socket.destroy(),
       })
       socket.once('close', leaveStanding)
@@ -338,9 +339,10 @@ class Server implements ApiServer {
         container,
         query,
         engine,
+        headerLines: headerLinesOf(asked),
       })
     } catch (error) {
-      this.refuseUpgrade(socket, error)
+      this.refuseUpgrade(socket, error, upgradeRequest ? headerLinesOf(upgradeRequest) : [])
     }
   }
 
@@ -378,7 +380,7 @@ class Server implements ApiServer {
     }
   }
 
-  private refuseUpgrade(socket: Duplex, error: unknown): void {
+  private refuseUpgrade(socket: Duplex, error: unknown, headerLines: readonly string[]): void {
     if (socket.destroyed) return
     if (!(error instanceof ApiError)) {
       this.context.log.error('upgrade failed', { error })
@@ -391,7 +393,8 @@ class Server implements ApiServer {
       Buffer.concat([
         Buffer.from(
           `HTTP/1.1 ${refusal.code} ${refusal.reason}\r\ncontent-type: application/json\r\n` +
-            `content-length: ${body.length}\r\nconnection: close\r\n\r\n`,
+            `content-length: ${body.length}\r\nconnection: close\r\n` +
+            `${headerLines.map((line) => `${line}\r\n`).join('')}\r\n`,
         ),
         body,
       ]),
@@ -451,7 +454,20 @@ function tellGateway(response: ServerResponse, notes: readonly string[], cost: C
   if (response.headersSent) return
   // What the answer itself costs, which is still to come, the gateway counts by its bytes.
   if (cost.ms >= 1) response.setHeader(COST_HEADER, String(Math.round(cost.ms)))
-  if (notes.length === 0) return
-  const text = notes.join('; ').slice(0, AUDIT_NOTE_CHARS_MAX)
-  response.setHeader(AUDIT_NOTE_HEADER, text.replace(/[^\x20-\x7e]/g, '?'))
+  if (notes.length > 0) response.setHeader(AUDIT_NOTE_HEADER, renderNotes(notes))
+}
+
+function renderNotes(notes: readonly string[]): string {
+  return notes
+    .join('; ')
+    .slice(0, AUDIT_NOTE_CHARS_MAX)
+    .replace(/[^\x20-\x7e]/g, '?')
+}
+
+/** What is told with the switch of protocols, or with its refusal: to the gateway, and to the client. */
+function headerLinesOf({ auditNotes, warnings }: ResourceRequest): string[] {
+  return [
+    ...(auditNotes.length > 0 ? [`${AUDIT_NOTE_HEADER}: ${renderNotes(auditNotes)}`] : []),
+    ...renderWarnings(warnings).map((value) => `warning: ${value}`),
+  ]
 }

@@ -1,26 +1,30 @@
-import { groupVersion, type KubeObject, type UserInfo } from '../api/index.ts'
+import { groupVersion, type KubeObject } from '../api/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
+import { admissionWarnings } from './admit.ts'
 import type { Context } from './context.ts'
+import { addWarnings } from './decode.ts'
 import { parseBoolean } from './options.ts'
 import { noSuchResource } from './refusals.ts'
-import type { Target } from './request.ts'
+import type { ResourceRequest, Target } from './request.ts'
 
 /**
  * Asks the policies whether a connection to a pod may be opened, with what the client asks for as the object. It is asked
- * before the pod is looked up, so a no tells nothing about what is there.
+ * before the pod is looked up, so a no tells nothing about what is there. Adds to `asked` what they warn of, and what they have
+ * to say to the audit log.
  * @throws {ApiError} the first refusal.
  */
 export async function admitConnection(
-  { plugins, cluster }: Pick<Context, 'plugins' | 'cluster'>,
+  context: Pick<Context, 'plugins' | 'cluster'>,
+  asked: Pick<ResourceRequest, 'user' | 'query' | 'warnings' | 'auditNotes'>,
   target: Target,
-  user: UserInfo,
-  query: URLSearchParams,
 ): Promise<void> {
+  const { plugins, cluster } = context
+  const { user, query } = asked
   const { definition, subresource, namespace, name } = target
   const options = subresource?.kind
   if (!subresource || !options) throw noSuchResource()
   const { group, version, plural } = definition
-  const asked = {
+  const object = {
     kind: options.kind,
     apiVersion: groupVersion(options),
     ...connectOptions(options.kind, query),
@@ -35,12 +39,17 @@ export async function admitConnection(
     subresource: subresource.name,
     namespace,
     name,
-    object: asked as unknown as KubeObject, // Options have no metadata; plugins that judge connections know.
+    object: object as unknown as KubeObject, // Options have no metadata; plugins that judge connections know.
     dryRun: false,
   }
-  for (const plugin of plugins) {
-    const refusal = await plugin.connect?.(request, cluster)
-    if (refusal) throw refusal
+  try {
+    for (const plugin of plugins) {
+      const refusal = await plugin.connect?.(request, cluster)
+      if (refusal) throw refusal
+    }
+    addWarnings(asked.warnings, admissionWarnings(context, request))
+  } finally {
+    asked.auditNotes.push(...plugins.flatMap((plugin) => plugin.auditNotes?.(request, cluster) ?? []))
   }
 }
 

@@ -501,18 +501,21 @@ function drained(response: ServerResponse, clock: Clock): Promise<void> {
   })
 }
 
-/** RFC 9111, 5.5: quoted, and nothing in it can end the header. */
 function setWarnings(response: ServerResponse, warnings: readonly string[]): void {
   if (warnings.length === 0 || response.headersSent) return
+  response.setHeader('warning', renderWarnings(warnings))
+}
+
+/** Values of the header. RFC 9111, 5.5: quoted, and nothing in it can end the header. */
+export function renderWarnings(warnings: readonly string[]): string[] {
   // Clients take headers up to a size only; beyond it they would lose the whole answer.
   let left = WARNINGS_CHARS_MAX
-  const values = warnings
+  return warnings
     .map((warning) => {
       const text = warning.slice(0, WARNING_CHARS_MAX).replace(/[^\x20-\x7e]/g, '?')
       return `299 - "${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`
     })
     .filter((value) => (left -= value.length) >= 0)
-  response.setHeader('warning', values)
 }
 
 /**

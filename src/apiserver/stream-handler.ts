@@ -16,6 +16,8 @@ export type StreamRequest = {
   /** Checked to be one of the pod's containers; "" for portforward. */
   container: string
   query: URLSearchParams
+  /** Lines for the head of the answer, besides those that switch protocols; without line ends. */
+  headerLines: readonly string[]
   engine: Engine
 }
 

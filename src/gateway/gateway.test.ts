@@ -723,6 +723,7 @@ describe('an upgrade', () => {
       socket.on('error', () => {})
       socket.write(
         `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: ${protocol}\r\nset-cookie: a=b\r\n` +
+          'x-bulkhead-audit-note: noted\r\nwarning: 299 - "careful"\r\n' +
           `sec-websocket-protocol: ${request.headers['sec-websocket-protocol'] ?? ''}\r\n\r\nwelcome`,
       )
       if (head.length > 0) socket.write(head)
@@ -747,17 +748,18 @@ describe('an upgrade', () => {
     assert.match(text, /^HTTP\/1\.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n/)
     assert.match(text, /sec-websocket-protocol: v5.channel.k8s.io/)
     assert.match(text, /welcomeearly late$/)
-    assert.doesNotMatch(text, /set-cookie/)
+    assert.match(text, /warning: 299 - "careful"/)
+    assert.doesNotMatch(text, /set-cookie|audit-note/)
     const [seen] = harbour.red.seen
     assert.deepEqual(seen?.user, { kind: 'tenantUser', tenant: 'red', name: 'alice', groups: ['dev'] })
     assert.equal(seen?.headers['sec-websocket-version'], '13')
     socket.destroy()
     await until(() => harbour.audit.events.some((event) => event['stage'] === 'ResponseComplete'))
     assert.deepEqual(
-      harbour.audit.events.map((event) => [event['stage'], event['code'], event['path']]),
+      harbour.audit.events.map((event) => [event['stage'], event['code'], event['path'], event['note']]),
       [
-        ['ResponseStarted', 101, '/tenants/red/api/v1/namespaces/default/pods/p/exec'],
-        ['ResponseComplete', 101, '/tenants/red/api/v1/namespaces/default/pods/p/exec'],
+        ['ResponseStarted', 101, '/tenants/red/api/v1/namespaces/default/pods/p/exec', 'noted'],
+        ['ResponseComplete', 101, '/tenants/red/api/v1/namespaces/default/pods/p/exec', 'noted'],
       ],
     )
     assert.doesNotMatch(harbour.audit.lines.join(''), /command/)
@@ -857,7 +859,7 @@ describe('an upgrade', () => {
   test('that the control plane refuses is answered, and the connection is not kept for another request', async () => {
     harbour.red.upgradeHandler = (_request, socket) => {
       socket.end(
-        'HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: 2\r\nset-cookie: a=b\r\n\r\n{}',
+        'HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: 2\r\nset-cookie: a=b\r\nx-bulkhead-audit-note: refused\r\n\r\n{}',
       )
     }
     const text = await harbour.rawAnswer(
@@ -866,8 +868,9 @@ describe('an upgrade', () => {
     )
     assert.match(text, /^HTTP\/1\.1 403 Forbidden\r\n/)
     assert.match(text, /\{\}$/)
-    assert.doesNotMatch(text, /set-cookie/)
+    assert.doesNotMatch(text, /set-cookie|audit-note/)
     assert.equal(harbour.red.seen.length, 1)
+    await until(() => harbour.audit.events.some((event) => event['note'] === 'refused'))
   })
 
   test('that the control plane turns into another protocol is broken off', async () => {

@@ -392,6 +392,9 @@ class TlsGateway implements Gateway {
           clock: this.options.clock,
           lastsMsMax: this.lastsMsMax(identity, true),
           upgrade,
+          onNote: (note) => {
+            exchange.policyNote = note
+          },
           onStart: (started) => {
             code = started
             this.audit(exchange, 'ResponseStarted', started)

@@ -45,6 +45,7 @@ const RESPONSE_HEADERS: readonly string[] = [
 const UPGRADE_RESPONSE_HEADERS: readonly string[] = [
   'sec-websocket-accept',
   'sec-websocket-protocol',
+  'warning',
   'x-stream-protocol-version',
 ]
 

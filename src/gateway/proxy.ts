@@ -133,9 +133,7 @@ export function proxyRequest(
     if (answer.headersSent || answer.writableEnded) return void from.destroy()
     from.on('data', (chunk: Buffer) => onBytes(chunk.length))
     pass(from, answer, requestId)
-    const pairs = headerPairs(from.rawHeaders)
-    const told = (header: string) => pairs.find(([name]) => name === header)?.[1]
-    onStart(told(AUDIT_NOTE_HEADER), parseCost(told(COST_HEADER)))
+    onStart(toldIn(from, AUDIT_NOTE_HEADER), parseCost(toldIn(from, COST_HEADER)))
   })
   if (hasBody) {
     cancels.push(clock.after(receiveMsMax, () => !request.readableEnded && refuse(controlPlaneTooSlow)))
@@ -143,6 +141,10 @@ export function proxyRequest(
     upload(request, upstream, bodyBytesMax, () => refuse(bodyTooLarge(bodyBytesMax)))
   } else upstream.end()
   return over.promise
+}
+
+function toldIn({ rawHeaders }: IncomingMessage, header: string): string | undefined {
+  return headerPairs(rawHeaders).find(([name]) => name === header)?.[1]
 }
 
 /** A control plane that says nonsense says nothing. */
@@ -206,11 +208,14 @@ export function proxyUpgrade(
     /** A fresh connection to the control plane, see `reach`. */
     upstreamSocket: Socket
     upgrade: string
+    /** The protocols are switched. */
     onStart: (code: number) => void
+    /** What the control plane's policies note for the audit log; comes before anything else. */
+    onNote: (note: string | undefined) => void
     onRefusal: (error: ApiError, cause?: unknown) => void
   },
 ): Promise<void> {
-  const { clock, requestId, upstreamSocket, upgrade, lastsMsMax, onStart, onRefusal } = passage
+  const { clock, requestId, upstreamSocket, upgrade, lastsMsMax, onStart, onNote, onRefusal } = passage
   const over = Promise.withResolvers<void>()
   let upstream: ClientRequest
   const cancels: (() => void)[] = []
@@ -241,6 +246,7 @@ export function proxyUpgrade(
   })
   upstream.on('response', (from: IncomingMessage) => {
     cancelAnswer()
+    onNote(toldIn(from, AUDIT_NOTE_HEADER))
     pass(from, answer, requestId)
   })
   upstream.on('upgrade', (from: IncomingMessage, other: Duplex, otherHead: Buffer) => {
@@ -249,6 +255,7 @@ export function proxyUpgrade(
       other.destroy()
       return refuse(controlPlaneUnavailable, new Error('The control plane upgraded to another protocol'))
     }
+    onNote(toldIn(from, AUDIT_NOTE_HEADER))
     const lines = Object.entries({
       connection: 'Upgrade',
       upgrade,

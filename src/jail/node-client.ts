@@ -2,6 +2,7 @@ import { request, type IncomingMessage } from 'node:http'
 import { createInterface } from 'node:readline'
 import { askUnix } from '../stdx/index.ts'
 import type {
+  KubeObject,
   MatchResources,
   TenantName,
   ValidatingAdmissionPolicyBinding,
@@ -61,7 +62,12 @@ export type TenantPlacementRequest = {
 export type TenantPolicy = {
   name: string
   spec: ValidatingAdmissionPolicySpec
-  bindings: readonly { name: string; spec: ValidatingAdmissionPolicyBinding['spec'] }[]
+  bindings: readonly {
+    name: string
+    spec: ValidatingAdmissionPolicyBinding['spec']
+    /** What `paramRef` finds among the operator's objects. */
+    params?: readonly KubeObject[]
+  }[]
 }
 
 /** A RegoPolicy of the operator. */

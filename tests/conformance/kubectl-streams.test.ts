@@ -97,6 +97,7 @@ async function serve(
       container: 'app',
       query,
       engine,
+      headerLines: [],
     }
     handler.handle(stream as unknown as StreamRequest).catch(() => socket.destroy())
   })

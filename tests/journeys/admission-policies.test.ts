@@ -135,3 +135,38 @@ test(
     await until(async () => (await create('blue')).code === 0, { timeoutMs: 60_000, what: 'the rule to go' })
   },
 )
+
+test(
+  'the operator’s rule takes its parameters from the platform, and heeds a change of them',
+  { skip },
+  async () => {
+    const limits = (max: string) => ({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'limits', namespace: 'rules' },
+      data: { max },
+    })
+    const rule = policy('sized', 'object.spec.replicas <= int(params.data.max)', 'too many for this platform')
+    const paramRef = { name: 'limits', namespace: 'rules', parameterNotFoundAction: 'Deny' }
+    await must('platform', [
+      { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'rules' } },
+      limits('1'),
+      { ...rule, spec: { ...rule.spec, paramKind: { apiVersion: 'v1', kind: 'ConfigMap' } } },
+      binding('sized', { tenantSelector: {}, paramRef }),
+    ])
+    const create = (replicas: number) =>
+      kubectl('red', ['create', '--dry-run=server', '-f', '-'], deployment('sized', replicas))
+    await until(async () => (await create(2)).stderr.includes('too many for this platform'), {
+      timeoutMs: 60_000,
+      what: 'the rule to reach the tenant',
+    })
+    assert.equal((await create(1)).code, 0)
+    await must('platform', [limits('2')])
+    await until(async () => (await create(2)).code === 0, {
+      timeoutMs: 60_000,
+      what: 'the new value to hold',
+    })
+    assert.notEqual((await create(3)).code, 0)
+    assert.equal((await kubectl('platform', ['delete', 'validatingadmissionpolicybinding', 'sized'])).code, 0)
+  },
+)

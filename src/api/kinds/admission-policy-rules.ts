@@ -141,12 +141,9 @@ export function validateAdmissionPolicyBinding({ spec }: ValidatingAdmissionPoli
     )
   if (paramRef) {
     const { name, selector, parameterNotFoundAction } = paramRef
-    if (tenantSelector)
+    if (tenantSelector && !paramRef.namespace)
       errors.push(
-        forbiddenField(
-          'spec.paramRef',
-          'tenants cannot see the platform’s objects; write the values into the policy',
-        ),
+        requiredValue('spec.paramRef.namespace', 'the parameters of rules for tenants are the platform’s'),
       )
     if (name && selector)
       errors.push(forbiddenField('spec.paramRef.name', 'name and selector are mutually exclusive'))

@@ -93,7 +93,8 @@ async function overSpdy(
   if (signal.aborted) return void engine?.destroy()
   socket.write(
     'HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: SPDY/3.1\r\n' +
-      `x-stream-protocol-version: ${protocol}\r\n\r\n`,
+      `x-stream-protocol-version: ${protocol}\r\n` +
+      `${stream.headerLines.map((line) => `${line}\r\n`).join('')}\r\n`,
   )
   if (head.length > 0) socket.unshift(head)
   await survive(stream, log, () =>

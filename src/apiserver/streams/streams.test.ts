@@ -98,6 +98,7 @@ async function serve(
       container: 'app',
       query,
       engine,
+      headerLines: ['warning: 299 - "careful"'],
     }
     handler.handle(stream as unknown as StreamRequest).catch((error: unknown) => {
       assert(error instanceof ApiError, String(error))
@@ -385,6 +386,7 @@ async function spdyTo(port: number, path: string, protocol: string): Promise<Spd
     })
       .on('upgrade', (response, socket, head) => {
         assert.equal(response.headers['x-stream-protocol-version'], protocol)
+        assert.equal(response.headers['warning'], '299 - "careful"')
         if (head.length > 0) socket.unshift(head)
         resolve(new SpdyClient(socket))
       })
@@ -459,6 +461,7 @@ async function tunnelTo(port: number): Promise<WebSocket> {
     })
       .on('upgrade', (response, socket, head) => {
         assert.equal(response.headers['sec-websocket-protocol'], protocol)
+        assert.equal(response.headers['warning'], '299 - "careful"')
         // What ws does itself after a handshake of its own.
         const client = new WebSocket(null as unknown as string, undefined, { autoPong: true }) as unknown as {
           _isServer: boolean

@@ -27,7 +27,12 @@ export function negotiate<T extends string>(
 
 /** Undefined when the handshake was wrong; the socket has been answered and closed then. */
 export async function acceptWebSocket(
-  { request, socket, head }: { request: IncomingMessage; socket: Duplex; head: Buffer },
+  {
+    request,
+    socket,
+    head,
+    headerLines = [],
+  }: { request: IncomingMessage; socket: Duplex; head: Buffer; headerLines?: readonly string[] },
   protocol: string | undefined,
 ): Promise<WebSocket | undefined> {
   const server = new WebSocketServer({
@@ -41,6 +46,7 @@ export async function acceptWebSocket(
   // RFC 6455 wants a token here, and the tunnel's name is none because of its "/"; ws would refuse to read it. We have
   // chosen already, so ws sees a token and answers with the choice.
   if (protocol !== undefined) request.headers['sec-websocket-protocol'] = 'negotiated'
+  server.on('headers', (lines) => lines.push(...headerLines))
   const accepted = Promise.withResolvers<WebSocket | undefined>()
   socket.once('close', () => accepted.resolve(undefined))
   server.handleUpgrade(request, socket, head, (client) => accepted.resolve(client))

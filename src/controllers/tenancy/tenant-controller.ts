@@ -34,7 +34,15 @@ import {
 } from '../../jail/index.ts'
 import { semanticEqual, timestamp, withCondition } from '../conditions.ts'
 import { type ControllerContext, QueueController } from '../controller.ts'
-import { type IsolationClass, type Tenant, tenantKind, type TenantSpec, type TenantStatus } from '../kinds.ts'
+import {
+  type ConfigMap,
+  configMapKind,
+  type IsolationClass,
+  type Tenant,
+  tenantKind,
+  type TenantSpec,
+  type TenantStatus,
+} from '../kinds.ts'
 import { mergePatch, writeStatus } from '../writes.ts'
 import { planPolicies, planRegoPolicies } from './plan-policies.ts'
 
@@ -70,6 +78,7 @@ export class TenantController extends QueueController {
   private readonly policies: Informer<ValidatingAdmissionPolicy>
   private readonly regoPolicies: Informer<RegoPolicy>
   private readonly bindings: Informer<ValidatingAdmissionPolicyBinding>
+  private readonly configMaps: Informer<ConfigMap>
   private readonly events: EventRecorder
   private readonly stopping = new AbortController()
 
@@ -95,6 +104,16 @@ export class TenantController extends QueueController {
     this.bindings = this.follow(validatingAdmissionPolicyBindingKind, ({ old, object }) =>
       changed(old, object) ? everybody() : [],
     )
+    this.configMaps = this.follow(configMapKind, ({ old, object }) =>
+      this.areParams(object ?? old) ? everybody() : [],
+    )
+  }
+
+  /** The one that changed may be what a policy for tenants takes its parameters from. */
+  private areParams({ metadata: { namespace } }: ConfigMap): boolean {
+    return this.bindings
+      .list()
+      .some(({ spec }) => spec.tenantSelector && spec.paramRef?.namespace === namespace)
   }
 
   private waitingForHosts(): string[] {
@@ -156,7 +175,12 @@ export class TenantController extends QueueController {
           { isolationClass, reasons },
           { phase: 'Provisioning', reason: 'Provisioning', message: 'The control plane is being started' },
         )
-      const policies = planPolicies(tenant, this.policies.list(), this.bindings.list())
+      const policies = planPolicies(
+        tenant,
+        this.policies.list(),
+        this.bindings.list(),
+        this.configMaps.list(),
+      )
       const regoPolicies = planRegoPolicies(tenant, this.regoPolicies.list())
       const placement = await node.ensureTenant(
         name,

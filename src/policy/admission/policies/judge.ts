@@ -1,5 +1,6 @@
 import {
   type KindRegistry,
+  type KubeObject,
   POLICY_MESSAGE_CHARS_MAX,
   type ValidatingAdmissionPolicyBinding,
 } from '../../../api/index.ts'
@@ -13,6 +14,8 @@ import { PolicyVariables } from './request-variables.ts'
 export type PolicyBinding = {
   readonly metadata: { readonly name: string }
   readonly spec: ValidatingAdmissionPolicyBinding['spec']
+  /** What its parameters are, when that does not follow from this control plane's objects. */
+  readonly params?: readonly KubeObject[] | { why: string }
 }
 
 /** A policy with the bindings that make it hold. */

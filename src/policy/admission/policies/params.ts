@@ -2,11 +2,11 @@ import {
   type KindRegistry,
   type KubeObject,
   matchesLabelSelector,
-  type ValidatingAdmissionPolicyBinding,
   type ValidatingAdmissionPolicySpec,
 } from '../../../api/index.ts'
 import { POLICY_PARAMS_MAX } from '../../limits.ts'
 import type { AdmissionRequest, ClusterView } from '../admission.ts'
+import type { PolicyBinding } from './judge.ts'
 
 type ParamKind = NonNullable<ValidatingAdmissionPolicySpec['paramKind']>
 
@@ -21,12 +21,13 @@ export function paramDefinition({ apiVersion = '', kind = '' }: ParamKind, regis
 /** What `params` is, one after the other: nothing to check when the list is empty, and why it cannot be said. */
 export function paramsOf(
   paramKind: ParamKind | undefined,
-  { spec: { paramRef } }: Pick<ValidatingAdmissionPolicyBinding, 'spec'>,
+  { spec: { paramRef }, params: given }: Pick<PolicyBinding, 'spec' | 'params'>,
   request: AdmissionRequest,
   cluster: ClusterView,
   registry: KindRegistry,
 ): { params: readonly (KubeObject | null)[] } | { why: string } {
   if (!paramKind || !paramRef) return { params: [null] }
+  if (given) return 'why' in given ? given : among(given, paramRef)
   const definition = paramDefinition(paramKind, registry)
   if (!definition)
     return {
@@ -41,17 +42,23 @@ export function paramsOf(
       why: 'cannot use namespaced paramRef in policy binding that matches cluster-scoped resources',
     }
   const place = namespace === undefined ? of : { ...of, namespace }
-  let params: readonly KubeObject[]
   if (paramRef.name) {
     const found = cluster.get({ ...place, name: paramRef.name })
-    params = found ? [found] : []
-  } else
-    params = cluster
-      .list(place)
-      .filter(({ metadata }) => matchesLabelSelector(paramRef.selector, metadata.labels ?? {}))
+    return among(found ? [found] : [], paramRef)
+  }
+  const params = cluster
+    .list(place)
+    .filter(({ metadata }) => matchesLabelSelector(paramRef.selector, metadata.labels ?? {}))
+  return among(params, paramRef)
+}
+
+function among(
+  params: readonly KubeObject[],
+  { parameterNotFoundAction }: NonNullable<PolicyBinding['spec']['paramRef']>,
+): { params: readonly KubeObject[] } | { why: string } {
   if (params.length > POLICY_PARAMS_MAX)
     return { why: `the selector of paramRef finds ${params.length} objects, more than ${POLICY_PARAMS_MAX}` }
-  if (params.length === 0 && paramRef.parameterNotFoundAction !== 'Allow')
+  if (params.length === 0 && parameterNotFoundAction !== 'Allow')
     return { why: 'no params found for policy binding with `Deny` parameterNotFoundAction' }
   return { params }
 }

@@ -21,7 +21,7 @@ import { ADMISSION_BINDINGS_MAX, ADMISSION_POLICIES_MAX, POLICY_REQUEST_COST_MAX
 import type { AccessAttributes, Authorizer } from '../../rbac.ts'
 import type { AdmissionPlugin, AdmissionRequest, ClusterView } from '../admission.ts'
 import { type CompiledPolicy, compilePolicy, fieldErrorsOf } from './compile-policy.ts'
-import { type BoundPolicy, judge, type Judgement, type Violation } from './judge.ts'
+import { type BoundPolicy, judge, type Judgement, type PolicyBinding, type Violation } from './judge.ts'
 import { paramDefinition } from './params.ts'
 import { requestVariables } from './request-variables.ts'
 import { typeCheck } from './type-checking.ts'
@@ -134,12 +134,19 @@ export function validatingPolicies({
   }
 }
 
+/** The tenant's own objects must not decide what the operator's rules mean. */
+const NO_PARAMS = { why: 'parameters of the policies of the platform are ConfigMaps of the platform' }
+
 /** Reads the policies that the operator laid upon a control plane. @throws {TypeError} when one of them cannot be used. */
 export function compileOperatorPolicies(
   policies: readonly {
     name: string
     spec: ValidatingAdmissionPolicySpec
-    bindings: readonly { name: string; spec: BoundPolicy['bindings'][number]['spec'] }[]
+    bindings: readonly {
+      name: string
+      spec: PolicyBinding['spec']
+      params?: readonly KubeObject[]
+    }[]
   }[],
 ): OperatorPolicies {
   return policies.map(({ name, spec, bindings }) => {
@@ -149,7 +156,11 @@ export function compileOperatorPolicies(
       throw new TypeError(
         `The policy "${name}" of the platform cannot be used: ${first.field}: ${first.message}`,
       )
-    return { name, policy, bindings: bindings.map(({ name, spec }) => ({ metadata: { name }, spec })) }
+    return {
+      name,
+      policy,
+      bindings: bindings.map(({ name, spec, params = NO_PARAMS }) => ({ metadata: { name }, spec, params })),
+    }
   })
 }
 
