@@ -8,6 +8,8 @@ export const EGRESS_RULES_MAX = 200
 export const EGRESS_PORTS_MAX = 16
 export const EGRESS_NAMESPACES_MAX = 32
 export const EGRESS_REASON_BYTES_MAX = 400
+/** Of a policy by which a tenant narrows. */
+export const EGRESS_NARROWING_RULES_MAX = 50
 /** Of a rule. */
 export const EGRESS_LABELS_MAX = 16
 /** Of a pod with more, the first ones in alphabetical order count. */

@@ -16,7 +16,12 @@ export * from './ingress.ts'
 export * from './quantity.ts'
 export * from './selectors.ts'
 export * from './kinds/index.ts'
-export { POLICY_EXPRESSION_CHARS_MAX, POLICY_MESSAGE_CHARS_MAX } from './limits.ts'
+export {
+  POLICY_EXPRESSION_CHARS_MAX,
+  POLICY_MESSAGE_CHARS_MAX,
+  SELECTOR_REQUIREMENTS_MAX,
+  SELECTOR_VALUES_MAX,
+} from './limits.ts'
 export * from './refused-fields.ts'
 export * from './validation.ts'
 export * from './defaults.ts'

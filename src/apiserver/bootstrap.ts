@@ -69,6 +69,7 @@ const EDITABLE: readonly PolicyRule[] = [
     resources: ['ingresses', 'networkpolicies'],
     verbs: [...READ, ...WRITE],
   },
+  { apiGroups: ['network.bulkhead.dev'], resources: ['egresspolicies'], verbs: [...READ, ...WRITE] },
   { apiGroups: ['coordination.k8s.io'], resources: ['leases'], verbs: [...READ, ...WRITE] },
 ]
 
@@ -105,6 +106,7 @@ const VIEWABLE: readonly PolicyRule[] = [
       'discovery.k8s.io',
       'policy',
       'networking.k8s.io',
+      'network.bulkhead.dev',
       'events.k8s.io',
       'metrics.k8s.io',
     ],

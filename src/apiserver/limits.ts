@@ -95,3 +95,6 @@ assert(TOKEN_SECONDS_MIN <= TOKEN_SECONDS_DEFAULT && TOKEN_SECONDS_DEFAULT <= TO
 
 /** After a change of rights, before watches and sessions that are open are looked at again. */
 export const STANDING_RECHECK_MS = 250
+
+/** What pods may reach outside, in all namespaces together, in one answer. */
+export const EGRESS_OBJECTS_MAX = 20_000

@@ -1,5 +1,6 @@
 import {
   ApiError,
+  egressKind,
   type KindDefinition,
   type KubeObject,
   nodeKind,
@@ -15,6 +16,7 @@ import {
 import type { ContainerUsage, JailUsage } from '../jail/index.ts'
 import { type Context, keyPrefix, renderTime } from './context.ts'
 import { MEASURE_AGAIN_AFTER_MS, MEASURE_FRESH_MS, MEASURE_STALE_MS } from './limits.ts'
+import { allEgress } from './egress-view.ts'
 import type { ListOptions } from './options.ts'
 import type { ListPage } from './read.ts'
 import type { Target } from './request.ts'
@@ -128,6 +130,7 @@ async function allMeasured(
   definition: KindDefinition,
   namespace: string | undefined,
 ): Promise<KubeObject[]> {
+  if (definition.kind === egressKind.kind) return await allEgress(context, namespace)
   const measured = await context.measurements.read(context)
   return definition.kind === nodeMetricsKind.kind
     ? [nodeMetrics(context, [...measured.values()])]

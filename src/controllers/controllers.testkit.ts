@@ -23,6 +23,7 @@ import {
   type Shortage,
   type IngressAnswer,
   parseTenantIngress,
+  type TenantEgress,
   type TenantIngress,
   type TenantNetwork,
 } from '../jail/index.ts'
@@ -207,6 +208,10 @@ export class FakeEngine implements Engine {
     const parsed = parseTenantIngress(JSON.parse(JSON.stringify(ingress)))
     this.ingresses.push(parsed)
     return { refused: this.refusedIngress }
+  }
+
+  async egress(): Promise<TenantEgress> {
+    return { tenant: 'red', uplink: 'not needed', rules: [], seen: [], since: 0, now: 0 }
   }
 
   logs(): Promise<Readable> {

@@ -21,6 +21,8 @@ export {
   deploymentKind,
   type DeploymentStatus,
   type DownwardAPIVolumeFile,
+  type EgressPolicy,
+  egressPolicyKind,
   type EndpointAddress,
   type Endpoints,
   endpointsKind,

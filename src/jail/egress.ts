@@ -37,10 +37,16 @@ export type EgressRule = {
 
 const time = integer(0, 8_640_000_000_000_000)
 
-const port = object<EgressPort>({
+export const egressPort = object<EgressPort>({
   protocol: required(oneOf('TCP', 'UDP')),
   port: required(integer(1, 65_535)),
   endPort: required(integer(1, 65_535)),
+})
+
+export const egressHost = text({ min: 1, max: 253, problem: hostPatternProblem })
+export const egressCidr = text({
+  max: 18,
+  problem: (v) => (parseIpv4Network(v) ? undefined : 'is not an IPv4 network'),
 })
 
 export const labelText = text({
@@ -52,11 +58,9 @@ const policy = object<EgressPolicy>({
   allow: required(
     list(
       object<EgressRule>({
-        host: optional(text({ min: 1, max: 253, problem: hostPatternProblem })),
-        cidr: optional(
-          text({ max: 18, problem: (v) => (parseIpv4Network(v) ? undefined : 'is not an IPv4 network') }),
-        ),
-        ports: required(list(port, { min: 1, max: EGRESS_PORTS_MAX })),
+        host: optional(egressHost),
+        cidr: optional(egressCidr),
+        ports: required(list(egressPort, { min: 1, max: EGRESS_PORTS_MAX })),
         namespaces: optional(
           list(text({ max: 63, problem: (v) => (isDnsLabel(v) ? undefined : 'is not a DNS label') }), {
             min: 1,
@@ -82,22 +86,29 @@ const policy = object<EgressPolicy>({
 export function parseEgressPolicy(value: unknown): EgressPolicy {
   const problems = new Problems()
   const parsed = policy(value, 'egress', problems)
-  for (const [index, rule] of (parsed?.allow ?? []).entries()) {
-    const at = `egress.allow[${index}]`
-    if ((rule.host === undefined) === (rule.cidr === undefined))
-      problems.add('FieldValueInvalid', at, 'must have either a host or a cidr')
-    for (const each of rule.ports) {
-      if (each.endPort < each.port)
-        problems.add('FieldValueInvalid', at, 'has a range of ports that ends before it begins')
-      // Every address of a name gets an element per port.
-      if (rule.host !== undefined && each.endPort !== each.port)
-        problems.add('FieldValueInvalid', at, `has a host with the range of ports ${egressPortText(each)}`)
-    }
-  }
+  for (const [index, rule] of (parsed?.allow ?? []).entries())
+    checkDestination(rule, `egress.allow[${index}]`, problems)
   const [first] = problems.list
   if (!parsed || first)
     throw new TypeError(`"${first?.field ?? 'egress'}" ${first?.message ?? 'is not valid'}`)
   return parsed
+}
+
+/** What the shapes of a destination's parts cannot say. */
+export function checkDestination(
+  { host, cidr, ports = [] }: Partial<Pick<EgressRule, 'host' | 'cidr' | 'ports'>>,
+  at: string,
+  problems: Problems,
+): void {
+  if ((host === undefined) === (cidr === undefined))
+    problems.add('FieldValueInvalid', at, 'must have either a host or a cidr')
+  for (const each of ports) {
+    if (each.endPort < each.port)
+      problems.add('FieldValueInvalid', at, 'has a range of ports that ends before it begins')
+    // Every address of a name gets an element per port.
+    if (host !== undefined && each.endPort !== each.port)
+      problems.add('FieldValueInvalid', at, `has a host with the range of ports ${egressPortText(each)}`)
+  }
 }
 
 /** What `bulkhead egress` shows of a tenant. */

@@ -1,5 +1,6 @@
 import type { Duplex, Readable } from 'node:stream'
 import type { ClaimedVolume } from './claimed-volume.ts'
+import type { TenantEgress } from './egress.ts'
 import type { Jail } from './jail.ts'
 import type { EngineEvent, JailStatus } from './jail-status.ts'
 import type { JailUsage } from './jail-usage.ts'
@@ -43,6 +44,8 @@ export interface Engine {
   setNetwork(network: TenantNetwork, signal?: AbortSignal): Promise<void>
   /** Replaces what the tenant publishes to the outside; the answer names what cannot be. */
   setIngress(ingress: TenantIngress, signal?: AbortSignal): Promise<IngressAnswer>
+  /** What its pods may reach outside, what they did and what they wanted. */
+  egress(signal?: AbortSignal): Promise<TenantEgress>
   /** The tenant's volumes that outlive pods. */
   volumes(signal?: AbortSignal): Promise<ClaimedVolume[]>
   /**

@@ -67,6 +67,9 @@ export const FLOW_RULES_MAX = 4_096
 export const FLOW_COMPARISONS_MAX = 8_192
 export const ADDRESS_RANGES_MAX = 16_384
 export const PORT_RANGES_MAX = 16_384
+/** By which tenants narrow what their pods reach outside, and what all of them allow together. */
+export const EGRESS_NARROWINGS_MAX = 512
+export const EGRESS_NARROWED_TO_MAX = 2_048
 export const TENANT_NETWORK_BYTES_MAX = 8 * MiB
 
 /** Paths of all hosts that a tenant publishes. */

@@ -207,3 +207,52 @@ test('no isolation, however strange, makes parsing throw anything but a refusal'
   })
   fc.assert(fc.property(strange, (each) => void refusedFields({ services: [], isolation: each })))
 })
+
+test('what narrows the way outside is taken as it is or refused with the field that is wrong', () => {
+  const right = {
+    namespace: 'shop',
+    selector: [{ key: 'example.com/app', operator: 'In', values: ['web'] }],
+    allow: [
+      { host: '*.example.com' },
+      { cidr: '10.0.0.0/8', ports: [{ protocol: 'TCP', port: 1, endPort: 9 }] },
+    ],
+  }
+  const parsed = parseTenantNetwork({ services: [], narrowings: [right] })
+  assert.deepEqual(parsed.narrowings, [right])
+  const refused = (change: Record<string, unknown>) =>
+    refusedFields({ services: [], narrowings: [{ ...right, ...change }] }).map((field) =>
+      field.replace('narrowings[0]', '#'),
+    )
+  for (const host of [
+    'a.example.com\n',
+    'a.example.com" accept',
+    '*',
+    '*.*.a.b',
+    'A.example.com',
+    'ä.example.com',
+    'a.svc.cluster.local',
+  ])
+    assert.deepEqual(refused({ allow: [{ host }] }), ['#.allow[0].host'], host)
+  for (const cidr of ['10.0.0.0/8 }', '10.0.0.1/8', '::/0', '1.2.3.4', '010.0.0.0/8'])
+    assert.deepEqual(refused({ allow: [{ cidr }] }), ['#.allow[0].cidr'], cidr)
+  for (const allow of [
+    [{}],
+    [{ host: 'a.b.c', cidr: '10.0.0.0/8' }],
+    [{ cidr: '10.0.0.0/8', ports: [{ protocol: 'TCP', port: 9, endPort: 1 }] }],
+  ])
+    assert.deepEqual(refused({ allow }), ['#.allow[0]'])
+  assert.deepEqual(refused({ selector: [{ key: 'a b', operator: 'In', values: [] }] }), ['#.selector[0].key'])
+  assert.deepEqual(refused({ selector: [{ key: 'a', operator: 'Gt', values: [] }] }), [
+    '#.selector[0].operator',
+  ])
+  assert.deepEqual(refused({ selector: [{ key: 'a', operator: 'In', values: ['"'] }] }), [
+    '#.selector[0].values[0]',
+  ])
+  assert.deepEqual(refused({ allow: Array.from({ length: 51 }, () => ({ host: 'a.b.c' })) }), ['#.allow'])
+  const many = Array.from({ length: 42 }, () => ({
+    ...right,
+    allow: Array.from({ length: 50 }, () => ({ host: 'a.b.c' })),
+  }))
+  assert.throws(() => parseTenantNetwork({ services: [], narrowings: many }), /at most 2048 destinations/)
+  fc.assert(fc.property(fc.anything(), (each) => void refusedFields({ services: [], narrowings: [each] })))
+})

@@ -1,5 +1,17 @@
 import { isIPv4 } from 'node:net'
-import { invalid, isDnsLabel, isDnsSubdomain, parseIpBlock } from '../api/index.ts'
+import {
+  EGRESS_NARROWING_RULES_MAX,
+  EGRESS_PORTS_MAX,
+  invalid,
+  isDnsLabel,
+  isDnsSubdomain,
+  labelValueProblem,
+  parseIpBlock,
+  qualifiedNameProblem,
+  SELECTOR_REQUIREMENTS_MAX,
+  SELECTOR_VALUES_MAX,
+} from '../api/index.ts'
+import { checkDestination, egressCidr, egressHost, egressPort } from './egress.ts'
 import * as limits from './limits.ts'
 import {
   boolean,
@@ -15,12 +27,15 @@ import {
 } from './shape.ts'
 import type {
   AddressRange,
+  EgressNarrowing,
   FlowRule,
   IsolatedPods,
+  NarrowedTo,
   NetworkIsolation,
   NetworkService,
   NetworkServicePort,
   PodGroup,
+  PodLabelRequirement,
   PortRange,
   TenantNetwork,
 } from './tenant-network.ts'
@@ -48,6 +63,7 @@ export function parseTenantNetwork(value: unknown): TenantNetwork {
   const network = networkShape(value, '', problems)
   if (network) checkServices(network.services, problems)
   if (network?.isolation) checkIsolation(network.isolation, problems)
+  if (network?.narrowings) checkNarrowings(network.narrowings, problems)
   if (!network || problems.list.length > 0)
     throw invalid({ group: '', kind: 'TenantNetwork', name: '' }, problems.list)
   return network
@@ -130,8 +146,33 @@ const isolation = object<NetworkIsolation>({
   egress: required(isolatedPods),
 })
 
+const narrowing = object<EgressNarrowing>({
+  namespace: required(dnsLabel),
+  selector: required(
+    list(
+      object<PodLabelRequirement>({
+        key: required(text({ min: 1, max: 317, problem: qualifiedNameProblem })),
+        operator: required(oneOf('In', 'NotIn', 'Exists', 'DoesNotExist')),
+        values: required(list(text({ max: 63, problem: labelValueProblem }), { max: SELECTOR_VALUES_MAX })),
+      }),
+      { max: SELECTOR_REQUIREMENTS_MAX },
+    ),
+  ),
+  allow: required(
+    list(
+      object<NarrowedTo>({
+        host: optional(egressHost),
+        cidr: optional(egressCidr),
+        ports: optional(list(egressPort, { min: 1, max: EGRESS_PORTS_MAX })),
+      }),
+      { max: EGRESS_NARROWING_RULES_MAX },
+    ),
+  ),
+})
+
 const networkShape = object<TenantNetwork>({
   isolation: optional(isolation),
+  narrowings: optional(list(narrowing, { max: limits.EGRESS_NARROWINGS_MAX })),
   services: required(
     list(
       object<NetworkService>({
@@ -241,6 +282,21 @@ function checkIsolation({ pods, groups, ingress, egress }: NetworkIsolation, pro
   for (const [field, [count, max, what]] of Object.entries(maxima))
     if (count > max)
       problems.add('FieldValueTooMany', field, `must have at most ${max} ${what} together, not ${count}`)
+}
+
+function checkNarrowings(narrowings: readonly EgressNarrowing[], problems: Problems): void {
+  let count = 0
+  for (const [index, { allow }] of narrowings.entries()) {
+    count += allow.length
+    for (const [at, each] of allow.entries())
+      checkDestination(each, `narrowings[${index}].allow[${at}]`, problems)
+  }
+  if (count > limits.EGRESS_NARROWED_TO_MAX)
+    problems.add(
+      'FieldValueTooMany',
+      'narrowings',
+      `must allow at most ${limits.EGRESS_NARROWED_TO_MAX} destinations together, not ${count}`,
+    )
 }
 
 function addressBounds({ first, last }: AddressRange): { first: number; last: number } {

@@ -15,6 +15,7 @@ import {
   WATCH_LINE_BYTES_MAX,
 } from './limits.ts'
 import type { RoomRequest, RoomAnswer } from './room.ts'
+import type { TenantEgress } from './egress.ts'
 import type { IngressAnswer, TenantIngress } from './ingress.ts'
 import type { TenantNetwork } from './tenant-network.ts'
 import type { ClaimId, JailId } from './uid.ts'
@@ -119,6 +120,10 @@ export class RemoteEngine implements Engine {
 
   async setIngress(ingress: TenantIngress, signal?: AbortSignal): Promise<IngressAnswer> {
     return (await this.json('PUT', '/v1/ingress', { signal, body: ingress })) as IngressAnswer
+  }
+
+  async egress(signal?: AbortSignal): Promise<TenantEgress> {
+    return (await this.json('GET', '/v1/egress', { signal })) as TenantEgress
   }
 
   async volumes(signal?: AbortSignal): Promise<ClaimedVolume[]> {

@@ -1,3 +1,5 @@
+import type { EgressPort } from '../api/index.ts'
+
 /**
  * What a tenant's network offers besides its pods: services and names, and which of its pods may talk. A tenant can only describe its own; pods are
  * named by jail, never by address, so no entry can point at another tenant or at the machine.
@@ -6,7 +8,26 @@ export type TenantNetwork = {
   services: readonly NetworkService[]
   /** Absent: every pod may talk with every other. */
   isolation?: NetworkIsolation
+  /** What pods reach outside at most, of what the operator has opened. Absent: all of it. */
+  narrowings?: readonly EgressNarrowing[]
 }
+
+/** About the pods of a namespace that have the labels. Of several about a pod, each adds what it allows. */
+export type EgressNarrowing = {
+  namespace: string
+  selector: readonly PodLabelRequirement[]
+  allow: readonly NarrowedTo[]
+}
+
+/** A condition on labels, as those of Kubernetes. */
+export type PodLabelRequirement = {
+  key: string
+  operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist'
+  values: readonly string[]
+}
+
+/** Exactly one of `host` and `cidr`. Without ports: all that the operator has opened. */
+export type NarrowedTo = { host?: string; cidr?: string; ports?: readonly EgressPort[] }
 
 /**
  * Which connections a tenant's own policies allow. It only ever takes away: nothing in it can name an address of

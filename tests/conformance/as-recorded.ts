@@ -1,5 +1,5 @@
 /** What a recording of kube-apiserver 1.32.13 would say today, of the kinds that we serve. */
-import { groupVersion, tenantRegistry } from '../../src/api/index.ts'
+import { groupVersion, NETWORK_GROUP, tenantRegistry } from '../../src/api/index.ts'
 import { isObject } from './compare-answers.ts'
 import type { Json } from './control-plane.ts'
 
@@ -34,21 +34,22 @@ export function withoutGeneration(value: unknown, key = ''): unknown {
 
 /** Names of what we serve: groups, group versions, resources and sub-resources in them, kinds, and paths. */
 const SERVED: ReadonlySet<string> = new Set(
-  // Measurements come from a server of their own upstream.
-  [...tenantRegistry.kinds.filter((kind) => !kind.measured), ...tenantRegistry.virtualKinds].flatMap(
-    (kind) => {
-      const gv = groupVersion(kind)
-      const subresources = tenantRegistry.find({ ...kind, resource: kind.plural })?.subresources ?? []
-      const root = kind.group ? 'apis' : 'api'
-      return [
-        kind.group,
-        gv,
-        `${root}/${gv}`,
-        `${gv}/${kind.plural}`,
-        ...subresources.map(({ name }) => `${gv}/${kind.plural}/${name}`),
-      ]
-    },
-  ),
+  // Measurements come from a server of their own upstream, and kinds of the platform's own are not there.
+  [
+    ...tenantRegistry.kinds.filter((kind) => !kind.measured && kind.group !== NETWORK_GROUP),
+    ...tenantRegistry.virtualKinds,
+  ].flatMap((kind) => {
+    const gv = groupVersion(kind)
+    const subresources = tenantRegistry.find({ ...kind, resource: kind.plural })?.subresources ?? []
+    const root = kind.group ? 'apis' : 'api'
+    return [
+      kind.group,
+      gv,
+      `${root}/${gv}`,
+      `${gv}/${kind.plural}`,
+      ...subresources.map(({ name }) => `${gv}/${kind.plural}/${name}`),
+    ]
+  }),
 )
 const ALWAYS: readonly string[] = [
   'api',

@@ -56,6 +56,7 @@ export const EXAMPLES: Readonly<Record<string, Json>> = {
   'cronjobs.batch': { spec: { schedule: '0 0 1 1 *', jobTemplate: { spec: job } } },
   'poddisruptionbudgets.policy': { spec: { minAvailable: 1, selector } },
   'networkpolicies.networking.k8s.io': { spec: { podSelector: {} } },
+  'egresspolicies.network.bulkhead.dev': { spec: { allow: [{ host: 'api.example.com' }] } },
   'endpointslices.discovery.k8s.io': { addressType: 'IPv4', endpoints: [{ addresses: ['10.1.2.3'] }] },
   'roles.rbac.authorization.k8s.io': {
     rules: [{ apiGroups: [''], resources: ['pods'], verbs: ['get'] }],

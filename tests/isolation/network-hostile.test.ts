@@ -16,7 +16,13 @@ import {
   tenantPool,
 } from '../../src/engine/local/plan/net/index.ts'
 import type { PodNamespaces } from '../../src/engine/local/parts.ts'
-import { type JailId, parseEgressPolicy, type TenantNetwork } from '../../src/jail/index.ts'
+import {
+  type EgressNarrowing,
+  type JailId,
+  parseEgressPolicy,
+  parseTenantNetwork,
+  type TenantNetwork,
+} from '../../src/jail/index.ts'
 import { flowAllowed, type NetworkRules } from '../../src/policy/index.ts'
 import { silentLogger } from '../../src/stdx/index.ts'
 import { type Packet, Ruleset } from '../../src/verifier/posture/ruleset.ts'
@@ -353,11 +359,19 @@ test('rules for the outside are refused when they are read, or nft takes them', 
     },
     { requiredKeys: ['allow'] },
   )
-  let taken = 0
+  const own = fc.record(
+    {
+      cidr: mostly(fc.constantFrom('0.0.0.0/0', '10.1.0.0/16', '203.0.113.0/24', '0.0.0.0/0 accept')),
+      ports: fc.array(portRange, { minLength: 1, maxLength: 4 }),
+    },
+    { requiredKeys: ['cidr'] },
+  )
+  let [taken, narrowed] = [0, 0]
   try {
     fc.assert(
-      fc.property(document, (written) => {
+      fc.property(document, fc.array(own, { maxLength: 6 }), (written, allow) => {
         let policy
+        let narrowings: EgressNarrowing[] = []
         try {
           policy = parseEgressPolicy(written)
         } catch (error) {
@@ -365,9 +379,17 @@ test('rules for the outside are refused when they are read, or nft takes them', 
           return
         }
         taken += 1
+        try {
+          const narrowing = { namespace: 'shop', selector: [], allow }
+          narrowings = [...(parseTenantNetwork({ services: [], narrowings: [narrowing] }).narrowings ?? [])]
+          narrowed += 1
+        } catch (error) {
+          assert.ok(error instanceof ApiError, String(error))
+        }
         const { first } = tenantPool(0)
         const chains = planOutsideChains({
           policies: new Map([[0, policy]]),
+          narrowings: new Map([[0, narrowings]]),
           pods: [
             { address: first, index: 0, namespace: 'shop', labels: ['app=shop'] },
             { address: first + 1, index: 0 },
@@ -382,6 +404,7 @@ test('rules for the outside are refused when they are read, or nft takes them', 
       { numRuns: 200 },
     )
     assert.ok(taken >= 20, `${taken} policies were taken`)
+    assert.ok(narrowed >= 5, `${narrowed} were narrowed`)
     // As many as there may be, all overlapping.
     const most = {
       allow: Array.from({ length: 200 }, (_, at) => ({

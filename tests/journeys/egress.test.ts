@@ -135,6 +135,57 @@ if (!inside) {
     })
   })
 
+  test('the tenant sees with kubectl what is open for it and what was blocked, without what is the operator’s', async () => {
+    const shown = async () => await platform.mustKubectl('red', 'get', 'egress')
+    await until(async () => /Open +api\.example\.com +443 +<none> +<never> +[1-9]/.test(await shown()), {
+      timeoutMs: 20_000,
+    })
+    assert.match(await shown(), /^NAME +STATE +DESTINATION +PORTS +PODS +UNTIL +COUNT +LAST/)
+    await ask('red', 'evil.example.com')
+    await until(async () => /Blocked +evil\.example\.com +<name>/.test(await shown()), { timeoutMs: 20_000 })
+    const whole = await platform.mustKubectl('red', 'get', 'egress', '-A', '-o', 'yaml')
+    assert.doesNotMatch(whole, /payments/)
+    assert.match(await platform.mustKubectl('red', 'explain', 'egress.state'), /Blocked was wanted/)
+    const tried = await platform.kubectl('red', 'delete', 'egress', '--all')
+    assert.notEqual(tried.code, 0)
+    assert.doesNotMatch(await platform.mustKubectl('blue', 'get', 'egress'), /evil/)
+  })
+
+  for (const tenant of TENANTS)
+    test(`${tenant} narrows what its pods reach outside by a policy of its own, and cannot widen it`, async () => {
+      const narrow = async (allow: unknown[]) =>
+        platform.apply(tenant, [
+          {
+            apiVersion: 'network.bulkhead.dev/v1alpha1',
+            kind: 'EgressPolicy',
+            metadata: { name: 'narrow' },
+            spec: { podSelector: { matchLabels: { app: 'narrow' } }, allow },
+          },
+        ])
+      const reaches = (wanted: boolean, host = 'api.example.com') =>
+        until(async () => (await ask(tenant, host)).startsWith('outside') === wanted, {
+          what: `${host} ${wanted ? 'open' : 'closed'}`,
+          timeoutMs: 30_000,
+        })
+      await narrow([{ host: 'other.example.com' }, { cidr: '0.0.0.0/0', ports: ['1-65535'] }])
+      await reaches(true)
+      await platform.mustKubectl(tenant, 'label', 'pod/idle', 'app=narrow')
+      await reaches(false)
+      await reaches(false, GOOD)
+      assert.match(
+        await platform.mustKubectl(tenant, 'get', 'egresspolicies'),
+        /narrow +app=narrow +other\.example\.com,0\.0\.0\.0\/0/,
+      )
+      await narrow([{ host: '*.example.com', ports: [443, 80] }])
+      await reaches(true)
+      // The operator opened 443 only.
+      assert.equal(await ask(tenant, 'api.example.com', 80), '')
+      await narrow([])
+      await reaches(false)
+      await platform.mustKubectl(tenant, 'delete', 'egresspolicy', 'narrow')
+      await reaches(true)
+    })
+
   test('rules that are none are refused at once, each with its field', async () => {
     const wrong = [
       ['{ host: "*.com" }', /at least two labels/],

@@ -41,6 +41,7 @@ const BUILT_IN_GROUPS: readonly string[] = [
   'internal.apiserver.k8s.io',
   'meta.k8s.io',
   'metrics.k8s.io',
+  'network.bulkhead.dev',
   'networking.k8s.io',
   'node.k8s.io',
   'rbac.authorization.k8s.io',

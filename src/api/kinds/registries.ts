@@ -9,6 +9,7 @@ import { controllerRevisionDefinition } from './controller-revision.ts'
 import { cronJobDefinition } from './cron-job.ts'
 import { customResourceDefinitionDefinition } from './custom-resource-definition.ts'
 import { daemonSetDefinition } from './daemon-set.ts'
+import { egressDefinition, egressPolicyDefinition } from './egress.ts'
 import { endpointsDefinition, endpointSliceDefinition } from './endpoints.ts'
 import { eventDefinition } from './event.ts'
 import { jobDefinition } from './job.ts'
@@ -105,6 +106,8 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     oldAutoscalerDefinition,
     podMetricsDefinition,
     nodeMetricsDefinition,
+    egressDefinition,
+    egressPolicyDefinition,
   ],
   reviewKinds,
 )

@@ -7,15 +7,14 @@ import type { FieldError } from '../status.ts'
 import {
   EGRESS_LABELS_MAX,
   EGRESS_NAMESPACES_MAX,
-  EGRESS_PORTS_MAX,
   EGRESS_REASON_BYTES_MAX,
   EGRESS_RULES_MAX,
   hostPatternProblem,
   parseEgressPort,
-  parseIpv4Network,
 } from '../egress.ts'
 import { INGRESS_HOSTS_MAX, INGRESS_PORT_NUMBERS_MAX, INGRESS_PORTS_MAX } from '../ingress.ts'
 import { isDnsLabel } from '../names.ts'
+import { destinationErrors, egressPortsErrors } from './egress-rules.ts'
 import { invalidValue, requiredValue, tooMany } from './field-errors.ts'
 import { labelErrors, nonNegative } from './rules.ts'
 import type { Tenant } from './tenant.ts'
@@ -153,27 +152,10 @@ function egressErrors({
     const rule = `${at}.allow[${index}]`
     if ((host === undefined) === (cidr === undefined))
       errors.push(requiredValue(rule, 'must have either a host or a cidr'))
-    const why = host === undefined ? undefined : hostPatternProblem(host)
-    if (why !== undefined) errors.push(invalidValue(`${rule}.host`, host, why))
-    if (cidr !== undefined && !parseIpv4Network(cidr))
-      errors.push(
-        invalidValue(
-          `${rule}.cidr`,
-          cidr,
-          'must be an IPv4 network such as 203.0.113.0/24, with no bit set behind the prefix',
-        ),
-      )
-    if (ports?.length === 0)
-      errors.push(requiredValue(`${rule}.ports`, 'must name a port, or be absent for 443'))
-    if (ports && ports.length > EGRESS_PORTS_MAX)
-      errors.push(tooMany(`${rule}.ports`, ports.length, EGRESS_PORTS_MAX))
-    for (const [n, port] of (ports ?? []).slice(0, EGRESS_PORTS_MAX).entries()) {
-      const parsed = parseEgressPort(port)
-      if (!parsed)
-        errors.push(invalidValue(`${rule}.ports[${n}]`, port, 'must be like 443, "53/UDP" or "8000-8100"'))
-      else if (host !== undefined && parsed.port !== parsed.endPort)
-        errors.push(invalidValue(`${rule}.ports[${n}]`, port, 'must be one port: ranges are for a cidr'))
-    }
+    errors.push(
+      ...destinationErrors({ host, cidr }, rule),
+      ...egressPortsErrors({ ports, host }, `${rule}.ports`),
+    )
     if (namespaces?.length === 0)
       errors.push(requiredValue(`${rule}.namespaces`, 'must name a namespace, or be absent for all'))
     if (namespaces && namespaces.length > EGRESS_NAMESPACES_MAX)

@@ -5,6 +5,8 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Engine, TenantNetwork } from '../../jail/index.ts'
 import { type ControllerContext, QueueController } from '../controller.ts'
 import {
+  type EgressPolicy,
+  egressPolicyKind,
   type EndpointSlice,
   endpointSliceKind,
   type Namespace,
@@ -19,6 +21,7 @@ import {
 import { NETWORK_DEBOUNCE_MS, NETWORK_POLICIES_TOLD_MAX } from '../limits.ts'
 import { messageOf } from '../writes.ts'
 import { factsOf, planIsolation } from './plan-isolation.ts'
+import { planNarrowings } from './plan-narrowings.ts'
 import { isByAddress, type KnownPods, planNetwork } from './plan-network.ts'
 
 /** There is one network, so there is one key. */
@@ -27,7 +30,7 @@ const NETWORK = 'network'
 const FAULT = 'the node could not load them, and tries again'
 
 /**
- * Tells the engine the tenant's services, which pods carry them out, and what network policies allow, as one whole and
+ * Tells the engine the tenant's services, which pods carry them out, what network policies allow and egress policies leave, as one whole and
  * only when it changed.
  */
 export class NetworkController extends QueueController {
@@ -36,6 +39,7 @@ export class NetworkController extends QueueController {
   private readonly slices: Informer<EndpointSlice>
   private readonly pods: Informer<Pod>
   private readonly policies: Informer<NetworkPolicy>
+  private readonly egressPolicies: Informer<EgressPolicy>
   private readonly namespaces: Informer<Namespace>
   private readonly events: EventRecorder
   private readonly onPodsReady: (uids: readonly string[]) => void
@@ -57,6 +61,7 @@ export class NetworkController extends QueueController {
     this.onPodsReady = onPodsReady
     this.events = context.events('network-policies')
     this.policies = this.follow(networkPolicyKind, () => this.soon())
+    this.egressPolicies = this.follow(egressPolicyKind, () => this.soon())
     this.namespaces = this.follow(namespaceKind, ({ old, object }) =>
       isDeepStrictEqual(old?.metadata.labels, object?.metadata.labels) ? [] : this.soonIfIsolating(),
     )
@@ -102,7 +107,13 @@ export class NetworkController extends QueueController {
       this.pods.list().filter((pod) => !isOver(pod)),
       this.namespaces.list(),
     )
-    const network = planNetwork(this.services.list(), this.slices.list(), this.knownPods(), isolation)
+    const network = planNetwork(
+      this.services.list(),
+      this.slices.list(),
+      this.knownPods(),
+      isolation,
+      planNarrowings(this.egressPolicies.list()),
+    )
     const digest = createHash('sha256').update(JSON.stringify(network)).digest('base64')
     const isNew = digest !== this.told
     if (isNew) await this.tell(network)
@@ -153,7 +164,8 @@ export class NetworkController extends QueueController {
     this.refusal = why
     if (!isNew && why === FAULT) return
     this.context.log.error('the engine does not take the network', { error })
-    for (const policy of this.policies.list().slice(0, NETWORK_POLICIES_TOLD_MAX))
+    const policies = [...this.policies.list(), ...this.egressPolicies.list()]
+    for (const policy of policies.slice(0, NETWORK_POLICIES_TOLD_MAX))
       this.events.record(policy, {
         type: 'Warning',
         reason: 'NetworkNotApplied',

@@ -1,4 +1,10 @@
-import type { NetworkIsolation, NetworkService, NetworkServicePort, TenantNetwork } from '../../jail/index.ts'
+import type {
+  EgressNarrowing,
+  NetworkIsolation,
+  NetworkService,
+  NetworkServicePort,
+  TenantNetwork,
+} from '../../jail/index.ts'
 import type { EndpointSlice, EndpointSliceEndpoint, Service, ServicePort } from '../kinds.ts'
 
 const SERVICE_NAME = 'kubernetes.io/service-name'
@@ -32,6 +38,7 @@ export function planNetwork(
   slices: readonly EndpointSlice[],
   pods: KnownPods,
   isolation?: NetworkIsolation,
+  narrowings?: readonly EgressNarrowing[],
 ): TenantNetwork {
   const byService = Map.groupBy(
     slices,
@@ -43,6 +50,7 @@ export function planNetwork(
       .toSorted((a, b) => (keyOfService(a) < keyOfService(b) ? -1 : 1))
       .map((service) => networkService(service, byService.get(keyOfService(service)) ?? [], pods)),
     ...(isolation ? { isolation } : {}),
+    ...(narrowings ? { narrowings } : {}),
   }
 }
 

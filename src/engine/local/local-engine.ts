@@ -20,6 +20,7 @@ import type {
   Shortage,
   TenantRank,
   IngressAnswer,
+  TenantEgress,
   TenantIngress,
   TenantNetwork,
 } from '../../jail/index.ts'
@@ -720,6 +721,10 @@ class TenantEngine implements Engine {
 
   async setNetwork(network: TenantNetwork): Promise<void> {
     await this.tenant.parts.network.setTenantNetwork(this.placement, network)
+  }
+
+  async egress(): Promise<TenantEgress> {
+    return this.tenant.parts.network.tenantEgress(this.placement)
   }
 
   async volumes(): Promise<ClaimedVolume[]> {

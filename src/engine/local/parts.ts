@@ -17,6 +17,7 @@ import type {
   LogOptions,
   IngressAnswer,
   IngressGrant,
+  TenantEgress,
   TenantIngress,
   TenantNetwork,
   TenantPolicy,
@@ -118,6 +119,8 @@ export interface PodNetwork {
   removeTenant(tenant: TenantName): Promise<void>
   /** What the tenant's pods may reach outside from now on: what the placement says, or nothing. */
   setTenantEgress(placement: TenantPlacement): Promise<void>
+  /** What the tenant may know of it. */
+  tenantEgress(placement: TenantPlacement): TenantEgress
   /** How much the tenant's pods together send and receive from now on: what the placement says, or the platform's limit. */
   setTenantBandwidth(placement: TenantPlacement): Promise<void>
   ensurePod(

@@ -26,6 +26,7 @@ import {
   type RoomRequest,
   type RoomAnswer,
   type IngressAnswer,
+  type TenantEgress,
   type TenantIngress,
   type TenantNetwork,
 } from '../../jail/index.ts'
@@ -106,6 +107,9 @@ class RecordingEngine implements Engine {
   }
   async removeVolume(id: ClaimId): Promise<void> {
     this.calls.push(['removeVolume', id])
+  }
+  async egress(): Promise<TenantEgress> {
+    return { tenant: 'red', uplink: 'not needed', rules: [], seen: [], since: 0, now: 0 }
   }
   async usage(): Promise<JailUsage[]> {
     return []

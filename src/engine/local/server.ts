@@ -107,7 +107,7 @@ export async function serveEngine({
 }
 
 type Route =
-  | { kind: 'jails' | 'network' | 'ingress' | 'node' | 'usage' | 'volumes' }
+  | { kind: 'jails' | 'network' | 'ingress' | 'egress' | 'node' | 'usage' | 'volumes' }
   | { kind: 'volume'; claim: ClaimId }
   | { kind: 'jail' | 'portforward' | 'room'; id: JailId }
   | { kind: 'log' | 'exec' | 'attach'; id: JailId; container: string }
@@ -206,6 +206,9 @@ class TenantSession {
             signal,
           ),
         )
+      case 'egress':
+        requireMethod(method, ['GET'])
+        return await this.plain(response, async () => await this.engine.egress(signal))
       case 'volumes':
         requireMethod(method, ['GET'])
         return await this.plain(response, async () => ({ items: await this.engine.volumes(signal) }))
@@ -408,6 +411,7 @@ function parseRoute(path: string): Route | undefined {
   if (path === '/v1/jails') return { kind: 'jails' }
   if (path === '/v1/network') return { kind: 'network' }
   if (path === '/v1/ingress') return { kind: 'ingress' }
+  if (path === '/v1/egress') return { kind: 'egress' }
   if (path === '/v1/node') return { kind: 'node' }
   if (path === '/v1/usage') return { kind: 'usage' }
   if (path === '/v1/volumes') return { kind: 'volumes' }

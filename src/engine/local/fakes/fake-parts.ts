@@ -12,6 +12,7 @@ import type {
   JailVolume,
   LogOptions,
   IngressAnswer,
+  TenantEgress,
   TenantNetwork,
   ContainerUsage,
 } from '../../../jail/index.ts'
@@ -48,6 +49,10 @@ export class FakeNetwork implements PodNetwork {
   async removeTenant(_tenant: TenantName): Promise<void> {}
   async setTenantEgress(placement: TenantPlacement): Promise<void> {
     this.calls.push(`setTenantEgress ${placement.tenant}`)
+  }
+
+  tenantEgress({ tenant }: TenantPlacement): TenantEgress {
+    return { tenant, uplink: 'not needed', rules: [], seen: [], since: 0, now: 0 }
   }
 
   async ensurePod(_placement: TenantPlacement, { id }: { id: JailId }): Promise<PodNamespaces> {

@@ -1,6 +1,13 @@
 import { isDeepStrictEqual } from 'node:util'
 import { hostMatches, type Layout, networkContains, parseIpv4Network } from '../../../../api/index.ts'
-import type { EgressPolicy, EgressRule, EgressSeen, JailId, TenantEgress } from '../../../../jail/index.ts'
+import type {
+  EgressNarrowing,
+  EgressPolicy,
+  EgressRule,
+  EgressSeen,
+  JailId,
+  TenantEgress,
+} from '../../../../jail/index.ts'
 import { type Clock, FairPlaces, type Logger } from '../../../../stdx/index.ts'
 import {
   type Ipv4,
@@ -18,6 +25,7 @@ import {
   isOpenByNetwork,
   isOutgoing,
   learns,
+  narrowedPolicy,
   netLimits,
   placeOf,
   planOutsideChains,
@@ -96,6 +104,9 @@ export class NotNow extends Error {}
 export class Outside {
   private readonly options: OutsideOptions
   private readonly tenants = new Map<number, TenantOutside>()
+  private readonly narrowings = new Map<number, readonly EgressNarrowing[]>()
+  /** Tenants that have narrowed anew since the last look: what is open and not left any more goes. */
+  private readonly narrowedAnew = new Set<number>()
   private readonly lookUps = new FairPlaces<TenantOutside>({
     placesMax: FORWARDER_SOCKETS_MAX,
     perHolderMax: TENANT_LOOKUPS_MAX,
@@ -146,8 +157,18 @@ export class Outside {
     if (known && !policy) this.shutAll(known)
   }
 
-  policyOf(index: number): EgressPolicy | undefined {
-    return this.tenants.get(index)?.policy
+  /** What the tenant leaves of it from now on. Afterwards: `refresh`. Answers whether anything is different. */
+  setNarrowings(index: number, narrowings: readonly EgressNarrowing[] | undefined): boolean {
+    if (isDeepStrictEqual(this.narrowings.get(index), narrowings)) return false
+    if (narrowings) this.narrowings.set(index, narrowings)
+    else this.narrowings.delete(index)
+    this.narrowedAnew.add(index)
+    return true
+  }
+
+  /** The rules as they hold for one pod. */
+  private policyFor(index: number, policy: EgressPolicy, who: OutsideWho): EgressPolicy {
+    return narrowedPolicy(policy, this.narrowings.get(index) ?? [], who, this.machine)
   }
 
   isOutgoing(index: number): boolean {
@@ -225,9 +246,9 @@ export class Outside {
     if (!tenant || !pod || index === undefined || pod.index !== index) return NOTHING
     const { clock } = this.options
     const nowMs = clock.nowMs()
-    const rules = hostRules(tenant.policy, name, pod, nowMs)
-    const learning = learns(tenant.policy, nowMs)
-    if (rules.length === 0 && learning !== 'Allow') {
+    const policy = this.policyFor(index, tenant.policy, pod)
+    const rules = hostRules(policy, name, pod, nowMs)
+    if (rules.length === 0 && learns(policy, nowMs) !== 'Allow') {
       this.see(tenant, pod, { name }, nowMs, false)
       return NOTHING
     }
@@ -237,13 +258,14 @@ export class Outside {
     const still = this.options.pods().find((each) => each.address === address)
     if (this.tenants.get(index) !== tenant || still?.id !== pod.id) return NOTHING
     const afterMs = clock.nowMs()
-    const ports = hostRules(tenant.policy, name, still, afterMs).flatMap((rule) => rule.ports)
+    const current = this.policyFor(index, tenant.policy, still)
+    const ports = hostRules(current, name, still, afterMs).flatMap((rule) => rule.ports)
     const usable: string[] = []
     let untilMs = Infinity
     for (const each of found.addresses) {
       const place = placeOf(each.address, this.machine)
       if (place === 'never' || each.untilMs <= afterMs) continue
-      if (place === 'inside' && !this.hasNetworkRule(tenant, each.address, still, afterMs)) continue
+      if (place === 'inside' && !this.hasNetworkRule(current, each.address, still, afterMs)) continue
       if (place === 'public')
         for (const { protocol, port } of ports)
           this.openFor(
@@ -256,8 +278,9 @@ export class Outside {
       usable.push(ipv4Text(each.address))
       untilMs = Math.min(untilMs, each.untilMs)
     }
-    for (const [at, rule] of tenant.policy.allow.entries())
-      if (rules.includes(rule)) hit(tenant, at, 0, afterMs)
+    if (rules.length > 0)
+      for (const rule of hostRules(tenant.policy, name, pod, afterMs))
+        hit(tenant, tenant.policy.allow.indexOf(rule), 0, afterMs)
     if (usable.length === 0) return NOTHING
     if (rules.length === 0) this.see(tenant, pod, { name }, afterMs, true)
     return { addresses: usable, ttlSeconds: Math.max(1, Math.floor((untilMs - afterMs) / 1_000)) }
@@ -324,6 +347,7 @@ export class Outside {
   private state(nowMs: number): OutsideState {
     return {
       policies: new Map([...this.tenants].map(([index, { policy }]) => [index, policy])),
+      narrowings: this.narrowings,
       pods: this.options.pods(),
       machine: this.machine,
       nowMs,
@@ -361,7 +385,7 @@ export class Outside {
       const held = tenant.policy.allow.filter((rule) => isCurrent(rule, nowMs))
       const lost = tenant.held.some((rule) => !held.some((other) => isDeepStrictEqual(rule, other)))
       tenant.held = held
-      if (!lost) continue
+      if (!this.narrowedAnew.delete(index) && !lost) continue
       await this.purge(index)
       this.cut(index)
     }
@@ -376,7 +400,8 @@ export class Outside {
     for (const [key, each] of tenant.opened) {
       const pod = this.options.pods().find(({ address }) => address === each.pod)
       if (each.untilMs <= nowMs) tenant.opened.delete(key)
-      else if (!pod || !this.isHeld(tenant, each, pod, nowMs)) this.shut(index, key, each)
+      else if (!pod || !isHeld(this.policyFor(index, tenant.policy, pod), each, pod, nowMs))
+        this.shut(index, key, each)
     }
   }
 
@@ -401,18 +426,13 @@ export class Outside {
       const protocol = number === IPPROTO_TCP ? 'TCP' : 'UDP'
       const key = keyOf({ pod: source, address: target, protocol, port })
       const asked = { address: target, who: pod, protocol, port } as const
-      return !tenant.opened.has(key) && !isOpenByNetwork(tenant.policy, asked, this.machine, nowMs)
+      const policy = this.policyFor(index, tenant.policy, pod)
+      return !tenant.opened.has(key) && !isOpenByNetwork(policy, asked, this.machine, nowMs)
     })
   }
 
-  private isHeld(tenant: TenantOutside, each: Opened, who: OutsideWho, nowMs: number): boolean {
-    return hostRules(tenant.policy, each.name, who, nowMs).some((rule) =>
-      rule.ports.some(({ protocol, port }) => protocol === each.protocol && port === each.port),
-    )
-  }
-
-  private hasNetworkRule(tenant: TenantOutside, address: Ipv4, who: OutsideWho, nowMs: number): boolean {
-    return tenant.policy.allow.some((rule) =>
+  private hasNetworkRule(policy: EgressPolicy, address: Ipv4, who: OutsideWho, nowMs: number): boolean {
+    return policy.allow.some((rule) =>
       rule.ports.some(({ protocol, port }) =>
         isOpenByNetwork({ allow: [rule] }, { address, who, protocol, port }, this.machine, nowMs),
       ),
@@ -581,7 +601,9 @@ export class Outside {
     if (allowed || (before && nowMs - before.lastMs < 60_000)) return
     const target = what.name ?? what.address ?? ''
     const port = what.port === undefined ? '' : ` ${what.protocol} port ${what.port}`
-    this.options.onBlocked?.(pod, `No rule of the tenant's egress allows "${target}"${port}`)
+    const narrowed = this.policyFor(pod.index, tenant.policy, pod) !== tenant.policy
+    const whose = narrowed ? "the tenant's egress and its own EgressPolicies" : "the tenant's egress"
+    this.options.onBlocked?.(pod, `No rule of ${whose} allows "${target}"${port}`)
   }
 }
 
@@ -592,6 +614,12 @@ function hostRules(policy: EgressPolicy, name: string, who: OutsideWho, nowMs: n
       hostMatches(rule.host, name) &&
       isCurrent(rule, nowMs) &&
       appliesTo(rule, who),
+  )
+}
+
+function isHeld(policy: EgressPolicy, each: Opened, who: OutsideWho, nowMs: number): boolean {
+  return hostRules(policy, each.name, who, nowMs).some((rule) =>
+    rule.ports.some(({ protocol, port }) => protocol === each.protocol && port === each.port),
   )
 }
 

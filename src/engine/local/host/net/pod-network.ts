@@ -400,6 +400,18 @@ export class LocalPodNetwork implements PodNetwork {
     })
   }
 
+  /** The same for the tenant itself, as of the last look: whoever asks often makes nobody count. */
+  tenantEgress(placement: TenantPlacement): TenantEgress {
+    const tenant = this.requireTenant(placement)
+    const { uplink, ...report } = this.outside.report(tenant.index, tenant.tenant)
+    return {
+      ...report,
+      // What is wrong with the machine, and why the operator opened something, are the operator's.
+      uplink: uplink === 'open' || uplink === 'not needed' ? uplink : 'unavailable',
+      rules: report.rules.map(({ reason: _reason, ...rule }) => rule),
+    }
+  }
+
   /** Requires: its turn with the rules. Rules first, so that a link that lets more pass never stands alone. */
   private async refreshOutside(): Promise<void> {
     await this.outside.refresh()
@@ -475,6 +487,7 @@ export class LocalPodNetwork implements PodNetwork {
       this.router.shares.remove(tenant.index)
       await this.inTurn('rules', async () => {
         this.outside.setPolicy(tenant.index, undefined)
+        this.outside.setNarrowings(tenant.index, undefined)
         await this.refreshOutside()
       })
       rmSync(this.tenantFile(tenant.index), { force: true })
@@ -560,6 +573,9 @@ export class LocalPodNetwork implements PodNetwork {
       tenant.network = parsed
       tenant.endpoints = endpointsOf(parsed)
       this.saveTenant(tenant)
+      await this.inTurn('rules', async () => {
+        if (this.outside.setNarrowings(tenant.index, parsed.narrowings)) await this.refreshOutside()
+      })
     })
     this.tell(placement.index)
   }
@@ -647,6 +663,7 @@ export class LocalPodNetwork implements PodNetwork {
       }
       const network = parseTenantNetwork(record.network)
       this.outside.setPolicy(record.index, record.egress)
+      this.outside.setNarrowings(record.index, network.narrowings)
       this.tenants.set(record.index, {
         ...record,
         network,

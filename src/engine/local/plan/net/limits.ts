@@ -26,6 +26,8 @@ export const VIEW_RECORDS_MAX = 100_000
 /** Addresses that names have opened, of all pods together, and of one tenant's. */
 export const OUTSIDE_OPEN_MAX = 65_536
 export const TENANT_OUTSIDE_OPEN_MAX = 4_096
+/** What is left of all rules for one pod whose tenant narrows them; more is not opened. */
+export const NARROWED_RULES_MAX = 1_000
 /** Connections outside that are remembered for `bulkhead egress`, and how fast one tenant's blocked ones get there. */
 export const OUTSIDE_RECORDED_MAX = 65_536
 export const OUTSIDE_RECORDED_PER_SECOND = 20

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { parseIpv4Network } from '../../../../api/index.ts'
-import type { EgressPolicy, EgressRule } from '../../../../jail/index.ts'
+import { hostMatches, parseIpv4Network } from '../../../../api/index.ts'
+import type { EgressNarrowing, EgressPolicy, EgressRule } from '../../../../jail/index.ts'
 import { runBpf } from '../../../../verifier/posture/classic-bpf.ts'
 import {
   appliesTo,
@@ -12,6 +12,7 @@ import {
   ipv4Text,
   isOpenByNetwork,
   isOutgoing,
+  narrowedPolicy,
   nearNetworks,
   placeOf,
   planOutsideChains,
@@ -106,6 +107,121 @@ test('a rule for labels is for pods that have all of them', () => {
   ])
     assert.equal(other, false)
 })
+
+test('a tenant narrows what the operator opened, pod by pod, and a narrowed pod learns nothing', () => {
+  const policy: EgressPolicy = { ...POLICY, learn: { untilMs: NOW + 1, unlisted: 'Allow' } }
+  const narrowings: EgressNarrowing[] = [
+    {
+      namespace: 'shop',
+      selector: [{ key: 'app', operator: 'In', values: ['web'] }],
+      allow: [
+        { host: '*.example.com' },
+        { host: 'other.example.net' },
+        { cidr: '0.0.0.0/1', ports: [{ protocol: 'TCP', port: 443, endPort: 450 }] },
+        { cidr: '10.20.1.0/24' },
+      ],
+    },
+    { namespace: 'shop', selector: [{ key: 'app', operator: 'Exists', values: [] }], allow: [] },
+  ]
+  const of = (namespace: string, ...labels: string[]) =>
+    narrowedPolicy(policy, narrowings, { namespace, labels }, MACHINE)
+  assert.equal(of('other', 'app=web'), policy)
+  assert.equal(of('shop'), policy)
+  assert.deepEqual(of('shop', 'app=copier'), { allow: [] })
+  assert.deepEqual(of('shop', 'app=web'), {
+    allow: [
+      { host: 'api.example.com', ports: https },
+      {
+        cidr: '0.0.0.0/1',
+        ports: [
+          { protocol: 'TCP', port: 443, endPort: 443 },
+          { protocol: 'TCP', port: 443, endPort: 450 },
+        ],
+      },
+      // Only what the operator's rule for the private network opened of it, and nothing by the one for the internet.
+      { cidr: '10.20.0.0/16', ports: https, namespaces: ['shop'], untilMs: NOW + 60_000 },
+      { cidr: '10.20.1.0/24', ports: https, namespaces: ['shop'], untilMs: NOW + 60_000 },
+    ],
+  })
+})
+
+test('however a tenant narrows, nothing is open that the operator has not opened, or that the tenant has not left', () => {
+  const octet = fc.constantFrom(8, 10, 172, 192, 203)
+  const cidr = fc
+    .tuple(octet, fc.integer({ min: 0, max: 3 }), fc.constantFrom(0, 4, 8, 12, 16, 24))
+    .map(([a, b, bits]) => {
+      const base = bits === 0 ? 0 : (((a * 2 ** 24 + b * 2 ** 16) >>> (32 - bits)) << (32 - bits)) >>> 0
+      return `${ipv4Text(base)}/${bits}`
+    })
+  const ports = fc.array(
+    fc
+      .tuple(fc.constantFrom('TCP', 'UDP'), fc.integer({ min: 1, max: 9 }), fc.integer({ min: 0, max: 3 }))
+      .map(([protocol, port, more]) => ({ protocol, port, endPort: port + more }) as const),
+    { minLength: 1, maxLength: 3 },
+  )
+  const hostPorts = ports.map((all) => all.map(({ protocol, port }) => ({ protocol, port, endPort: port })))
+  const host = fc.constantFrom('a.x.org', 'b.x.org', '*.x.org', '*.y.x.org', 'c.y.x.org')
+  const rule: fc.Arbitrary<EgressRule> = fc.oneof(
+    fc.record({ cidr, ports }),
+    fc.record({ host, ports: hostPorts }),
+  )
+  const to = fc.oneof(
+    fc.record({ cidr, ports }, { requiredKeys: ['cidr'] }),
+    fc.record({ host, ports: hostPorts }, { requiredKeys: ['host'] }),
+  )
+  const narrowing = fc.record({
+    namespace: fc.constantFrom('shop', 'other'),
+    selector: fc.constantFrom([], [{ key: 'app', operator: 'In', values: ['web'] }] as const),
+    allow: fc.array(to, { maxLength: 3 }),
+  })
+  const who = { namespace: 'shop', labels: ['app=web'] }
+  const names = ['a.x.org', 'b.x.org', 'c.y.x.org', 'z.x.org', 'x.org']
+  const addresses = ['8.0.0.1', '10.1.0.1', '172.16.0.1', '172.2.0.1', '192.168.0.9', '203.0.113.7'].map(ip)
+  fc.assert(
+    fc.property(
+      fc.array(rule, { maxLength: 4 }),
+      fc.array(narrowing, { maxLength: 3 }),
+      (allow, narrowings) => {
+        const whole = { allow }
+        const left = narrowedPolicy(whole, narrowings, who, MACHINE)
+        const own = narrowings.filter(({ namespace }) => namespace === 'shop').flatMap((each) => each.allow)
+        const isNarrowed = narrowings.some(({ namespace }) => namespace === 'shop')
+        for (const protocol of ['TCP', 'UDP'] as const)
+          for (let port = 1; port <= 12; port++) {
+            const fits = (all: EgressRule['ports'] | undefined) =>
+              !all || all.some((p) => p.protocol === protocol && p.port <= port && port <= p.endPort)
+            for (const address of addresses) {
+              const asked = { address, who, protocol, port }
+              const byTenant = own.some(
+                (each) => 'cidr' in each && fits(each.ports) && addressIsIn(address, each.cidr),
+              )
+              assert.equal(
+                isOpenByNetwork(left, asked, MACHINE, NOW),
+                isOpenByNetwork(whole, asked, MACHINE, NOW) && (!isNarrowed || byTenant),
+                `${ipv4Text(address)} ${protocol} ${port}`,
+              )
+            }
+            for (const name of names) {
+              const opens = (rules: readonly EgressRule[]) =>
+                rules.some(
+                  (each) => each.host !== undefined && hostMatches(each.host, name) && fits(each.ports),
+                )
+              const byTenant = own.some(
+                (each) => 'host' in each && hostMatches(each.host, name) && fits(each.ports),
+              )
+              assert.equal(opens(left.allow), opens(allow) && (!isNarrowed || byTenant), `${name} ${port}`)
+            }
+          }
+      },
+    ),
+    { numRuns: 300 },
+  )
+})
+
+function addressIsIn(address: number, cidr: string): boolean {
+  const { base, bits } = net(cidr)
+  return bits === 0 || address >>> (32 - bits) === base >>> (32 - bits)
+}
 
 test('0.0.0.0/0 is the internet: no private network, nothing of the machine, no metadata and no other tenant', () => {
   const all: EgressPolicy = {

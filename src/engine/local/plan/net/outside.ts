@@ -1,8 +1,16 @@
 import { createHash } from 'node:crypto'
-import { type Ipv4Network, networkContains, parseIpv4Network } from '../../../../api/index.ts'
-import type { EgressPolicy, EgressRule } from '../../../../jail/index.ts'
+import {
+  type EgressPort,
+  hostMatches,
+  type Ipv4Network,
+  matchesLabels,
+  networkContains,
+  parseIpv4Network,
+} from '../../../../api/index.ts'
+import type { EgressNarrowing, EgressPolicy, EgressRule, NarrowedTo } from '../../../../jail/index.ts'
 import { type Ipv4, ipv4Text, tenantMark } from './addresses.ts'
 import {
+  NARROWED_RULES_MAX,
   OUTSIDE_MEMORY_SECONDS,
   OUTSIDE_OPEN_MAX,
   OUTSIDE_RECORDED_MAX,
@@ -56,6 +64,8 @@ export type OutsidePod = OutsideWho & { address: Ipv4; index: number }
 
 export type OutsideState = {
   policies: ReadonlyMap<number, EgressPolicy>
+  /** By which the tenants themselves narrow them. */
+  narrowings?: ReadonlyMap<number, readonly EgressNarrowing[]>
   pods: readonly OutsidePod[]
   machine: MachineNetworks
   nowMs: number
@@ -122,6 +132,68 @@ export function isOpenByNetwork(
         rule.ports.some((p) => p.protocol === protocol && p.port <= port && port <= p.endPort)
       )
     })
+  )
+}
+
+/**
+ * The policy as it holds for one pod: the operator's, or what the tenant has left of it. A narrowed pod is held to what
+ * is listed, also while the operator learns.
+ */
+export function narrowedPolicy(
+  policy: EgressPolicy,
+  narrowings: readonly EgressNarrowing[],
+  who: OutsideWho,
+  machine: MachineNetworks,
+): EgressPolicy {
+  const own = narrowings.filter(
+    ({ namespace, selector }) => namespace === who.namespace && matchesLabels(selector, labelsOf(who)),
+  )
+  if (own.length === 0) return policy
+  const left = new Map<string, EgressRule>()
+  for (const rule of policy.allow) {
+    if (!appliesTo(rule, who)) continue
+    for (const { allow } of own)
+      for (const to of allow) {
+        const both = intersection(rule, to)
+        // "Everything public" opens no private network, however a tenant cuts it.
+        if (!both || (isNear(both, machine) && !isNear(rule, machine))) continue
+        left.set(JSON.stringify([both.host, both.cidr, both.ports, both.untilMs]), both)
+        if (left.size >= NARROWED_RULES_MAX) return { allow: [...left.values()] }
+      }
+  }
+  return { allow: [...left.values()] }
+}
+
+function labelsOf({ labels = [] }: OutsideWho): Record<string, string> {
+  return Object.fromEntries(
+    labels.map((label) => [label.slice(0, label.indexOf('=')), label.slice(label.indexOf('=') + 1)]),
+  )
+}
+
+/** What a rule and a tenant's own words have in common; undefined when that is nothing. */
+function intersection(rule: EgressRule, to: NarrowedTo): EgressRule | undefined {
+  const ports = to.ports ? commonPorts(rule.ports, to.ports) : rule.ports
+  if (ports.length === 0) return undefined
+  if (rule.host !== undefined && to.host !== undefined) {
+    const host = hostMatches(rule.host, to.host)
+      ? to.host
+      : hostMatches(to.host, rule.host)
+        ? rule.host
+        : undefined
+    return host === undefined ? undefined : { ...rule, host, ports }
+  }
+  const [theirs, own] = [parseIpv4Network(rule.cidr), parseIpv4Network(to.cidr)]
+  if (!theirs || !own) return undefined
+  const cidr = networkContains(theirs, own) ? own : networkContains(own, theirs) ? theirs : undefined
+  return cidr && { ...rule, cidr: networkText(cidr), ports }
+}
+
+function commonPorts(some: readonly EgressPort[], others: readonly EgressPort[]): EgressPort[] {
+  return some.flatMap((a) =>
+    others.flatMap((b): EgressPort[] => {
+      const [port, endPort] = [Math.max(a.port, b.port), Math.min(a.endPort, b.endPort)]
+      return a.protocol === b.protocol && port <= endPort ? [{ protocol: a.protocol, port, endPort }] : []
+    }),
   )
 }
 
@@ -198,8 +270,9 @@ export function planOutsideChains(state: OutsideState): OutsideChains {
   const chains = new Map<string, string>()
   const pods = new Map<string, string>()
   for (const pod of state.pods) {
-    const policy = state.policies.get(pod.index)
-    if (!policy) continue
+    const whole = state.policies.get(pod.index)
+    if (!whole) continue
+    const policy = narrowedPolicy(whole, state.narrowings?.get(pod.index) ?? [], pod, state.machine)
     const body = renderChain(policy, pod, state)
     if (body === '') continue
     const hash = createHash('sha256').update(body).digest('hex').slice(0, 24)
