@@ -85,6 +85,7 @@ const passes = (ruleset: Ruleset, ...of: Parameters<typeof packet>) => {
   assert.notEqual(verdict, 'unknown', by)
   return verdict === 'accept'
 }
+const nft = (command: string) => inside(router, 'nft', command)
 /** The rules, without what traffic changes. */
 const text = () => inside(router, 'nft', '-s', 'list', 'table', 'inet', 'bulkhead')
 
@@ -454,19 +455,45 @@ test(
         ['kill -9 $$', /ended with/],
         // As a kernel that has taken half of a script would look, if it could: nft is one transaction.
         [
-          'printf "flush ruleset; add table inet half {" > "$2"; exec /usr/sbin/nft "$@"',
+          '[ "$1" != -f ] || printf "flush ruleset; add table inet half {" > "$2"; exec /usr/sbin/nft "$@"',
           /syntax error|ended with 1/,
         ],
       ] as const) {
+        // Whoever starts reads and mends all rules with it.
+        nft('delete element inet bulkhead pair { 1 . 1 }')
+        const faulty = text()
         const wrapper = join(scratch, 'nft')
         writeFileSync(wrapper, `#!/bin/sh\n${fault}\n`)
         chmodSync(wrapper, 0o755)
         process.env['PATH'] = `${scratch}:${path}`
-        await assert.rejects(network.setTenantNetwork(red, closed), failure)
+        await assert.rejects(network.ensureNode(), failure)
         process.env['PATH'] = path
+        assert.equal(text(), faulty)
+        assert.equal(passes(loaded(), two, one, 'tcp', 80), false)
+        await network.ensureNode()
         assert.equal(text(), before)
         assert.equal(passes(loaded(), two, one, 'tcp', 80), true)
       }
+      const address = one.namespaces.podIP
+      for (const [fault, mended] of [
+        // What is changed by messages is refused by the kernel itself: here because a place in it is taken.
+        [
+          'add element inet bulkhead policies { 65536 : goto refuse }',
+          'delete element inet bulkhead policies { 65536 }',
+        ],
+        [
+          `add element inet bulkhead ingress4 { ${address} : 5 }`,
+          `delete element inet bulkhead ingress4 { ${address} }`,
+        ],
+      ] as const) {
+        nft(fault)
+        const faulty = text()
+        await assert.rejects(network.setTenantNetwork(red, closed), /Cannot change the rules: EEXIST/)
+        assert.equal(text(), faulty)
+        assert.equal(passes(loaded(), two, one, 'tcp', 80), true)
+        nft(mended)
+      }
+      assert.equal(text(), before)
       await network.setTenantNetwork(red, closed)
       assert.equal(passes(loaded(), two, one, 'tcp', 80), false)
       await network.setTenantNetwork(red, { services: [] })

@@ -1,5 +1,11 @@
 export const HELPER_TIMEOUT_MS = 20_000
 export const NFT_TIMEOUT_MS = 30_000
+/** What is longer goes through `nft`: it holds up nothing else while it works. */
+export const RULE_SCRIPT_BYTES_MAX = 1024 * 1024
+export const RULE_MESSAGES_MAX = 10_000
+/** After a change of rules that took longer, the next one waits for so many times as long. */
+export const RULES_UNNOTICED_MS = 4
+export const RULES_REST = 3
 export const NFT_OUTPUT_BYTES_MAX = 256 * 1024 * 1024
 export const CONNECT_TIMEOUT_MS = 10_000
 /** How long the kernel has to remove the links of a pod that is gone before we do it. */

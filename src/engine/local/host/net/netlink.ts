@@ -20,6 +20,7 @@ export const NLM_F_DUMP = 0x300
 export const NLM_F_REPLACE = 0x100
 export const NLM_F_EXCL = 0x200
 export const NLM_F_CREATE = 0x400
+export const NLM_F_APPEND = 0x800
 const NLA_F_NESTED = 0x8000
 const NLA_TYPE_MASK = 0x3fff
 const SOL_NETLINK = 270
@@ -48,6 +49,11 @@ export const u32 = (value: number) => {
 export const u32be = (value: number) => {
   const bytes = Buffer.alloc(4)
   bytes.writeUInt32BE(value >>> 0)
+  return bytes
+}
+export const u64be = (value: number) => {
+  const bytes = Buffer.alloc(8)
+  bytes.writeBigUInt64BE(BigInt(value))
   return bytes
 }
 export const cstring = (value: string) => Buffer.from(`${value}\0`)

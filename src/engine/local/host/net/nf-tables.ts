@@ -41,10 +41,7 @@ const NFTA_SET_ELEM_TIMEOUT = 4
 const NFTA_DATA_VALUE = 1
 const IFNAMSIZ = 16
 
-/**
- * Adds and removes the elements of pods, without the 4 to 18 ms that starting `nft` costs. Only elements: whatever
- * needs rules goes through `nft`, which checks them.
- */
+/** Changes what is in the router's rules, without the 4 to 18 ms that starting `nft` costs, and what it has to read first. */
 export class RuleSocket extends NetlinkSocket {
   constructor() {
     super(NETLINK_NETFILTER)
@@ -87,6 +84,11 @@ export class RuleSocket extends NetlinkSocket {
   shut(each: OpenElement): void {
     const error = this.transaction([openElement(NFT_MSG_DELSETELEM, each)]).find((e) => e)
     if (error && error.code !== 'ENOENT') throw error
+  }
+
+  /** All or nothing. What it takes does not grow with what else is there. */
+  change(messages: Message[]): void {
+    this.batch(messages)
   }
 
   private batch(messages: Message[]): void {

@@ -412,7 +412,7 @@ export class Outside {
     for (const each of connectionsIn(await this.options.nft.list('set', 'inet', OUTSIDE_TABLE, 'open4'))) {
       const element = { pod: each.source, address: each.target, protocol: each.protocol, port: each.port }
       if (tenantIndexOf(each.source) === index && !tenant?.opened.has(keyOf(element)))
-        this.options.router.elements.shut(element)
+        this.options.router.ruleSocket.shut(element)
     }
   }
 
@@ -440,12 +440,12 @@ export class Outside {
   }
 
   private shutAll(tenant: TenantOutside): void {
-    for (const each of tenant.opened.values()) this.options.router.elements.shut(each)
+    for (const each of tenant.opened.values()) this.options.router.ruleSocket.shut(each)
     tenant.opened.clear()
   }
 
   private shut(index: number, key: string, each: Opened): void {
-    this.options.router.elements.shut(each)
+    this.options.router.ruleSocket.shut(each)
     this.tenants.get(index)?.opened.delete(key)
   }
 
@@ -465,7 +465,7 @@ export class Outside {
       if (tenant.opened.size >= netLimits.TENANT_OUTSIDE_OPEN_MAX)
         throw new NotNow('The tenant has as many addresses open as it may')
     }
-    this.options.router.elements.open(element, untilMs - nowMs)
+    this.options.router.ruleSocket.open(element, untilMs - nowMs)
     tenant.opened.set(key, { ...element, name, untilMs })
   }
 

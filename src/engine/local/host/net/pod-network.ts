@@ -60,13 +60,21 @@ import {
   tenantMark,
 } from '../../plan/net/index.ts'
 import { PIDS_PER_TENANT_MAX } from '../../plan/oci/resources.ts'
-import { CONNECT_TIMEOUT_MS, LINK_SWEEP_MS, OUTSIDE_CHECK_MS, SERVICES_RETRY_MS } from './limits.ts'
+import {
+  CONNECT_TIMEOUT_MS,
+  LINK_SWEEP_MS,
+  OUTSIDE_CHECK_MS,
+  RULES_REST,
+  RULES_UNNOTICED_MS,
+  SERVICES_RETRY_MS,
+} from './limits.ts'
 import { FailedLoads, type Load } from './failed-loads.ts'
 import { PINNED, pinNamespaces, unpinNamespaces } from './namespaces.ts'
 import { NamesServer, forwarderClient } from './names-server.ts'
 import { Nft } from './nft.ts'
 import { Outside, type OutsideOptions } from './outside.ts'
 import { Router } from './router.ts'
+import { compileRules } from './rule-script.ts'
 import { Uplink } from './uplink.ts'
 import { ViewClient } from './view-client.ts'
 import type { Detour } from './traffic-control.ts'
@@ -868,7 +876,24 @@ export class LocalPodNetwork implements PodNetwork {
   private async applyRules(parts: readonly string[]): Promise<void> {
     const script = parts.filter((part) => part !== '').join('\n')
     if (script === '') return
-    await this.inTurn('rules', () => this.nft.apply(script))
+    await this.inTurn('rules', async () => {
+      const messages = compileRules(script)
+      if (!messages) return await this.nft.apply(script)
+      const beganMs = performance.now()
+      this.router.ruleSocket.change(messages)
+      await this.rest(performance.now() - beganMs)
+    })
+  }
+
+  /**
+   * The kernel looks at the rules of all tenants when one's change, and nobody else is heard meanwhile: who changes rules
+   * again and again has a part of this process's time only.
+   */
+  private async rest(tookMs: number): Promise<void> {
+    if (tookMs < RULES_UNNOTICED_MS) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.clock.after(tookMs * RULES_REST, resolve)
+    await promise
   }
 
   private planRules(tenant: TenantState, before: ReadonlyMap<string, number>): IsolationRules {

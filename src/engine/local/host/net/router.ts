@@ -233,8 +233,8 @@ export class Router {
     this.open().routes.request([routeMessage({ blackhole: true })])
   }
 
-  /** Where pods' rules for names are opened and shut. */
-  get elements(): RuleSocket {
+  /** Changes the router's rules without `nft`. */
+  get ruleSocket(): RuleSocket {
     return this.open().rules
   }
 
