@@ -38,6 +38,8 @@ export type CheckOptions = {
   subresource?: string
   /** Puts an empty value where a value is missing or unreadable, so that rules can still read what is around it. */
   fillGaps?: boolean
+  /** Leaves nulls of a custom kind where they are, also where none may be: for what server-side apply makes. */
+  keepNulls?: boolean
 }
 
 /**

@@ -58,6 +58,7 @@ export function decodeObject({
   target,
   warnings,
   partial = false,
+  applied = partial,
   also,
 }: {
   definition: KindDefinition
@@ -67,12 +68,14 @@ export function decodeObject({
   warnings: string[]
   /** An applied configuration names only some fields, so nothing is missing from it. */
   partial?: boolean
+  /** A configuration, or what became of one: null in it says something. */
+  applied?: boolean
   /** What else is wrong with an object that is refused anyway. */
   also: FurtherProblems
 }): KubeObject {
   requireKind(definition, decoded.value)
   const subresource = target.subresource?.name
-  const options = subresource === undefined ? {} : { subresource }
+  const options = { ...(subresource === undefined ? {} : { subresource }), keepNulls: applied }
   const check = checkObject(definition, decoded.value, options)
   const errors = partial ? check.errors.filter((e) => e.reason !== 'FieldValueRequired') : check.errors
   const further = (): FieldError[] =>

@@ -13,7 +13,7 @@ import { type Context, objectKey } from './context.ts'
 import { decodeObject, type FurtherProblems, readPatch } from './decode.ts'
 import { isRecord } from './json.ts'
 import { parseWriteOptions } from './options.ts'
-import { applyPatch, serverSideApply } from './patch/index.ts'
+import { applyPatch, configurationProblem, serverSideApply } from './patch/index.ts'
 import type { ApiResult, ResourceRequest, Target } from './request.ts'
 import { type Writer, createObject, furtherProblems, updateObject, writerOf } from './write.ts'
 
@@ -65,6 +65,10 @@ export async function patchObject(
     return { kind: 'object', code: 200, object, definition }
   }
   const configuration = readConfiguration(definition, target, patch)
+  if (definition.custom) {
+    const problem = configurationProblem(definition.schema, configuration)
+    if (problem !== undefined) throw badRequest(untyped(definition, configuration, problem))
+  }
   const exists = () => context.store.get(objectKey(definition, target.namespace, target.name)) !== undefined
   const applied = decodeObject({
     definition,
@@ -74,6 +78,7 @@ export async function patchObject(
     warnings: request.warnings,
     // What is not there yet is made of the configuration alone, which must then be whole.
     partial: exists(),
+    applied: true,
     also: furtherProblems(context, request, target),
   })
   const applier: Writer = { ...writer, operation: 'Apply' }
@@ -81,7 +86,13 @@ export async function patchObject(
     const merged = applyTo(context, target, { live, applied, force: options.force, writer: applier })
     const also = furtherProblems(context, request, target, live)
     const value = merged as unknown as JsonValue // objects are JSON
-    return decodePatched(request, target, { value, duplicateFields: [], fieldValidation: 'Ignore', also })
+    return decodePatched(request, target, {
+      value,
+      duplicateFields: [],
+      fieldValidation: 'Ignore',
+      applied: true,
+      also,
+    })
   }
   if (!exists() && !target.subresource) {
     if (applied.metadata.uid)
@@ -114,18 +125,20 @@ function decodePatched(
     value,
     duplicateFields,
     fieldValidation,
+    applied = false,
     also,
   }: {
     value: JsonValue
     duplicateFields: string[]
     fieldValidation: 'Strict' | 'Warn' | 'Ignore'
+    applied?: boolean
     also: FurtherProblems
   },
 ): KubeObject {
   const { definition, name } = target
   const decoded = { value, duplicateFields, unknownFields: [] }
   const { warnings } = request
-  const object = decodeObject({ definition, decoded, fieldValidation, target, warnings, also })
+  const object = decodeObject({ definition, decoded, fieldValidation, target, warnings, applied, also })
   if (object.metadata.name !== name)
     throw badRequest(
       `the name of the object (${object.metadata.name}) does not match the name on the URL (${name})`,
@@ -149,6 +162,13 @@ function readConfiguration(
   if (metadata['name'] === undefined)
     return { ...patch, metadata: { ...metadata, name, ...(namespace === undefined ? {} : { namespace }) } }
   return patch
+}
+
+/** Upstream says the same with a 500, as if it were to blame. */
+function untyped(definition: KindDefinition, configuration: JsonValue, problem: string): string {
+  const { metadata } = configuration as { metadata: { name?: unknown; namespace?: unknown } } // as readConfiguration makes it
+  const shown = [metadata.namespace, metadata.name].map((name) => (typeof name === 'string' ? name : ''))
+  return `failed to create typed patch object (${shown.join('/')}; ${groupVersion(definition)}, Kind=${definition.kind}): ${problem}`
 }
 
 function splitVersion(apiVersion: string): [string, string] {

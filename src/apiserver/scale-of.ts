@@ -22,6 +22,10 @@ export function scaleOf({ custom, group, plural }: KindDefinition, object: KubeO
     return typeof value === 'number' ? value : 0
   }
   const ownSelector = paths?.labelSelector && valueAt(object, paths.labelSelector)
+  const selectorOf = () => {
+    const text = custom ? ownSelector : selector && renderLabelSelector(labelSelectorRequirements(selector))
+    return typeof text === 'string' && text !== '' ? { selector: text } : {}
+  }
   return {
     kind: 'Scale',
     apiVersion: 'autoscaling/v1',
@@ -35,13 +39,7 @@ export function scaleOf({ custom, group, plural }: KindDefinition, object: KubeO
     spec: { replicas: numberAt(paths?.specReplicas ?? ['spec', 'replicas']) },
     status: {
       replicas: numberAt(paths?.statusReplicas ?? ['status', 'replicas']),
-      selector: custom
-        ? typeof ownSelector === 'string'
-          ? ownSelector
-          : ''
-        : selector
-          ? renderLabelSelector(labelSelectorRequirements(selector))
-          : '',
+      ...selectorOf(),
     },
   }
 }

@@ -397,6 +397,14 @@ function scopeToSubresource(
     case 'status': {
       const kept = cloneJson(old)
       const { annotations, managedFields, resourceVersion } = wanted.metadata
+      if (definition.custom) {
+        const { status: _was, ...rest } = kept
+        return {
+          ...rest,
+          metadata: { ...rest.metadata, resourceVersion, ...(managedFields ? { managedFields } : {}) },
+          ...(wanted['status'] === undefined ? {} : { status: wanted['status'] }),
+        } as KubeObject
+      }
       const { annotations: _old, ...metadata } = kept.metadata
       return {
         ...kept,

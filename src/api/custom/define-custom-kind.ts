@@ -13,7 +13,7 @@ import type { FieldError } from '../status.ts'
 import { type CheckOptions, type CheckResult, checkObject } from '../validation.ts'
 import { compareVersions } from '../versions.ts'
 import { valueErrors } from './check-value.ts'
-import { DefaultBudget, fillDefaults, prune } from './fill-in.ts'
+import { DefaultBudget, dropNulls, fillDefaults, prune } from './fill-in.ts'
 import { findByPath, parseFieldPath, parseJsonPath, valueAt } from './json-path.ts'
 import { additionalSchema, isRecord, type JsonSchema } from './json-schema.ts'
 
@@ -102,7 +102,7 @@ function once<T>(make: () => T): () => T {
 }
 
 /** The metadata as every kind has it, and the rest without what the schema does not know. */
-function checkCustom(schema: JsonSchema, value: unknown, _options: CheckOptions): CheckResult {
+function checkCustom(schema: JsonSchema, value: unknown, { keepNulls }: CheckOptions): CheckResult {
   if (!isRecord(value)) return checkObject(ENVELOPE, value)
   const { apiVersion, kind, metadata, ...rest } = value
   const envelope: Record<string, unknown> = {}
@@ -112,7 +112,8 @@ function checkCustom(schema: JsonSchema, value: unknown, _options: CheckOptions)
   const unknownFields: string[] = []
   const pruned = prune(schema, rest as JsonValue, '', unknownFields) as Record<string, JsonValue> // an object stays one
   result.unknownFields.push(...unknownFields.slice(0, 100))
-  return { ...result, object: { ...result.object, ...structuredClone(pruned) } }
+  const read = keepNulls ? pruned : (dropNulls(schema, pruned) as Record<string, JsonValue>) // the same
+  return { ...result, object: { ...result.object, ...structuredClone(read) } }
 }
 
 const ENVELOPE: ObjectSchema = { type: 'object', name: 'CustomResource', fields: objectFields }
@@ -142,7 +143,7 @@ function presenter(schema: JsonSchema, apiVersion: string): (stored: KubeObject)
     if (!shown) {
       const { metadata, ...rest } = stored
       const body = rest as unknown as JsonValue
-      const pruned = prune(withEnvelope(schema), body, '')
+      const pruned = dropNulls(schema, prune(withEnvelope(schema), body, ''))
       const filled = fillDefaults(schema, pruned, new DefaultBudget(CUSTOM_DEFAULTED_BYTES_MAX))
       shown =
         filled === body && stored.apiVersion === apiVersion

@@ -41,6 +41,28 @@ export function prune(schema: JsonSchema, value: JsonValue, path: string, unknow
   return copy ?? object
 }
 
+/**
+ * The value without nulls where none may be and no default takes their place: to whom writes Go, null and absent are one.
+ */
+export function dropNulls(schema: JsonSchema | undefined, value: JsonValue): JsonValue {
+  if (Array.isArray(value)) return mapped(value, (item) => dropNulls(schema?.items, item))
+  if (!isRecord(value)) return value
+  const object = value as Json
+  let copy: Json | undefined
+  for (const key of Object.keys(object)) {
+    const field = schema && (ownField(schema.properties, key) ?? additionalSchema(schema))
+    const before = object[key]!
+    if (before === null && field && !field.nullable && field.default === undefined) {
+      copy ??= { ...object }
+      delete copy[key]
+      continue
+    }
+    const after = dropNulls(field, before)
+    if (after !== before) (copy ??= { ...object })[key] = after
+  }
+  return copy ?? object
+}
+
 /** Counts what defaults add, because each of them may be added once per item of a list. */
 export class DefaultBudget {
   left: number

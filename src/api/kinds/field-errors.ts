@@ -56,6 +56,6 @@ export function tooMany(field: string, actual: number, maximum: number): FieldEr
   return {
     reason: 'FieldValueTooMany',
     field,
-    message: `Too many: ${actual}: must have at most ${maximum} items`,
+    message: `Too many: ${actual}: must have at most ${maximum} ${maximum === 1 ? 'item' : 'items'}`,
   }
 }

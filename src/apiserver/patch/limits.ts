@@ -21,3 +21,5 @@ export const FIELD_SET_DEPTH_MAX = 100
 export const FIELD_SET_PATHS_MAX = 200_000
 /** Conflicts that one answer lists. */
 export const CONFLICTS_MAX = 100
+/** Problems with the types of one configuration that one answer tells. */
+export const CONFIGURATION_PROBLEMS_MAX = 50

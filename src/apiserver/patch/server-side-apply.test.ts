@@ -126,7 +126,14 @@ test('a field that two own is shared: it stays until both have let go, and neith
   const one = apply(undefined, configMap({ a: '1' }), 'one')
   const both = apply(one, configMap({ a: '1' }), 'two', { at: 5 })
   assert.deepEqual(owners(both), { one: { 'f:data': { 'f:a': {} } }, two: { 'f:data': { 'f:a': {} } } })
-  assert.equal(both.metadata.managedFields?.at(-1)?.time, '2026-11-21T08:39:38Z')
+  // The object is as it was, so its time is that of the first.
+  assert.deepEqual(
+    both.metadata.managedFields?.map(({ manager, time }) => [manager, time]),
+    [
+      ['two', undefined],
+      ['one', '2026-11-21T08:39:33Z'],
+    ],
+  )
   assert.equal(
     refusal(() => apply(both, configMap({ a: '2' }), 'one')).message,
     'Apply failed with 1 conflict: conflict with "two": .data.a',
@@ -287,4 +294,14 @@ test('after any sequence of forced applies each field has the value its last app
       }
     }),
   )
+})
+
+test('whoever applies no labels any more loses those, and the object keeps its name', () => {
+  const one = apply(
+    undefined,
+    { ...configMap({ a: '1' }), metadata: { name: 's1', labels: { a: '1' } } },
+    'one',
+  )
+  const left = apply(one, configMap(), 'one')
+  assert.deepEqual([left.metadata.name, left.metadata.labels, left['data']], ['s1', undefined, undefined])
 })

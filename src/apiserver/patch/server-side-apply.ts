@@ -28,6 +28,7 @@ import {
   compare,
   fieldSetOf,
   mergeApplied,
+  nullsOf,
   removePaths,
   withNamedFields,
   zeroObject,
@@ -84,13 +85,20 @@ function attempt(origin: ApplyOrigin, force: boolean): { object: KubeObject } | 
   const previous = managers.get(key)
   const before: JsonValue = live ? withoutManagedFields(live) : emptyObject(applied)
   const configuration = withoutManagedFields(applied)
-  const set = ownable(fieldSetOf(schema, configuration), origin)
-  const time = renderTime(nowMs)
-  const self: Manager = { name: manager, operation: 'Apply', apiVersion, subresource, time, set }
+  const wanted = fieldSetOf(schema, configuration)
+  const set = ownable(wanted, origin)
+  const self: Manager = {
+    name: manager,
+    operation: 'Apply',
+    apiVersion,
+    subresource,
+    time: previous?.time,
+    set,
+  }
   managers.set(key, self)
 
-  const merged = mergeApplied(schema, before, configuration)
-  const pruned = previous ? prune(schema, merged, managers, previous.set) : merged
+  const merged = mergeApplied(schema, before, configuration, nullsOf(schema))
+  const pruned = previous ? prune(schema, merged, managers, { previous: previous.set, wanted }) : merged
   // Pruning can leave a field as null where a struct has lost everything; metadata it never takes away.
   const next = pruned as unknown as KubeObject
   const { changed, removed } = compareObjects(origin, live ?? (before as unknown as KubeObject), next)
@@ -103,19 +111,15 @@ function attempt(origin: ApplyOrigin, force: boolean): { object: KubeObject } | 
     if (conflicts.length > 0) return { conflicts }
   }
   takeFields(managers, changed, removed, key)
+  const isSame = live !== undefined && equalJson(before, next)
   if (isEmpty(set)) managers.delete(key)
-  else if (
-    previous &&
-    previous.apiVersion === apiVersion &&
-    isEmpty(changed) &&
-    isEmpty(removed) &&
-    same(previous.set, set)
-  )
+  else if (isSame && previous?.apiVersion === apiVersion && same(previous.set, set))
     managers.set(key, previous)
+  // As upstream: the time is when an object last became another, not when somebody else wanted the same.
+  else if (!isSame) managers.set(key, { ...self, time: renderTime(nowMs) })
   limitAppliers(managers, origin)
   const managedFields = renderManagers(managers)
-  if (live && isEmpty(changed) && isEmpty(removed) && equalJson(live.metadata.managedFields, managedFields))
-    return { object: live }
+  if (live && isSame && equalJson(live.metadata.managedFields, managedFields)) return { object: live }
   const { managedFields: _old, ...metadata } = next.metadata
   return { object: { ...next, metadata: { ...metadata, ...(managedFields ? { managedFields } : {}) } } }
 }
@@ -142,21 +146,27 @@ function emptyObject({ apiVersion, kind, metadata: { name, namespace } }: KubeOb
 /**
  * Takes away what the applier owned before and no longer applies, but nothing that anybody else owns and nothing that
  * nobody applied.
+ * @param sets.wanted all that is applied now, with what nobody can own: without its name nothing would keep the metadata
+ *   of an object whose labels go.
  */
-function prune(schema: ObjectSchema, merged: JsonValue, managers: Managers, previous: FieldSet): JsonValue {
+function prune(
+  schema: ObjectSchema,
+  merged: JsonValue,
+  managers: Managers,
+  { previous, wanted }: { previous: FieldSet; wanted: FieldSet },
+): JsonValue {
   if (isEmpty(previous)) return merged
   const named = (set: FieldSet) => withNamedFields(schema, set)
   const last = named(previous)
-  const without = removePaths(schema, merged, last) ?? {}
-  const owned = named([...managers.values()].reduce<FieldSet>((all, { set }) => union(all, set), NOTHING))
+  const remove = (value: JsonValue, set: FieldSet) => removePaths(schema, value, set, nullsOf(schema)) ?? {}
+  const without = remove(merged, last)
+  const owned = named([...managers.values()].reduce<FieldSet>((all, { set }) => union(all, set), wanted))
   const mergedSet = named(fieldSetOf(schema, merged))
   const unowned = difference(mergedSet, union(named(fieldSetOf(schema, without)), owned))
-  const withOwned = removePaths(schema, merged, unowned) ?? {}
+  const withOwned = remove(merged, unowned)
   const dangling = difference(mergedSet, named(fieldSetOf(schema, withOwned)))
-  return removePaths(schema, merged, intersection(dangling, last)) ?? {}
+  return remove(merged, intersection(dangling, last))
 }
-
-const NOTHING: FieldSet = { member: false, children: new Map() }
 
 function same(a: FieldSet, b: FieldSet): boolean {
   return isEmpty(difference(a, b)) && isEmpty(difference(b, a))

@@ -42,9 +42,14 @@ function own(object: Json, key: string): Value {
 }
 
 /** The path element of a list item. */
-function itemElement(list: ListSchema, item: JsonValue): string {
+export function itemElement(list: ListSchema, item: JsonValue): string {
   if (list.listType !== 'map' || !isRecord(item)) return `v:${JSON.stringify(item)}`
-  return keyElement(sortedKeys(list).map((key) => [key, own(item, key) ?? keyDefault(list, key)]))
+  return keyElement(
+    sortedKeys(list).flatMap((key): [string, JsonValue][] => {
+      const value = own(item, key) ?? keyDefault(list, key)
+      return value === undefined ? [] : [[key, value]]
+    }),
+  )
 }
 
 const sorted = new WeakMap<ListSchema, readonly string[]>()
@@ -55,9 +60,9 @@ function sortedKeys(list: ListSchema): readonly string[] {
 }
 
 /** A port without a protocol is the TCP port. */
-function keyDefault({ items }: ListSchema, key: string): JsonValue {
-  if (items.type !== 'object' || !Object.hasOwn(items.fields, key)) return null
-  return (items.fields[key]?.default ?? null) as JsonValue
+function keyDefault({ items }: ListSchema, key: string): Value {
+  if (items.type !== 'object' || !Object.hasOwn(items.fields, key)) return undefined
+  return items.fields[key]?.default as Value
 }
 
 export type Comparison = {
@@ -208,27 +213,46 @@ export function fieldSetOf(schema: Schema, value: JsonValue): FieldSet {
   return set
 }
 
+/** What becomes of null: built-in kinds have no place for it, and custom ones may. */
+export type Nulls = 'kept' | 'left out'
+
+/** How a kind treats null. */
+export function nullsOf(schema: ObjectSchema): Nulls {
+  return schema.openApi ? 'kept' : 'left out'
+}
+
 /**
  * Merges a configuration into an object: fields and items that the configuration has replace those of the object, and
- * everything else stays. Null takes a field away.
+ * everything else stays. Null takes a single value away, and leaves alone what is in an object or list.
  */
-export function mergeApplied(schema: Schema | undefined, live: Value, applied: JsonValue): JsonValue {
+export function mergeApplied(
+  schema: Schema | undefined,
+  live: Value,
+  applied: JsonValue,
+  nulls: Nulls,
+): JsonValue {
   const composite = compositeOf(schema)
-  if (composite?.type === 'fields' && isRecord(applied) && isRecord(live)) {
-    const merged: Json = { ...live }
+  if (applied === null && composite && live !== undefined && !isNothing(live)) {
+    const isWhole = composite.type === 'fields' ? isRecord(live) : Array.isArray(live)
+    if (isWhole) return live
+  }
+  if (composite?.type === 'fields' && isRecord(applied)) {
+    const before = isRecord(live) ? live : {}
+    const merged: Json = { ...before }
     for (const [key, value] of Object.entries(applied)) {
-      if (value === null) delete merged[key]
-      else merged[key] = mergeApplied(composite.schemaOf(key), own(live, key), value)
+      const item = mergeApplied(composite.schemaOf(key), own(before, key), value, nulls)
+      if (item === null && nulls === 'left out') delete merged[key]
+      else merged[key] = item
     }
     return merged
   }
   if (composite?.type === 'items' && Array.isArray(applied) && Array.isArray(live))
-    return mergeItems(composite.list, live, applied)
-  return withoutNulls(applied)
+    return mergeItems(composite.list, live, applied, nulls)
+  return nulls === 'kept' ? applied : withoutNulls(applied)
 }
 
 /** The applied items in their order; an item that only the object has stays behind the one it was behind. */
-function mergeItems(list: ListSchema, live: JsonValue[], applied: JsonValue[]): JsonValue[] {
+function mergeItems(list: ListSchema, live: JsonValue[], applied: JsonValue[], nulls: Nulls): JsonValue[] {
   const liveElements = live.map((item) => itemElement(list, item))
   const appliedElements = applied.map((item) => itemElement(list, item))
   const wanted = new Set(appliedElements)
@@ -259,7 +283,7 @@ function mergeItems(list: ListSchema, live: JsonValue[], applied: JsonValue[]): 
       left++
       continue
     }
-    merged.push(mergeApplied(list.items, liveItems.get(rightElement)?.[0], rightItem))
+    merged.push(mergeApplied(list.items, liveItems.get(rightElement)?.[0], rightItem, nulls))
     if (shared[nextShared] === rightElement) nextShared++
     if (leftElement === rightElement) left++
     right++
@@ -279,20 +303,25 @@ function withoutNulls(value: JsonValue): JsonValue {
  * A copy of `value` without the paths in `set`, each with everything below it.
  * @returns undefined when nothing is left of something that was taken apart.
  */
-export function removePaths(schema: Schema | undefined, value: JsonValue, set: FieldSet): Value {
+export function removePaths(
+  schema: Schema | undefined,
+  value: JsonValue,
+  set: FieldSet,
+  nulls: Nulls,
+): Value {
   const composite = compositeOf(schema)
   if (composite?.type === 'fields' && isRecord(value) && hasKeys(value)) {
     const rest: Json = {}
     for (const [key, item] of Object.entries(value)) {
-      const below = set.children.get(`f:${key}`)
-      const kept = removeOne(composite.schemaOf(key), item, below)
+      const kept = removeOne(composite.schemaOf(key), item, set.children.get(`f:${key}`), nulls)
       if (kept !== undefined) rest[key] = kept
     }
     return hasKeys(rest) ? rest : undefined
   }
   if (composite?.type === 'items' && Array.isArray(value) && value.length > 0) {
     const rest = value.flatMap((item) => {
-      const kept = removeOne(composite.list.items, item, set.children.get(itemElement(composite.list, item)))
+      const below = set.children.get(itemElement(composite.list, item))
+      const kept = removeOne(composite.list.items, item, below, nulls)
       return kept === undefined ? [] : [kept]
     })
     return rest.length > 0 ? rest : undefined
@@ -300,10 +329,18 @@ export function removePaths(schema: Schema | undefined, value: JsonValue, set: F
   return value
 }
 
-function removeOne(schema: Schema | undefined, value: JsonValue, below: FieldSet | undefined): Value {
+function removeOne(
+  schema: Schema | undefined,
+  value: JsonValue,
+  below: FieldSet | undefined,
+  nulls: Nulls,
+): Value {
   if (!below) return value
   if (below.member) return undefined
-  return isEmpty(below) ? value : removePaths(schema, value, below)
+  if (isEmpty(below)) return value
+  const left = removePaths(schema, value, below, nulls)
+  // What stays named although nothing is left in it becomes null, as upstream.
+  return left === undefined && nulls === 'kept' ? null : left
 }
 
 /** Adds every field of a struct that has something of the set below it: owning `spec.replicas` is owning `spec`, too. */

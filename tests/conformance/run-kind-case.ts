@@ -1,0 +1,77 @@
+import { isObject, masked, parseAnswer } from './compare-answers.ts'
+import type { Json } from './control-plane.ts'
+import type { CaseRequest } from './random-kinds.ts'
+
+/** What a server answers, without what is new every time. */
+export type CaseAnswer = { code: number; warnings: string[]; body: Json }
+export type AskCase = (
+  request: CaseRequest,
+) => Promise<{ code: number; text: string; warning?: string | undefined }>
+
+/** Asks for everything in order, and fills in versions of objects as this server tells them. */
+export async function answersOf(requests: readonly CaseRequest[], ask: AskCase): Promise<CaseAnswer[]> {
+  let resourceVersion = '1'
+  const answers: CaseAnswer[] = []
+  for (const request of requests) {
+    const text = JSON.stringify(request.body)?.replaceAll('$resourceVersion', resourceVersion)
+    const answer = await ask({
+      ...request,
+      ...(text === undefined ? {} : { body: JSON.parse(text) as Json }),
+    })
+    const body = parseAnswer(answer.text)
+    const metadata = isObject(body) && isObject(body['metadata']) ? body['metadata'] : {}
+    const isTrial = request.path.includes('dryRun=All')
+    if (typeof metadata['resourceVersion'] === 'string' && !isTrial)
+      resourceVersion = metadata['resourceVersion']
+    answers.push({ code: answer.code, warnings: warningsOf(answer.warning), body: comparable(masked(body)) })
+  }
+  return answers
+}
+
+function warningsOf(header: string | undefined): string[] {
+  return [...(header ?? '').matchAll(/299 - "((?:[^"\\]|\\.)*)"/g)].map(([, text = '']) => text)
+}
+
+/** Without orders that mean nothing: entries of one second, and causes that upstream finds in maps. */
+function comparable(value: unknown): Json {
+  if (!isObject(value)) return value
+  const copy: Json = { ...value }
+  const { managedFields } = (copy.metadata ?? {}) as { managedFields?: Json[] }
+  if (managedFields)
+    copy.metadata = {
+      ...copy.metadata,
+      managedFields: sortedBy(managedFields, (e) => [e.manager, e.operation, e.apiVersion, e.subresource]),
+    }
+  if (copy.details?.causes) {
+    copy.details = { ...copy.details, causes: sortedBy(copy.details.causes, (cause) => cause) }
+    if (copy.reason === 'Invalid') copy.message = sortedMessage(copy.message)
+  }
+  return copy
+}
+
+/**
+ * What upstream answers, as ours is to answer it: a configuration of the wrong type is the client's mistake and not the
+ * server's, how Go prints a value is nobody's business, and ours says which operation of a JSON patch failed.
+ */
+export function asWanted({ code, warnings, body }: CaseAnswer): CaseAnswer {
+  const text = JSON.stringify(body).replaceAll(/(expected [a-z() ]+, got) .*?(?=\\n|"[,}])/g, '$1 *')
+  const wanted = JSON.parse(text) as Json
+  const message: string = wanted.message ?? ''
+  if (message.startsWith('the server rejected our request')) delete wanted.details?.causes
+  const isUntyped = code === 500 && message.startsWith('failed to create typed patch object')
+  if (!isUntyped) return { code, warnings, body: wanted }
+  return { code: 400, warnings, body: { ...wanted, code: 400, reason: 'BadRequest' } }
+}
+
+function sortedBy(items: Json[], keyOf: (item: Json) => unknown): Json[] {
+  const keyed = items.map((item) => ({ item, key: JSON.stringify(keyOf(item)) }))
+  return keyed.sort((a, b) => (a.key < b.key ? -1 : 1)).map(({ item }) => item)
+}
+
+/** `... is invalid: [one, two]`, in one order. */
+function sortedMessage(message: string): string {
+  const [, before, list] = /^(.*? is invalid: )\[(.*)\]$/s.exec(message) ?? []
+  return before === undefined || list === undefined
+    ? message
+    : `${before}[${list.split(', ').sort().join(', ')}]`
+}
