@@ -13,8 +13,6 @@ const OFF = { harmless: [false] } as const
 const EMPTY_LIST = { harmless: [[]] } as const
 const EMPTY_TEXT = { harmless: [''] } as const
 const EMPTY_OBJECT = { harmless: [{}] } as const
-/** The lowest level of SELinux, without categories: no more than a pod has that says nothing. */
-const LOWEST_LEVEL = { harmless: [{}, { level: 's0' }] } as const
 const ZERO = { harmless: [0] } as const
 
 function refuse(
@@ -52,6 +50,13 @@ const HOST_NAMESPACE = (what: string): Refusal =>
     'leave it out; every pod has namespaces of its own',
     OFF,
   )
+
+const SELINUX_LABEL = refuse(
+  'kernel',
+  "labels are the machine's, and the platform chooses them",
+  'leave it out',
+  EMPTY_TEXT,
+)
 
 const DEVICE_CLAIM = (options: Pick<Refusal, 'harmless'> = {}): Refusal =>
   refuse('kernel', 'devices of the machine are not handed to tenants', 'leave it out', options)
@@ -176,12 +181,6 @@ export const refusedFields: RefusedFields = {
       'leave it out',
       EMPTY_TEXT,
     ),
-    seLinuxOptions: refuse(
-      'kernel',
-      "labels are the machine's, and the platform chooses them",
-      'leave it out',
-      LOWEST_LEVEL,
-    ),
     sysctls: refuse('kernel', 'kernel settings reach past the pod', 'leave it out', EMPTY_LIST),
     windowsOptions: unsupported('pods run on Linux', 'leave it out', EMPTY_OBJECT),
   },
@@ -204,14 +203,9 @@ export const refusedFields: RefusedFields = {
       'leave it out or write Default',
       { harmless: ['Default', ''] },
     ),
-    seLinuxOptions: refuse(
-      'kernel',
-      "labels are the machine's, and the platform chooses them",
-      'leave it out',
-      LOWEST_LEVEL,
-    ),
     windowsOptions: unsupported('pods run on Linux', 'leave it out', EMPTY_OBJECT),
   },
+  [`${CORE}.SELinuxOptions`]: { role: SELINUX_LABEL, type: SELINUX_LABEL, user: SELINUX_LABEL },
   [`${CORE}.SeccompProfile`]: {
     localhostProfile: refuse(
       'kernel',

@@ -704,6 +704,8 @@ test('a tenant says of its node whether it takes pods, and what it is called, an
   const status = { status: { addresses: [{ type: 'InternalIP', address: '127.0.0.1' }] } }
   expectStatus(await plane.ask('PATCH', `${path}/status`, { body: status, type: merge }), 403)
   assert.deepEqual((await change(status)).body.status, node.status)
+  // What changes nothing is no claim.
+  assert.equal((await plane.ask('PATCH', `${path}/status`, { body: {}, type: merge })).code, 200)
   expectStatus(await plane.ask('DELETE', path), 403)
   expectStatus(await plane.ask('POST', '/api/v1/nodes', { body: { metadata: { name: 'mine' } } }), 403)
   expectStatus(

@@ -1,6 +1,6 @@
 /**
  * What becomes of upstream's conformance tests here. The first rule one of whose words is part of a test's name decides.
- * `supported` only where a test of ours shows the behaviour; upstream's own tests have not been run.
+ * `supported` only where a test of ours shows the behaviour. What upstream's own tests said is in `upstream/`.
  */
 
 /** A file and the words that one of its tests is named with. */

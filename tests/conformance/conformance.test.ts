@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { NEEDED, VERDICTS } from './conformance-verdicts.ts'
-import { API_ONLY, NAMES, renderConformance, verdictOf } from './render-conformance.ts'
+import { API_ONLY, hasPassed, NAMES, renderConformance, RESULTS, verdictOf } from './render-conformance.ts'
+import { reasonOf, REASONS } from './upstream/reasons.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 
@@ -39,6 +40,30 @@ test('what is called supported is shown by tests that there are', () => {
       assert.ok(text.includes(name), `${file} has no test “${name}”`)
     }
   }
+})
+
+test('why a test of upstream did not pass here is said, and of no other', () => {
+  const failed = RESULTS.filter(({ outcome }) => outcome === 'failed')
+  assert.deepEqual(
+    failed.filter(({ name }) => !reasonOf(name)).map(({ name }) => name),
+    [],
+  )
+  for (const reason of REASONS) {
+    const outcomes = RESULTS.filter(({ name }) => reasonOf(name) === reason).map(({ outcome }) => outcome)
+    assert.deepEqual(
+      new Set(outcomes),
+      new Set(['hollow' in reason ? 'passed' : 'failed']),
+      reason.names.join(),
+    )
+  }
+  assert.equal(new Set(RESULTS.map(({ name }) => name)).size, RESULTS.length)
+})
+
+test('upstream’s own test passes of nothing that is called refused or missing', () => {
+  assert.deepEqual(
+    NAMES.filter((name) => hasPassed(name) && !('supported' in (verdictOf(name) ?? {}))),
+    [],
+  )
 })
 
 test('docs/conformance.md tells what the verdicts are', () => {

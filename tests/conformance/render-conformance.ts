@@ -1,14 +1,18 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { NEEDED, VERDICTS, type Verdict } from './conformance-verdicts.ts'
+import { type Reason, reasonOf } from './upstream/reasons.ts'
+import { readResults, RESULTS_FILE, type UpstreamResult } from './upstream/results.ts'
 
 const PREFACE = `# Conformance
 
-Upstream's conformance tests of Kubernetes 1.32 by name, and what becomes of each. They have not been run here: **supported**
-means that tests of ours, named with it, show the behaviour, often of its parts and not from end to end; **refused** that a safe platform must not do it; **missing** that
-it is not built, or that no test of ours shows it. Some of the supported ones make use of what is refused here to get where they
-want; that is said with them, because as they are written they would fail. \`node tests/conformance/render-conformance.ts\` prints this page from
-\`tests/conformance/conformance-verdicts.ts\`, and a test keeps the two equal.
+Upstream's conformance tests of Kubernetes 1.32 by name, and what becomes of each. Those of 1.32 have not been run here, but those of
+1.20 have: **✓** means that upstream's own test of that name, as it was in 1.20, has passed against a tenant. **Supported** means that
+tests of ours, named with it, show the behaviour, often of its parts and not from end to end; **refused** that a safe platform must not
+do it; **missing** that it is not built, or that no test of ours shows it. Some of the supported ones make use of what is refused here to
+get where they want; that is said with them, because as they are written they would fail.
+\`node tests/conformance/render-conformance.ts\` prints this page from \`tests/conformance/conformance-verdicts.ts\` and from what was
+seen of upstream's tests, and a test keeps the two equal.
 
 ## Upstream's own tests
 
@@ -26,8 +30,30 @@ kubeconfig; \`--help\` says what else. \`DIR\` holds programs that are built fro
     go build -o DIR/consume-cpu ./resource-consumer/consume-cpu
     go build -o DIR/regression-issue-74839 ./regression-issue-74839
 
-Shells, curl, dig and web servers of the images come from Debian's packages instead.
+Shells, curl, dig and web servers of the images come from Debian's packages instead. \`--save\` writes what becomes of each test into
+\`${RESULTS_FILE}\`, with what it said when it failed; \`tests/conformance/upstream/reasons.ts\` says why.
 `
+
+/** A name without what changed between versions: the group, marks in brackets, and spaces. */
+function coreOf(name: string): string {
+  return name
+    .replace(/^\[[^\]]+\]/, '')
+    .replaceAll(/\[[^\]]*\]/g, ' ')
+    .replaceAll(/\s+/g, ' ')
+    .trim()
+}
+
+export const RESULTS: readonly UpstreamResult[] = readResults()
+const PASSED: ReadonlySet<string> = new Set(
+  RESULTS.filter(({ name, outcome }) => outcome === 'passed' && !reasonOf(name)).map(({ name }) =>
+    coreOf(name),
+  ),
+)
+
+/** Whether upstream's own test of 1.20 has passed here, and says something by it. */
+export function hasPassed(name: string): boolean {
+  return PASSED.has(coreOf(name))
+}
 
 function readNames(file: string): string[] {
   return readFileSync(join(import.meta.dirname, 'testdata', file), 'utf8')
@@ -65,9 +91,14 @@ function renderVerdict(verdict: Verdict): string {
 }
 
 export function renderConformance(): string {
+  const passed = NAMES.filter(hasPassed).length
   const refused = NAMES.filter((name) => 'refused' in (verdictOf(name) ?? {})).length
   let text = `${PREFACE}
+${renderResults()}
+## By name
+${''}
 - Supported: ${share(NAMES)}; of those that need no container: ${share(API_ONLY)}.
+- Passed as upstream's own test of 1.20 (✓): ${passed}.
 - As they are written, ${NAMES.filter((name) => neededBy(name) !== undefined).length} of the supported ones need something that is refused.
 - Refused on purpose: ${refused}. Missing: ${NAMES.filter((name) => 'missing' in (verdictOf(name) ?? {})).length}.
 `
@@ -79,11 +110,29 @@ export function renderConformance(): string {
       text += `- ${renderVerdict(verdict)}\n`
       for (const name of ofVerdict) {
         const needed = neededBy(name)
-        text += `  - ${shortName(name)}${needed === undefined ? '' : ` *(needs ${needed})*`}\n`
+        text += `  - ${hasPassed(name) ? '✓ ' : ''}${shortName(name)}${needed === undefined ? '' : ` *(needs ${needed})*`}\n`
       }
     }
   }
   return text
+}
+
+function renderResults(): string {
+  const others = RESULTS.filter(({ name, outcome }) => outcome === 'failed' || reasonOf(name))
+  let text = `Of the 311 conformance tests of 1.20.2 these have been run: ${RESULTS.length}. Passed: ${RESULTS.length - others.length}.\n\n`
+  for (const [reason, results] of Map.groupBy(others, ({ name }) => reasonOf(name))) {
+    if (!reason) throw new Error(`Nothing is said about ${results[0]?.name}`)
+    text += `- ${renderReason(reason)}\n`
+    for (const { name } of results) text += `  - ${shortName(name)}\n`
+  }
+  return text
+}
+
+function renderReason(reason: Reason): string {
+  if ('refused' in reason) return `**refused**: ${reason.refused}`
+  if ('retired' in reason) return `retired upstream: ${reason.retired}`
+  if ('hollow' in reason) return `passes without saying anything: ${reason.hollow}`
+  return `**missing**: ${reason.missing}`
 }
 
 /** Without what all names have, and without angle brackets, which would be taken for markup. */

@@ -188,6 +188,11 @@ const userId = { type: 'integer', format: 'int64', minimum: 0, maximum: 65_535 }
 const seccompProfile = object(`${CORE}.SeccompProfile`, 'The filter of system calls.', {
   type: required(oneOf('RuntimeDefault'), 'RuntimeDefault, which every container has anyway.'),
 })
+const seLinuxOptions = object(`${CORE}.SELinuxOptions`, 'Labels of SELinux.', {
+  level: optional(string, 'Level and categories, such as s0:c0,c1.', {
+    warning: 'has no effect: the platform chooses the labels',
+  }),
+})
 export const securityContextSchema = object(
   `${CORE}.SecurityContext`,
   'Users and rights of one container. Root in a container is nobody on the machine.',
@@ -207,6 +212,7 @@ export const securityContextSchema = object(
     runAsGroup: optional(userId, 'Group id in the container.'),
     runAsNonRoot: optional(boolean, 'Do not start as user 0.'),
     runAsUser: optional(userId, 'User id in the container; the image’s own when absent.'),
+    seLinuxOptions: optional(seLinuxOptions, 'A level of SELinux. Without effect here.'),
     seccompProfile: optional(seccompProfile, 'The filter of system calls.'),
   },
 )
@@ -219,6 +225,7 @@ export const podSecurityContextSchema = object(
     runAsGroup: optional(userId, 'Group id in the containers.'),
     runAsNonRoot: optional(boolean, 'Do not start as user 0.'),
     runAsUser: optional(userId, 'User id in the containers.'),
+    seLinuxOptions: optional(seLinuxOptions, 'A level of SELinux. Without effect here.'),
     seccompProfile: optional(seccompProfile, 'The filter of system calls.'),
     supplementalGroups: optional(list(userId), 'Further groups of the first process.'),
     supplementalGroupsPolicy: optional(oneOf('Merge'), 'Merge adds the groups that the image lists.'),

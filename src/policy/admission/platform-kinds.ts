@@ -31,9 +31,8 @@ export const platformKinds: AdmissionPlugin = {
  * Whether a tenant changes of its node what decides about its own pods alone: whether it takes more of them (kubectl cordon), and
  * what their selectors find.
  */
-function isOwnOfNode({ operation, group, resource, subresource, object, old }: AdmissionRequest): boolean {
-  if (operation !== 'UPDATE' || group !== '' || resource !== 'nodes' || subresource !== undefined)
-    return false
+function isOwnOfNode({ operation, group, resource, object, old }: AdmissionRequest): boolean {
+  if (operation !== 'UPDATE' || group !== '' || resource !== 'nodes') return false
   return old !== undefined && isDeepStrictEqual(withoutOwn(object), withoutOwn(old))
 }
 
@@ -47,5 +46,5 @@ function withoutOwn(node: KubeObject): unknown {
     ...metadata
   } = node.metadata
   const { unschedulable: _u, ...spec } = (node['spec'] ?? {}) as { unschedulable?: boolean }
-  return { ...node, metadata, spec }
+  return { ...node, metadata, spec, status: node['status'] ?? {} }
 }

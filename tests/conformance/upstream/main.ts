@@ -16,7 +16,7 @@ const TENANT = 'upstream'
 const USAGE = `Runs upstream's conformance tests against a tenant of a platform made for it, on this machine. Needs root.
 
 tools/upstream-conformance --programs DIR [--focus REGEXP] [--skip REGEXP] [--lanes NUMBER] [--new] [--save]
-                           [--untrusted] [--logs DIR] [--instance NAME] [--slot NUMBER]
+                           [--others] [--untrusted] [--logs DIR] [--instance NAME] [--slot NUMBER]
 tools/upstream-conformance --programs DIR --serve
 tools/upstream-conformance --programs DIR --kubeconfig FILE --registry HOST:PORT [--focus REGEXP]...
 
@@ -24,6 +24,7 @@ tools/upstream-conformance --programs DIR --kubeconfig FILE --registry HOST:PORT
   --focus REGEXP   only tests with such names
   --skip REGEXP    not these
   --lanes NUMBER   tests at the same time; those that upstream calls serial run alone
+  --others         those that are no conformance tests, and run anywhere
   --new            only those that ${RESULTS_FILE} says nothing about
   --save           writes what becomes of each into ${RESULTS_FILE}
   --untrusted      a tenant on gVisor
@@ -38,6 +39,7 @@ const { values } = parseArgs({
     skip: { type: 'string', default: '$^' },
     lanes: { type: 'string', default: '3' },
     new: { type: 'boolean', default: false },
+    others: { type: 'boolean', default: false },
     save: { type: 'boolean', default: false },
     untrusted: { type: 'boolean', default: false },
     logs: { type: 'string', default: '' },
@@ -79,7 +81,12 @@ async function main(): Promise<number> {
     instance: values.instance,
     slot: Number(values.slot),
     tenants: [
-      { name: TENANT, trust: values.untrusted ? 'untrusted' : 'trusted', registries: [registry.host] },
+      {
+        name: TENANT,
+        trust: values.untrusted ? 'untrusted' : 'trusted',
+        // Some tests name images there which no pod of theirs ever needs.
+        registries: [registry.host, 'docker.io'],
+      },
     ],
   })
   const target = { kubeconfig: platform.kubeconfig(TENANT), registry: registry.host }
@@ -110,10 +117,10 @@ async function runSuite(
   const suite = new UpstreamSuite({ programs: values.programs, kubectl: KUBECTL, ...target })
   const known = new Set(values.new ? readResults().map(({ name }) => name) : [])
   const skip = new RegExp(values.skip)
-  const names = (await suite.names(new RegExp(values.focus), signal)).filter(
+  const names = (await suite.names(new RegExp(values.focus), values.others, signal)).filter(
     (name) => !skip.test(name) && !known.has(name),
   )
-  if (names.length === 0) return wrong('No conformance test has such a name')
+  if (names.length === 0) return wrong('No test has such a name')
   if (values.logs !== '') await mkdir(values.logs, { recursive: true })
   const [serial, parallel] = [names.filter(isSerial), names.filter((name) => !isSerial(name))]
   const results = [
@@ -137,7 +144,7 @@ async function runTest(suite: UpstreamSuite, name: string, signal: AbortSignal) 
       join(values.logs, `${name.replace(/[^A-Za-z0-9]+/g, '-').slice(0, 150)}.log`),
       said.join(''),
     )
-  if (values.save && !signal.aborted) saveResult(result)
+  if (values.save && !values.others && !signal.aborted) saveResult(result)
   return result
 }
 

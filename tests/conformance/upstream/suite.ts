@@ -22,6 +22,9 @@ const REGISTRIES: readonly string[] = [
   'sampleRegistry',
 ]
 
+/** Marks of tests that need a cloud, a switch or a cluster of their own, or hours. */
+const NOT_ANYWHERE = /\[(Feature:|Alpha|Disruptive|Flaky|Slow)/
+
 const PASSED = 3
 const FAILED: readonly number[] = [4, 5, 6]
 const MESSAGE_LINES_MAX = 4
@@ -46,16 +49,12 @@ export class UpstreamSuite {
     this.options = options
   }
 
-  /** The names of all conformance tests that `focus` matches. */
-  async names(focus: RegExp, signal: AbortSignal): Promise<string[]> {
-    const specs = await this.run(
-      ['--ginkgo.dryRun', String.raw`--ginkgo.focus=\[Conformance\]`],
-      () => {},
-      signal,
-    )
+  /** The names of all conformance tests that `focus` matches, or of those that are none and run anywhere. */
+  async names(focus: RegExp, others: boolean, signal: AbortSignal): Promise<string[]> {
+    const specs = await this.run(['--ginkgo.dryRun', '--ginkgo.focus=.'], () => {}, signal)
     return specs
-      .filter(({ state }) => state === PASSED)
       .map(({ name }) => name)
+      .filter((name) => name.includes('[Conformance]') !== others && !(others && NOT_ANYWHERE.test(name)))
       .filter((name) => focus.test(name))
       .toSorted()
   }
@@ -67,7 +66,26 @@ export class UpstreamSuite {
       (each) => each.name === name && (each.state === PASSED || FAILED.includes(each.state)),
     )
     if (spec?.state === PASSED) return { name, outcome: 'passed' }
-    return { name, outcome: 'failed', message: spec ? shorten(spec.message) : 'It came to no end.' }
+    return { name, outcome: 'failed', message: spec ? this.shorten(spec.message) : 'It came to no end.' }
+  }
+
+  /** What an error says, without Go's way of printing what it is made of, and what is different in each run. */
+  private shorten(failure: string): string {
+    const { kubectl, kubeconfig, registry } = this.options
+    const [, said] = /\bMessage: ("(?:[^"\\]|\\.)*")/.exec(failure) ?? []
+    const lines = failure
+      .split('\n')
+      .filter((line) => !/^\s*$|^occurred$|^ {4}[<{}]|^ {8}/.test(line))
+      .map((line) => line.trim())
+    const text = said === undefined ? lines.slice(0, MESSAGE_LINES_MAX) : [lines[0], unquote(said)]
+    return text
+      .join(' ')
+      .replaceAll(kubectl, 'kubectl')
+      .replaceAll(kubeconfig, 'KUBECONFIG')
+      .replaceAll(registry, 'REGISTRY')
+      .replace(/^[A-Z][a-z]{2} +\d+ [\d:.]+: /, '')
+      .replaceAll(/\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b0xc[0-9a-f]+\b/g, '…')
+      .slice(0, MESSAGE_BYTES_MAX)
   }
 
   private async run(
@@ -147,21 +165,6 @@ async function readSpecs(file: string): Promise<{ name: string; state: number; m
     })
   }
   return specs
-}
-
-/** What an error says, without names that were made up, the time, and Go's way of printing what it is made of. */
-function shorten(failure: string): string {
-  const [, said] = /\bMessage: ("(?:[^"\\]|\\.)*")/.exec(failure) ?? []
-  const lines = failure
-    .split('\n')
-    .filter((line) => !/^\s*$|^occurred$|^ {4}[<{}]|^ {8}/.test(line))
-    .map((line) => line.trim())
-  const text = said === undefined ? lines.slice(0, MESSAGE_LINES_MAX) : [lines[0], unquote(said)]
-  return text
-    .join(' ')
-    .replace(/^[A-Z][a-z]{2} +\d+ [\d:.]+: /, '')
-    .replaceAll(/\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b0xc[0-9a-f]+\b/g, '…')
-    .slice(0, MESSAGE_BYTES_MAX)
 }
 
 /** Of a string in quotes as Go prints it, which is JSON but for rare escapes. */
