@@ -2,10 +2,17 @@ import type { TenantName } from './names.ts'
 
 /**
  * Who is asking, as the gateway authenticated it. `tenantUser` and `serviceAccount` belong to exactly one tenant;
- * `operator` belongs to the platform's control plane only and is nobody in a tenant's.
+ * `operator` belongs to the platform's control plane only and is nobody in a tenant's. `credentialId` tells one certificate of
+ * somebody from another.
  */
 export type UserInfo =
-  | { kind: 'tenantUser'; tenant: TenantName; name: string; groups: readonly string[] }
+  | {
+      kind: 'tenantUser'
+      tenant: TenantName
+      name: string
+      groups: readonly string[]
+      credentialId?: string
+    }
   | {
       kind: 'serviceAccount'
       tenant: TenantName
@@ -16,7 +23,7 @@ export type UserInfo =
       boundTo?: { kind: 'Pod' | 'Secret'; name: string; uid: string }
       tokenId?: string
     }
-  | { kind: 'operator'; name: string; groups: readonly string[] }
+  | { kind: 'operator'; name: string; groups: readonly string[]; credentialId?: string }
   /** A part of the control plane itself. Exists only inside its process and never comes in from outside. */
   | { kind: 'component'; name: string }
   | { kind: 'anonymous' }
@@ -44,4 +51,22 @@ export function userNames(user: UserInfo): { name: string; groups: readonly stri
       user satisfies never
       throw new Error('An unknown kind of user')
   }
+}
+
+const EXTRA = 'authentication.kubernetes.io/'
+
+/** What upstream tells about the credential beside the names, to reviews and to policies. */
+export function userExtra(user: UserInfo): Record<string, string[]> {
+  const told: Record<string, string | undefined> = {}
+  if (user.kind === 'tenantUser' || user.kind === 'operator') told['credential-id'] = user.credentialId
+  if (user.kind === 'serviceAccount') {
+    if (user.tokenId !== undefined) told['credential-id'] = `JTI=${user.tokenId}`
+    if (user.boundTo?.kind === 'Pod') {
+      told['pod-name'] = user.boundTo.name
+      told['pod-uid'] = user.boundTo.uid
+    }
+  }
+  return Object.fromEntries(
+    Object.entries(told).flatMap(([name, value]) => (value === undefined ? [] : [[EXTRA + name, [value]]])),
+  )
 }

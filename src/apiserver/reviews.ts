@@ -8,6 +8,7 @@ import {
   badRequest,
   groupVersion,
   invalid,
+  userExtra,
   userNames,
 } from '../api/index.ts'
 import type { AccessAttributes } from '../policy/index.ts'
@@ -125,12 +126,13 @@ async function answer(
     }
     case 'SelfSubjectReview': {
       const { name, groups } = userNames(user)
+      const extra = userExtra(user)
       return {
         userInfo: {
           username: name,
           ...(user.kind === 'serviceAccount' ? { uid: user.uid } : {}),
           groups,
-          ...extraOf(user),
+          ...(Object.keys(extra).length > 0 ? { extra } : {}),
         },
       }
     }
@@ -186,17 +188,4 @@ function userOf(
   const account = SERVICE_ACCOUNT.exec(user)
   if (account) return { kind: 'serviceAccount', tenant, namespace: account[1]!, name: account[2]!, uid: '' } // both groups took part
   return { kind: 'tenantUser', tenant, name: user, groups }
-}
-
-/** What `kubectl auth whoami` shows of a token. */
-function extraOf(user: UserInfo): { extra?: Record<string, string[]> } {
-  if (user.kind !== 'serviceAccount') return {}
-  const extra: Record<string, string[]> = {}
-  const prefix = 'authentication.kubernetes.io'
-  if (user.tokenId !== undefined) extra[`${prefix}/credential-id`] = [`JTI=${user.tokenId}`]
-  if (user.boundTo?.kind === 'Pod') {
-    extra[`${prefix}/pod-name`] = [user.boundTo.name]
-    extra[`${prefix}/pod-uid`] = [user.boundTo.uid]
-  }
-  return Object.keys(extra).length > 0 ? { extra } : {}
 }

@@ -7,6 +7,7 @@ import {
   conflict,
   invalid,
   notFound,
+  userExtra,
 } from '../api/index.ts'
 import { API_SERVER_AUDIENCE, IdentityRefused, inToken } from '../identity/index.ts'
 import { type Context, renderTime } from './context.ts'
@@ -191,6 +192,7 @@ export async function reviewToken(
             `system:serviceaccounts:${user.namespace}`,
             'system:authenticated',
           ],
+          extra: userExtra(user),
         },
         audiences: wanted.filter((a) => named.includes(inToken(tenant, a))),
       }

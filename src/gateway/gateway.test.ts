@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHash, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { rmSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
@@ -44,6 +45,10 @@ beforeEach(() => {
   harbour.audit.lines.length = 0
 })
 
+const ALICE = { kind: 'tenantUser', tenant: 'red', name: 'alice', groups: ['dev'] }
+const credentialIdOf = ({ cert = '' }: Credentials) =>
+  `X509SHA256=${createHash('sha256').update(new X509Certificate(cert).raw).digest('hex')}`
+
 type Ask = Harbour['h1']
 const versions: [string, Ask][] = [
   ['HTTP/1.1', (...args) => harbour.h1(...args)],
@@ -74,6 +79,7 @@ for (const [version, ask] of versions)
         tenant: 'red',
         name: 'alice',
         groups: ['dev'],
+        credentialId: credentialIdOf(alice),
       })
       await ask('/tenants/red', alice)
       await ask('/tenants/red?x', alice)
@@ -285,7 +291,7 @@ for (const [version, ask] of versions)
           },
         })
         const [seen] = harbour.red.seen
-        assert.deepEqual(seen?.user, { kind: 'tenantUser', tenant: 'red', name: 'alice', groups: ['dev'] })
+        assert.deepEqual(seen?.user, { ...ALICE, credentialId: credentialIdOf(alice) })
         assert.deepEqual(Object.keys(seen?.headers ?? {}).sort(), [
           'accept',
           'connection',
@@ -751,7 +757,7 @@ describe('an upgrade', () => {
     assert.match(text, /warning: 299 - "careful"/)
     assert.doesNotMatch(text, /set-cookie|audit-note/)
     const [seen] = harbour.red.seen
-    assert.deepEqual(seen?.user, { kind: 'tenantUser', tenant: 'red', name: 'alice', groups: ['dev'] })
+    assert.deepEqual(seen?.user, { ...ALICE, credentialId: credentialIdOf(alice) })
     assert.equal(seen?.headers['sec-websocket-version'], '13')
     socket.destroy()
     await until(() => harbour.audit.events.some((event) => event['stage'] === 'ResponseComplete'))

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { createHash, createPrivateKey, X509Certificate } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -71,13 +71,18 @@ async function oddCertificate({
   return new X509Certificate(certificate.toString('pem'))
 }
 
+const credentialIdOf = ({ raw }: X509Certificate) =>
+  `X509SHA256=${createHash('sha256').update(raw).digest('hex')}`
+
 describe('a client certificate', () => {
   test('says which user of which tenant it is for, and with which groups', async () => {
-    assert.deepEqual(parseClientCertificate(new X509Certificate(await signed())), {
+    const alice = new X509Certificate(await signed())
+    assert.deepEqual(parseClientCertificate(alice), {
       kind: 'tenantUser',
       tenant: 'red',
       name: 'alice@example.com',
       groups: ['dev', 'ops'],
+      credentialId: credentialIdOf(alice),
     })
     const none = new X509Certificate(await signed({ groups: [] }))
     assert.deepEqual(parseClientCertificate(none.raw), {
@@ -85,6 +90,7 @@ describe('a client certificate', () => {
       tenant: 'red',
       name: 'alice@example.com',
       groups: [],
+      credentialId: credentialIdOf(none),
     })
   })
 
@@ -96,10 +102,10 @@ describe('a client certificate', () => {
       `URI:spiffe://bulkhead/tenant/red/uid/${uid}/user/alice_40example.com`,
     )
     assert.equal(tenantUidOf(certificate), uid)
-    assert.deepEqual(
-      parseClientCertificate(certificate),
-      parseClientCertificate(new X509Certificate(await signed())),
-    )
+    assert.deepEqual(parseClientCertificate(certificate), {
+      ...parseClientCertificate(new X509Certificate(await signed())),
+      credentialId: credentialIdOf(certificate),
+    })
     assert.equal(tenantUidOf(new X509Certificate(await signed())), undefined)
     await assert.rejects(signed({ tenantUid: 'x/user/root' }), IdentityRefused)
   })
@@ -113,6 +119,7 @@ describe('a client certificate', () => {
       kind: 'operator',
       name: 'olga',
       groups: ['system:masters'],
+      credentialId: credentialIdOf(certificate),
     })
   })
 
@@ -187,11 +194,13 @@ describe('a client certificate', () => {
           assert.ok(error instanceof IdentityRefused)
           return
         }
-        assert.deepEqual(parseClientCertificate(new X509Certificate(pem)), {
+        const certificate = new X509Certificate(pem)
+        assert.deepEqual(parseClientCertificate(certificate), {
           kind: 'tenantUser',
           tenant: 'red',
           name: user,
           groups,
+          credentialId: credentialIdOf(certificate),
         })
       }),
       { numRuns: 40 },

@@ -6,6 +6,8 @@ import { parseSpiffeId } from './spiffe-id.ts'
 
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
 const URI_PREFIX = 'URI:'
+/** As upstream names a certificate, with the hash of all of it. */
+const X509_ID = 'X509SHA256='
 
 /**
  * Who a client certificate stands for. Says nothing about whether the certificate is genuine.
@@ -28,9 +30,10 @@ export function parseClientCertificate(
   if (!names?.startsWith(URI_PREFIX)) throw new IdentityRefused('A client certificate has no SPIFFE ID')
   const holder = parseSpiffeId(names.slice(URI_PREFIX.length))
   const groups = parseGroups(organizationsOf(parsed))
-  if (holder.kind === 'operator') return { ...holder, groups }
+  const credentialId = X509_ID + parsed.fingerprint256.replaceAll(':', '').toLowerCase()
+  if (holder.kind === 'operator') return { ...holder, groups, credentialId }
   const { kind, tenant, name } = holder
-  return { kind, tenant, name, groups }
+  return { kind, tenant, name, groups, credentialId }
 }
 
 /**

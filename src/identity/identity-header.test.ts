@@ -13,6 +13,7 @@ const alice: OutsideUser = {
   tenant: red,
   name: 'alice',
   groups: ['dev', 'system:masters'],
+  credentialId: `X509SHA256=${'0a'.repeat(32)}`,
 }
 const builder: OutsideUser = {
   kind: 'serviceAccount',
@@ -44,6 +45,27 @@ test('an identity arrives as it was sent', () => {
   for (const user of [alice, builder])
     assert.deepEqual(parseIdentity({ header: renderIdentity(user), tenant: red }), user)
   assert.deepEqual(parseIdentity({ header: renderIdentity(olga), tenant: PLATFORM_TENANT }), olga)
+})
+
+test('a certificate is named by its hash, or the identity is refused', () => {
+  for (const credentialId of [
+    '',
+    'X509SHA256=',
+    `X509SHA256=${'0A'.repeat(32)}`,
+    `JTI=${'0a'.repeat(32)}`,
+    7,
+    null,
+    [alice],
+  ])
+    for (const user of [alice, olga])
+      assert.throws(
+        () =>
+          parseIdentity({
+            header: header({ ...user, credentialId }),
+            tenant: user === olga ? PLATFORM_TENANT : red,
+          }),
+        IdentityRefused,
+      )
 })
 
 test('the largest identity still fits', () => {

@@ -83,22 +83,37 @@ export function parseRequestIdentity(
 function parseUser(fields: Record<string, unknown>): OutsideUser {
   switch (fields['kind']) {
     case 'tenantUser':
-      requireFields(fields, ['kind', 'tenant', 'tenantUid', 'name', 'groups'])
+      requireFields(fields, ['kind', 'tenant', 'tenantUid', 'name', 'groups', 'credentialId'])
       return {
         kind: 'tenantUser',
         tenant: parseTenant(fields['tenant']),
         name: parseUserName(fields['name']),
         groups: parseGroups(fields['groups']),
+        ...parseCredentialId(fields['credentialId']),
       }
     case 'operator':
-      requireFields(fields, ['kind', 'name', 'groups'])
-      return { kind: 'operator', name: parseUserName(fields['name']), groups: parseGroups(fields['groups']) }
+      requireFields(fields, ['kind', 'name', 'groups', 'credentialId'])
+      return {
+        kind: 'operator',
+        name: parseUserName(fields['name']),
+        groups: parseGroups(fields['groups']),
+        ...parseCredentialId(fields['credentialId']),
+      }
     case 'serviceAccount':
       requireFields(fields, ['kind', 'tenant', 'namespace', 'name', 'uid', 'boundTo', 'tokenId'])
       return parseServiceAccount(parseTenant(fields['tenant']), fields)
     default:
       throw new IdentityRefused('The identity is of no kind that comes from outside')
   }
+}
+
+const CREDENTIAL_ID = /^X509SHA256=[0-9a-f]{64}$/
+
+function parseCredentialId(value: unknown): { credentialId?: string } {
+  if (value === undefined) return {}
+  if (typeof value !== 'string' || !CREDENTIAL_ID.test(value))
+    throw new IdentityRefused('The identity names its credential in an unknown way')
+  return { credentialId: value }
 }
 
 function requireFields(fields: Record<string, unknown>, allowed: readonly string[]): void {

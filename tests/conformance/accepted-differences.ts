@@ -38,10 +38,6 @@ export const ACCEPTED_DIFFERENCES: Readonly<Record<string, AcceptedDifference>> 
     why: 'The test gives the tenant fewer rules, and some of our paths are bound by other roles.',
     differs: ['status.resourceRules[]', 'status.nonResourceRules[]'],
   },
-  whoami: {
-    why: 'A control plane does not learn which certificate the gateway has seen.',
-    differs: ['status.userInfo.extra'],
-  },
   'status-patch': {
     why: 'Upstream forgets who owns `spec.replicas` when a scale is patched to what it is; ours keeps the owner.',
     differs: ['metadata.managedFields[].fieldsV1.f:spec.f:replicas'],

@@ -38,7 +38,10 @@ const USERS: Record<string, UserInfo> = {
   ssar: tenantA,
   'ssar-denied': tenantA,
   ssrr: tenantA,
-  whoami: tenantA,
+  whoami: {
+    ...tenantA,
+    credentialId: 'X509SHA256=c97b6501a6529c01a2e9ac067a328711446590fd9271ee897bb4a3826ffa6bc8',
+  },
 }
 
 test('every recorded request is answered as kube-apiserver answered it, but for the accepted differences', async () => {

@@ -1,4 +1,4 @@
-import { type KubeObject, type TenantName, userNames } from '../../../api/index.ts'
+import { type KubeObject, type TenantName, userExtra, userNames } from '../../../api/index.ts'
 import {
   type AccessQuestion,
   AuthorizerValue,
@@ -63,7 +63,7 @@ export function requestVariables(
         username,
         uid: user.kind === 'serviceAccount' ? user.uid : '',
         groups,
-        extra: {},
+        extra: userExtra(user),
       },
       dryRun,
       options: {},
