@@ -36,7 +36,7 @@ import {
 } from './limits.ts'
 import type { PlainAnswer } from './plain-paths.ts'
 import { parseBoolean } from './options.ts'
-import { renderJson } from './render-json.ts'
+import { renderJson, renderJsonList, renderJsonObject, withoutType } from './render-json.ts'
 import { renderYaml } from './render-yaml.ts'
 import type { ApiResult, RequestBody, WatchItem } from './request.ts'
 import type { ResourcePath } from './route.ts'
@@ -128,6 +128,7 @@ export class HttpAnswers {
           throw new ApiError('TooManyRequests', 'Too many answers wait for clients that read slowly', {
             details: { retryAfterSeconds: 1 },
           })
+        if (wanted.format === 'json' && !wanted.as) return this.sendJson(request, response, result)
         const value = this.transform(result, wanted, query)
         const code = result.kind === 'object' ? result.code : 200
         return this.sendValue(request, response, code, value, wanted)
@@ -182,28 +183,58 @@ export class HttpAnswers {
     }
   }
 
-  private async sendValue(
+  /** What is asked for most: objects and lists as they are, whose JSON the store has at hand. */
+  private sendJson(
+    request: IncomingMessage,
+    response: ServerResponse,
+    result: Extract<ApiResult, { kind: 'object' | 'list' }>,
+  ): Promise<void> {
+    if (result.kind === 'list') {
+      const { kind } = result.definition
+      const apiVersion = groupVersion(result.definition)
+      const shell = { kind: `${kind}List`, apiVersion, metadata: result.metadata }
+      const pieces = renderJsonList(shell, result.items, { kind, apiVersion })
+      return this.sendPieces(request, response, 200, pieces, 'json')
+    }
+    const text = `${renderJsonObject(result.object)}\n`
+    if (text.length >= GZIP_BODY_BYTES_MIN)
+      return this.sendPieces(request, response, result.code, [Buffer.from(text)], 'json')
+    // Head and body become one write when both are text.
+    const bytes = Buffer.byteLength(text)
+    response.writeHead(result.code, { ...headersOf('json'), 'content-length': bytes })
+    this.hold(response, bytes)
+    response.end(text)
+    return Promise.resolve()
+  }
+
+  private sendValue(
     request: IncomingMessage,
     response: ServerResponse,
     code: number,
     value: unknown,
-    wanted: Pick<Representation, 'format'>,
+    { format }: Pick<Representation, 'format'>,
   ): Promise<void> {
-    const { format } = wanted
+    return this.sendPieces(request, response, code, render(value, format), format)
+  }
+
+  private async sendPieces(
+    request: IncomingMessage,
+    response: ServerResponse,
+    code: number,
+    rendered: AsyncIterable<Buffer> | Iterable<Buffer>,
+    format: Format,
+  ): Promise<void> {
     const pieces: Buffer[] = []
     let bytes = 0
     try {
-      for await (const piece of render(value, format)) {
+      for await (const piece of rendered) {
         if (response.destroyed) return
         pieces.push(piece)
         bytes += piece.length
         this.heldBytes += piece.length
       }
       if (format === 'protobuf') pieces.reverse()
-      await this.sendBytes(request, response, code, Buffer.concat(pieces), {
-        'content-type': MEDIA_TYPES[format],
-        'cache-control': 'no-cache, private',
-      })
+      await this.sendBytes(request, response, code, Buffer.concat(pieces), headersOf(format))
     } finally {
       this.heldBytes -= bytes
     }
@@ -225,9 +256,14 @@ export class HttpAnswers {
       ...(compressed ? { 'content-encoding': 'gzip', vary: withEncoding(headers['vary']) } : {}),
       'content-length': body.length,
     })
-    this.heldBytes += body.length
-    response.once('close', () => (this.heldBytes -= body.length))
+    this.hold(response, body.length)
     response.end(body)
+  }
+
+  /** Counts what a client has not taken yet. */
+  private hold(response: ServerResponse, bytes: number): void {
+    this.heldBytes += bytes
+    response.once('close', () => (this.heldBytes -= bytes))
   }
 
   async sendPlain(request: IncomingMessage, response: ServerResponse, answer: PlainAnswer): Promise<void> {
@@ -406,7 +442,7 @@ function initialEventsEnd(definition: KindDefinition): Record<string, string> {
 
 /** Objects as they were sent to one watcher, because others are told of the same ones. */
 class RenderedObjects {
-  readonly json = keepingRecent((object) => JSON.stringify(object))
+  readonly json = keepingRecent(renderJsonObject)
   readonly protobuf = keepingRecent(protobufOf)
 }
 
@@ -433,6 +469,10 @@ function renderEvent(
   return format === 'protobuf'
     ? frameWatchEvent(type, protobufOf(object))
     : `${JSON.stringify({ type, object })}\n`
+}
+
+function headersOf(format: Format): Record<string, string> {
+  return { 'content-type': MEDIA_TYPES[format], 'cache-control': 'no-cache, private' }
 }
 
 function withEncoding(vary: string | undefined): string {
@@ -477,12 +517,6 @@ function protobufOf(object: { apiVersion: string; kind: string }): Buffer {
   const encoded = encodeProtobuf(object)
   assert(encoded, `${object.apiVersion} ${object.kind} has a protobuf encoding`)
   return encoded
-}
-
-/** Items of a list carry no type: the list has it. */
-function withoutType(object: KubeObject): unknown {
-  const { kind: _kind, apiVersion: _apiVersion, ...rest } = object
-  return rest
 }
 
 /** Waits until the connection takes more, and cuts it off when it takes nothing for too long. */

@@ -1,6 +1,6 @@
 import { ApiError, type KindDefinition, type KubeObject, customResourceDefinitionKind } from '../api/index.ts'
 import { RBAC_GROUP } from '../policy/index.ts'
-import { StoreFull, type StoredObject } from '../store/index.ts'
+import { StoredTooLarge, StoreFull, type StoredObject } from '../store/index.ts'
 import { type Context, objectKey, presented } from './context.ts'
 import { OBJECT_BYTES_MAX } from './limits.ts'
 
@@ -94,6 +94,7 @@ function isWhatRightsFollowFrom({ group, plural }: KindDefinition): boolean {
 }
 
 function refusalOfStore(error: unknown, { group, plural }: KindDefinition, name: string): unknown {
+  if (error instanceof StoredTooLarge) return tooLarge(name, error.bytes, error.bytesMax)
   if (!(error instanceof StoreFull)) return error
   return new ApiError(
     'Forbidden',
@@ -106,13 +107,15 @@ function addressOf(service: KubeObject): string | undefined {
   return (service['spec'] as { clusterIP?: string } | undefined)?.clusterIP
 }
 
-/** @throws {ApiError} RequestEntityTooLarge */
+/** What the store would say to an object that it is not given. @throws {ApiError} RequestEntityTooLarge */
 export function checkSize(object: KubeObject): void {
-  // Counting characters first spares small objects the exact count.
-  const text = JSON.stringify(object)
-  if (text.length * 3 > OBJECT_BYTES_MAX && Buffer.byteLength(text) > OBJECT_BYTES_MAX)
-    throw new ApiError(
-      'RequestEntityTooLarge',
-      `The object ${JSON.stringify(object.metadata.name)} takes ${Buffer.byteLength(text)} bytes, more than ${OBJECT_BYTES_MAX}`,
-    )
+  const bytes = Buffer.byteLength(JSON.stringify(object))
+  if (bytes > OBJECT_BYTES_MAX) throw tooLarge(object.metadata.name, bytes, OBJECT_BYTES_MAX)
+}
+
+function tooLarge(name: string, bytes: number, bytesMax: number): ApiError {
+  return new ApiError(
+    'RequestEntityTooLarge',
+    `The object ${JSON.stringify(name)} takes ${bytes} bytes, more than ${bytesMax}`,
+  )
 }

@@ -219,8 +219,8 @@ function prepareNew(
   refuseAdmission(context, admission, request.auditNotes)
   warn(context, request, definition, admission)
   object = inOrder(object)
-  checkSize(object)
   if (options.dryRun) {
+    checkSize(object)
     const { resourceVersion: _none, ...metadata } = object.metadata
     return { object: { ...object, metadata: metadata as KubeObject['metadata'] }, admission }
   }
@@ -375,7 +375,7 @@ function prepareUpdate(
   object = inOrder(object)
   // The same, and stored as the version that it shall be stored as.
   if (equalJson(storedForm(definition, object, stored.object), stored.object)) return undefined
-  checkSize(object)
+  if (options.dryRun) checkSize(object)
   return { object, admission }
 }
 

@@ -137,7 +137,7 @@ export const JWKS_RETRY_MS = 5 * SECOND_MS
 export const AUDIT_LINES_WAITING_MAX = 10_000
 export const AUDIT_LINES_PER_WRITE_MAX = 256
 /** Lines that come within this time are written together. */
-export const AUDIT_GATHER_MS = 5
+export const AUDIT_GATHER_MS = 20
 /** No path that means something is longer. */
 export const AUDIT_PATH_CHARS_MAX = 512
 /** Of refusals that cost a client nothing (401, 429): so many are recorded a second for each tenant, and of strangers. */

@@ -2,7 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { parseTenantName, PLATFORM_TENANT } from '../api/index.ts'
-import { type OutsideUser, parseIdentity, parseRequestIdentity, renderIdentity } from './identity-header.ts'
+import {
+  KnownIdentities,
+  type OutsideUser,
+  parseIdentity,
+  parseRequestIdentity,
+  renderIdentity,
+} from './identity-header.ts'
 import { IDENTITY_HEADER_CHARS_MAX, GROUP_CHARS_MAX, GROUPS_MAX } from './limits.ts'
 import { IdentityRefused } from './names.ts'
 
@@ -143,4 +149,25 @@ test('only the exact question for public keys comes without an identity', () => 
     ),
     alice,
   )
+})
+
+test('an identity that came before is the same again, and a refused one stays refused', () => {
+  const known = new KnownIdentities({ tenant: red, tenantUid: 'one' })
+  const of = (name: string, uid: string) => ({
+    headers: {
+      [IDENTITY_HEADER]: renderIdentity({ kind: 'tenantUser', tenant: red, name, groups: [] }, uid),
+    },
+  })
+  for (let round = 0; round < 3; round++) {
+    // More of them than are remembered.
+    for (let n = 0; n < 100; n++)
+      assert.deepEqual(known.userOf(of(`user-${n}`, 'one')), {
+        kind: 'tenantUser',
+        tenant: red,
+        name: `user-${n}`,
+        groups: [],
+      })
+    assert.throws(() => known.userOf(of('user-1', 'two')), IdentityRefused)
+    assert.throws(() => known.userOf({ headers: {} }), IdentityRefused)
+  }
 })

@@ -57,6 +57,8 @@ export function parseIdentity({
 /** Whose control plane it is. `tenantUid` is its Tenant object's. */
 export type ServedTenant = { tenant: TenantName; tenantUid?: string | undefined }
 
+const IDENTITIES_KNOWN_MAX = 64
+
 /** Where a control plane publishes the keys of its tokens. The gateway asks there on its own behalf. */
 export const JWKS_PATH = '/openid/v1/jwks'
 
@@ -78,6 +80,28 @@ export function parseRequestIdentity(
   if (header === undefined && method === 'GET' && url === JWKS_PATH)
     return { kind: 'component', name: 'gateway' }
   return parseIdentity({ header, ...served })
+}
+
+/** Identities that came lately: what a header says follows from it alone, and most requests bring one that others brought. */
+export class KnownIdentities {
+  private readonly served: ServedTenant
+  private readonly users = new Map<string, OutsideUser>()
+
+  constructor(served: ServedTenant) {
+    this.served = served
+  }
+
+  /** As `parseRequestIdentity`. @throws {IdentityRefused} */
+  userOf(request: Parameters<typeof parseRequestIdentity>[0]): UserInfo {
+    const header = request.headers[IDENTITY_HEADER]
+    const known = typeof header === 'string' ? this.users.get(header) : undefined
+    if (known) return known
+    const user = parseRequestIdentity(request, this.served)
+    if (typeof header !== 'string' || user.kind === 'component') return user
+    if (this.users.size >= IDENTITIES_KNOWN_MAX) this.users.clear()
+    this.users.set(header, user)
+    return user
+  }
 }
 
 function parseUser(fields: Record<string, unknown>): OutsideUser {

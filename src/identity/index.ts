@@ -18,7 +18,7 @@ export {
   JWKS_PATH,
   type OutsideUser,
   parseIdentity,
-  parseRequestIdentity,
+  KnownIdentities,
   renderIdentity,
 } from './identity-header.ts'
 export {

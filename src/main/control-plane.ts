@@ -15,7 +15,7 @@ import { type ApiServer, type ApiServerOptions, createApiServer } from '../apise
 import {
   createTokenKey,
   IdentityRefused,
-  parseRequestIdentity,
+  KnownIdentities,
   type TokenKey,
   TokenIssuer,
 } from '../identity/index.ts'
@@ -195,6 +195,7 @@ async function listen({
     requestTimeout: 0,
   })
   http.maxConnections = CONNECTIONS_MAX
+  const known = new KnownIdentities({ tenant, tenantUid })
   const fromPods = new WeakSet<Socket>()
   const byUsers = new WeakSet<Socket>()
   let open = 0
@@ -211,7 +212,7 @@ async function listen({
   })
   const userOf = (request: IncomingMessage): UserInfo | undefined => {
     try {
-      const user = parseRequestIdentity(request, { tenant, tenantUid })
+      const user = known.userOf(request)
       // Whoever takes over the door for pods must not become an administrator.
       if (fromPods.has(request.socket) && user.kind !== 'serviceAccount' && user.kind !== 'component')
         throw new IdentityRefused(`The door for pods brought a ${user.kind}`)

@@ -87,9 +87,23 @@ test('a stream with exactly what is allowed is read, and one byte more is refuse
 
 test('a request that is too long lives on, to be answered', async () => {
   const stream = new PassThrough()
-  stream.end('abcd')
+  stream.write('abcd')
   assert.equal(await readRequest(stream, 3), undefined)
   assert.equal(stream.destroyed, false)
+  assert.equal(stream.listenerCount('data'), 0)
+})
+
+test('a request is read to its end, once, and one that ends early is an error', async () => {
+  const whole = new PassThrough()
+  whole.write('ab')
+  setImmediate(() => whole.end('c'))
+  assert.equal(String(await readRequest(whole, 3)), 'abc')
+  assert.equal(String(await readRequest(whole, 3)), '')
+  const broken = new PassThrough()
+  broken.write('ab')
+  setImmediate(() => broken.destroy())
+  await assert.rejects(readRequest(broken, 3))
+  await assert.rejects(readRequest(broken, 3))
 })
 
 function* endless(): Generator<Buffer> {

@@ -13,6 +13,14 @@ export type Change = {
   event: StoreEvent | undefined
 }
 
+/** The text that an object was parsed from. Objects of the store are frozen, so it stays theirs. */
+const texts = new WeakMap<KubeObject, string>()
+
+/** An object of a store as JSON, or undefined when it is none: whoever answers with one need not render it again. */
+export function storedText(object: KubeObject): string | undefined {
+  return texts.get(object)
+}
+
 /** Parsed when first asked for, because most objects of an idle tenant never are. */
 export function stored(key: StoreKey, revision: number, json: string, bytes: number): Stored {
   let parsed: KubeObject | undefined
@@ -21,7 +29,10 @@ export function stored(key: StoreKey, revision: number, json: string, bytes: num
     revision,
     bytes,
     get object() {
-      return (parsed ??= freezeDeep(JSON.parse(json) as KubeObject))
+      if (parsed) return parsed
+      parsed = freezeDeep(JSON.parse(json) as KubeObject)
+      texts.set(parsed, json)
+      return parsed
     },
     json: () => json,
   }

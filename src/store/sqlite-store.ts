@@ -23,6 +23,7 @@ import {
   StoreCorrupt,
   type StoredObject,
   type StoreEvent,
+  StoredTooLarge,
   StoreFull,
   type StoreKey,
   StoreUnavailable,
@@ -306,10 +307,7 @@ export class SqliteStore implements Store {
     const text = Buffer.from(json)
     const keyText = Buffer.from(key)
     const { objectBytesMax, objectsMax, bytesMax } = this.limits
-    if (text.length > objectBytesMax)
-      throw new StoreFull(
-        `The object "${key}" has ${text.length} bytes, more than the ${objectBytesMax} that one may have`,
-      )
+    if (text.length > objectBytesMax) throw new StoredTooLarge(key, text.length, objectBytesMax)
     const bytes = keyText.length + text.length
     const growth = bytes - (previous?.bytes ?? 0)
     if (!previous && this.plannedObjects + 1 > objectsMax)

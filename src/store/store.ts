@@ -44,6 +44,17 @@ export class RevisionCompacted extends Error {}
 /** A limit of the partition is reached; nothing was written. The message may be shown to the tenant. */
 export class StoreFull extends Error {}
 
+/** One object is larger than any may be. */
+export class StoredTooLarge extends StoreFull {
+  readonly bytes: number
+  readonly bytesMax: number
+  constructor(key: string, bytes: number, bytesMax: number) {
+    super(`The object "${key}" has ${bytes} bytes, more than the ${bytesMax} that one may have`)
+    this.bytes = bytes
+    this.bytesMax = bytesMax
+  }
+}
+
 /** The disk or the writer failed, or the store is closed. The write it answers was not acknowledged. */
 export class StoreUnavailable extends Error {}
 

@@ -181,7 +181,11 @@ const KINDS = 'fkvi'
 
 /** Fields, then items by key, value and index; items compare by what they hold, so that port 80 is before 8080. */
 function sortedChildren(set: FieldSet): [string, FieldSet][] {
-  return [...set.children]
+  const entries = [...set.children]
+  // Most have fields only, which compare as they are written.
+  if (entries.every(([element]) => element.startsWith('f:')))
+    return entries.sort(([a], [b]) => (a < b ? -1 : 1))
+  return entries
     .map(([element, child]) => {
       const kind = KINDS.indexOf(element[0] ?? '')
       const holds = kind === 0 ? element : (JSON.parse(element.slice(2)) as JsonValue)

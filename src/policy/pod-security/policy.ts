@@ -14,10 +14,19 @@ const VERSION = /^v1\.(0|[1-9]\d{0,8})$/
  * What the labels of a namespace ask for. Labels that cannot be read count as the strictest where they enforce, and are
  * ignored where they only advise, as upstream.
  */
-export function parsePodSecurityLabels(labels: Readonly<Record<string, string>> = {}): {
-  policy: PodSecurityPolicy
-  errors: FieldError[]
-} {
+export function parsePodSecurityLabels(labels: Readonly<Record<string, string>> = {}): Parsed {
+  // A stored namespace's labels stay as they are, and are asked about several times for each pod.
+  const known = parsedLabels.get(labels)
+  if (known) return known
+  const parsed = parseLabels(labels)
+  if (Object.isFrozen(labels)) parsedLabels.set(labels, parsed)
+  return parsed
+}
+
+type Parsed = { readonly policy: PodSecurityPolicy; readonly errors: FieldError[] }
+const parsedLabels = new WeakMap<object, Parsed>()
+
+function parseLabels(labels: Readonly<Record<string, string>>): Parsed {
   const errors: FieldError[] = []
   const read = (mode: keyof PodSecurityPolicy): LevelVersion => {
     const parsed: LevelVersion = { ...NONE }
