@@ -62,7 +62,11 @@ test('a list of stored objects, of others and of both is the JSON of its items w
     const typed = { kind: 'ConfigMap', apiVersion: 'v1', metadata, data: { n: String(n) } }
     // Some that were written in another order, and some that are of another type.
     const untyped = { metadata, data: { n: String(n) }, apiVersion: 'v1', kind: 'ConfigMap' }
-    const object = (n % 3 === 0 ? typed : n % 3 === 1 ? untyped : { ...typed, kind: 'Other' }) as KubeObject
+    const object = (n % 3 === 0
+      ? typed
+      : n % 3 === 1
+        ? untyped
+        : { ...typed, kind: 'Other' }) as unknown as KubeObject
     const stored = await store.put(`configmaps./default/${n}` as StoreKey, object, 0)
     objects.push(n % 4 === 0 ? structuredClone(stored.object) : stored.object)
     assert.deepEqual(JSON.parse(renderJsonObject(stored.object)), stored.object)

@@ -155,7 +155,7 @@ test('an identity that came before is the same again, and a refused one stays re
   const known = new KnownIdentities({ tenant: red, tenantUid: 'one' })
   const of = (name: string, uid: string) => ({
     headers: {
-      [IDENTITY_HEADER]: renderIdentity({ kind: 'tenantUser', tenant: red, name, groups: [] }, uid),
+      'x-bulkhead-identity': renderIdentity({ kind: 'tenantUser', tenant: red, name, groups: [] }, uid),
     },
   })
   for (let round = 0; round < 3; round++) {

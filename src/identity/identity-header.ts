@@ -75,7 +75,7 @@ export function parseRequestIdentity(
     headers,
   }: { method?: string | undefined; url?: string | undefined; headers: Readonly<Record<string, unknown>> },
   served: ServedTenant,
-): UserInfo {
+): OutsideUser | Extract<UserInfo, { kind: 'component' }> {
   const header = headers[IDENTITY_HEADER]
   if (header === undefined && method === 'GET' && url === JWKS_PATH)
     return { kind: 'component', name: 'gateway' }

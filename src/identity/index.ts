@@ -19,6 +19,7 @@ export {
   type OutsideUser,
   parseIdentity,
   KnownIdentities,
+  parseRequestIdentity,
   renderIdentity,
 } from './identity-header.ts'
 export {
