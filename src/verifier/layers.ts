@@ -9,7 +9,7 @@ import type { SourceChecks } from './posture/routing.ts'
 import type { TaskCounter } from './posture/task-counters.ts'
 import { type IdRange, overlaps, type ProcessPosture } from './posture/processes.ts'
 import type { Packet } from './posture/ruleset.ts'
-import type { VolumePosture } from './posture/volumes.ts'
+import type { EphemeralPosture, VolumePosture } from './posture/volumes.ts'
 import type { LayerName } from './vectors.ts'
 
 /** What was seen of one tenant. Everything here was read from the machine. */
@@ -56,6 +56,11 @@ export type MachinePosture = {
   tasksMax: number
   router: RouterPosture | { problem: string }
   volumes: readonly VolumePosture[]
+  /** File systems for what is ephemeral, one of each tenant with pods. */
+  ephemeral: readonly EphemeralPosture[]
+  diskFreeBytes: number
+  /** The device that a path of the machine is on. */
+  deviceOf(path: string): string | undefined
   sourceChecks: readonly SourceChecks[]
   processorLeaks: readonly { name: string; state: string }[] | undefined
   files: PlatformFiles
@@ -203,6 +208,57 @@ export function volumeFilesLayer(victim: TenantPosture, machine: MachinePosture)
     'volume files',
     problems,
     `${volumes.length} volumes of ${victim.name}, ${volumes.filter((v) => v.device).length} mounted, all below directories of root`,
+  )
+}
+
+/** In memory, where other limits hold, or the kernel's own. */
+const DEVICE = /^\/(?:null|zero|full|tty|random|urandom)$/
+const NOT_ON_DISK = ['tmpfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'cgroup', 'cgroup2']
+
+/** Where a process may write, and on which device that is. `deviceOf` tells it of a path of the machine. */
+export function writableDevices(
+  mounts: ProcessPosture['mounts'],
+  deviceOf: (path: string) => string | undefined,
+): { device: string; mountPoint: string }[] {
+  return mounts.flatMap(({ root, type, options, source, mountPoint }) => {
+    // One of the machine's devices: what is written goes to it, and to no disk.
+    if (type === 'devtmpfs' && DEVICE.test(root)) return []
+    // The options of the mount come before those of the file system: either of them closes it.
+    if (NOT_ON_DISK.includes(type) || options.split(',').includes('ro')) return []
+    const upper = /(?:^|,)upperdir=([^,]*)/.exec(options)?.[1]
+    // What is laid over an image without a place to write to cannot be written.
+    if (type === 'overlay' && upper === undefined) return []
+    return [{ device: upper === undefined ? source : (deviceOf(upper) ?? upper), mountPoint }]
+  })
+}
+
+/** Wherever the tenant's processes may write, the kernel has an end for it that is their tenant's own. */
+export function ephemeralLayer(attacker: TenantPosture, machine: MachinePosture): LayerResult {
+  const problems: string[] = []
+  const devices = new Map<string, number>()
+  for (const p of attacker.processes)
+    for (const { device, mountPoint } of writableDevices(p.mounts, machine.deviceOf))
+      if (machine.ownerOfPath(device)?.owner === attacker.name)
+        devices.set(device, (devices.get(device) ?? 0) + 1)
+      else
+        problems.push(
+          `process ${p.pid} (${p.command}) can write to ${device} at "${mountPoint}", which is no file system of its tenant's own`,
+        )
+  const own = machine.ephemeral.find(({ tenant }) => tenant === attacker.name)
+  if (own && own.bytes > own.fileBytes)
+    problems.push(`the file system of ${attacker.name} is larger than its file: ${own.bytes} bytes`)
+  const promised = machine.ephemeral.reduce((sum, { canTakeBytes }) => sum + canTakeBytes, 0)
+  if (promised > machine.diskFreeBytes)
+    problems.push(
+      `file systems of all tenants can still take ${promised} bytes from a disk that has ${machine.diskFreeBytes}`,
+    )
+  const writable = [...devices.values()].reduce((sum, mounts) => sum + mounts, 0)
+  return result(
+    'file system of its own',
+    problems,
+    own
+      ? `${writable} writable mounts on ${[...devices.keys()].join(', ') || 'no disk'}; ${own.device} has ${own.usedBytes} of ${own.bytes} bytes and ${own.files} files`
+      : `${attacker.name} has no file system for what is ephemeral, and ${writable} writable mounts`,
   )
 }
 

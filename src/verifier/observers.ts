@@ -1,5 +1,6 @@
 import {
   applicationKernelLayer,
+  ephemeralLayer,
   isGvisor,
   type LayerResult,
   linkFilterLayer,
@@ -35,6 +36,7 @@ import {
   secretFilesLayer,
   taskLimitLayer,
   tenantLimitLayer,
+  watchedDiskLayer,
   watchedUseLayer,
 } from './platform-layers.ts'
 import { allBits, type Bits, bitsFrom, NO_BITS } from './bits.ts'
@@ -331,6 +333,8 @@ const layers: Record<LayerName, Observer | ((vector: Vector) => Observer)> = {
     of: 'attacker',
     look: ({ machine }, a) => confinedControlPlaneLayer(a, machine),
   },
+  'file system of its own': { of: 'attacker', look: ({ machine }, a) => ephemeralLayer(a, machine) },
+  'watched disk': { of: 'attacker', look: ({ machine }, a) => watchedDiskLayer(a, machine) },
   'disk rates': { of: 'attacker', look: (_, a) => diskRatesLayer(a) },
   'share of the links': {
     of: 'pair',

@@ -415,6 +415,41 @@ export function watchedUseLayer(
   )
 }
 
+/** Pods are measured every ten seconds, and less often where that takes long. */
+const MEASURED_MS_MAX = 180_000
+const LIKE_DISK_BYTES = 512 * 1024 * 1024
+
+/** Somebody measures what the pods have written, file by file, and comes to about what the kernel says. */
+export function watchedDiskLayer(
+  attacker: TenantPosture,
+  { observedUses, observedAtMs, ephemeral }: MachinePosture,
+): LayerResult {
+  const layer = 'watched disk'
+  if (!observedUses) return result(layer, ['the node agent does not say what it sees tenants write'], '')
+  const disk = observedUses.tenants.get(attacker.name)?.disk
+  if (!disk)
+    return attacker.processes.every((p) => p.ageMs < MEASURED_MS_MAX)
+      ? result(layer, [], `all processes of ${attacker.name} are younger than the node agent's last look`)
+      : result(layer, [`the node agent does not measure what ${attacker.name} writes`], '')
+  const ageMs = observedAtMs - disk.atMs
+  const own = ephemeral.find(({ tenant }) => tenant === attacker.name)
+  const problems: string[] = []
+  if (attacker.processes.length > 0 && !(ageMs <= MEASURED_MS_MAX))
+    problems.push(
+      `the node agent last measured the pods of ${attacker.name} ${Math.round(ageMs / 1_000)} s ago`,
+    )
+  const like = (a: number, b: number) => a <= b * LIKE + LIKE_DISK_BYTES
+  if (own && !(like(disk.bytes, own.usedBytes) && like(own.usedBytes, disk.bytes)))
+    problems.push(
+      `the node agent measured ${disk.bytes} bytes of ${attacker.name}, and the kernel has ${own.usedBytes}`,
+    )
+  return result(
+    layer,
+    problems,
+    `the node agent measured ${disk.bytes} bytes and ${disk.files} files of ${disk.pods} pods ${Math.round(ageMs / 1_000)} s before`,
+  )
+}
+
 const PART_OF_TASKS = 2
 
 /**

@@ -149,6 +149,9 @@ function syntheticMachine(
       otherRoutes: [],
     },
     volumes: [],
+    ephemeral: [],
+    diskFreeBytes: 1e9,
+    deviceOf: () => undefined,
     sourceChecks: ['all', ...tenants.flatMap(({ links }) => links.map((link) => link.interfaceName))].map(
       (interfaceName) => ({ interfaceName, rpFilter: 1, acceptLocal: false, forwarding: true }),
     ),

@@ -22,6 +22,7 @@ export type FailureDomain =
   | 'control plane'
   | 'cryptography'
   | 'volume files'
+  | 'file systems'
   | 'node agent'
   | 'processor'
 
@@ -190,6 +191,20 @@ const layers = {
       'the node agent counts what the processes of each tenant use by their users, without cgroups; who uses more than it may loses its largest pod, and who takes more than its part of busy processors goes behind all others',
     observedIn:
       'what the node agent says that it saw, compared with /proc/PID/status of every process of the tenant',
+  },
+  'file system of its own': {
+    domain: 'file systems',
+    description:
+      "whatever a pod can write to is in a file system of its tenant's own, which ends hard, and the disk has room for all of them",
+    observedIn:
+      "/proc/PID/mountinfo of every process of the tenant, /sys/block/loop*/loop/backing_file, and statfs(2) of the tenants' file systems",
+  },
+  'watched disk': {
+    domain: 'node agent',
+    description:
+      'the node agent measures the files of every pod, and evicts what has more than it may, or the largest of a tenant that has hardly anything left',
+    observedIn:
+      "what the node agent says that it measured, compared with statfs(2) of the tenant's file system",
   },
   'task limit': {
     domain: 'kernel credentials',
@@ -391,12 +406,8 @@ const vectors = {
   },
   disk: {
     threat: 'fill the disk that other tenants need',
-    layers: [],
+    layers: ['file system of its own', 'watched disk'],
     standards: ['MTB-PL1-CC-FNS-1', 'T1499', 'MS-TA9040'],
-    open: {
-      layersKnown: 0,
-      why: 'pods are evicted for what they wrote, every ten seconds or more; nothing else bounds what they write in between',
-    },
   },
   'disk throughput': {
     threat: 'keep other tenants from reading and writing, by reading and writing too much',

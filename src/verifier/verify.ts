@@ -16,7 +16,7 @@ import type { Probed, Row } from './observers.ts'
 import { brokenQuotas } from './platform-layers.ts'
 import { CgroupReader } from './posture/cgroups.ts'
 import { observeControlPlane } from './posture/control-planes.ts'
-import { observePlatformFiles } from './posture/files.ts'
+import { mountOf, observePlatformFiles } from './posture/files.ts'
 import {
   observeLinksOf,
   observeMachineAddresses,
@@ -32,7 +32,7 @@ import { observePartition } from './posture/partitions.ts'
 import { observeProcess, observeProcesses, type ProcessPosture } from './posture/processes.ts'
 import { observeProcessorLeaks, observeSourceChecks, withoutGoneLinks } from './posture/routing.ts'
 import { observeTaskCounters, observeTasksMax } from './posture/task-counters.ts'
-import { observeVolumes, volumeOwners } from './posture/volumes.ts'
+import { observeDiskFree, observeEphemeral, observeVolumes, volumeOwners } from './posture/volumes.ts'
 import { type PairGroup, prove } from './proof.ts'
 import { waiverText } from './report/words.ts'
 import type { Vector } from './vectors.ts'
@@ -135,6 +135,9 @@ export async function verify({
     observedAtMs: nowMs,
     router,
     volumes: observeVolumes(layout, self.mounts),
+    ephemeral: observeEphemeral(layout, self.mounts),
+    diskFreeBytes: observeDiskFree(layout),
+    deviceOf: (path) => mountOf(path, self.mounts)?.source,
     sourceChecks,
     processorLeaks: observeProcessorLeaks(),
     files: observePlatformFiles(layout, self.mounts),

@@ -31,6 +31,7 @@ export function tenantNameProblem(name: string): string | undefined {
 /** A fresh control plane has about 25 objects, and a few for each namespace. */
 const QUOTA_OBJECTS_MIN = 100
 /** Less would not let a container start. */
+const EPHEMERAL_BYTES_MIN_NANOS = parseQuantity('64Mi').nanos
 const DISK_BYTES_MIN_NANOS = parseQuantity('1Mi').nanos
 const DISK_OPERATIONS_MIN = 50
 const REGISTRY_CHARS_MAX = 255
@@ -74,6 +75,15 @@ export function validateTenant({ spec }: Tenant, _context: WriteContext, _old?: 
     if (amount !== undefined && parseQuantity(amount).nanos < 0n)
       errors.push(invalidValue(`spec.quota.${field}`, amount, 'must be greater than or equal to 0'))
   }
+  const ephemeral = quota?.ephemeralStorage
+  if (ephemeral !== undefined && parseQuantity(ephemeral).nanos < EPHEMERAL_BYTES_MIN_NANOS)
+    errors.push(
+      invalidValue(
+        'spec.quota.ephemeralStorage',
+        ephemeral,
+        'must be at least 64Mi: pods need room to start',
+      ),
+    )
   errors.push(...rankErrors(spec))
   for (const direction of ['ingress', 'egress'] as const) {
     const amount = spec.network?.bandwidth?.[direction]

@@ -160,6 +160,10 @@ const tenantSpec = object(
           quantity,
           'Sizes of all its volumes that outlive pods; a quarter of the disk when absent.',
         ),
+        ephemeralStorage: optional(
+          quantity,
+          'What its pods may write besides: layers, emptyDirs and logs, in a file system of this size. A part of the disk when absent.',
+        ),
       }),
       'At most this much; the platform’s own limits when absent.',
     ),

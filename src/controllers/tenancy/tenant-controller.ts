@@ -297,17 +297,19 @@ export function planQuota({
   cpu,
   memoryBytes,
   storage,
+  ephemeralStorage,
 }: NonNullable<TenantSpec['quota']> = {}): TenantQuota {
   const cpuMillis = cpu === undefined ? Infinity : Number(parseQuantity(cpu).nanos / NANOS_PER_MILLI)
   const bytesOf = (amount: string | undefined) =>
     amount === undefined ? Infinity : Number(parseQuantity(amount).nanos / NANOS_PER_BYTE)
-  const [bytes, storageBytes] = [bytesOf(memoryBytes), bytesOf(storage)]
+  const [bytes, storageBytes, ephemeralBytes] = [memoryBytes, storage, ephemeralStorage].map(bytesOf)
   return {
     ...(pods === undefined ? {} : { pods }),
     ...(objects === undefined ? {} : { objects }),
     ...(Number.isSafeInteger(cpuMillis) ? { cpuMillis } : {}),
     ...(Number.isSafeInteger(bytes) ? { memoryBytes: bytes } : {}),
     ...(Number.isSafeInteger(storageBytes) ? { storageBytes } : {}),
+    ...(Number.isSafeInteger(ephemeralBytes) ? { ephemeralStorageBytes: ephemeralBytes } : {}),
   }
 }
 

@@ -52,7 +52,7 @@ import { PodWorker, shuttingDown, type PodParts } from './pods/pod-worker.ts'
 import { createRemoteExchange } from './host/exchange-client.ts'
 import { createProber } from './pods/prober.ts'
 import { TenantEvents } from './pods/tenant-events.ts'
-import { UseWatch, type WatchedTenant } from './pods/use-watch.ts'
+import { type MeasuredDisk, UseWatch, type WatchedTenant } from './pods/use-watch.ts'
 import type { UseHost } from './host/use-host.ts'
 import { jailNotFound } from './server.ts'
 
@@ -271,7 +271,7 @@ class Machine implements LocalEngine {
 
   private watchedTenants(): WatchedTenant[] {
     const size = observeMachineSize()
-    return [...this.tenants].flatMap(([tenant, { workers }]) => {
+    return [...this.tenants].flatMap(([tenant, { workers, measuredDisk }]) => {
       const placement = this.options.placement(tenant)
       if (!placement) return []
       const { cpuMillis } = placement.quota ?? {}
@@ -288,6 +288,7 @@ class Machine implements LocalEngine {
           memoryBytes: memoryBytesMax,
           tasks: pidsMax,
         },
+        disk: measuredDisk,
         evict: (pod: JailId, message: string) => workers.get(pod)?.evict(message),
       }
     })
@@ -373,6 +374,7 @@ class Machine implements LocalEngine {
       disk: this.disk,
       tenant: placement.tenant,
       onEvicted: () => tenant.feelPressure('disk'),
+      onMeasured: (disk) => (tenant.measuredDisk = disk),
       gate: this.diskMeasures,
       pods: () => tenant.workers.values(),
       closing: this.closing.signal,
@@ -400,6 +402,7 @@ class Tenant {
   private readonly pressedUntilMs = new Map<Pressure, number>()
   readonly name: TenantName
   rank: TenantRank
+  measuredDisk: MeasuredDisk | undefined
   private sessions = 0
   private logStreams = 0
   private removing = false

@@ -53,15 +53,22 @@ export function observePlatformFiles(layout: Layout, mounts: ProcessPosture['mou
   }
 }
 
-/** The type of the file system that a path is on: of the mount whose point is the longest beginning of it. */
-export function fileSystemOf(path: string, mounts: ProcessPosture['mounts']): string {
-  let best = { mountPoint: '', type: 'unknown' }
+/** The mount that a path is on: the one whose point is the longest beginning of it. */
+export function mountOf(
+  path: string,
+  mounts: ProcessPosture['mounts'],
+): ProcessPosture['mounts'][number] | undefined {
+  let best: ProcessPosture['mounts'][number] | undefined
   for (const mount of mounts) {
     const below = path === mount.mountPoint || path.startsWith(`${mount.mountPoint.replace(/\/$/, '')}/`)
     // Of two mounts at one point the later hides the earlier.
-    if (below && mount.mountPoint.length >= best.mountPoint.length) best = mount
+    if (below && mount.mountPoint.length >= (best?.mountPoint.length ?? 0)) best = mount
   }
-  return best.type
+  return best
+}
+
+export function fileSystemOf(path: string, mounts: ProcessPosture['mounts']): string {
+  return mountOf(path, mounts)?.type ?? 'unknown'
 }
 
 function observe(path: string): FilePosture | undefined {

@@ -8,6 +8,8 @@ export type ObservedUse = {
   tasks: number
   limits: { cpus?: number; memoryBytes: number; tasks: number }
   yields: boolean
+  /** What it measured of the pods' files, when it last did. */
+  disk?: { bytes: number; files: number; pods: number; atMs: number }
 }
 
 export type ObservedUses = { atMs: number; tenants: ReadonlyMap<string, ObservedUse> }
@@ -38,7 +40,7 @@ export function parseObservedUses(text: string): ObservedUses | undefined {
     atMs,
     tenants: new Map(
       (tenants as unknown[]).flatMap((each) => {
-        const { tenant, cpus, memoryBytes, tasks, limits, yields } = record(each)
+        const { tenant, cpus, memoryBytes, tasks, limits, yields, disk } = record(each)
         const most = record(limits)
         const numbers = [cpus, memoryBytes, tasks, most['memoryBytes'], most['tasks']].map(Number)
         const [used, bytes, count, bytesMax, countMax] = numbers
@@ -62,6 +64,7 @@ export function parseObservedUses(text: string): ObservedUses | undefined {
                     tasks: countMax,
                   },
                   yields: yields === true,
+                  ...parseDisk(disk),
                 },
               ] as const,
             ]
@@ -69,6 +72,16 @@ export function parseObservedUses(text: string): ObservedUses | undefined {
       }),
     ),
   }
+}
+
+function parseDisk(value: unknown): Pick<ObservedUse, 'disk'> {
+  const { bytes, files, pods, at } = record(value)
+  const [total = NaN, count = NaN, of = NaN] = [bytes, files, pods].map(Number)
+  const atMs = Date.parse(String(at))
+  const all = [total, count, of, atMs]
+  return all.every((number) => Number.isFinite(number) && number >= 0)
+    ? { disk: { bytes: total, files: count, pods: of, atMs } }
+    : {}
 }
 
 function record(value: unknown): Record<string, unknown> {

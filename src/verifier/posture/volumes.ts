@@ -1,5 +1,5 @@
-import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { readdirSync, readFileSync, realpathSync, statfsSync, statSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import type { Layout } from '../../api/index.ts'
 import type { ProcessPosture } from './processes.ts'
 
@@ -14,6 +14,7 @@ export type VolumePosture = {
   paths: readonly VolumePath[]
 }
 
+const BLOCKS_OF_STAT = 512
 const UNREADABLE = { uid: -1, mode: 0o777 }
 
 /** Every volume below the platform's directory. `mounts` are those of the machine. */
@@ -40,6 +41,53 @@ export function observeVolumes(layout: Layout, mounts: ProcessPosture['mounts'])
       return { tenant, id, device, paths: paths.map(observePath) }
     }),
   )
+}
+
+/** A tenant's file system for what is ephemeral, as the kernel has it. */
+export type EphemeralPosture = {
+  tenant: string
+  device: string
+  /** The end of the file that it is in: the file system cannot grow past it. */
+  fileBytes: number
+  bytes: number
+  usedBytes: number
+  files: number
+  /** What it can still take from the disk that the file is on. */
+  canTakeBytes: number
+}
+
+/** Those that are mounted. `mounts` are those of the machine. */
+export function observeEphemeral(layout: Layout, mounts: ProcessPosture['mounts']): EphemeralPosture[] {
+  const root = realPath(join(layout.stateDir, 'ephemeral'))
+  return loopDevices().flatMap(({ device, file }) => {
+    const mount = mounts.find(({ source, root: part }) => source === device && part === '/')
+    if (!mount || dirname(file) !== root) return []
+    try {
+      const { size, blocks: taken } = statSync(file)
+      const { bsize, blocks, bfree, files } = statfsSync(mount.mountPoint)
+      const canTakeBytes = Math.max(0, size - taken * BLOCKS_OF_STAT)
+      const usedBytes = (blocks - bfree) * bsize
+      return [
+        {
+          tenant: basename(file),
+          device,
+          fileBytes: size,
+          bytes: blocks * bsize,
+          usedBytes,
+          files,
+          canTakeBytes,
+        },
+      ]
+    } catch {
+      return [] // It went while we looked.
+    }
+  })
+}
+
+/** What is free of the disk on which the platform keeps everything, for everybody. */
+export function observeDiskFree(layout: Layout): number {
+  const { bsize, bavail } = statfsSync(layout.stateDir)
+  return bsize * bavail
 }
 
 /** Whose files a device holds: a loop device tells which file it shows, and that is below a directory of its tenant. */

@@ -10,6 +10,7 @@ import {
   type MachinePosture,
   routerRulesLayer,
   type TenantPosture,
+  writableDevices,
 } from '../layers.ts'
 import { forgedSourceRulesLayer, reversePathLayer } from '../platform-layers.ts'
 import {
@@ -18,7 +19,10 @@ import {
   observeMachineUsers,
   observeRouter,
 } from '../posture/network.ts'
+import { mountOf } from '../posture/files.ts'
+import { parseMountInfo } from '../posture/processes.ts'
 import { observeSourceChecks, withoutGoneLinks } from '../posture/routing.ts'
+import { observeEphemeral, volumeOwners } from '../posture/volumes.ts'
 
 /** Something that is not as it was, or not as it must be. `tenant` is whom it concerns, where it is one. */
 export type Drift = { kind: DriftKind; tenant?: string; what: string }
@@ -29,6 +33,7 @@ export type DriftKind =
   | 'cgroup'
   | 'filter'
   | 'mount'
+  | 'disk'
   | 'binary'
   | 'load'
   | 'blind'
@@ -67,7 +72,12 @@ export class Watcher {
   private readonly files: readonly string[]
   private readonly fileBaseline = new Map<string, { print: string; hash: string }>()
   private readonly switchBaseline = new Map<string, string>()
-  private readonly mounts = new Map<string, { hash: string; sinceMs: number; settled: boolean }>()
+  private readonly mounts = new Map<
+    string,
+    { hash: string; sinceMs: number; settled: boolean; stray: string | undefined }
+  >()
+  /** Of tenants' file systems, in bytes. */
+  private readonly sizes = new Map<string, number>()
   private readonly links = new Map<string, readonly string[]>()
   /** Since when a process has been where it should not be. */
   private readonly suspects = new Map<string, number>()
@@ -85,6 +95,7 @@ export class Watcher {
       ...this.lookAtSwitches(),
       ...observeFailedLoads(paths.failedLoads(this.layout)),
       ...this.lookAtProcesses(tenants, nowMs),
+      ...this.lookAtDisks(),
     ]
   }
 
@@ -211,12 +222,21 @@ export class Watcher {
       const hash = createHash('sha256').update(text).digest('hex')
       const known = this.mounts.get(namespace)
       if (!known || (!known.settled && known.hash !== hash)) {
-        this.mounts.set(namespace, { hash, sinceMs: nowMs, settled: false })
+        const stray = this.strayWrite(text, tenantOf(process))
+        this.mounts.set(namespace, { hash, sinceMs: nowMs, settled: false, stray })
         return []
       }
       if (!known.settled && nowMs - known.sinceMs >= PASSING_MS) known.settled = true
-      if (!known.settled || known.hash === hash) return []
       const tenant = tenantOf(process)
+      if (known.settled && known.stray !== undefined)
+        return [
+          {
+            kind: 'disk',
+            ...(tenant === undefined ? {} : { tenant }),
+            what: `process ${process.pid} of ${tenant} can write to ${known.stray}, which is no file system of its tenant's own`,
+          },
+        ]
+      if (!known.settled || known.hash === hash) return []
       return [
         {
           kind: 'mount',
@@ -225,6 +245,33 @@ export class Watcher {
         },
       ]
     })
+  }
+
+  /** A device that a pod can write to and that has no end which is its tenant's alone. */
+  private strayWrite(mountInfo: string, tenant: string | undefined): string | undefined {
+    const machine = parseMountInfo(read('/proc/self/mountinfo'))
+    const ownerOf = volumeOwners(this.layout)
+    return writableDevices(parseMountInfo(mountInfo), (path) => mountOf(path, machine)?.source).find(
+      ({ device }) => ownerOf(device) !== tenant,
+    )?.device
+  }
+
+  /** File systems of tenants that have been let grow, or promised more than there is. */
+  private lookAtDisks(): Drift[] {
+    const all = observeEphemeral(this.layout, parseMountInfo(read('/proc/self/mountinfo')))
+    const grown = all.filter(({ tenant, device, fileBytes }) => {
+      const key = `${tenant} ${device}`
+      const was = this.sizes.get(key) ?? fileBytes
+      this.sizes.set(key, was)
+      return fileBytes > was
+    })
+    const known = new Set(all.map(({ tenant, device }) => `${tenant} ${device}`))
+    for (const key of this.sizes.keys()) if (!known.has(key)) this.sizes.delete(key)
+    return grown.map(({ tenant, fileBytes }) => ({
+      kind: 'disk',
+      tenant,
+      what: `the file system of tenant ${tenant} has ${fileBytes} bytes, which is more than it had`,
+    }))
   }
 
   /** The loaded rules, filters and switches, asked as the whole proof asks them. */
@@ -246,6 +293,9 @@ export class Watcher {
         observedAtMs: 0,
         router: withoutGoneLinks(seen, sourceChecks),
         volumes: [],
+        ephemeral: [],
+        diskFreeBytes: 0,
+        deviceOf: () => undefined,
         sourceChecks,
         processorLeaks: undefined,
         files: { keys: [], images: [], logs: [], pods: [], partitions: [], secretsIn: '' },

@@ -14,6 +14,7 @@ import type { CgroupLimits } from '../plan/oci/resources.ts'
 
 const CGROUP2_SUPER_MAGIC = 0x6367_7270
 const CPU_PERIOD_US = 100_000
+const CACHED_WRITES = 'blkio.throttle.write_bps_device'
 const CONTROLLERS = ['cpu', 'memory', 'pids'] as const
 const REMOVE_ATTEMPTS_MAX = 200
 const REMOVE_RETRY_MS = 10
@@ -36,6 +37,16 @@ export interface Cgroups {
    * below together (version 2), for every group below by itself (version 1), or not at all where the kernel lacks it.
    */
   setDiskRates(path: string, device: string, rates: Required<DiskRates>): 'together' | 'each' | 'none'
+  /**
+   * Limits what reaches a device by way of the cache, or takes the limit away. Version 1 counts that as nobody's, so it can be
+   * limited for a device of a tenant's own; version 2 knows whose it is and has nothing to add.
+   */
+  setCachedWrites(
+    device: string,
+    rates: Pick<Required<DiskRates>, 'writeBytes' | 'writeOperations'> | undefined,
+  ): void
+  /** Devices that have such a limit. */
+  cachedWrites(): string[]
   /** From now on nothing in it gets huge pages, which are not divided among tenants; where the kernel counts them. */
   forbidHugePages(path: string): void
   /** What everything in it has used, and what of its memory cannot be reclaimed at once; undefined when it is gone. */
@@ -229,6 +240,25 @@ class CgroupsV1 extends Hierarchies implements Cgroups {
     return 'each'
   }
 
+  setCachedWrites(
+    device: string,
+    rates: Pick<Required<DiskRates>, 'writeBytes' | 'writeOperations'> | undefined,
+  ): void {
+    const mount = this.controllers.get('blkio')
+    if (mount === undefined || !existsSync(join(mount, CACHED_WRITES))) return
+    writeFileSync(join(mount, CACHED_WRITES), `${device} ${rates?.writeBytes ?? 0}`)
+    writeFileSync(join(mount, 'blkio.throttle.write_iops_device'), `${device} ${rates?.writeOperations ?? 0}`)
+  }
+
+  cachedWrites(): string[] {
+    const mount = this.controllers.get('blkio')
+    const text = mount === undefined ? '' : this.read(mount, '', CACHED_WRITES)
+    return text
+      .split('\n')
+      .flatMap((line) => line.split(' ', 1))
+      .filter(Boolean)
+  }
+
   setMemoryMax(path: string, bytesMax: number | undefined): void {
     const swap = 'memory.memsw.limit_in_bytes'
     const hasSwap = existsSync(join(this.mount('memory'), path, swap))
@@ -339,6 +369,12 @@ class CgroupsV2 extends Hierarchies implements Cgroups {
       `${device} rbps=${readBytes} wbps=${writeBytes} riops=${readOperations} wiops=${writeOperations}`,
     )
     return 'together'
+  }
+
+  setCachedWrites(): void {}
+
+  cachedWrites(): string[] {
+    return []
   }
 
   setMemoryMax(path: string, bytesMax: number | undefined): void {

@@ -22,6 +22,7 @@ import { type Clock, type Logger, sleep, UndoStack } from '../../../stdx/index.t
 import type { Claims, TenantPlacement } from '../parts.ts'
 import { ContainerError } from '../plan/oci/container-error.ts'
 import { Gate } from '../pods/gate.ts'
+import { releaseDevice } from './device-limits.ts'
 import { destroyFile, syncDirectory, writeDurably } from './durable-files.ts'
 import { addEncryptionKey, encryptDirectory, type KeyIdentifier } from './encrypted-directory.ts'
 import { ensureFsGroup } from './fs-group.ts'
@@ -29,7 +30,7 @@ import * as limits from './limits.ts'
 import { promisedBytes } from './ephemeral.ts'
 import { isMountOf, loopDeviceOf } from './loop-devices.ts'
 import { isMountPoint } from './machine.ts'
-import { mountsBelow } from './mounts.ts'
+import { mountedAt, mountsBelow } from './mounts.ts'
 import { Places } from './places.ts'
 import { SyscallError } from './syscalls.ts'
 import { runTool } from './tool.ts'
@@ -367,8 +368,11 @@ class LocalClaims implements Claims {
 
   private async unmount(mountPoint: string): Promise<void> {
     // A process of its own, because the last one to unmount waits until all that was written is on the disk.
-    for (const point of mountsBelow(mountPoint))
+    for (const point of mountsBelow(mountPoint)) {
+      const device = mountedAt(point)?.device
+      if (device !== undefined) releaseDevice(device)
       await runTool(['umount', '--lazy', '--', point], { timeoutMs: limits.CLAIM_TOOL_TIMEOUT_MS })
+    }
     if (existsSync(mountPoint)) rmdirSync(mountPoint)
   }
 

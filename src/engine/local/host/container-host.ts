@@ -59,7 +59,8 @@ import { resolveUser } from '../plan/oci/user.ts'
 import { attach } from './attach.ts'
 import { type Cgroups, enterCgroup } from './cgroups.ts'
 import { CreateRefused, startMonitor } from './conmon.ts'
-import { Ephemeral, removeTree, tellingOfSpace } from './ephemeral.ts'
+import { limitDevice } from './device-limits.ts'
+import { devicesOf, Ephemeral, removeTree, tellingOfSpace } from './ephemeral.ts'
 import { Exec } from './exec.ts'
 import { ExitWatcher } from './exit-watcher.ts'
 import * as limits from './limits.ts'
@@ -228,10 +229,14 @@ class LocalContainerHost implements ContainerHost, LayerUse {
     set('huge pages', () => cgroups.forbidHugePages(path))
     set('cpu', () => cgroups.setCpuQuota(path, cpuQuotaUs))
     set('memory', () => cgroups.setMemoryMax(path, memoryBytesMax))
-    const rates = JSON.stringify(placement.diskRates ?? null)
+    const devices = devicesOf(this.places, tenant)
+    const rates = JSON.stringify([placement.diskRates ?? null, devices])
     // All that is there already, when it is to change; what comes is limited as it comes.
-    if (this.diskRates.get(tenant) !== rates && this.limitDiskNow(cgroups, placement, path))
+    if (this.diskRates.get(tenant) !== rates && this.limitDiskNow(cgroups, placement, path)) {
       this.diskRates.set(tenant, rates)
+      for (const device of devices)
+        set('cached writes', () => limitDevice(device, diskRatesOf(placement.diskRates), cgroups))
+    }
     set('monitors', () => cgroups.ensure(monitors, monitorLimits({ gvisor, pods }, size)))
   }
 

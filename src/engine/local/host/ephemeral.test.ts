@@ -16,6 +16,7 @@ import type { JailContainer, JailVolume } from '../../../jail/index.ts'
 import type { ContainerHost, TenantPlacement } from '../parts.ts'
 import { makeContainer, makeJail, openHost, TestHost, whyNoContainers } from './container-host.testkit.ts'
 import { promisedBytes } from './ephemeral.ts'
+import { mountedAt } from './mounts.ts'
 import { Places } from './places.ts'
 import { createPodDisk } from './pod-disk.ts'
 
@@ -191,6 +192,30 @@ describe('what is ephemeral', { skip: whyNoContainers() ?? false }, () => {
     const seen = (await of.observe()).find((each) => each.jail === jail)
     return (seen?.containers ?? []).map(({ containerID }) => containerID)
   }
+
+  test('what is written through the cache is limited for the tenant’s own device, until the tenant goes', async () => {
+    const pod = await machine.pod([makeContainer('x', 'true')], { tenant: 9 })
+    const placement = { ...pod.placement, diskRates: { writeBytes: 7 * MiB, writeOperations: 70 } }
+    await host.limitTenant(placement)
+    const device = mountedAt(places.ephemeralMount(placement.tenant))?.device ?? ''
+    assert.match(device, /^7:/)
+    const limitOf = (file: string) => {
+      const path = `/sys/fs/cgroup/blkio/blkio.throttle.${file}_device`
+      const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n') : []
+      return lines.find((line) => line.startsWith(`${device} `))
+    }
+    const isVersion1 = existsSync('/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device')
+    assert.equal(limitOf('write_bps'), isVersion1 ? `${device} ${7 * MiB}` : undefined)
+    assert.equal(limitOf('write_iops'), isVersion1 ? `${device} 70` : undefined)
+    const unwritten = `/sys/class/bdi/${device}`
+    if (existsSync(`${unwritten}/max_bytes`)) {
+      assert.equal(readFileSync(`${unwritten}/strict_limit`, 'utf8').trim(), '1')
+      assert.ok(Number(readFileSync(`${unwritten}/max_bytes`, 'utf8')) <= 129 * MiB)
+    }
+    await host.removePod(pod.jail.id)
+    await host.removeTenant(placement.tenant)
+    assert.equal(limitOf('write_bps'), undefined)
+  })
 
   test('what a pod wrote is gone from the disk when it has gone', async () => {
     const { id } = await run(

@@ -28,6 +28,7 @@ import {
 import { ContainerError } from '../plan/oci/container-error.ts'
 import { NO_SPACE } from '../plan/oci/runtime-message.ts'
 import { Gate } from '../pods/gate.ts'
+import { limitUnwritten, releaseDevice, releaseIdleDevices } from './device-limits.ts'
 import * as limits from './limits.ts'
 import { attachLoop, isMountOf, loopsInUse } from './loop-devices.ts'
 import { isMountPoint } from './machine.ts'
@@ -73,6 +74,7 @@ export class Ephemeral {
 
   /** Removes what the machine's last crash or a cut-off start left. */
   async start(): Promise<void> {
+    releaseIdleDevices()
     for (const tenant of imagesIn(this.places))
       if (!isMountOf(this.places.ephemeralImage(tenant), this.places.ephemeralMount(tenant)))
         await this.removeNow(tenant)
@@ -126,6 +128,8 @@ export class Ephemeral {
   }
 
   private async removeNow(tenant: TenantName): Promise<void> {
+    const device = mountedAt(this.places.ephemeralMount(tenant))?.device
+    if (device !== undefined) releaseDevice(device)
     await unmountEphemeral(this.places.ephemeralMount(tenant))
     rmSync(this.places.ephemeralImage(tenant), { force: true })
     const mountPoint = this.places.ephemeralMount(tenant)
@@ -138,8 +142,13 @@ export class Ephemeral {
     const mountPoint = this.places.ephemeralMount(tenant)
     if (isMountPoint(mountPoint)) {
       // Checked every time, because pods are about to trust it.
-      if (isMountOf(image, mountPoint)) return
-      throw new Error(`What is mounted at "${mountPoint}" is not "${image}"`)
+      if (!isMountOf(image, mountPoint))
+        throw new Error(`What is mounted at "${mountPoint}" is not "${image}"`)
+      // Another quota holds from the first pod on that comes when there is none.
+      const bytes = placement.quota?.ephemeralStorageBytes
+      const isAsWanted =
+        bytes === undefined || statSync(image).size === imageOf(sizeOfTenant(bytes)).imageBytes
+      if (isAsWanted || podsOf(this.places, tenant).length > 0) return
     }
     await this.removeNow(tenant)
     const bytes = (await this.promise(placement)) ?? (await this.promiseOfOthers(placement))
@@ -149,7 +158,7 @@ export class Ephemeral {
         'the machine has no room on its disk for the ephemeral storage of the tenant now',
       )
     mkdirSync(mountPoint, { recursive: true, mode: 0o700 })
-    await makeFileSystem(image, { bytes, files: Math.floor(bytes / limits.EPHEMERAL_BYTES_PER_FILE) })
+    await makeFileSystem(image, sizeOfTenant(bytes))
     await mountImage(image, mountPoint)
     chmodSync(mountPoint, 0o700)
   }
@@ -194,12 +203,22 @@ export class Ephemeral {
     rmSync(image, { force: true })
     try {
       await makeFileSystem(image, size)
-      await mountImage(image, target)
+      limitUnwritten(await mountImage(image, target))
     } catch (error) {
       rmSync(image, { force: true })
       throw error
     }
   }
+}
+
+/** The devices that only this tenant writes to, numbered as in "7:0": of what is ephemeral, and of claimed volumes. */
+export function devicesOf(places: Places, tenant: TenantName): string[] {
+  const points = [places.ephemeralMount(tenant), ...mountsBelow(join(places.claimMounts, tenant))]
+  return points.flatMap((point) => mountedAt(point)?.device ?? [])
+}
+
+function sizeOfTenant(bytes: number): FileSystemSize {
+  return { bytes, files: Math.floor(bytes / limits.EPHEMERAL_BYTES_PER_FILE) }
 }
 
 /** What the tenants' file systems can still take from the disk. */
@@ -261,12 +280,14 @@ async function makeFileSystem(image: string, size: FileSystemSize): Promise<void
   await runTool(['mkfs.ext4', '-q', '-F', ...format, '-O', FEATURES, '-E', EXTENDED, image])
 }
 
-async function mountImage(image: string, target: string): Promise<void> {
+/** @returns the number of the device. */
+async function mountImage(image: string, target: string): Promise<string> {
   using device = attachLoop(image)
   await runTool(['mount', '--internal-only', '--types=ext4', `--options=${OPTIONS}`, device.path, target])
   if (mountedAt(target)?.device !== device.number)
     throw new Error(`What is mounted at "${target}" is not "${image}"`)
   rmdirSync(join(target, 'lost+found'))
+  return device.number
 }
 
 /** A file system as a whole, and not a part of one. */

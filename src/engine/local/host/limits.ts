@@ -49,6 +49,8 @@ export const FS_GROUP_FILES_AT_ONCE = 256
 export const EPHEMERAL_BYTES_PER_FILE = 8 * KiB
 /** Pods and volumes with limits on disk: each takes a loop device, which has a task of the kernel's. */
 export const SIZED_FILE_SYSTEMS_PER_TENANT_MAX = 128
+/** What a tenant has written and the disk has not: more waits, so that nobody's slow disk fills the memory of all. */
+export const UNWRITTEN_BYTES_MAX = 128 * MiB
 export const LOOP_DEVICES_MAX = 2_048
 /** A cold tree of a million files takes this long to remove from a slow disk. */
 export const REMOVE_TIMEOUT_MS = 600_000

@@ -52,6 +52,11 @@ function freeLoop(): number {
   }
 }
 
+/** Whether a device, numbered as in "7:0", is a loop device that shows no file now. */
+export function isIdleLoop(device: string): boolean {
+  return device.startsWith('7:') && readLine(`/sys/dev/block/${device}/loop/backing_file`) === undefined
+}
+
 /** The device that has this file open, as the kernel tells. */
 export function loopDeviceOf(image: string): string | undefined {
   const [name] = loopsOf(image)

@@ -37,6 +37,7 @@ const QUOTAS = [
   'cpuMillis',
   'memoryBytes',
   'storageBytes',
+  'ephemeralStorageBytes',
 ] as const satisfies (keyof TenantQuota)[]
 /** Of the operator, for one tenant. */
 const POLICIES_MAX = 256

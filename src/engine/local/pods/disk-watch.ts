@@ -6,6 +6,7 @@ import { DISK_MEASURE_EVERY_MS, DISK_MEASURE_FAILURES_MAX, DISK_MEASURE_REST_FAC
 import { type DiskUsage, planTenantEviction } from '../plan/disk.ts'
 import type { Gate } from './gate.ts'
 import { later } from './timers.ts'
+import type { MeasuredDisk } from './use-watch.ts'
 
 type MeasuredPod = { pod: WatchedPod; usage: DiskUsage }
 
@@ -50,6 +51,14 @@ export class DiskWatch {
       const usage = await this.look(pod)
       if (usage && pod.occupiesDisk) measured.push({ pod, usage })
     }
+    const sum = (read: (usage: DiskUsage) => number) =>
+      measured.reduce((total, { usage }) => total + read(usage), 0)
+    this.options.onMeasured?.({
+      bytes: sum(({ total }) => total),
+      files: sum(({ files }) => files),
+      pods: measured.length,
+      at: new Date(clock.nowMs()).toISOString(),
+    })
     await this.holdToShare(measured)
     for (const gone of left) this.failures.delete(gone)
     const tookMs = clock.nowMs() - startedMs
@@ -99,6 +108,7 @@ export type DiskWatchOptions = {
   log: Logger
   disk: PodDisk
   tenant: TenantName
+  onMeasured?: (disk: MeasuredDisk) => void
   /** For the tenant's disk being short, and not for a pod's own limit. */
   onEvicted?: () => void
   /** Shared with the other tenants of the machine. */

@@ -7,10 +7,14 @@ import type { UsingProcess } from '../observe/uses.ts'
 import { isBeyond, planUse, type TenantUse, type UseStep } from '../plan/use.ts'
 import { later } from './timers.ts'
 
+export type MeasuredDisk = { bytes: number; files: number; pods: number; at: string }
+
 export type WatchedTenant = {
   tenant: TenantName
   index: number
   limits: TenantUse['limits']
+  /** What its pods were last measured to have written; published beside the rest. */
+  disk?: MeasuredDisk | undefined
   /** Ends a pod for what its tenant's pods used together. */
   evict(pod: JailId, message: string): void
 }
@@ -48,6 +52,7 @@ export class UseWatch {
     try {
       const processes = host.observe()
       const uses = this.count(processes, startedMs)
+      const disks = new Map(this.options.tenants().map(({ tenant, disk }) => [tenant, disk]))
       const known = new Set(uses.map(({ tenant }) => tenant))
       for (const tenant of this.yielding) if (!known.has(tenant)) this.yielding.delete(tenant)
       for (const step of planUse(uses, { cpus, yielding: this.yielding })) this.act(step, processes)
@@ -56,6 +61,7 @@ export class UseWatch {
         tenants: uses.map((use) => ({
           ...use,
           pods: use.pods.length,
+          disk: disks.get(use.tenant),
           yields: this.yielding.has(use.tenant),
         })),
       })
