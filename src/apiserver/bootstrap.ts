@@ -125,8 +125,8 @@ const EVERYTHING: readonly PolicyRule[] = [
   { nonResourceURLs: ['*'], verbs: ['*'] },
 ]
 
-const HEALTH = ['/healthz', '/livez', '/readyz', '/version']
-const DISCOVERY = ['/', '/api', '/api/*', '/apis', '/apis/*', '/openapi', '/openapi/*']
+const HEALTH = ['/healthz', '/livez', '/readyz', '/version', '/version/']
+const DISCOVERY = ['/api', '/api/*', '/apis', '/apis/*', '/openapi', '/openapi/*']
 const ISSUER = ['/.well-known/openid-configuration', '/openid/v1/jwks']
 
 function aggregated(to: 'admin' | 'edit' | 'view'): Record<string, unknown> {
@@ -204,7 +204,7 @@ function seeds(adminGroup: string): Seed[] {
       },
       { apiGroups: ['authentication.k8s.io'], resources: ['selfsubjectreviews'], verbs: ['create'] },
     ]),
-    clusterRole('system:discovery', [{ nonResourceURLs: [...DISCOVERY, ...HEALTH], verbs: ['get'] }]),
+    clusterRole('system:discovery', [{ nonResourceURLs: [...DISCOVERY, ...HEALTH].sort(), verbs: ['get'] }]),
     clusterRole('system:public-info-viewer', [{ nonResourceURLs: HEALTH, verbs: ['get'] }]),
     clusterRole('system:service-account-issuer-discovery', [{ nonResourceURLs: ISSUER, verbs: ['get'] }]),
     clusterRoleBinding('system:basic-user', 'system:basic-user', ['system:authenticated']),

@@ -87,6 +87,13 @@ export function onlyServed(value: unknown): unknown {
         .map((group: Json) => ({ ...group, versions: group.versions.map((v: Json) => versionOf(group, v)) }))
         .sort((a: Json, b: Json) => byName(a.metadata, b.metadata)),
     }
+  // Upstream lists what comes from several roles in no order.
+  if (document.kind === 'SelfSubjectRulesReview') {
+    const { nonResourceRules } = document.status
+    const asText = (rule: Json) => JSON.stringify(rule)
+    const sorted = nonResourceRules.toSorted((a: Json, b: Json) => (asText(a) < asText(b) ? -1 : 1))
+    return { ...document, status: { ...document.status, nonResourceRules: sorted } }
+  }
   const { paths } = document
   if (Array.isArray(paths))
     return {

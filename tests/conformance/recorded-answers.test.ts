@@ -26,6 +26,7 @@ const recordings: Recorded[] = readFileSync(
   .filter((line) => line !== '')
   .map((line) => JSON.parse(line) as Recorded)
 
+const READ = ['get', 'list', 'watch']
 const anonymous: UserInfo = { kind: 'anonymous' }
 const tenantA: UserInfo = { kind: 'tenantUser', tenant: TENANT, name: 'tenant-a', groups: [] }
 
@@ -112,8 +113,11 @@ async function prepare(plane: ControlPlane): Promise<void> {
     const { code, text } = await plane.ask('POST', `${path}?fieldManager=kubectl-create`, { body })
     assert.equal(code, 201, text)
   }
-  for (const name of ['demo', 'ns-a', 'c-restricted'])
-    await create('/api/v1/namespaces', { metadata: { name } })
+  for (const name of ['demo', 'ns-a']) await create('/api/v1/namespaces', { metadata: { name } })
+  const modes = ['enforce', 'warn'].map((mode) => [`pod-security.kubernetes.io/${mode}`, 'restricted'])
+  await create('/api/v1/namespaces', {
+    metadata: { name: 'c-restricted', labels: Object.fromEntries(modes) as Json },
+  })
   await create('/api/v1/namespaces/demo/serviceaccounts', { metadata: { name: 'default' } })
   await create('/apis/apps/v1/namespaces/demo/deployments', {
     metadata: { name: 'web', labels: { app: 'web' } },
@@ -143,7 +147,24 @@ async function prepare(plane: ControlPlane): Promise<void> {
           'persistentvolumeclaims',
         ],
       },
+      { verbs: READ, apiGroups: [''], resources: ['resourcequotas', 'limitranges', 'events'] },
+      { verbs: ['*'], apiGroups: ['apps', 'batch'], resources: ['*'] },
+      { verbs: ['*'], apiGroups: ['networking.k8s.io'], resources: ['networkpolicies', 'ingresses'] },
+      {
+        verbs: [...READ, 'create', 'update', 'patch', 'delete', 'deletecollection'],
+        apiGroups: ['rbac.authorization.k8s.io'],
+        resources: ['roles', 'rolebindings'],
+      },
     ],
+  })
+  await create('/apis/rbac.authorization.k8s.io/v1/clusterroles', {
+    metadata: { name: 'well-known' },
+    rules: [{ verbs: ['get'], nonResourceURLs: ['/.well-known', '/.well-known/*'] }],
+  })
+  await create('/apis/rbac.authorization.k8s.io/v1/clusterrolebindings', {
+    metadata: { name: 'well-known' },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'well-known' },
+    subjects: [{ kind: 'Group', apiGroup: 'rbac.authorization.k8s.io', name: 'system:authenticated' }],
   })
   await create('/apis/rbac.authorization.k8s.io/v1/namespaces/ns-a/rolebindings', {
     metadata: { name: 'ten' },
