@@ -5,7 +5,9 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { parseLayout, paths } from '../../src/api/index.ts'
+import { RouteSocket } from '../../src/engine/local/host/net/rtnetlink.ts'
 import { inNamespace } from '../../src/engine/local/host/net/syscalls.ts'
+import { netLimits } from '../../src/engine/local/plan/net/index.ts'
 import {
   type TenantPlacement,
   createPodNetwork,
@@ -241,6 +243,41 @@ test(
   },
 )
 
+test(
+  'a fast tenant sends larger packets than usual, and its cap holds; who is slow or reaches outside does not',
+  { skip },
+  async () => {
+    const fast = {
+      ...blue,
+      bandwidth: { ingressBitsPerSecond: 5 * CAP, egressBitsPerSecond: 10_000 * MEGABIT },
+    }
+    const egress = {
+      allow: [{ cidr: `${SERVER}/32`, ports: [{ protocol: 'TCP' as const, port: 81, endPort: 81 }] }],
+    }
+    const largest = async () => {
+      const { sender } = packetSizes(pod('blue1'))
+      assert.ok(sender !== undefined)
+      const heard = await whileItLasts(['blue1'], (from) => from.peer.pour(pod('blue2'), 2), ['blue2'])
+      assert.ok(heard.blue2 < 5 * 1.6 && heard.blue2 > 0.5, `${heard.blue2} of a fifth of the cap`)
+      return sender
+    }
+    const usual = netLimits.PACKET_BYTES_USUAL
+    assert.equal(packetSizes(pod('red1')).sender, usual)
+    try {
+      await network.setTenantBandwidth(fast)
+      assert.deepEqual(packetSizes(pod('blue1')), { sender: netLimits.PACKET_BYTES_MAX, router: usual })
+      assert.equal(await largest(), netLimits.PACKET_BYTES_MAX)
+      await network.setTenantEgress({ ...fast, egress })
+      assert.deepEqual(packetSizes(pod('blue1')), { sender: usual, router: usual })
+      await network.setTenantEgress(fast)
+      assert.equal(packetSizes(pod('blue1')).sender, netLimits.PACKET_BYTES_MAX)
+    } finally {
+      await network.setTenantBandwidth(blue)
+      await network.setTenantEgress(blue)
+    }
+  },
+)
+
 test('a share that somebody has taken away or changed is there again after a look', { skip }, async () => {
   const router = paths.routerNetns(layout)
   const before = classes('send-0')
@@ -336,6 +373,20 @@ function classes(link: string): string[] {
     .sort()
 }
 
+/** How large packets of TCP the pod makes, and the router for it. */
+function packetSizes(each: Pod): { sender: number | undefined; router: number | undefined } {
+  const sizeOf = (netns: string, name: string) =>
+    inNamespace('net', netns, () => {
+      const socket = new RouteSocket()
+      try {
+        return socket.packetBytesMax(name)
+      } finally {
+        socket.close()
+      }
+    })
+  return { sender: sizeOf(each.netns, 'eth0'), router: sizeOf(paths.routerNetns(layout), linkOf(each)) }
+}
+
 /** Bytes that each tenant has sent through the uplink, as its class counts them. */
 function shareCounts(): number[] {
   const text = inside(paths.routerNetns(layout), 'tc', '-s', 'class', 'show', 'dev', 'uplink')
@@ -376,6 +427,7 @@ async function startPod(name: string, tenant: TenantPlacement, bandwidth?: Bandw
     id,
     hostname: name,
     hostnameRecords: [],
+    largePackets: true,
     ...(bandwidth === undefined ? {} : { bandwidth }),
   })
   return { id, address: podIP, netns: net, tenant, peer: await Peer.start(net) }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import { type Layout, parseLayout, paths } from '../../src/api/index.ts'
 import { planIsolation } from '../../src/controllers/pods/plan-isolation.ts'
 import type { Namespace, NetworkPolicy, Pod as PodObject } from '../../src/controllers/kinds.ts'
@@ -69,6 +70,18 @@ test('the loaded rules say of every other truth table what the table says', { sk
   assert.ok(asked > 50_000, `${asked} packets`)
 })
 
+const SURVEYS_MAX = 4
+
+/** `.` where one of two surveys had an answer. */
+function eitherAnswered(one: ReadonlyMap<string, string>, other: ReadonlyMap<string, string>) {
+  return new Map(
+    [...one].map(([from, letters]) => [
+      from,
+      letters.replaceAll(/./g, (letter, at: number) => (other.get(from)?.[at] === '.' ? '.' : letter)),
+    ]),
+  )
+}
+
 test('real packets find what the truth tables say', { skip }, async () => {
   const all = truthTables.flatMap(({ case: name, steps }) => steps.map((step) => ({ name, step })))
   const chosen = all.filter(
@@ -81,18 +94,19 @@ test('real packets find what the truth tables say', { skip }, async () => {
   for (const { name, step } of chosen) {
     const world = worldOf(name, step)
     await apply(isolationOf(worldRules(world.rules), world.ends))
-    const seen = new Map(
-      await Promise.all(
-        KEYS.map(async (from) => {
-          const calls = KEYS.flatMap((to) =>
-            world.ports.flatMap(({ protocol, port }) =>
-              protocol === 'SCTP' ? [] : [{ protocol: lower(protocol), host: ip(pod(to)), port }],
-            ),
-          )
-          return [from, (await pod(from).peer.ask({ do: 'survey', calls })).answer ?? ''] as const
-        }),
-      ),
-    )
+    const survey = async () =>
+      new Map(
+        await Promise.all(
+          KEYS.map(async (from) => {
+            const calls = KEYS.flatMap((to) =>
+              world.ports.flatMap(({ protocol, port }) =>
+                protocol === 'SCTP' ? [] : [{ protocol: lower(protocol), host: ip(pod(to)), port }],
+              ),
+            )
+            return [from, (await pod(from).peer.ask({ do: 'survey', calls })).answer ?? ''] as const
+          }),
+        ),
+      )
     const expected = new Map(
       KEYS.map((from) => [
         from,
@@ -104,6 +118,10 @@ test('real packets find what the truth tables say', { skip }, async () => {
         }).join(''),
       ]),
     )
+    let seen = await survey()
+    // On a machine that is busy an answer can come too late; what nobody may hear is never heard, however often it is tried.
+    for (let tries = 1; tries < SURVEYS_MAX && !isDeepStrictEqual(seen, expected); tries++)
+      seen = eitherAnswered(seen, await survey())
     assert.deepEqual(seen, expected, `${name}, step ${step.step}`)
   }
 })

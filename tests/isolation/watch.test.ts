@@ -239,7 +239,7 @@ test(
     await platform.apply('red', [leadingToIdle('10.96.77.2'), leadingToIdle('10.96.77.3')])
     const alarm = await alarmed('load')
     assert.equal(alarm.tenant, 'red')
-    assert.match(alarm.what, /services and network policies.*nft/)
+    assert.match(alarm.what, /services and network policies.*Cannot change the rules by .*EEXIST/)
     assert.deepEqual(ofTenants('10.96.77.1'), [before])
     assert.deepEqual(ofTenants('10.96.77.3'), [], 'all of it or nothing')
     const shown = await platform.cli('alarm', 'list')

@@ -135,6 +135,8 @@ export interface PodNetwork {
       hostnameRecords: readonly string[]
       /** Of its own, within its tenant's. */
       bandwidth?: BandwidthCaps
+      /** Its runtime takes packets that are larger than the kernel's usual; see `packetBytesMax`. */
+      largePackets?: boolean
     },
   ): Promise<PodNamespaces>
   /** A gVisor sandbox uses its network namespace up; this gives the pod a fresh one with the same address. */

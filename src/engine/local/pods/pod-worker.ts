@@ -427,6 +427,7 @@ export class PodWorker {
       hostname,
       hostnameRecords: podNames(this.jail),
       ...(bandwidth === undefined ? {} : { bandwidth }),
+      ...(this.jail.runtime === 'runc' ? { largePackets: true } : {}),
     }
   }
 

@@ -45,6 +45,7 @@ import {
   isolationElements,
   mergeIsolation,
   nextAddress,
+  packetBytesMax,
   noIsolation,
   planIsolation,
   planIsolationRules,
@@ -93,6 +94,7 @@ type PodRecord = {
   hostnameRecords: readonly string[]
   /** Of its own, within its tenant's. */
   bandwidth?: BandwidthCaps
+  largePackets?: boolean
   /** All namespaces, links, routes and rules are there. Never true before they are. */
   complete: boolean
 }
@@ -324,7 +326,10 @@ export class LocalPodNetwork implements PodNetwork {
       if (bandwidth !== undefined) tenant.bandwidth = bandwidth
       this.saveTenant(tenant)
       for (const pod of this.podRecords.values())
-        if (pod.index === index && pod.complete) this.ensureShare(pod)
+        if (pod.index === index && pod.complete) {
+          this.ensureShare(pod)
+          this.sizePackets(pod)
+        }
     })
     await this.inTurn('rules', async () => this.shareUplink())
   }
@@ -534,6 +539,7 @@ export class LocalPodNetwork implements PodNetwork {
         hostname: pod.hostname,
         hostnameRecords: [...pod.hostnameRecords],
         ...(pod.bandwidth === undefined ? {} : { bandwidth: pod.bandwidth }),
+        ...(pod.largePackets ? { largePackets: true } : {}),
         complete: false,
       }
       return await this.build(record)
@@ -730,6 +736,7 @@ export class LocalPodNetwork implements PodNetwork {
   /** @throws when the link cannot be made to filter; then it is down. */
   private repairLink(record: PodRecord, { expected = false } = {}): void {
     const detour = this.ensureShare(record)
+    this.sizePackets(record)
     if (this.router.repairPod(this.element(record), detour) && !expected)
       this.log.error("a pod's link did not filter as it must, and does again", { id: record.id })
   }
@@ -766,6 +773,7 @@ export class LocalPodNetwork implements PodNetwork {
       const isolation = this.isolationOf(tenant, record)
       const element = { ...this.element(record), hostname, gidBase, idsCount: IDS_PER_TENANT }
       this.router.attachPod(dir, element, isolation, this.ensureShare(record))
+      this.sizePackets(record)
       for (const each of isolation) tenant.isolation.elements.set(elementKey(each), each)
       this.savePod({ ...record, complete: true })
     })
@@ -954,6 +962,19 @@ export class LocalPodNetwork implements PodNetwork {
     const detour = shares.ensure(index, bandwidthOf(this.tenants.get(index)?.bandwidth))
     shares.setPod(index, address, bandwidth)
     return detour
+  }
+
+  /** gVisor reads its packets from the link itself, and has no room for larger ones. */
+  private sizePackets(record: PodRecord): void {
+    if (!record.largePackets) return
+    const tenant = this.tenants.get(record.index)
+    const whole = bandwidthOf(tenant?.bandwidth)
+    const sizeOf = (way: keyof Bandwidth) =>
+      packetBytesMax(Math.min(whole[way], record.bandwidth?.[way] ?? Infinity), tenant?.outside ?? false)
+    this.router.sizePackets(this.nsDir(record.id), this.element(record), {
+      fromPod: sizeOf('egressBitsPerSecond'),
+      toPod: sizeOf('ingressBitsPerSecond'),
+    })
   }
 
   private sharing(): Set<number> {

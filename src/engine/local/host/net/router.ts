@@ -26,6 +26,7 @@ import {
   linkDownMessage,
   linkUpMessage,
   neighbourMessage,
+  packetSizeMessage,
   routeMessage,
   vethMessage,
 } from './rtnetlink.ts'
@@ -82,6 +83,9 @@ export function writeSysctls(sysctls: readonly (readonly [string, string])[]): v
     writeFileSync(path, value)
   }
 }
+
+/** How large packets are that the pod makes, and that the router's own programs make for it. */
+export type PacketSizes = { fromPod: number; toPod: number }
 
 /**
  * The network namespace that every pod's link ends in. It has no link to the machine: the machine's own addresses cannot
@@ -178,6 +182,20 @@ export class Router {
     }
     routes.request(this.hostSide(routes.link(pod.interfaceName), pod))
     rules.addPod(pod, isolation)
+  }
+
+  /** Requires: `dir` pins the pod's namespaces. How fast it is changes nothing about who hears whom, so failing is no reason. */
+  sizePackets(dir: string, { interfaceName }: PodElement, { fromPod, toPod }: PacketSizes): void {
+    const { routes } = this.open()
+    const outer = routes.links().get(interfaceName)
+    if (outer !== undefined) routes.requestAll([packetSizeMessage(outer, toPod)])
+    const inside = inNamespace('net', `${dir}/net`, () => new RouteSocket())
+    try {
+      const inner = inside.links().get(POD_LINK)
+      if (inner !== undefined) inside.requestAll([packetSizeMessage(inner, fromPod)])
+    } finally {
+      inside.close()
+    }
   }
 
   /**

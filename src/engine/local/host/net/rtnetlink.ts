@@ -28,6 +28,7 @@ const IFLA_IFNAME = 3
 const IFLA_MTU = 4
 const IFLA_LINKINFO = 18
 const IFLA_NET_NS_FD = 28
+const IFLA_GSO_IPV4_MAX_SIZE = 63
 const IFLA_INFO_KIND = 1
 const IFLA_INFO_DATA = 2
 const VETH_INFO_PEER = 1
@@ -63,6 +64,12 @@ export class RouteSocket extends NetlinkSocket {
   mtu(name: string): number {
     const { payload } = this.get(linkMessage(name))
     return parseAttributes(payload.subarray(16)).get(IFLA_MTU)?.readUInt32LE(0) ?? 1_500
+  }
+
+  /** How large packets of TCP over IPv4 may be that are sent over the link; undefined where the kernel does not say. */
+  packetBytesMax(name: string): number | undefined {
+    const { payload } = this.get(linkMessage(name))
+    return parseAttributes(payload.subarray(16)).get(IFLA_GSO_IPV4_MAX_SIZE)?.readUInt32LE(0)
   }
 
   /** Index by name of every link of the namespace. */
@@ -149,6 +156,16 @@ export function linkUpMessage(index: number): Message {
     flags: NLM_F_ACK,
     payload: ifinfo({ index, up: true }),
     what: `Cannot bring link ${index} up`,
+  }
+}
+
+/** How large packets on the link may be before they are cut. A kernel that has never heard of it goes on as before. */
+export function packetSizeMessage(index: number, bytes: number): Message {
+  return {
+    type: RTM_NEWLINK,
+    flags: NLM_F_ACK,
+    payload: Buffer.concat([ifinfo({ index }), attribute(IFLA_GSO_IPV4_MAX_SIZE, u32(bytes))]),
+    what: `Cannot set the size of packets on link ${index}`,
   }
 }
 

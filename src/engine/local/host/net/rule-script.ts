@@ -148,7 +148,7 @@ class Compiler {
   line(line: string): Message[] {
     for (const [pattern, compile] of COMMANDS) {
       const parts = pattern.exec(line)
-      if (parts) return compile(this, ...parts.slice(1))
+      if (parts) return compile(this, ...parts.slice(1)).map((each) => ({ ...each, what: whatOf(line) }))
     }
     throw new NotUnderstood(line)
   }
@@ -458,9 +458,13 @@ function message(type: number, flags: number, ...attributes: Buffer[]): Message 
     type: (NFNL_SUBSYS_NFTABLES << 8) | type,
     flags: NLM_F_ACK | flags,
     payload: Buffer.concat([Buffer.from([NFPROTO_INET, 0, 0, 0]), ...attributes]),
-    what: 'Cannot change the rules',
+    what: '',
   }
 }
+
+const LINE_CHARS_MAX = 120
+const whatOf = (line: string) =>
+  `Cannot change the rules by "${line.length > LINE_CHARS_MAX ? `${line.slice(0, LINE_CHARS_MAX)}…` : line}"`
 
 const number = (type: number, value: number) => attribute(type, u32be(value))
 const text = (type: number, value: string) => attribute(type, cstring(value))

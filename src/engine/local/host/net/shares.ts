@@ -5,6 +5,7 @@ import {
   type Ipv4,
   type SharePlan,
   UPLINK,
+  netLimits,
   planShare,
   isClassOf,
   planUplinkShare,
@@ -31,6 +32,7 @@ import {
   deleteLinkMessage,
   isGone,
   linkUpMessage,
+  packetSizeMessage,
   waitingLinkMessage,
 } from './rtnetlink.ts'
 import { SyscallError } from './syscalls.ts'
@@ -195,6 +197,7 @@ export class Shares {
       // A class that is not ours would have what it was given besides what the tenant has.
       if (this.isShared(there, plan) && ids.every((id) => isClassOf(plan, id))) {
         routes.request([...rateMessages(there, plan), linkUpMessage(there)])
+        routes.requestAll([packetSizeMessage(there, netLimits.PACKET_BYTES_MAX)])
         return there
       }
       this.removeLink(name)
@@ -203,6 +206,8 @@ export class Shares {
     const link = routes.link(name)
     routes.request(queueMessages(link, plan))
     routes.request([linkUpMessage(link)])
+    // Larger packets than the link is told of would be cut here already. An old kernel makes none.
+    routes.requestAll([packetSizeMessage(link, netLimits.PACKET_BYTES_MAX)])
     return link
   }
 

@@ -4,6 +4,7 @@ import * as fc from 'fast-check'
 import {
   bandwidthOf,
   limitName,
+  packetBytesMax,
   parseLimit,
   planLimits,
   planShare,
@@ -19,6 +20,8 @@ import {
 import {
   BITS_PER_SECOND_MAX,
   PACKET_BYTES_CHARGED_MIN,
+  PACKET_BYTES_MAX,
+  PACKET_BYTES_USUAL,
   QUEUE_BYTES_MAX,
   QUEUE_BYTES_MIN,
   TENANTS_MAX,
@@ -32,6 +35,20 @@ const bits = fc.oneof(
   fc.integer({ min: 1_000, max: 1e15 }),
   fc.constantFrom(1_000, 1_000_000_000, BITS_PER_SECOND_MAX),
 )
+
+test('packets are as large as a link carries in a millisecond, and have room in every queue', () => {
+  fc.assert(
+    fc.property(bits, fc.boolean(), index, (some, outside, tenant) => {
+      const rate = Math.min(BITS_PER_SECOND_MAX, some)
+      const bytes = packetBytesMax(rate, outside)
+      assert.ok(bytes >= PACKET_BYTES_USUAL && bytes <= PACKET_BYTES_MAX)
+      assert.ok(bytes === PACKET_BYTES_USUAL || (!outside && bytes <= rate / 8 / 1_000))
+      assert.ok(bytes <= (tenantClass(tenant, rate).queueBytesMax ?? 0))
+    }),
+    RUNS,
+  )
+  assert.equal(packetBytesMax(TENANT_BITS_PER_SECOND, false), 125_000)
+})
 
 test('who says nothing has a limit, and nobody has one beyond what a link can do', () => {
   assert.deepEqual(bandwidthOf(undefined), {

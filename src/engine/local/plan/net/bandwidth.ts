@@ -18,6 +18,8 @@ import {
   BITS_PER_SECOND_MIN,
   GUARANTEED_BITS_PER_SECOND,
   PACKET_BYTES_CHARGED_MIN,
+  PACKET_BYTES_MAX,
+  PACKET_BYTES_USUAL,
   QUEUE_BYTES_MAX,
   QUEUE_BYTES_MIN,
   QUEUE_MS,
@@ -38,6 +40,18 @@ export function bandwidthOf(caps: BandwidthCaps | undefined): Bandwidth {
     ingressBitsPerSecond: within(caps?.ingressBitsPerSecond),
     egressBitsPerSecond: within(caps?.egressBitsPerSecond),
   }
+}
+
+/**
+ * How large packets are that a pod makes: what its link carries in a millisecond, so that none keeps others waiting for long.
+ * What a packet costs on its way, with all rules, is then spread over more bytes. What leaves the machine would have to be
+ * cut by the processor, so whoever may reach outside makes none that are larger than usual.
+ */
+export function packetBytesMax(bitsPerSecond: number, outside: boolean): number {
+  const inMillisecond = Math.floor(bitsPerSecond / 8 / 1_000)
+  return outside
+    ? PACKET_BYTES_USUAL
+    : Math.min(PACKET_BYTES_MAX, Math.max(PACKET_BYTES_USUAL, inMillisecond))
 }
 
 /** A named limit of the router's rules: how much a tenant may send or receive, whatever its links let through. */

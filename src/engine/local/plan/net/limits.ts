@@ -45,9 +45,16 @@ export const PACKET_BYTES_CHARGED_MIN = 256
 export const QUEUE_MS = 10
 export const QUEUE_BYTES_MIN = 256 * 1024
 export const QUEUE_BYTES_MAX = 4 * 1024 * 1024
+/**
+ * A packet of TCP is cut to the size of a link as late as possible, and is as large as this until then: the kernel's usual,
+ * and the most that we allow. Each has room in a queue of its own.
+ */
+export const PACKET_BYTES_USUAL = 65_536
+export const PACKET_BYTES_MAX = 192 * 1024
 /** By how much the rules' limits are above those of the links. */
 export const RULES_SLACK_PERCENT = 25
 
+assert(PACKET_BYTES_MAX < QUEUE_BYTES_MIN, 'The largest packet has no room in the smallest queue')
 assert(
   TENANTS_MAX * 2 ** TENANT_BITS <= 2 ** POD_RANGE_BITS,
   'The tenants need more addresses than pods have',
