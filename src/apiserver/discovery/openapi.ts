@@ -9,7 +9,7 @@ import {
   groupVersion,
   schemaOf,
 } from '../../api/index.ts'
-import { type Document, renderBytes, renderDocument } from './document.ts'
+import { type Document, Documents, renderBytes, renderDocument } from './document.ts'
 import { encodeOpenApiV2 } from './openapi-v2-protobuf.ts'
 
 type Json = { [key: string]: unknown }
@@ -58,7 +58,7 @@ const NAMED_FORMATS: Readonly<Record<string, { name: string; schema: Json }>> = 
 /** The documents of one registry; they take some milliseconds to make. */
 const documents = new WeakMap<KindRegistry, Map<string, Document>>()
 const indexes = new WeakMap<KindRegistry, Document>()
-const v2Documents = new WeakMap<KindRegistry, { json?: Document; protobuf?: Document }>()
+const v2Documents = new Documents()
 
 function documentsOf(registry: KindRegistry): Map<string, Document> {
   let known = documents.get(registry)
@@ -108,10 +108,11 @@ const OPENAPI_V2_PROTOBUF = 'application/com.github.proto-openapi.spec.v2.v1.0+p
 
 /** `/openapi/v2`, which clients ask for that are older than v3, or speak of validation in the client. */
 export function renderOpenApiV2(registry: KindRegistry, format: 'json' | 'protobuf'): Document {
-  const known = v2Documents.get(registry) ?? {}
-  v2Documents.set(registry, known)
-  if (format === 'json') return (known.json ??= renderDocument(openApiV2(registry)))
-  return (known.protobuf ??= renderBytes(encodeOpenApiV2(openApiV2(registry)), OPENAPI_V2_PROTOBUF))
+  return v2Documents.of(registry, format, () =>
+    format === 'json'
+      ? renderDocument(openApiV2(registry))
+      : renderBytes(encodeOpenApiV2(openApiV2(registry)), OPENAPI_V2_PROTOBUF),
+  )
 }
 
 function pathOf({ group, version }: { group: string; version: string }): string {

@@ -6,7 +6,7 @@ import {
   compareVersions,
   groupVersion,
 } from '../../api/index.ts'
-import { type Document, renderDocument } from './document.ts'
+import { type Document, Documents, renderDocument } from './document.ts'
 
 type Gvk = { group: string; version: string; kind: string }
 
@@ -28,15 +28,7 @@ type Resource = {
 
 type Group = { name: string; versions: { version: string; resources: readonly Resource[] }[] }
 
-const documents = new WeakMap<KindRegistry, Map<string, Document>>()
-
-function cached(registry: KindRegistry, path: string, render: () => Document): Document {
-  let known = documents.get(registry)
-  if (!known) documents.set(registry, (known = new Map<string, Document>()))
-  let document = known.get(path)
-  if (!document) known.set(path, (document = render()))
-  return document
-}
+const documents = new Documents()
 
 /** Aggregated discovery: every resource in two answers, as `kubectl` asks since 1.26. */
 export function renderAggregatedDiscovery(
@@ -44,7 +36,7 @@ export function renderAggregatedDiscovery(
   which: 'api' | 'apis',
   version: 'v2' | 'v2beta1' = 'v2',
 ): Document {
-  return cached(registry, `aggregated ${version} ${which}`, () =>
+  return documents.of(registry, `aggregated ${version} ${which}`, () =>
     renderDocument(
       {
         kind: 'APIGroupDiscoveryList',
@@ -108,7 +100,7 @@ export function renderApiVersions(registry: KindRegistry, serverAddress: string)
 
 /** Legacy `/apis`. */
 export function renderApiGroupList(registry: KindRegistry): Document {
-  return cached(registry, '/apis', () =>
+  return documents.of(registry, '/apis', () =>
     renderDocument({
       kind: 'APIGroupList',
       apiVersion: 'v1',
@@ -123,7 +115,7 @@ export function renderApiGroupList(registry: KindRegistry): Document {
 export function renderApiGroup(registry: KindRegistry, name: string): Document | undefined {
   const group = groupsOf(registry).find((candidate) => candidate.name === name && name !== '')
   if (!group) return undefined
-  return cached(registry, `/apis/${name}`, () =>
+  return documents.of(registry, `/apis/${name}`, () =>
     renderDocument({ kind: 'APIGroup', apiVersion: 'v1', ...apiGroup(group) }),
   )
 }
@@ -145,7 +137,7 @@ export function renderApiResourceList(
     .find((candidate) => candidate.name === group)
     ?.versions.find((candidate) => candidate.version === version)?.resources
   if (!resources) return undefined
-  return cached(registry, `resources ${group}/${version}`, () =>
+  return documents.of(registry, `resources ${group}/${version}`, () =>
     renderDocument({
       kind: 'APIResourceList',
       ...(group === '' ? {} : { apiVersion: 'v1' }),
