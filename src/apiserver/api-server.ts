@@ -33,10 +33,11 @@ import { Cost, NO_COST } from './cost.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { CustomKinds } from './custom-kinds.ts'
 import { compileRules } from './custom-rules.ts'
-import { HttpAnswers, discardBody, readBody, renderWarnings, splitUrl } from './http.ts'
+import { HttpAnswers, discardBody, readBody, renderWarnings, searchOf, splitUrl } from './http.ts'
 import { InProcessClient } from './in-process-client.ts'
 import { AUDIT_NOTE_CHARS_MAX, DEFAULT_TENANT_LIMITS, REQUESTS_IN_FLIGHT_MAX } from './limits.ts'
 import { type VersionFacts, answerPath } from './plain-paths.ts'
+import { headersForPod } from './pass-on.ts'
 import { containerOf, requireEngine } from './pod-log.ts'
 import { methodNotAllowed } from './refusals.ts'
 import { readStored } from './read.ts'
@@ -254,6 +255,9 @@ class Server implements ApiServer {
         query: url.query,
         user,
         userAgent: request.headers['user-agent'] ?? '',
+        get forPod() {
+          return { headers: headersForPod(request.headers), search: searchOf(request.url) }
+        },
         readBody: () => cost.waiting(readBody(request)),
         requireAcceptable: () => {
           if (wanted instanceof ApiError) throw wanted
@@ -267,8 +271,8 @@ class Server implements ApiServer {
         cost,
       }
       const result = await this.dispatcher.execute(resourceRequest)
-      if (result.kind === 'watch' || result.kind === 'text') {
-        leave()
+      if (result.kind === 'watch' || result.kind === 'text' || result.kind === 'passed') {
+        if (result.kind !== 'passed') leave()
         leaveStanding = this.context.standing.add({
           isAllowed: () => this.isWelcome(user, request) && this.dispatcher.isAllowed(resourceRequest),
           end: () => ended.abort(),

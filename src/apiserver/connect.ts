@@ -15,26 +15,26 @@ import type { ResourceRequest, Target } from './request.ts'
  */
 export async function admitConnection(
   context: Pick<Context, 'plugins' | 'cluster'>,
-  asked: Pick<ResourceRequest, 'user' | 'query' | 'warnings' | 'auditNotes'>,
+  asked: Pick<ResourceRequest, 'user' | 'query' | 'path' | 'warnings' | 'auditNotes'>,
   target: Target,
 ): Promise<void> {
   const { plugins, cluster } = context
-  const { user, query } = asked
+  const { user, query, path } = asked
   const { definition, subresource, namespace, name } = target
-  const options = subresource?.kind
-  if (!subresource || !options) throw noSuchResource()
+  const kind = subresource?.kind
+  if (!subresource || !kind) throw noSuchResource()
   const { group, version, plural } = definition
   const object = {
-    kind: options.kind,
-    apiVersion: groupVersion(options),
-    ...connectOptions(options.kind, query),
+    kind: kind.kind,
+    apiVersion: groupVersion(kind),
+    ...(path.rest === undefined ? connectOptions(kind.kind, query) : { path: path.rest }),
   }
   const request: AdmissionRequest = {
     operation: 'CONNECT',
     user,
     group,
     version,
-    kind: options.kind,
+    kind: kind.kind,
     resource: plural,
     subresource: subresource.name,
     namespace,

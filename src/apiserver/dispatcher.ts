@@ -9,6 +9,7 @@ import { cloneJson } from './json.ts'
 import { parseListOptions, parseBoolean, parseWriteOptions } from './options.ts'
 import { patchObject } from './patching.ts'
 import { getMeasured, listMeasured } from './measurements.ts'
+import { passOn } from './pass-on.ts'
 import { podLog } from './pod-log.ts'
 import { getObject, listObjects } from './read.ts'
 import { methodNotAllowed, noSuchResource, unserved } from './refusals.ts'
@@ -218,6 +219,8 @@ export class Dispatcher {
         return evictPod(context, request, target)
       case 'log':
         return podLog(context, request, target)
+      case 'proxy':
+        return passOn(context, request, target)
       default:
         return this.onForeignSubresource(request, verb, target)
     }

@@ -75,8 +75,8 @@ export class HttpAnswers {
     query: URLSearchParams,
     registry: Pick<KindRegistry, 'find' | 'virtualKinds'>,
   ): Representation | ApiError {
-    // Logs are text whatever was asked for, and streams negotiate in their own way.
-    if (path.subresource === 'log') return { format: 'json' }
+    // Logs are text whatever was asked for, what a pod answers is between it and the client, and streams negotiate in their own way.
+    if (path.subresource === 'log' || path.rest !== undefined) return { format: 'json' }
     const at = ({ group, plural }: { group: string; plural: string }) =>
       group === path.group && plural === path.resource
     const kind = registry.find(path) ?? registry.virtualKinds.find(at)
@@ -119,6 +119,11 @@ export class HttpAnswers {
         await pipeline(result.stream, response)
         return
       }
+      case 'passed':
+        response.writeHead(result.code, result.headers)
+        response.flushHeaders()
+        await pipeline(result.stream, response)
+        return
       case 'status':
         return this.sendValue(request, response, result.status.code ?? 200, result.status, wanted)
       case 'object':
@@ -592,4 +597,10 @@ export function splitUrl(url: string | undefined): { path: string; query: URLSea
   const search = mark < 0 ? '' : url.slice(mark + 1)
   if (search.length > QUERY_CHARS_MAX) return undefined
   return { path, query: new URLSearchParams(search) }
+}
+
+/** The query as it came, with its question mark. */
+export function searchOf(url = ''): string {
+  const mark = url.indexOf('?')
+  return mark < 0 ? '' : url.slice(mark)
 }

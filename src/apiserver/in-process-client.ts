@@ -152,6 +152,7 @@ function objectOf<T extends KubeObject>(result: ApiResult): T {
     case 'list':
     case 'watch':
     case 'text':
+    case 'passed':
       throw methodNotAllowed()
     default:
       result satisfies never

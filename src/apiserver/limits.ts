@@ -48,6 +48,11 @@ export const GRACE_SECONDS_MAX = 2 ** 31 - 1
 export const REVIEW_AUDIENCES_MAX = 16
 /** A followed log ends by then; kubectl asks again. */
 export const LOG_FOLLOW_MS_MAX = 4 * 60 * 60 * SECOND_MS
+/** The head of a pod's answer to a request that was passed on, and how long the pod may take for it. */
+export const POD_ANSWER_HEAD_BYTES_MAX = 16 * KiB
+export const POD_ANSWER_MS_MAX = 30 * SECOND_MS
+/** A request that is passed on to a pod is over by then, as the gateway has it too. */
+export const PASS_ON_MS_MAX = 300 * SECOND_MS
 export const TOKEN_SECONDS_DEFAULT = 3_600
 export const TOKEN_SECONDS_MIN = 600
 export const TOKEN_SECONDS_MAX = 2 ** 32

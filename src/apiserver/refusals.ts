@@ -35,10 +35,6 @@ const UNSERVED_OF_PODS: ReadonlyMap<string, string> = new Map([
     'what a pod may use is fixed when it is made. Instead: change the template and let its pods be replaced',
   ],
   ['binding', 'the platform places pods. Instead: leave it to the platform'],
-  ['proxy', 'the API server passes no requests on to pods. Instead: use kubectl port-forward'],
-])
-const UNSERVED_OF_SERVICES: ReadonlyMap<string, string> = new Map([
-  ['proxy', 'the API server passes no requests on to services. Instead: use kubectl port-forward'],
 ])
 
 /** The reason why something that clients know from elsewhere is not served, as NotFound; undefined when there is none. */
@@ -51,8 +47,6 @@ export function unserved({
   if (group === 'admissionregistration.k8s.io') why = UNSERVED_ADMISSION.get(resource)
   else if (group === '' && subresource !== undefined && resource === 'pods')
     why = UNSERVED_OF_PODS.get(subresource)
-  else if (group === '' && subresource !== undefined && resource === 'services')
-    why = UNSERVED_OF_SERVICES.get(subresource)
   return why === undefined
     ? undefined
     : new ApiError('NotFound', `the server could not find the requested resource: ${why}`, { details: {} })

@@ -9,6 +9,7 @@ import type {
   Verb,
   VirtualKind,
 } from '../api/index.ts'
+import type { PodAnswer } from './ask-pod.ts'
 import type { Cost } from './cost.ts'
 import type { ResourcePath } from './route.ts'
 
@@ -25,6 +26,8 @@ export type ResourceRequest = {
   user: UserInfo
   /** Writes without `fieldManager` are recorded under its first part. */
   userAgent: string
+  /** What goes on to a pod at `proxy` besides the body: headers that it may see, and the query as it came. */
+  forPod?: { headers: Readonly<Record<string, string>>; search: string }
   /** Read once, and only after the request has been authorized. */
   readBody: () => Promise<RequestBody | undefined>
   /** Throws NotAcceptable for who accepts no answer that we have; a component in this process takes any. */
@@ -61,3 +64,5 @@ export type ApiResult =
   | { kind: 'status'; status: Status }
   | { kind: 'watch'; definition: KindDefinition; items: AsyncIterable<WatchItem> }
   | { kind: 'text'; stream: Readable }
+  /** What a pod answered. */
+  | ({ kind: 'passed' } & PodAnswer)

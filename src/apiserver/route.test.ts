@@ -23,6 +23,17 @@ test('every form of path is taken apart as upstream does', () => {
       '/api/v1/namespaces/a/pods/p/log',
       { ...core, namespace: 'a', resource: 'pods', name: 'p', subresource: 'log' },
     ],
+    [
+      '/api/v1/namespaces/a/pods/http:p:80/proxy',
+      { ...core, namespace: 'a', resource: 'pods', name: 'http:p:80', subresource: 'proxy', rest: '' },
+    ],
+    [
+      '/api/v1/namespaces/a/services/s/proxy/../%2F//x/',
+      { ...core, namespace: 'a', resource: 'services', name: 's', subresource: 'proxy', rest: '/../%2F//x/' },
+    ],
+    ['/api/v1/namespaces/a/pods/../proxy/x', { kind: 'nowhere' }],
+    ['/api/v1/namespaces/a/pods/p%2Fq/proxy/x', { kind: 'nowhere' }],
+    ['/api/v1/namespaces/a/configmaps/p/proxy/x', { kind: 'nowhere' }],
     ['/apis/apps/v1/deployments', { ...apps, resource: 'deployments' }],
     [
       '/apis/apps/v1/namespaces/a/deployments/d/scale',

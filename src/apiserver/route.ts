@@ -9,6 +9,8 @@ export type ResourcePath = {
   resource: string
   name?: string
   subresource?: string
+  /** What follows `proxy`, as it came: it is a pod's to read. "" or with a slash at its start. */
+  rest?: string
 }
 
 export type Route =
@@ -23,12 +25,22 @@ const NAMESPACE_SUBRESOURCES: readonly string[] = ['status', 'finalize']
 
 const NOWHERE: Route = { kind: 'nowhere' }
 
+/** A request that goes on to a pod. */
+const PASSED_ON = /^(\/api\/v1\/namespaces\/[^/]+\/(?:pods|services)\/[^/]+\/proxy)(\/.*)?$/
+
 /**
  * Takes a request's path apart: `/api/v1/…`, `/apis/GROUP/VERSION/…`, `namespaces/NS/RESOURCE/NAME/SUBRESOURCE`.
  * Total: whatever cannot be such a path is a plain path or nowhere.
  */
 export function parseRoute(path: string): Route {
   if (path.length > PATH_CHARS_MAX || !path.startsWith('/')) return NOWHERE
+  const [, upToProxy, rest] = PASSED_ON.exec(path) ?? []
+  if (upToProxy === undefined) return parsePath(path)
+  const route = parsePath(upToProxy)
+  return route.kind === 'resource' ? { ...route, rest: rest ?? '' } : route
+}
+
+function parsePath(path: string): Route {
   const raw = path.slice(1).split('/')
   if (raw.at(-1) === '' && raw.length > 1) raw.pop()
   const segments: string[] = []

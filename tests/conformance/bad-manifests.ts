@@ -330,8 +330,18 @@ export const CHAPTERS: Chapter[] = [
         body: { metadata: { name: 'there' }, target: { kind: 'Node', name: 'control-plane' } },
       },
       { title: '`pods/resize`', method: 'PATCH', path: `${CORE}/pods/there/resize`, type: MERGE, body: {} },
-      { title: '`pods/proxy`', method: 'POST', path: `${CORE}/pods/there/proxy`, body: {} },
-      { title: '`services/proxy`', method: 'POST', path: `${CORE}/services/there/proxy`, body: {} },
+      {
+        title: '`pods/proxy` to another program of a machine, by another protocol',
+        method: 'POST',
+        path: `${CORE}/pods/gopher:there:70/proxy/_`,
+        body: {},
+      },
+      {
+        title: '`services/proxy` to an address instead of a service',
+        method: 'POST',
+        path: `${CORE}/services/http:169.254.169.254:80/proxy/latest/meta-data`,
+        body: {},
+      },
       {
         title: '`nodes/proxy`, which runs commands in any pod',
         method: 'POST',

@@ -2,6 +2,8 @@ import type { KindDefinition, TableColumn, WriteContext } from '../kind.ts'
 import type { KubeObject, Verb } from '../meta.ts'
 import type { FieldError } from '../status.ts'
 
+/** At `proxy` a method is a verb of its own, as upstream. */
+export const PROXY_VERBS: readonly Verb[] = ['create', 'delete', 'get', 'patch', 'update']
 export const ALL_VERBS: readonly Verb[] = [
   'create',
   'delete',

@@ -1,7 +1,7 @@
 import type { KubeObject } from '../meta.ts'
 import { parseQuantity } from '../quantity.ts'
 import { ageColumn, column, nameColumn, renderDuration } from './columns.ts'
-import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
+import { ALL_VERBS, defineKind, PROXY_VERBS, statusSubresource, type TypedKind } from './define-kind.ts'
 import { dnsSubdomainProblem } from './names.ts'
 import { applyPodDefaults } from './pod-defaults.ts'
 import { validatePod } from './pod-rules.ts'
@@ -40,6 +40,7 @@ export const podDefinition = defineKind(podKind, {
       verbs: ['connect'],
       kind: { group: '', version: 'v1', kind: 'PodPortForwardOptions' },
     },
+    { name: 'proxy', verbs: PROXY_VERBS, kind: { group: '', version: 'v1', kind: 'PodProxyOptions' } },
     statusSubresource,
   ],
   hasGeneration: true,

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../meta.ts'
 import { ageColumn, column, nameColumn, renderMap } from './columns.ts'
-import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
+import { ALL_VERBS, defineKind, PROXY_VERBS, statusSubresource, type TypedKind } from './define-kind.ts'
 import { conditionSchema, objectFields } from './meta.ts'
 import { dns1035LabelProblem } from './names.ts'
 import {
@@ -131,7 +131,10 @@ export const serviceDefinition = defineKind(serviceKind, {
   categories: ['all'],
   verbs: ALL_VERBS,
   schema: serviceSchema,
-  subresources: [statusSubresource],
+  subresources: [
+    { name: 'proxy', verbs: PROXY_VERBS, kind: { group: '', version: 'v1', kind: 'ServiceProxyOptions' } },
+    statusSubresource,
+  ],
   hasStatus: true,
   nameProblem: dns1035LabelProblem,
   fieldSelectors: {

@@ -1,0 +1,322 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createServer, type RequestListener } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
+import {
+  type AddressInfo,
+  connect,
+  createServer as createTcpServer,
+  type Server,
+  type Socket,
+} from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { ApiError, podKind, type UserInfo } from '../api/index.ts'
+import type { Engine } from '../jail/index.ts'
+import { ControlPlane, type Json, TENANT } from '../../tests/conformance/control-plane.ts'
+import { parsePlace } from './pass-on.ts'
+
+const NS = '/api/v1/namespaces/default'
+const SLICES = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices'
+const eve: UserInfo = { kind: 'tenantUser', tenant: TENANT, name: 'eve', groups: [] }
+
+/** A control plane whose pods are one server of the test's, and what was asked of the engine. */
+async function startWith(
+  server: Server,
+): Promise<AsyncDisposable & { plane: ControlPlane; asked: [jail: string, port: number][] }> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const open = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    open.add(socket)
+    socket.on('error', () => {})
+  })
+  const asked: [string, number][] = []
+  const engine = {
+    portForward: (jail: string, port: number) => {
+      asked.push([jail, port])
+      return port === 9
+        ? Promise.reject(new Error('connect ECONNREFUSED /run/secret-place'))
+        : Promise.resolve(connect((server.address() as AddressInfo).port, '127.0.0.1'))
+    },
+  } as unknown as Engine
+  const plane = await ControlPlane.start({ engine })
+  return {
+    plane,
+    asked,
+    async [Symbol.asyncDispose]() {
+      await plane[Symbol.asyncDispose]()
+      for (const socket of open) socket.destroy()
+      server.close()
+    },
+  }
+}
+
+async function createPod(plane: ControlPlane, name: string): Promise<string> {
+  const spec = { containers: [{ name: 'c', image: 'x', ports: [{ containerPort: 8080 }] }] }
+  const made = await plane.ask('POST', `${NS}/pods`, { body: { metadata: { name }, spec } })
+  assert.equal(made.code, 201, made.text)
+  const controller = plane.server.client('pod-controller')
+  const ref = { namespace: 'default', name }
+  const pod = await controller.get(podKind, ref)
+  await controller.update(podKind, { ...pod, spec: { ...pod.spec, nodeName: 'bulkhead' } })
+  const placed = await controller.get(podKind, ref)
+  const status = { ...placed.status, phase: 'Running' as const, podIP: '10.128.0.9' }
+  await controller.update(podKind, { ...placed, status }, { subresource: 'status' })
+  return pod.metadata.uid
+}
+
+const echo: RequestListener = (request, response) => {
+  void text(request).then((body) => {
+    response.setHeader('set-cookie', 'a=b')
+    response.setHeader('location', 'https://elsewhere.example/')
+    response.setHeader('access-control-allow-origin', '*')
+    response.writeHead(request.method === 'GET' ? 200 : 418, { 'content-type': 'text/x-own' })
+    response.end(JSON.stringify({ method: request.method, url: request.url, headers: request.headers, body }))
+  })
+}
+
+test('a request goes on to the pod as it is, and its answer comes back, without what is the API’s own', async () => {
+  await using pods = await startWith(createServer(echo))
+  const { plane, asked } = pods
+  const uid = await createPod(plane, 'web')
+  const headers = {
+    accept: 'text/plain',
+    authorization: 'Bearer secret',
+    cookie: 'session=1',
+    'x-bulkhead-identity': 'e30',
+    'if-none-match': '"1"',
+  }
+  const got = await plane.ask('GET', `${NS}/pods/web/proxy/a//b/..;/%2f?x=1&y`, { headers })
+  assert.equal(got.code, 200, got.text)
+  assert.equal(got.headers['content-type'], 'text/x-own')
+  for (const header of ['set-cookie', 'location', 'access-control-allow-origin'])
+    assert.equal(got.headers[header], undefined, header)
+  const seen = JSON.parse(got.text) as Json
+  assert.equal(seen.url, '/a//b/..;/%2f?x=1&y')
+  assert.deepEqual(
+    Object.keys(seen.headers)
+      .filter((name) => name !== 'user-agent')
+      .toSorted(),
+    ['accept', 'connection', 'host', 'if-none-match'],
+  )
+  assert.equal(seen.headers.host, '10.128.0.9:8080')
+  for (const method of ['POST', 'PUT', 'PATCH', 'DELETE']) {
+    const { code, text: said } = await plane.ask(method, `${NS}/pods/http:web:81/proxy`, {
+      raw: 'not json',
+      type: 'text/odd',
+    })
+    assert.equal(code, 418)
+    const { body, url, ...rest } = JSON.parse(said) as Json
+    assert.deepEqual(
+      [rest.method, body, url, rest.headers['content-type']],
+      [method, 'not json', '/', 'text/odd'],
+    )
+  }
+  assert.deepEqual(asked, [[uid, 8080], ...Array.from({ length: 4 }, () => [uid, 81])])
+})
+
+test('each method takes its own right at proxy, of the name as it is written, and a no says nothing of what is there', async () => {
+  await using pods = await startWith(createServer(echo))
+  const { plane, asked } = pods
+  await createPod(plane, 'web')
+  const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/default'
+  const roles = [
+    { verbs: ['get'], apiGroups: [''], resources: ['pods/proxy'], resourceNames: ['web'] },
+    { verbs: ['*'], apiGroups: [''], resources: ['pods', 'services', 'pods/portforward'] },
+  ]
+  await plane.ask('POST', `${rbac}/roles`, { body: { metadata: { name: 'r' }, rules: roles } })
+  await plane.ask('POST', `${rbac}/rolebindings`, {
+    body: {
+      metadata: { name: 'b' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'r' },
+      subjects: [{ kind: 'User', name: 'eve' }],
+    },
+  })
+  assert.equal((await plane.ask('GET', `${NS}/pods/web/proxy/`, { user: eve })).code, 200)
+  asked.length = 0
+  for (const [method, path] of [
+    ['POST', 'pods/web/proxy/'],
+    ['GET', 'pods/web:80/proxy/'],
+    ['GET', 'pods/http:web:/proxy/'],
+    ['GET', 'services/web/proxy/'],
+  ] as const)
+    assert.equal((await plane.ask(method, `${NS}/${path}`, { user: eve })).code, 403, `${method} ${path}`)
+  const [real, invented] = await Promise.all(
+    ['web', 'wob'].map((name) => plane.ask('POST', `${NS}/pods/${name}/proxy/`, { user: eve })),
+  )
+  assert.equal(real?.text.replaceAll('web', 'wob'), invented?.text)
+  assert.deepEqual(asked, [])
+})
+
+test('a service leads to one of its ready pods, by name or number of its port, and never to an address', async () => {
+  await using pods = await startWith(createServer(echo))
+  const { plane, asked } = pods
+  const [ready] = [await createPod(plane, 'ready'), await createPod(plane, 'waiting')]
+  const service = (name: string) => ({
+    metadata: { name },
+    spec: {
+      ports: [
+        { name: 'web', port: 80, targetPort: 8080 },
+        { name: 'other', port: 81 },
+      ],
+    },
+  })
+  const slice = (name: string, endpoints: Json[]) => ({
+    metadata: { name, labels: { 'kubernetes.io/service-name': name } },
+    addressType: 'IPv4',
+    ports: [{ name: 'web', port: 8080 }],
+    endpoints,
+  })
+  const endpoint = (pod: string, isReady: boolean) => ({
+    addresses: ['10.128.0.9'],
+    conditions: { ready: isReady },
+    targetRef: { kind: 'Pod', name: pod, namespace: 'default' },
+  })
+  const bare = { addresses: ['10.128.0.9'], conditions: { ready: true } }
+  const elsewhere = { ...bare, targetRef: { kind: 'Pod', name: 'dns', namespace: 'kube-system' } }
+  for (const [name, endpoints] of [
+    ['web', [endpoint('ready', true), endpoint('waiting', false)]],
+    ['bare', [bare, elsewhere, { ...bare, targetRef: { kind: 'Node', name: 'ready' } }]],
+    ['none', []],
+  ] as const) {
+    assert.equal((await plane.ask('POST', `${NS}/services`, { body: service(name) })).code, 201)
+    const made = await plane.ask('POST', SLICES, { body: slice(name, [...endpoints]) })
+    assert.equal(made.code, 201, made.text)
+  }
+  for (const place of ['web:web', 'web:80', 'http:web:80', ':web:web'])
+    assert.equal((await plane.ask('GET', `${NS}/services/${place}/proxy/`)).code, 200, place)
+  assert.deepEqual(
+    asked,
+    Array.from({ length: 4 }, () => [ready, 8080]),
+  )
+  const codes: Record<string, number> = {
+    'web:81': 503,
+    'web:8080': 503,
+    web: 503,
+    'none:80': 503,
+    'bare:80': 403,
+    'missing:80': 404,
+    'ftp:web:80': 400,
+    'a:b:c:d': 400,
+  }
+  for (const [place, code] of Object.entries(codes)) {
+    const answer = await plane.ask('GET', `${NS}/services/${place}/proxy/`)
+    assert.deepEqual([answer.code, answer.body.kind], [code, 'Status'], place)
+  }
+  assert.equal(asked.length, 4)
+})
+
+test('a policy of the tenant judges what is passed on, before the pod is looked up', async () => {
+  await using pods = await startWith(createServer(echo))
+  const { plane, asked } = pods
+  await createPod(plane, 'web')
+  const policies = '/apis/admissionregistration.k8s.io/v1'
+  const rule = { apiGroups: [''], apiVersions: ['v1'], operations: ['CONNECT'], resources: ['pods/proxy'] }
+  await plane.ask('POST', `${policies}/validatingadmissionpolicies`, {
+    body: {
+      metadata: { name: 'p' },
+      spec: {
+        matchConstraints: { resourceRules: [rule] },
+        validations: [{ expression: "object.path.startsWith('/open')" }],
+      },
+    },
+  })
+  await plane.ask('POST', `${policies}/validatingadmissionpolicybindings`, {
+    body: { metadata: { name: 'p' }, spec: { policyName: 'p', validationActions: ['Deny'] } },
+  })
+  for (const name of ['web', 'missing'])
+    assert.equal((await plane.ask('GET', `${NS}/pods/${name}/proxy/closed`)).code, 422, name)
+  assert.deepEqual(asked, [])
+  assert.equal((await plane.ask('GET', `${NS}/pods/web/proxy/open`)).code, 200)
+})
+
+test('whatever a pod answers, the API goes on: what is no HTTP is a refusal that tells nothing of ours', async () => {
+  let answer = Buffer.alloc(0)
+  const server = createTcpServer((socket) => {
+    socket.once('data', () => socket.end(answer))
+  })
+  await using pods = await startWith(server)
+  const { plane } = pods
+  await createPod(plane, 'web')
+  const ask = (port = 80) => plane.ask('GET', `${NS}/pods/web:${port}/proxy/`)
+  const refused = [
+    '',
+    'SSH-2.0-x\r\n',
+    'HTTP/1.1 200 OK\r\nx: ' + 'y'.repeat(100_000) + '\r\n\r\n',
+    'HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n',
+    'HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab',
+    'HTTP/1.1 99 No\r\n\r\n',
+    'HTTP/1.1 700 No\r\ncontent-length: 0\r\n\r\n',
+    'HTTP/1.1 200 OK\r\ncontent-type: a\nb\r\n\r\n',
+  ]
+  for (const bytes of refused) {
+    answer = Buffer.from(bytes)
+    const { code, body } = await ask()
+    assert.deepEqual([code, body.reason], [503, 'ServiceUnavailable'], bytes.slice(0, 60))
+  }
+  const { code, body } = await ask(9)
+  assert.equal(code, 503)
+  assert.doesNotMatch(body.message, /secret-place|ECONN/)
+  // Half an answer must not look like a whole one.
+  answer = Buffer.from('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc')
+  await assert.rejects(ask())
+  await fc.assert(
+    fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), fc.boolean(), async (bytes, begins) => {
+      answer = Buffer.concat([Buffer.from(begins ? 'HTTP/1.1 200 OK\r\n' : ''), bytes])
+      const outcome = await ask().then(
+        ({ code }) => code,
+        () => 0,
+      )
+      // 0: broken off in the middle.
+      assert.ok(outcome === 0 || (outcome >= 200 && outcome < 600), String(outcome))
+    }),
+    { numRuns: 40 },
+  )
+  assert.equal((await plane.ask('GET', '/version')).code, 200)
+})
+
+test('a pod is asked over TLS, whatever its certificate, when the scheme is https', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'bulkhead-tls-'))
+  try {
+    const [key, cert] = [join(dir, 'key'), join(dir, 'cert')]
+    const subject = ['-subj', '/CN=pod', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1']
+    execFileSync('openssl', ['req', '-x509', '-nodes', '-keyout', key, '-out', cert, ...subject], {
+      stdio: 'ignore',
+    })
+    const server = createSecureServer({ key: readFileSync(key), cert: readFileSync(cert) }, echo)
+    await using pods = await startWith(server)
+    const { plane } = pods
+    await createPod(plane, 'web')
+    assert.equal((await plane.ask('GET', `${NS}/pods/https:web:443/proxy/x`)).body.url, '/x')
+    assert.equal((await plane.ask('GET', `${NS}/pods/web:443/proxy/x`)).code, 503)
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})
+
+test('a place is a name with what belongs to it, or a refusal', () => {
+  assert.deepEqual(parsePlace('web'), { scheme: 'http', name: 'web', port: '' })
+  assert.deepEqual(parsePlace('https:web:'), { scheme: 'https', name: 'web', port: '' })
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        fc.array(fc.constantFrom('http', 'https', 'a', '80', '')).map((parts) => parts.join(':')),
+      ),
+      (place) => {
+        try {
+          const { scheme, name, port } = parsePlace(place)
+          assert.ok(name !== '' && !name.includes(':') && !port.includes(':') && /^https?$/.test(scheme))
+        } catch (error) {
+          assert.ok(error instanceof ApiError && error.code === 400)
+        }
+      },
+    ),
+  )
+})
