@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { createServer, type RequestListener } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import { createServer as createSecureServer } from 'node:https'
 import {
   type AddressInfo,
@@ -71,15 +71,15 @@ async function createPod(plane: ControlPlane, name: string): Promise<string> {
   return pod.metadata.uid
 }
 
-const echo: RequestListener = (request, response) => {
-  void text(request).then((body) => {
-    response.setHeader('set-cookie', 'a=b')
-    response.setHeader('location', 'https://elsewhere.example/')
-    response.setHeader('access-control-allow-origin', '*')
-    response.writeHead(request.method === 'GET' ? 200 : 418, { 'content-type': 'text/x-own' })
-    response.end(JSON.stringify({ method: request.method, url: request.url, headers: request.headers, body }))
-  })
+async function answerEcho(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const body = await text(request)
+  response.setHeader('set-cookie', 'a=b')
+  response.setHeader('location', 'https://elsewhere.example/')
+  response.setHeader('access-control-allow-origin', '*')
+  response.writeHead(request.method === 'GET' ? 200 : 418, { 'content-type': 'text/x-own' })
+  response.end(JSON.stringify({ method: request.method, url: request.url, headers: request.headers, body }))
 }
+const echo: RequestListener = (request, response) => void answerEcho(request, response)
 
 test('a request goes on to the pod as it is, and its answer comes back, without what is the API’s own', async () => {
   await using pods = await startWith(createServer(echo))
