@@ -24,7 +24,7 @@ const USERLAND =
   curl libcurl4 libnghttp2-14 libidn2-0 librtmp1 libssh2-1 libpsl5 libssl3 libgssapi-krb5-2 libkrb5-3 libk5crypto3
   libkrb5support0 libcom-err2 libkeyutils1 libldap-2.5-0 libsasl2-2 libzstd1 libbrotli1 zlib1g libunistring2
   libgnutls30 libhogweed6 libnettle8 libp11-kit0 libffi8 libtasn1-6 bind9-dnsutils bind9-host bind9-libs libuv1
-  libjson-c5 libfstrm0 libprotobuf-c1 libmaxminddb0 liblmdb0 libxml2 libicu72 liblzma5 libedit2 libbsd0 libmd0
+  libjson-c5 libjemalloc2 libfstrm0 libprotobuf-c1 libmaxminddb0 liblmdb0 libxml2 libicu72 liblzma5 libedit2 libbsd0 libmd0
   netcat-openbsd iproute2 libelf1 libbpf1 libmnl0 libcap2 libtirpc3 libdb5.3 libxtables12 hostname iperf`.split(
     /\s+/,
   )
@@ -51,6 +51,11 @@ export async function pushUpstreamImages(registry: string, programs: string): Pr
   try {
     const userland = join(work, 'userland', 'root')
     await unpackPackages(userland, USERLAND)
+    // Busybox's shell would take its own programs before those of the same name on the PATH.
+    await rm(join(userland, 'bin/sh'), { force: true })
+    await symlink('bash', join(userland, 'bin/sh'))
+    // What Debian's alternatives would do.
+    await symlink('nc.openbsd', join(userland, 'bin/nc'))
     const base = await tar(userland)
     const agnhost = await layer('agnhost', { agnhost: 'agnhost' })
     const env = [`PATH=${AGNHOST_PATH}`]
