@@ -140,8 +140,8 @@ export const VERDICTS: readonly Verdict[] = [
   },
   {
     names: ['Proxy version v1'],
-    refused:
-      'the control plane would read what pods answer, and show it under the API’s own address; port-forward reaches the same ports',
+    missing:
+      'requests are passed on, but not the methods HEAD and OPTIONS; no redirects come back, and links in HTML stay as they are',
   },
   {
     names: ['retrieving logs from the container over websockets'],

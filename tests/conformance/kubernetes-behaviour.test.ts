@@ -149,6 +149,20 @@ test('a service changes from an address to a name and back', async () => {
   assert.ok(found.body.items.some(({ metadata }: Json) => metadata.name === 's'))
 })
 
+test('an affinity ends with its timeout, which is written back as it was read', async () => {
+  await using plane = await ControlPlane.start()
+  const spec = { ports: [{ port: 80 }], sessionAffinity: 'ClientIP' }
+  const made = await created(plane, `${NS}/services`, { metadata: { name: 's' }, spec })
+  assert.deepEqual(made.spec.sessionAffinityConfig, { clientIP: { timeoutSeconds: 10_800 } })
+  const put = (more: Json) =>
+    plane.ask('PUT', `${NS}/services/s`, {
+      body: { ...made, spec: { ...made.spec, sessionAffinity: 'None', ...more } },
+    })
+  assert.equal((await put({ sessionAffinityConfig: { clientIP: { timeoutSeconds: 5 } } })).code, 422)
+  const ended = await put({})
+  assert.deepEqual([ended.code, ended.body.spec.sessionAffinityConfig], [200, undefined])
+})
+
 test('an account is reviewed by its token, and a review says what somebody may do', async () => {
   await using plane = await ControlPlane.start()
   await created(plane, `${NS}/serviceaccounts`, { metadata: { name: 'bot' } })

@@ -48,14 +48,16 @@ export function withAddressFamily(service: Service): Service {
 }
 
 /**
- * Who makes a service an ExternalName writes back the address that it was given, and cannot mean it. Values that differ
- * stay, and are refused.
+ * Who changes one field of what they have read writes back others that the server had filled in for its old value: the
+ * address of a service that becomes an ExternalName, the timeout of an affinity that ends. They cannot be meant. Values
+ * that differ stay, and are refused.
  */
 export function prepareServiceUpdate(service: Service, old: Service): Service {
-  if (service.spec.type !== 'ExternalName' || old.spec.type === 'ExternalName')
-    return withAddressFamily(service)
   const spec = { ...service.spec }
   const same = (field: keyof Service['spec']) => isDeepStrictEqual(spec[field], old.spec[field])
+  if (spec.sessionAffinity === 'None' && same('sessionAffinityConfig')) delete spec.sessionAffinityConfig
+  if (spec.type !== 'ExternalName' || old.spec.type === 'ExternalName')
+    return withAddressFamily({ ...service, spec })
   if (same('clusterIP') && same('clusterIPs')) {
     delete spec.clusterIP
     delete spec.clusterIPs

@@ -52,8 +52,56 @@ export const REASONS: readonly Reason[] = [
     retired: 'it looks for what kubectl before 1.28 printed',
   },
   {
-    names: ['Guestbook application', 'Update Demo'],
-    refused: 'it asks its pods through the API server (`pods/proxy`, `services/proxy`)',
+    names: ['poststart http hook', 'prestop http hook'],
+    refused: 'its hook asks another pod, and the platform calls nobody for a tenant but the pod itself',
+  },
+  {
+    names: ['KubeletManagedEtcHosts'],
+    refused: 'its pods mount a file of the machine and are in the machine’s network',
+  },
+  {
+    names: ['retry creating failed daemon pods'],
+    refused: 'it says in the status of a pod that it has failed, which only the platform does',
+  },
+  {
+    names: ['rollback without unnecessary restarts'],
+    refused: 'it wants two nodes, and tenants see one that stands for their share of the machine',
+  },
+  {
+    names: ['Daemon set [Serial] should update pod when spec was updated'],
+    missing: 'it compares a ControllerRevision byte by byte with what it would have written itself',
+  },
+  {
+    names: ['Should recreate evicted statefulset'],
+    refused: 'its pods take a port of the machine and choose their node',
+  },
+  {
+    names: ['lifecycle of Pods and PodStatus'],
+    missing:
+      'it wants a pod whose image has just changed to be ready still; here the container is replaced at once',
+  },
+  {
+    names: ['Proxy version v1'],
+    missing:
+      'links in HTML are not rewritten on their way from a pod; browsers would be told to load nothing anyway',
+  },
+  {
+    names: ['Ingress API should support'],
+    refused: 'hosts that nobody was granted, and a backend for all of them',
+  },
+  { names: ['IngressClass API'], refused: 'the platform decides which ways in there are' },
+  {
+    names: ['RuntimeClass should support RuntimeClasses', 'RuntimeClass  should support RuntimeClasses'],
+    refused: 'the runtime follows from who the tenant is',
+  },
+  { names: ['NodePort'], refused: 'ports of the machine are shared by all tenants' },
+  {
+    names: ['node-pod communication', 'session affinity timeout work for service with type clusterIP'],
+    refused: 'its pods are in the machine’s network',
+  },
+  {
+    names: ['NoExecuteTaintManager'],
+    refused: 'it taints the node, which stands for the tenant’s share of the machine',
   },
   {
     names: ['SchedulerPredicates [Serial] validates that there'],
