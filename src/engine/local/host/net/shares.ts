@@ -15,6 +15,7 @@ import {
   shareOwner,
   tenantClass,
 } from '../../plan/net/index.ts'
+import { ensureIfbModule } from './ifb-module.ts'
 import type { Message } from './netlink.ts'
 import {
   QUEUE_HANDLE,
@@ -69,6 +70,7 @@ export class Shares {
     const routes = this.routes()
     try {
       this.removeLink(PROBE_LINK)
+      ensureIfbModule()
       routes.request([waitingLinkMessage(PROBE_LINK)])
       const link = routes.link(PROBE_LINK)
       routes.request(queueMessages(link, planShare('send', 1_000_000)))
