@@ -482,7 +482,8 @@ test('services: names, ports and addresses', () => {
   assert.deepEqual(service({ ports: [{ port: 80 }], loadBalancerSourceRanges: ['203.0.113.0/24'] }), [
     'spec.loadBalancerSourceRanges Forbidden',
   ])
-  assert.deepEqual(service({ type: 'LoadBalancer', ports: [{ port: 53, protocol: 'UDP' }] }), [
+  assert.deepEqual(service({ type: 'LoadBalancer', ports: [{ port: 53, protocol: 'UDP' }] }), [])
+  assert.deepEqual(service({ type: 'LoadBalancer', ports: [{ port: 53, protocol: 'SCTP' }] }), [
     'spec.ports[0].protocol Forbidden',
   ])
   const { object: old } = write(serviceDefinition, {

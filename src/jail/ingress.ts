@@ -20,6 +20,7 @@ import {
   optional,
   Problems,
   required,
+  type Shape,
   text,
 } from './shape.ts'
 import { invalid } from '../api/index.ts'
@@ -49,16 +50,19 @@ export type IngressRoute = {
   redirect: boolean
 }
 
-/** A port of one of the tenant's own services. */
-export type IngressBackend = { namespace: string; service: string; port: number }
+/** A port of one of the tenant's own services; of TCP unless said otherwise. */
+export type IngressBackend = { namespace: string; service: string; port: number; protocol?: 'UDP' }
 
 export type IngressCertificate = { host: string; certificate: string; key: string }
 
 export type PublishedPort = {
+  /** Of the front door, of the backend's protocol. */
   port: number
   backend: IngressBackend
   /** Networks of clients; everybody when absent. */
   sources?: readonly string[]
+  /** Connections begin with a header of the PROXY protocol, version 2. Of TCP only. */
+  tellsClient?: true
 }
 
 /** What of it the machine cannot publish, and why. */
@@ -94,12 +98,8 @@ export function parseIngressGrant(value: unknown): IngressGrant {
   const problems = new Problems()
   const grant = grantShape(value, 'ingress', problems)
   for (const [index, each] of (grant?.ports ?? []).entries())
-    if (each.protocol !== 'TCP' || each.endPort < each.port)
-      problems.add(
-        'FieldValueInvalid',
-        `ingress.ports[${index}]`,
-        `${egressPortText(each)} is no range of TCP`,
-      )
+    if (each.endPort < each.port)
+      problems.add('FieldValueInvalid', `ingress.ports[${index}]`, `${egressPortText(each)} is no range`)
   if (grant && portsOf(grant).length > INGRESS_PORT_NUMBERS_MAX)
     problems.add('FieldValueTooMany', 'ingress.ports', `are more than ${INGRESS_PORT_NUMBERS_MAX} ports`)
   const [first] = problems.list
@@ -108,20 +108,32 @@ export function parseIngressGrant(value: unknown): IngressGrant {
   return grant
 }
 
-/** Every single port of a grant, or of as many ranges as are read before there are too many. */
-export function portsOf({ ports }: Pick<IngressGrant, 'ports'>): number[] {
-  const all: number[] = []
-  for (const range of ports)
+/** Every single port of a grant as `publishedPortText` writes it, or of as many ranges as are read before there are too many. */
+export function portsOf({ ports }: Pick<IngressGrant, 'ports'>): string[] {
+  const all: string[] = []
+  for (const { protocol, ...range } of ports)
     for (let each = range.port; each <= range.endPort && all.length <= INGRESS_PORT_NUMBERS_MAX; each++)
-      all.push(each)
+      all.push(egressPortText({ protocol, port: each, endPort: each }))
   return all
+}
+
+/** "9000" of TCP, "53/UDP" of UDP: two tenants may have the same number, one of each. */
+export function publishedPortText({
+  port: number,
+  backend,
+}: Pick<PublishedPort, 'port' | 'backend'>): string {
+  return egressPortText({ protocol: backend.protocol ?? 'TCP', port: number, endPort: number })
 }
 
 const backend = object<IngressBackend>({
   namespace: required(label),
   service: required(label),
   port: required(port),
+  protocol: optional(oneOf('UDP')),
 })
+
+const oneOfTrue: Shape<true> = (value, field, problems) =>
+  value === true ? true : problems.add('FieldValueInvalid', field, 'must be true, or absent')
 
 const ingress = object<TenantIngress>({
   routes: required(
@@ -163,6 +175,7 @@ const ingress = object<TenantIngress>({
             max: limits.INGRESS_SOURCES_MAX,
           }),
         ),
+        tellsClient: optional(oneOfTrue),
       }),
       { max: INGRESS_PORT_NUMBERS_MAX },
     ),
@@ -178,7 +191,10 @@ export function parseTenantIngress(value: unknown): TenantIngress {
   const parsed = ingress(value, '', problems)
   if (parsed) {
     noDuplicates(parsed.certificates, 'certificates', problems, (each) => each.host, 'host')
-    noDuplicates(parsed.ports, 'ports', problems, (each) => String(each.port), 'port')
+    noDuplicates(parsed.ports, 'ports', problems, publishedPortText, 'port')
+    for (const [index, { backend: to }] of parsed.routes.entries())
+      if (to.protocol !== undefined)
+        problems.add('FieldValueForbidden', `routes[${index}].backend.protocol`, 'is only for ports')
     noDuplicates(
       parsed.routes,
       'routes',
@@ -197,6 +213,6 @@ export function backendsOf({ routes, ports }: Pick<TenantIngress, 'routes' | 'po
   return [...new Map(all.map((each) => [backendKey(each), each])).values()]
 }
 
-export function backendKey({ namespace, service, port: number }: IngressBackend): string {
-  return `${namespace}/${service}:${number}`
+export function backendKey({ namespace, service, port: number, protocol }: IngressBackend): string {
+  return `${namespace}/${service}:${number}${protocol === undefined ? '' : `/${protocol}`}`
 }

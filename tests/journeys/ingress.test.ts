@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
 import { rm, writeFile } from 'node:fs/promises'
 import { Agent, request as requestPlain } from 'node:http'
 import { connect as connectHttp2 } from 'node:http2'
@@ -21,6 +24,7 @@ const skip = gvisorMissing
 const SHOP = 'shop.example.com'
 const BLUE = 'blue.example.com'
 const PORT = 19_075
+const UDP_PORT = 19_077
 const pair = await certificateFor(SHOP)
 
 let platform: TestPlatform
@@ -34,7 +38,11 @@ before(async () => {
     instance: 'igj',
     slot: 75,
     tenants: [
-      { name: 'red', registries, ingress: { hosts: [SHOP, '*.red.apps.example.com'], ports: [PORT] } },
+      {
+        name: 'red',
+        registries,
+        ingress: { hosts: [SHOP, '*.red.apps.example.com'], ports: [PORT, `${UDP_PORT}/UDP`] },
+      },
       { name: 'blue', trust: 'untrusted', registries, ingress: { hosts: [BLUE] } },
     ],
   })
@@ -215,6 +223,99 @@ test(
     assert.deepEqual([plain.status, plain.location], [308, `https://${SHOP}:${httpsPort}/a?b`])
     // A host without a certificate stays as it was.
     assert.equal((await get('a.red.apps.example.com')).body, 'red\n')
+  },
+)
+
+/** What answers datagrams in every pod of red's web: with what it got, and whom it is from. No image here has such a program. */
+async function datagramServers(port: number): Promise<ChildProcess[]> {
+  const script = `const s = require('node:dgram').createSocket('udp4')
+    s.on('message', (m, from) => s.send(m + ' from ' + from.address, from.port, from.address))
+    s.bind(${port}, () => console.log('ready'))`
+  const uids = await platform.mustKubectl(
+    'red',
+    'get',
+    'pods',
+    '-l',
+    'app=web',
+    '-o',
+    'jsonpath={.items[*].metadata.uid}',
+  )
+  return await Promise.all(
+    uids.split(' ').map(async (uid) => {
+      const netns = `--net=${platform.layout.runDir}/pods/${uid}/ns/net`
+      const child = spawn('nsenter', [netns, process.execPath, '-e', script], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      await once(child.stdout, 'data')
+      return child
+    }),
+  )
+}
+
+test(
+  'a Service of type LoadBalancer carries datagrams too, on a port that was granted for them',
+  { skip },
+  async (t) => {
+    const servers = await datagramServers(5_353)
+    const socket = createSocket('udp4')
+    t.after(() => {
+      socket.close()
+      for (const each of servers) each.kill('SIGKILL')
+    })
+    const heard: string[] = []
+    socket.on('message', (datagram) => heard.push(datagram.toString()))
+    const ports = (port: number, protocol: string) => [{ port, protocol, targetPort: 5_353 }]
+    const balanced = (port: number, protocol = 'UDP') =>
+      service('udp', 'web', port, { type: 'LoadBalancer', ports: ports(port, protocol) })
+    for (const [wrong, why] of [
+      [balanced(PORT), /port 19075\/UDP of the front door was not granted.*19077\/UDP/s],
+      [balanced(UDP_PORT, 'TCP'), /port 19077 of the front door was not granted/],
+      [balanced(UDP_PORT, 'SCTP'), /only TCP and UDP are carried/],
+    ] as const)
+      assert.match(
+        (await platform.runKubectl('red', ['apply', '-f', '-'], { input: JSON.stringify(wrong) })).stderr,
+        why,
+      )
+    await platform.apply('red', [balanced(UDP_PORT)])
+    const asked = async (text_: string) => {
+      socket.send(text_, UDP_PORT, platform.layout.ingress.address)
+      await new Promise((resolve) => setTimeout(resolve, 200))
+      return heard.some((each) => each.startsWith(text_))
+    }
+    await until(() => asked('hello'), { timeoutMs: 30_000, what: 'An answer over UDP' })
+    // The first address of the tenant's block, as for TCP.
+    assert.match(heard[0] ?? '', /^hello from 10\.\d+\.\d+\.0$/)
+    assert.match(
+      await platform.mustKubectl('red', 'get', 'service', 'udp', '-o', 'yaml'),
+      /port: 19077\n +protocol: UDP/,
+    )
+
+    // Policies hold for datagrams as they do for connections.
+    await platform.apply('red', [
+      {
+        apiVersion: 'networking.k8s.io/v1',
+        kind: 'NetworkPolicy',
+        metadata: { name: 'closed' },
+        spec: { podSelector: { matchLabels: { app: 'web' } }, policyTypes: ['Ingress'] },
+      },
+    ])
+    const fresh = async (n: number) => {
+      const other = createSocket('udp4')
+      const answered = new Promise<boolean>((resolve) => {
+        other.on('message', () => resolve(true))
+        setTimeout(() => resolve(false), 1_000)
+      })
+      other.send(`fresh ${n}`, UDP_PORT, platform.layout.ingress.address)
+      const result = await answered
+      other.close()
+      return result
+    }
+    let n = 0
+    await until(async () => !(await fresh(n++)), { timeoutMs: 30_000, what: 'Silence' })
+    await platform.mustKubectl('red', 'delete', 'networkpolicy', 'closed')
+    await until(() => fresh(n++), { timeoutMs: 30_000, what: 'An answer again' })
+    await platform.mustKubectl('red', 'delete', 'service', 'udp')
+    await until(async () => !(await fresh(n++)), { timeoutMs: 30_000, what: 'The end of the service' })
   },
 )
 

@@ -21,6 +21,8 @@ const NETWORKING = 'io.k8s.api.networking.v1'
 export const INGRESS_CLASS_NAME = 'bulkhead'
 const DEFAULT_CLASS = 'ingressclass.kubernetes.io/is-default-class'
 /** "false" serves plain HTTP also for hosts that have a certificate. */
+/** Of a Service: its TCP ports of the front door begin connections with a header of the PROXY protocol. */
+export const PROXY_PROTOCOL_ANNOTATION = 'ingress.bulkhead.dev/proxy-protocol'
 export const INGRESS_REDIRECT_ANNOTATION = 'ingress.bulkhead.dev/ssl-redirect'
 /** What older manifests name the class with. */
 const CLASS_ANNOTATION = 'kubernetes.io/ingress.class'

@@ -135,11 +135,11 @@ function loadBalancerErrors({
     if (!parseIpBlock(range))
       errors.push(invalidValue(`${at}[${n}]`, range, 'must be a network such as 203.0.113.0/24'))
   for (const [n, { protocol }] of ports.entries())
-    if (protocol !== 'TCP')
+    if (protocol === 'SCTP')
       errors.push(
         forbiddenField(
           `spec.ports[${n}].protocol`,
-          'only TCP is carried in from outside; use a Service of type ClusterIP for it',
+          'only TCP and UDP are carried in from outside; use a Service of type ClusterIP for it',
         ),
       )
   return errors

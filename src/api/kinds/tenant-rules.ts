@@ -135,8 +135,8 @@ function ingressErrors({ hosts = [], ports = [] }: NonNullable<Tenant['spec']['i
   let numbers = 0
   for (const [n, port] of ports.slice(0, INGRESS_PORTS_MAX).entries()) {
     const parsed = parseEgressPort(port)
-    if (!parsed || parsed.protocol !== 'TCP')
-      errors.push(invalidValue(`${at}.ports[${n}]`, port, 'must be a TCP port like 9000 or "9000-9010"'))
+    if (!parsed)
+      errors.push(invalidValue(`${at}.ports[${n}]`, port, 'must be like 9000, "9000-9010" or "53/UDP"'))
     else numbers += parsed.endPort - parsed.port + 1
   }
   if (numbers > INGRESS_PORT_NUMBERS_MAX)

@@ -83,7 +83,7 @@ const tenantIngress = object(
     ),
     ports: optional(
       list(intOrString),
-      'TCP ports such as 9000 or "9000-9010", for Services of type LoadBalancer. At most 256.',
+      'Ports such as 9000, "9000-9010" or "53/UDP", for Services of type LoadBalancer. At most 256.',
     ),
   },
 )

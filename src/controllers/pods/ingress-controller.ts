@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { ApiError, type TypedKind } from '../../api/index.ts'
+import { ApiError, parseEgressPort, type TypedKind } from '../../api/index.ts'
 import { type EventRecorder, type Informer, isNotFound, type ReconcileResult } from '../../client/index.ts'
 import {
   type Engine,
@@ -43,7 +43,7 @@ export class IngressController extends QueueController {
       old && object && sameWish(old, object) ? [] : this.soon(),
     )
     this.services = this.follow(serviceKind, ({ old, object }) =>
-      old && object && semanticEqual(old.spec, object.spec) ? [] : this.soon(),
+      old && object && sameWish(old, object) ? [] : this.soon(),
     )
     this.secrets = this.follow(secretKind, ({ old, object }) =>
       [old, object].some((each) => each?.type === 'kubernetes.io/tls') ? this.soon() : [],
@@ -114,15 +114,17 @@ export class IngressController extends QueueController {
     }
     const names = published.get(uid) ?? new Set()
     const { ip, httpPort, httpsPort } = this.address
-    const numbers =
+    const texts =
       object.kind === 'Service'
-        ? [...names].map(Number)
-        : [httpPort, ...(object.spec.tls?.length ? [httpsPort] : [])]
+        ? [...names]
+        : [httpPort, ...(object.spec.tls?.length ? [httpsPort] : [])].map(String)
+    const ports = texts.flatMap((text) => {
+      const { port, protocol } = parseEgressPort(text) ?? {}
+      return port === undefined || protocol === undefined ? [] : [{ port, protocol }]
+    })
     const wanted =
       object.kind === 'Service' ? (object.spec.ports ?? []).length > 0 && names.size > 0 : names.size > 0
-    const loadBalancer = wanted
-      ? { ingress: [{ ip, ports: numbers.map((port) => ({ port, protocol: 'TCP' as const })) }] }
-      : {}
+    const loadBalancer = wanted ? { ingress: [{ ip, ports }] } : {}
     if (semanticEqual(object.status?.loadBalancer ?? {}, loadBalancer)) return
     try {
       await writeStatus(this.context.client, kind, object, { ...object.status, loadBalancer })
@@ -138,7 +140,7 @@ export class IngressController extends QueueController {
   }
 }
 
-function sameWish(old: Ingress, object: Ingress): boolean {
+function sameWish<T extends Ingress | Service>(old: T, object: T): boolean {
   return (
     old.metadata.uid === object.metadata.uid &&
     old.metadata.deletionTimestamp === object.metadata.deletionTimestamp &&

@@ -1,4 +1,9 @@
-import { hostPatternProblem, INGRESS_REDIRECT_ANNOTATION, parseRequestPath } from '../../api/index.ts'
+import {
+  hostPatternProblem,
+  INGRESS_REDIRECT_ANNOTATION,
+  parseRequestPath,
+  PROXY_PROTOCOL_ANNOTATION,
+} from '../../api/index.ts'
 import {
   INGRESS_CERTIFICATE_BYTES_MAX,
   INGRESS_KEY_BYTES_MAX,
@@ -8,6 +13,7 @@ import {
   type IngressRefusal,
   type IngressRoute,
   type PublishedPort,
+  publishedPortText,
   type TenantIngress,
 } from '../../jail/index.ts'
 import type { Ingress, Secret, Service } from '../kinds.ts'
@@ -35,7 +41,7 @@ type Sources = {
 export function planIngress({ ingresses, services, secret }: Sources): IngressPlan {
   const routes = new Map<string, IngressRoute>()
   const certificates = new Map<string, IngressCertificate>()
-  const ports = new Map<number, PublishedPort>()
+  const ports = new Map<string, PublishedPort>()
   const problems = new Map<string, string[]>()
   const published = new Map<string, Set<string>>()
   const say = ({ metadata: { uid } }: Ingress | Service, problem: string) => {
@@ -103,16 +109,37 @@ export function planIngress({ ingresses, services, secret }: Sources): IngressPl
     const { metadata, spec } = service
     const numbers = new Set<string>()
     published.set(metadata.uid, numbers)
+    const proxy = metadata.annotations?.[PROXY_PROTOCOL_ANNOTATION]
+    if (proxy !== undefined && proxy !== 'v2') {
+      // Whoever reads a header of some kind would take the client's own words for one.
+      say(service, `the annotation ${PROXY_PROTOCOL_ANNOTATION} must be "v2", or absent`)
+      continue
+    }
     for (const { port, protocol = 'TCP' } of spec.ports ?? []) {
-      if (protocol !== 'TCP') continue
-      if (ports.has(port)) {
-        say(service, `another Service has the port ${port} of the front door already`)
+      if (protocol === 'SCTP') continue
+      const sources = spec.loadBalancerSourceRanges ?? []
+      const backend = {
+        namespace: metadata.namespace ?? '',
+        service: metadata.name,
+        port,
+        ...(protocol === 'UDP' ? { protocol } : {}),
+      }
+      const key = publishedPortText({ port, backend })
+      if (ports.has(key)) {
+        say(service, `another Service has the port ${key} of the front door already`)
         continue
       }
-      const sources = spec.loadBalancerSourceRanges ?? []
-      const backend = { namespace: metadata.namespace ?? '', service: metadata.name, port }
-      ports.set(port, { port, backend, ...(sources.length > 0 ? { sources } : {}) })
-      numbers.add(String(port))
+      if (proxy !== undefined && protocol === 'UDP') {
+        say(service, `the port ${key} cannot have the PROXY protocol, which is for TCP`)
+        continue
+      }
+      ports.set(key, {
+        port,
+        backend,
+        ...(sources.length > 0 ? { sources } : {}),
+        ...(proxy === undefined ? {} : { tellsClient: true }),
+      })
+      numbers.add(key)
     }
   }
   return {
@@ -133,7 +160,7 @@ export function withRefusals(plan: IngressPlan, refused: readonly IngressRefusal
   for (const [uid, names] of plan.published) {
     const left = new Set(names)
     for (const { what, why } of refused) {
-      const isPort = [...names].every((name) => /^\d+$/.test(name))
+      const isPort = [...names].every((name) => /^\d+(?:\/UDP)?$/.test(name))
       if (!(what === '*' ? !isPort : names.has(what))) continue
       if (what === '*') left.clear()
       else left.delete(what)

@@ -78,13 +78,13 @@ function hostErrors({ spec: { rules = [], tls = [] } }: Ingress, { hosts }: Gran
 
 function portErrors({ spec }: Service, { ports }: Granted): FieldError[] {
   if (spec.type !== 'LoadBalancer') return []
-  return (spec.ports ?? []).flatMap(({ port }, at) =>
-    ports.some((range) => range.port <= port && port <= range.endPort)
+  return (spec.ports ?? []).flatMap(({ port, protocol = 'TCP' }, at) =>
+    ports.some((range) => range.protocol === protocol && range.port <= port && port <= range.endPort)
       ? []
       : [
           forbiddenField(
             `spec.ports[${at}].port`,
-            `the port ${port} of the front door was not granted to this tenant (vector: pod network). Instead: ${
+            `the port ${port}${protocol === 'TCP' ? '' : `/${protocol}`} of the front door was not granted to this tenant (vector: pod network). Instead: ${
               ports.length > 0
                 ? `use ${ports.map(egressPortText).join(', ')}, or ask the operator for it (spec.ingress.ports of the Tenant)`
                 : 'ask the operator for it (spec.ingress.ports of the Tenant), or write ClusterIP'

@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { assert, listenUnix, type Logger, peerCredentials } from '../../../stdx/index.ts'
 import { doorAddress, ipv4FromText, ipv4Text, tenantIndexOf } from '../plan/net/index.ts'
+import { connectUdp, onDatagrams, sendDatagram } from './datagrams.ts'
 import * as limits from './limits.ts'
 import { ViewsServer } from './views-server.ts'
 import { splice } from './splice.ts'
@@ -10,7 +11,7 @@ import { splice } from './splice.ts'
 /** Where services of one tenant are; every endpoint is ready. */
 export type ConnectorView = {
   services: readonly {
-    /** `namespace/service:port`. */
+    /** As `backendKey` writes it. */
     key: string
     affinity: boolean
     endpoints: readonly { address: string; port: number }[]
@@ -109,6 +110,7 @@ export class Connector {
     const line = await readLine(socket)
     const [key = '', client = ''] = line?.split(' ') ?? []
     const service = this.tenants.get(index)?.services.get(key)
+    if (key.endsWith('/UDP')) return await this.serveDatagrams(index, socket, service, client)
     const pod = service && (await this.connectTo(index, service, client))
     if (socket.destroyed) return void pod?.destroy()
     if (!pod) return void socket.end('none\n')
@@ -116,10 +118,31 @@ export class Connector {
     splice(socket, pod, limits.STREAM_IDLE_MS)
   }
 
+  private async serveDatagrams(
+    index: number,
+    socket: Socket,
+    service: Service | undefined,
+    client: string,
+  ): Promise<void> {
+    const endpoint = service && endpointFor(service, client)
+    const pod = endpoint && (await connectUdp(endpoint, (this.options.sourceOf ?? sourceOf)(index)))
+    if (!pod) return void socket.end('none\n')
+    if (socket.destroyed) return void pod.close()
+    const end = () => socket.destroy()
+    // Nobody listens there now, or the rules refuse it: the next datagram makes a flow anew.
+    pod.on('error', end)
+    socket.once('close', () => pod.close())
+    socket.once('end', end)
+    socket.setTimeout(limits.FLOW_IDLE_MS * 2, end)
+    socket.write('ok\n')
+    pod.on('message', (datagram) => sendDatagram(socket, datagram))
+    onDatagrams(socket, (datagram) => pod.send(datagram, () => {}))
+  }
+
   /** Nothing has been said on a connection that fails here, so that another endpoint may be tried for any request. */
   private async connectTo(index: number, service: Service, client: string): Promise<Socket | undefined> {
-    const { endpoints, affinity } = service
-    const first = affinity ? hashOf(client) : service.turn++
+    const { endpoints } = service
+    const first = turnOf(service, client)
     for (let n = 0; n < Math.min(endpoints.length, limits.ENDPOINTS_TRIED_MAX); n++) {
       const endpoint = endpoints[(first + n) % endpoints.length]
       const socket = endpoint && (await this.connectOnce(index, endpoint))
@@ -153,6 +176,14 @@ export class Connector {
     })
     return promise
   }
+}
+
+function turnOf(service: Service, client: string): number {
+  return service.affinity ? hashOf(client) : service.turn++
+}
+
+function endpointFor(service: Service, client: string): { address: string; port: number } | undefined {
+  return service.endpoints[turnOf(service, client) % Math.max(1, service.endpoints.length)]
 }
 
 function isPodOf(index: number, address: string): boolean {

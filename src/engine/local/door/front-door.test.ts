@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createServer, type IncomingMessage, request, type Server } from 'node:http'
 import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2'
 import { request as requestTls } from 'node:https'
-import { type AddressInfo, connect as connectTcp } from 'node:net'
+import { type AddressInfo, connect as connectTcp, createServer as createTcpServer } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
@@ -10,6 +10,7 @@ import { once } from 'node:events'
 import * as fc from 'fast-check'
 import { parseIpBlock } from '../../../api/index.ts'
 import { certificateFor, TestDoor } from './door.testkit.ts'
+import { parseProxyHeader } from './proxy-header.ts'
 
 type Seen = { method: string; url: string; headers: IncomingMessage['headers']; raw: string[]; body: string }
 
@@ -548,4 +549,45 @@ test('behind something that speaks for its clients they are who it says, over TL
     assert.match(await throughTls(protocol), /red \/$/)
     assert.equal(client(), '198.51.100.77', protocol)
   }
+})
+
+test('a service that asked for it is told its client before the client has said anything, and no other is', async () => {
+  const heard: string[] = []
+  const server = createTcpServer((socket) => {
+    socket.on('error', () => {})
+    socket.once('data', (bytes: Buffer) => {
+      const header = parseProxyHeader(bytes)
+      heard.push(
+        typeof header === 'object'
+          ? `${header.client}: ${bytes.subarray(header.bytes).toString()}`
+          : bytes.toString(),
+      )
+      socket.end('done')
+    })
+  })
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
+  const port = (server.address() as AddressInfo).port
+  const free = createTcpServer()
+  await new Promise<void>((done) => free.listen(0, '127.0.0.1', done))
+  const door = (free.address() as AddressInfo).port
+  await new Promise((done) => free.close(done))
+  const publish = async (more: { tellsClient?: true }) => {
+    const key = 'default/tcp:1'
+    await at.connector.set(9, {
+      services: [{ key, affinity: false, endpoints: [{ address: '127.0.0.1', port }] }],
+    })
+    const backend = { namespace: 'default', service: 'tcp', port: 1 }
+    await at.set(9, {
+      tenant: 'tenant-9',
+      grant: { hosts: [], ports: [{ protocol: 'TCP', port: door, endPort: door }] },
+      ingress: { routes: [], certificates: [], ports: [{ port: door, backend, ...more }] },
+    })
+  }
+  await publish({ tellsClient: true })
+  // What a client writes that looks like a header comes behind ours.
+  assert.equal(await at.raw('PROXY TCP4 6.6.6.6 6.6.6.6 1 1\r\n', door), 'done')
+  await publish({})
+  assert.equal(await at.raw('plain', door), 'done')
+  server.close()
+  assert.deepEqual(heard, ['127.0.0.1: PROXY TCP4 6.6.6.6 6.6.6.6 1 1\r\n', 'plain'])
 })

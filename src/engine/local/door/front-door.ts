@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import {
   createServer as createHttpServer,
   type IncomingMessage,
@@ -15,9 +16,11 @@ import {
   type IncomingHttpHeaders,
 } from 'node:http2'
 import { connect, createServer, isIPv4, type Server as TcpServer, type Socket } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import type { TLSSocket } from 'node:tls'
 import {
   containsBlock,
+  egressPortText,
   type IpBlock,
   parseIpBlock,
   parseRequestHost,
@@ -34,9 +37,10 @@ import type { AccessLog } from './access-log.ts'
 import { readLine } from './connector.ts'
 import { type Header, headerProblem, pairs, requestHeaders, responseHeaders } from './headers.ts'
 import * as limits from './limits.ts'
-import { parseProxyHeader } from './proxy-header.ts'
+import { parseProxyHeader, renderProxyHeader } from './proxy-header.ts'
 import { type DoorView, type Site, Sites } from './sites.ts'
 import { splice, type Spliced } from './splice.ts'
+import { UdpFlows } from './udp-flows.ts'
 import { ViewsServer } from './views-server.ts'
 
 export type FrontDoorOptions = {
@@ -55,7 +59,7 @@ export type FrontDoorOptions = {
 
 type Incoming = IncomingMessage | Http2ServerRequest
 type Outgoing = ServerResponse | Http2ServerResponse
-type Listening = { server: TcpServer; problem?: string }
+type Listening = { close(): void; ready: Promise<void>; problem?: string }
 
 /**
  * Where the outside comes in, for all tenants. Which tenant a request is for follows from its host and the operator's
@@ -70,7 +74,9 @@ export class FrontDoor {
   private readonly https: Http2SecureServer
   /** What listens: these two, or what takes headers off connections for them. */
   private readonly entrances: { http: TcpServer; https: TcpServer }
-  private readonly ports = new Map<number, Listening>()
+  /** By `publishedPortText`. */
+  private readonly ports = new Map<string, Listening>()
+  private readonly flows: UdpFlows
   private readonly problems = new Map<number, string>()
   private readonly clients = new Map<string, number>()
   private readonly active = new Map<number, number>()
@@ -86,6 +92,14 @@ export class FrontDoor {
 
   constructor(options: FrontDoorOptions) {
     this.options = options
+    this.flows = new UdpFlows({
+      nowMs: () => performance.now(),
+      connect: async (index, port, client) => {
+        const backend = this.sites.get(index)?.ports.get(udpText(port))?.backend
+        return backend && (await this.connectTo(index, backend, client))
+      },
+    })
+    setInterval(() => this.flows.sweep(), limits.FLOWS_SWEEP_MS).unref()
     this.control = new ViewsServer({
       socketPath: options.socketPath,
       log: options.log,
@@ -218,7 +232,8 @@ export class FrontDoor {
     this.closed = true
     this.control.close()
     for (const server of new Set([this.http, this.https, ...Object.values(this.entrances)])) server.close()
-    for (const { server } of this.ports.values()) server.close()
+    for (const listening of this.ports.values()) listening.close()
+    this.flows.close()
     for (const socket of this.open) socket.destroy()
     await this.options.accessLog.flush()
   }
@@ -235,35 +250,85 @@ export class FrontDoor {
     await this.ensurePorts()
     for (const port of this.sites.get(index)?.ports.keys() ?? []) {
       const why = this.ports.get(port)?.problem
-      if (why !== undefined) refused.push({ what: String(port), why })
+      if (why !== undefined) refused.push({ what: port, why })
     }
     for (const why of this.problems.values()) refused.push({ what: '*', why })
     return { refused }
   }
 
   private async ensurePorts(): Promise<void> {
-    const wanted = new Set([...this.sites.all()].flatMap(({ ports }) => [...ports.keys()]))
-    for (const [port, { server }] of this.ports)
-      if (!wanted.has(port)) {
-        this.ports.delete(port)
-        server.close()
+    const wanted = new Map([...this.sites.all()].flatMap(({ ports }) => [...ports]))
+    for (const [key, listening] of this.ports)
+      if (!wanted.has(key)) {
+        this.ports.delete(key)
+        listening.close()
       }
-    for (const port of wanted) {
-      const known = this.ports.get(port)
+    // Whoever had published it may not any more.
+    this.flows.sweep((index, port) => !this.sites.get(index)?.ports.has(udpText(port)))
+    for (const [key, { port, backend }] of wanted) {
+      const known = this.ports.get(key)
       if (known && known.problem === undefined) continue
-      const server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) =>
-        this.enter(socket, () => this.forward(port, socket)),
-      )
-      const listening: Listening = { server }
-      this.ports.set(port, listening)
-      const done = Promise.withResolvers<void>()
-      server.once('error', (error: NodeJS.ErrnoException) => {
-        listening.problem = `the front door cannot listen there (${error.code ?? error.message})`
-        done.resolve()
-      })
-      server.listen({ host: this.options.address, port }, () => done.resolve())
-      await done.promise
+      known?.close()
+      const listening = backend.protocol === 'UDP' ? this.listenUdp(port) : this.listenTcp(port)
+      this.ports.set(key, listening)
+      await listening.ready
     }
+  }
+
+  private isOwn(address: string, port: number): boolean {
+    return (
+      this.ports.has(udpText(port)) &&
+      Object.values(networkInterfaces()).some((all) => all?.some((each) => each.address === address))
+    )
+  }
+
+  private listenTcp(port: number): Listening {
+    const server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) =>
+      this.enter(socket, () => this.forward(port, socket)),
+    )
+    const done = Promise.withResolvers<void>()
+    const listening: Listening = { close: () => void server.close(), ready: done.promise }
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      listening.problem = cannotListen(error)
+      done.resolve()
+    })
+    server.listen({ host: this.options.address, port }, () => done.resolve())
+    return listening
+  }
+
+  private listenUdp(port: number): Listening {
+    const { address } = this.options
+    const socket = createSocket(isIPv4(address) ? 'udp4' : 'udp6')
+    const done = Promise.withResolvers<void>()
+    const listening: Listening = { close: () => socket.close(), ready: done.promise }
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      // An answer that cannot be sent is lost; only what keeps us from listening is a problem.
+      if (error.syscall === 'bind') listening.problem = cannotListen(error)
+      done.resolve()
+    })
+    socket.on('message', (datagram, from) => this.datagram(socket, port, datagram, from))
+    socket.bind({ address, port, exclusive: true }, () => done.resolve())
+    return listening
+  }
+
+  /** Of whom the sender says that it is, is asked as for TCP; that it is true nobody knows. */
+  private datagram(
+    socket: UdpSocket,
+    port: number,
+    datagram: Buffer,
+    { address, port: clientPort }: { address: string; port: number },
+  ): void {
+    const key = udpText(port)
+    const [site, ...others] = [...this.sites.all()].filter(({ ports }) => ports.has(key))
+    const client = address.replace(/^::ffff:/, '')
+    if (!site || others.length > 0 || !isAllowed(client, site.ports.get(key)?.sources)) return
+    // Whoever says to be us, or one of these, wants two that answer everything to talk for ever.
+    if (ANSWERING_PORTS.has(clientPort) || this.isOwn(client, clientPort)) return
+    this.flows.take({ index: site.index, port, client, clientPort }, datagram, (answer) => {
+      // Asked again: it may have been taken away, and its socket closed.
+      if (this.sites.get(site.index)?.ports.has(key) && this.ports.has(key))
+        socket.send(answer, clientPort, address, () => {})
+    })
   }
 
   /** Another program may have the port now and not later. */
@@ -604,9 +669,9 @@ export class FrontDoor {
     this.count(socket)
     if (socket.destroyed) return
     // Whose the port is, is asked now: it may have changed hands.
-    const owners = [...this.sites.all()].filter((site) => site.ports.has(port))
+    const owners = [...this.sites.all()].filter((site) => site.ports.has(String(port)))
     const [site] = owners
-    const published = site?.ports.get(port)
+    const published = site?.ports.get(String(port))
     const client = this.addressOf(socket)
     if (!site || !published || owners.length !== 1 || !isAllowed(client, published.sources))
       return drop(socket)
@@ -618,6 +683,12 @@ export class FrontDoor {
       if (!up || socket.destroyed) {
         up?.destroy()
         return drop(socket)
+      }
+      if (published.tellsClient) {
+        const clientPort = this.announced.has(endsOf(socket)) ? 0 : (socket.remotePort ?? 0)
+        const { localAddress = '' } = socket
+        const address = localAddress.replace(/^::ffff:/, '')
+        up.write(renderProxyHeader({ client, clientPort, address, port }))
       }
       splice(socket, up, limits.STREAM_IDLE_MS)
     }
@@ -649,6 +720,17 @@ export class FrontDoor {
       port: secure ? httpsPort : httpPort,
     }
   }
+}
+
+/** None, and the services that answer whatever they are sent: echo, daytime, qotd and chargen. */
+const ANSWERING_PORTS: ReadonlySet<number> = new Set([0, 7, 13, 17, 19])
+
+function udpText(port: number): string {
+  return egressPortText({ protocol: 'UDP', port, endPort: port })
+}
+
+function cannotListen(error: NodeJS.ErrnoException): string {
+  return `the front door cannot listen there (${error.code ?? error.message})`
 }
 
 /** Of WebSockets over HTTP/1.1 alone. */

@@ -43,3 +43,30 @@ export const ACCESS_LOG_BYTES_MAX = 4 * MiB
 export const ACCESS_LOG_LINES_WAITING_MAX = 2_000
 export const ACCESS_LOG_FLUSH_MS = 1_000
 export const ACCESS_LOG_FIELD_CHARS_MAX = 256
+
+/** Flows of datagrams, each a client's address and port: of all, of one tenant, and from one address. */
+export const FLOWS_MAX = 1_024
+export const TENANT_FLOWS_MAX = 256
+export const CLIENT_FLOWS_MAX = 64
+assert(
+  TENANT_FLOWS_MAX * 4 <= FLOWS_MAX && CLIENT_FLOWS_MAX * 4 <= TENANT_FLOWS_MAX,
+  'One leaves room for others',
+)
+assert(
+  TENANT_FLOWS_MAX + TENANT_REQUESTS_MAX <= TENANT_REQUESTS_MAX * 2,
+  'The connector takes flows beside requests',
+)
+export const TENANT_FLOWS_PER_SECOND_MAX = 200
+export const TENANT_DATAGRAMS_PER_SECOND_MAX = 20_000
+export const FLOW_IDLE_MS = 60_000
+export const FLOW_UNANSWERED_MS = 10_000
+/** Whoever has just come is not sent away for the next one. */
+export const FLOW_SPARED_MS = 1_000
+export const FLOW_DATAGRAMS_WAITING_MAX = 16
+/** Bytes of answers per byte that came, as QUIC allows to a client that has not shown where it is (RFC 9000, 8.1). */
+export const ANSWER_FACTOR = 3
+/** A small question may have an answer that fits one packet everywhere. */
+export const DATAGRAM_BYTES_COUNTED_MIN = 400
+/** Not more is saved up. */
+export const FLOW_CREDIT_BYTES_MAX = 4 * MiB
+export const FLOWS_SWEEP_MS = 2_000

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { isIP } from 'node:net'
+import { isIP, isIPv4 } from 'node:net'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
+import { parseIpBlock } from '../../../api/index.ts'
 import { PROXY_HEADER_BYTES_MAX } from './limits.ts'
-import { parseProxyHeader } from './proxy-header.ts'
+import { parseProxyHeader, renderProxyHeader } from './proxy-header.ts'
 
 const SIGNATURE = [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a]
 const binary = (command: number, family: number, body: readonly number[], length = body.length) =>
@@ -83,4 +84,31 @@ test('whatever comes, the client is an address, and nobody waits for more than a
     }),
     { numRuns: 2_000 },
   )
+})
+
+test('what we tell a service is what we would read ourselves, and nothing that is not a whole header', () => {
+  const someAddress = fc.oneof(
+    fc.ipV4(),
+    fc.ipV6().filter((text) => !text.includes('.')),
+  )
+  fc.assert(
+    fc.property(
+      someAddress,
+      someAddress,
+      fc.integer({ min: 0, max: 65_535 }),
+      (client, address, clientPort) => {
+        const header = renderProxyHeader({ client, clientPort, address, port: 9_000 })
+        const read = parseProxyHeader(Buffer.concat([header, Buffer.from('after')]))
+        assert.ok(typeof read === 'object')
+        assert.equal(read.bytes, header.length)
+        assert.ok(read.client !== undefined)
+        const number = (text: string) => parseIpBlock(`${text}/${isIPv4(text) ? 32 : 128}`)?.base ?? -1n
+        const mapped = isIPv4(client) && !isIPv4(read.client) ? 0xffff_0000_0000n : 0n
+        assert.equal(number(read.client), number(client) + mapped)
+        assert.equal(header.readUInt16BE(header.length - 4), clientPort)
+      },
+    ),
+  )
+  const unknown = renderProxyHeader({ client: 'unknown', clientPort: 1, address: '127.0.0.1', port: 1 })
+  assert.deepEqual(parseProxyHeader(unknown), { bytes: unknown.length })
 })

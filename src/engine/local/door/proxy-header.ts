@@ -1,4 +1,5 @@
 import { isIPv4, isIPv6 } from 'node:net'
+import { parseIpBlock } from '../../../api/index.ts'
 import { PROXY_HEADER_BYTES_MAX } from './limits.ts'
 
 /** `client` is absent when whoever stands in front speaks for itself, as in its own checks. */
@@ -19,6 +20,41 @@ const FAMILIES = { 0x11: { bytes: 4, of: 12 }, 0x21: { bytes: 16, of: 36 } } as 
 export function parseProxyHeader(bytes: Buffer): ProxyHeader {
   if (startsAlike(bytes, SIGNATURE)) return bytes.length < HEAD_BYTES ? 'more' : parseBinary(bytes)
   return startsAlike(bytes, TEXT) ? parseText(bytes) : 'bad'
+}
+
+/** The same in version 2, for a service that has asked to be told its clients. A port that nobody knows is 0. */
+export function renderProxyHeader({
+  client,
+  clientPort,
+  address,
+  port,
+}: {
+  client: string
+  clientPort: number
+  address: string
+  port: number
+}): Buffer {
+  const both = [client, address]
+  // Without an address on both sides there is nothing to tell but that the connection is one of ours.
+  if (!both.every((each) => isIPv4(each) || isPlainIPv6(each)))
+    return Buffer.concat([SIGNATURE, Buffer.from([0x21, 0, 0, 0])])
+  const isOld = both.every((each) => isIPv4(each))
+  const addresses = both.map((each) => addressBytes(each, isOld))
+  const length = isOld ? FAMILIES[0x11].of : FAMILIES[0x21].of
+  const ports = Buffer.alloc(4)
+  ports.writeUInt16BE(clientPort, 0)
+  ports.writeUInt16BE(port, 2)
+  return Buffer.concat([SIGNATURE, Buffer.from([0x21, isOld ? 0x11 : 0x21, 0, length]), ...addresses, ports])
+}
+
+/** Of IPv4 among IPv6, as addresses of the one are written in the other (RFC 4291, 2.5.5.2). */
+function addressBytes(text: string, isOld: boolean): Buffer {
+  if (isIPv4(text)) {
+    const bytes = Buffer.from(text.split('.').map(Number))
+    return isOld ? bytes : Buffer.concat([Buffer.alloc(10), Buffer.from([0xff, 0xff]), bytes])
+  }
+  const block = parseIpBlock(`${text}/128`)
+  return Buffer.from((block?.base ?? 0n).toString(16).padStart(32, '0'), 'hex')
 }
 
 function startsAlike(bytes: Buffer, expected: Buffer): boolean {

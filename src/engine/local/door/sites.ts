@@ -7,6 +7,7 @@ import {
   type IngressRoute,
   portsOf,
   type PublishedPort,
+  publishedPortText,
   type TenantIngress,
 } from '../../../jail/index.ts'
 
@@ -24,7 +25,8 @@ export type Site = {
   grant: IngressGrant
   routes: ReadonlyMap<string, readonly IngressRoute[]>
   certificates: ReadonlyMap<string, SecureContext>
-  ports: ReadonlyMap<number, PublishedPort>
+  /** By `publishedPortText`. */
+  ports: ReadonlyMap<string, PublishedPort>
 }
 
 /**
@@ -55,7 +57,7 @@ export class Sites {
     }
     const granted = new Set(portsOf(grant))
     const ports = ingress
-      ? new Map(ingress.ports.map((each) => [each.port, each]))
+      ? new Map(ingress.ports.map((each) => [publishedPortText(each), each]))
       : (before?.ports ?? new Map())
     this.sites.set(index, {
       index,

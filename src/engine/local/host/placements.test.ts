@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import * as fc from 'fast-check'
-import { parseLayout, parseTenantName } from '../../../api/index.ts'
+import { type EgressPort, parseLayout, parseTenantName } from '../../../api/index.ts'
 import { parsePlacementRequest, type PlacementRequest, Placements } from './placements.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'bulkhead-placements-'))
@@ -188,8 +188,8 @@ test('a placement request is read as it was meant or refused', () => {
 
 test('who had a host or port first keeps it until it is taken away there', () => {
   const { placements, stateDir } = open()
-  const range = (port: number, endPort = port) => ({ protocol: 'TCP' as const, port, endPort })
-  const grant = (hosts: string[], ...ports: ReturnType<typeof range>[]) => ({ ingress: { hosts, ports } })
+  const range = (port: number, endPort = port): EgressPort => ({ protocol: 'TCP', port, endPort })
+  const grant = (hosts: string[], ...ports: EgressPort[]) => ({ ingress: { hosts, ports } })
   const first = grant(['shop.example.com', '*.red.example.com'], range(9_000, 9_010))
   placements.ensure(red, request(first))
   const other = (changes: Partial<PlacementRequest>) =>
@@ -202,6 +202,12 @@ test('who had a host or port first keeps it until it is taken away there', () =>
   ])
     assert.throws(() => other(grant(hosts)), /belongs to the tenant "red"/, hosts.join())
   assert.throws(() => other(grant([], range(8_990, 9_000))), /The port 9000 .* belongs to the tenant "red"/)
+  const udp = { ...range(9_000), protocol: 'UDP' as const }
+  assert.deepEqual(other(grant([], udp)).ingress?.ports, [udp])
+  assert.throws(
+    () => open(stateDir).placements.ensure(red, request(grant([], udp))),
+    /The port 9000\/UDP .* belongs to the tenant "blue"/,
+  )
   assert.throws(() => other(grant([], range(7_452))), /is that of the gateway/)
   for (const port of [8_089, 8_452])
     assert.throws(() => other(grant([], range(port))), /is that of the front door/)
@@ -251,7 +257,7 @@ test('a grant that is none is refused', () => {
     { hosts: ['*'], ports: [] },
     { hosts: ['*.com'], ports: [] },
     { hosts: ['a.example.com.'], ports: [] },
-    { hosts: [], ports: [{ protocol: 'UDP', port: 53, endPort: 53 }] },
+    { hosts: [], ports: [{ protocol: 'SCTP', port: 53, endPort: 53 }] },
     { hosts: [], ports: [{ protocol: 'TCP', port: 10, endPort: 9 }] },
     { hosts: [], ports: [{ protocol: 'TCP', port: 1, endPort: 60_000 }] },
     { hosts: [] },

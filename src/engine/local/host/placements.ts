@@ -327,9 +327,9 @@ export class Placements {
   private takenIngress(tenant: TenantName, { hosts, ports }: IngressGrant): string | undefined {
     const { httpPort, httpsPort } = this.layout.ingress
     const own = new Map([
-      [this.layout.gatewayPort, 'the gateway'],
-      [httpPort, 'the front door'],
-      [httpsPort, 'the front door'],
+      [String(this.layout.gatewayPort), 'the gateway'],
+      [String(httpPort), 'the front door'],
+      [String(httpsPort), 'the front door'],
     ])
     const numbers = portsOf({ ports })
     const platforms = numbers.find((port) => own.has(port))

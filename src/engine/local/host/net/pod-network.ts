@@ -15,6 +15,7 @@ import {
   type IngressRefusal,
   type JailId,
   portsOf,
+  publishedPortText,
   type TenantIngress,
   type TenantEgress,
   type TenantNetwork,
@@ -383,11 +384,12 @@ export class LocalPodNetwork implements PodNetwork {
     return {
       services: published.flatMap((backend) => {
         const service = services.get(`${backend.namespace}/${backend.service}`)
-        const port = service?.ports.find((each) => each.port === backend.port && each.protocol === 'TCP')
+        const { port: number, protocol = 'TCP' } = backend
+        const port = service?.ports.find((each) => each.port === number && each.protocol === protocol)
         if (!service || !port) return []
-        const endpoints = port.endpoints.flatMap(({ jail, port: number, ready }) => {
+        const endpoints = port.endpoints.flatMap(({ jail, port: at, ready }) => {
           const address = ready || service.publishNotReadyAddresses ? this.addressOf(index, jail) : undefined
-          return address === undefined ? [] : [{ address: ipv4Text(address), port: number }]
+          return address === undefined ? [] : [{ address: ipv4Text(address), port: at }]
         })
         const affinity = service.sessionAffinitySeconds !== undefined
         return [{ key: backendKey(backend), affinity, endpoints }]
@@ -1150,7 +1152,8 @@ function notGranted(grant: IngressGrant, { routes, ports }: TenantIngress): Ingr
   return [
     ...[...hosts].map((host) => ({ what: host, why: 'the operator has not granted this host' })),
     ...ports
-      .filter(({ port }) => !granted.has(port))
-      .map(({ port }) => ({ what: String(port), why: 'the operator has not granted this port' })),
+      .map(publishedPortText)
+      .filter((port) => !granted.has(port))
+      .map((port) => ({ what: port, why: 'the operator has not granted this port' })),
   ]
 }

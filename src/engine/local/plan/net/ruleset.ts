@@ -204,7 +204,7 @@ const RULES = `
     oifname "lo" accept
     ct state established,related accept
     meta skuid 0 meta l4proto tcp ct state new accept
-    meta skuid @connectors meta l4proto tcp ct state new goto enter
+    meta skuid @connectors meta l4proto { tcp, udp } ct state new goto enter
     counter name output_denied
   }
 
