@@ -209,7 +209,7 @@ test('JSON of the wrong type is told in upstream’s words', () => {
   })
   assert.equal(
     decodingError(deploymentDefinition, checked)?.message,
-    'Deployment in version "apps/v1" cannot be handled as a Deployment: ' +
+    'Deployment in version "v1" cannot be handled as a Deployment: ' +
       'json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32 (at spec.replicas), ' +
       'json: cannot unmarshal number into Go struct field EnvVar.spec.template.spec.containers.env.value of type string (at spec.template.spec.containers[0].env[0].value), ' +
       'json: cannot unmarshal string into Go struct field PodSpec.spec.template.spec.containers of type Container (at spec.template.spec.containers[1])',
@@ -230,7 +230,7 @@ test('unknown fields are named with their paths', () => {
   })
   assert.deepEqual(unknownFields, ['bogus', 'spec.containers[0].imag', 'spec.Volumes'])
   assert.equal(
-    strictDecodingError({ group: '', version: 'v1', kind: 'Pod' }, ['unknown field "bogus"']).message,
+    strictDecodingError({ version: 'v1', kind: 'Pod' }, ['unknown field "bogus"']).message,
     'Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "bogus"',
   )
 })

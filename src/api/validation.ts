@@ -121,7 +121,7 @@ function isWithin(field: string, around: string): boolean {
 
 /** The 400 for JSON that could not be read, in upstream's words; undefined when everything could. */
 export function decodingError(
-  { group, version, kind }: { group: string; version: string; kind: string },
+  { version, kind }: { version: string; kind: string },
   { errors }: Pick<CheckResult, 'errors'>,
 ): ApiError | undefined {
   const unreadable = errors.filter((error) => error.reason === 'FieldValueTypeInvalid')
@@ -129,18 +129,16 @@ export function decodingError(
   const details = unreadable
     .map(({ field, message }) => (field ? `${message} (at ${field})` : message))
     .join(', ')
-  const groupVersion = group ? `${group}/${version}` : version
-  return badRequest(`${kind} in version "${groupVersion}" cannot be handled as a ${kind}: ${details}`)
+  return badRequest(`${kind} in version "${version}" cannot be handled as a ${kind}: ${details}`)
 }
 
 /** The 400 for unknown fields under `fieldValidation=Strict`. */
 export function strictDecodingError(
-  { group, version, kind }: { group: string; version: string; kind: string },
+  { version, kind }: { version: string; kind: string },
   problems: readonly string[],
 ): ApiError {
-  const groupVersion = group ? `${group}/${version}` : version
   return badRequest(
-    `${kind} in version "${groupVersion}" cannot be handled as a ${kind}: strict decoding error: ${problems.join(', ')}`,
+    `${kind} in version "${version}" cannot be handled as a ${kind}: strict decoding error: ${problems.join(', ')}`,
   )
 }
 

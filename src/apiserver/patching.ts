@@ -65,15 +65,17 @@ export async function patchObject(
     return { kind: 'object', code: 200, object, definition }
   }
   const configuration = readConfiguration(definition, target, patch)
-  if (definition.custom) {
+  const exists = () => context.store.get(objectKey(definition, target.namespace, target.name)) !== undefined
+  // Only the object itself can be made by applying; what is a part of one is not found before anything else is said.
+  if (definition.custom && (!target.subresource || exists())) {
     const problem = configurationProblem(definition.schema, configuration)
     if (problem !== undefined) throw badRequest(untyped(definition, configuration, problem))
   }
-  const exists = () => context.store.get(objectKey(definition, target.namespace, target.name)) !== undefined
   const applied = decodeObject({
     definition,
     decoded: { value: configuration, duplicateFields, unknownFields: [] },
-    fieldValidation,
+    // What the schema does not know has been refused above, or goes silently, as upstream.
+    fieldValidation: definition.custom && duplicateFields.length === 0 ? 'Ignore' : fieldValidation,
     target,
     warnings: request.warnings,
     // What is not there yet is made of the configuration alone, which must then be whole.

@@ -21,6 +21,7 @@ export function scaleOf({ custom, group, plural }: KindDefinition, object: KubeO
     const value = valueAt(object, path)
     return typeof value === 'number' ? value : 0
   }
+  const wanted = numberAt(paths?.specReplicas ?? ['spec', 'replicas'])
   const ownSelector = paths?.labelSelector && valueAt(object, paths.labelSelector)
   const selectorOf = () => {
     const text = custom ? ownSelector : selector && renderLabelSelector(labelSelectorRequirements(selector))
@@ -36,7 +37,8 @@ export function scaleOf({ custom, group, plural }: KindDefinition, object: KubeO
       resourceVersion,
       creationTimestamp,
     },
-    spec: { replicas: numberAt(paths?.specReplicas ?? ['spec', 'replicas']) },
+    // Go leaves a zero out here, and not in the status.
+    spec: wanted === 0 ? {} : { replicas: wanted },
     status: {
       replicas: numberAt(paths?.statusReplicas ?? ['status', 'replicas']),
       ...selectorOf(),

@@ -278,7 +278,7 @@ export async function updateObject(
     const done = isFinished(definition, object)
     if (options.dryRun) {
       tryAddresses(context, definition, object, stored.object)
-      return object
+      return presented(definition, object)
     }
     request.cost.stop()
     try {
@@ -326,6 +326,10 @@ function prepareUpdate(
       { group: definition.group, resource: definition.plural, name },
       `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${old.metadata.uid}`,
     )
+  if (definition.custom && !resourceVersion && subresource?.name !== 'scale')
+    throw invalid({ group: definition.group, kind: definition.plural, name }, [
+      invalidValue('metadata.resourceVersion', 0, 'must be specified for an update'),
+    ])
   if (resourceVersion && resourceVersion !== old.metadata.resourceVersion) throw modified(definition, name)
   if (another)
     throw invalid({ group: definition.group, kind: definition.kind, name }, [

@@ -120,6 +120,7 @@ export class KubeApiServer implements AsyncDisposable {
   }: Pick<KindRequest, 'method' | 'path' | 'body' | 'type' | 'accept'>): Promise<{
     code: number
     text: string
+    warning: string | undefined
   }> {
     const payload = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body)
     return new Promise((resolve, reject) => {
@@ -146,7 +147,11 @@ export class KubeApiServer implements AsyncDisposable {
           response.on('data', (chunk: Buffer) => chunks.push(chunk))
           response.on('error', reject)
           response.on('end', () =>
-            resolve({ code: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() }),
+            resolve({
+              code: response.statusCode ?? 0,
+              text: Buffer.concat(chunks).toString(),
+              warning: [response.headers['warning'] ?? []].flat().join(', '),
+            }),
           )
         },
       )

@@ -66,7 +66,11 @@ class Check {
     this.steps.take(1)
     if (old !== undefined && this.equal(value, old)) return
     if (value === null && schema.nullable) return
-    if (!this.rightType(schema, value, path)) return
+    if (!this.rightType(schema, value, path)) {
+      // Upstream holds null against the values that are allowed as well.
+      if (value === null && schema.enum) this.oneOfValues(schema.enum, value, path)
+      return
+    }
     if (schema.enum) this.oneOfValues(schema.enum, value, path)
     if (typeof value === 'string') this.text(schema, value, path)
     else if (typeof value === 'number') this.number(schema, value, path)
@@ -85,6 +89,9 @@ class Check {
     if (wanted === undefined || wanted === '') return true
     const given = typeOf(value)
     if (given === wanted || (given === 'integer' && wanted === 'number')) return true
+    // Upstream finds this twice.
+    if (given === 'number' && wanted === 'integer')
+      this.whole(`Checked value must be of type integer (default format) in ${path}`)
     this.wrongType(wanted, value, path)
     return false
   }
@@ -126,13 +133,14 @@ class Check {
     if (format !== undefined) {
       this.steps.take(value.length / 256)
       if (!matchesFormat(format, value))
-        this.note(
-          invalidValue(
+        this.note({
+          ...invalidValue(
             path,
             value,
             `${path} in body must be of type ${format}: ${JSON.stringify(value.slice(0, 256))}`,
           ),
-        )
+          reason: 'FieldValueTypeInvalid',
+        })
     }
   }
 
@@ -181,6 +189,10 @@ class Check {
     this.steps.take(value.length)
     const seen = new Set<string>()
     value.forEach((item, index) => {
+      if (keys && !isRecord(item)) {
+        this.note(invalidValue(`${path}[${index}]`, item, 'must be an object for an array of list-type map'))
+        return
+      }
       const identity = keys ? identityOf(keys, item, schema.items) : canonical(item)
       if (seen.has(identity)) {
         const shown =
@@ -203,8 +215,10 @@ class Check {
       if (!Object.hasOwn(value, name)) this.note(requiredValue(path === '' ? name : `${path}.${name}`))
     if (schema['x-kubernetes-embedded-resource'])
       for (const name of ['apiVersion', 'kind'])
-        if (typeof ownField(value, name) !== 'string' || value[name] === '')
-          this.note(requiredValue(`${path}.${name}`, 'must not be empty'))
+        if (typeof ownField(value, name) !== 'string' || value[name] === '') {
+          const isEmpty = ownField(value, name) === ''
+          this.note(requiredValue(`${path}.${name}`, ...(isEmpty ? ['must not be empty'] : [])))
+        }
     const before = isRecord(old) ? (old as Json) : undefined
     const additional = additionalSchema(schema)
     if (!schema.properties && !additional) return

@@ -2,6 +2,7 @@ import { ageColumn, nameColumn, renderSince } from '../kinds/columns.ts'
 import type { CustomResourceDefinition, CustomResourceVersion } from '../kinds/custom-resource-definition.ts'
 import { ALL_VERBS, statusSubresource } from '../kinds/define-kind.ts'
 import { objectFields } from '../kinds/meta.ts'
+import { invalidValue } from '../kinds/field-errors.ts'
 import { dns1035LabelProblem } from '../kinds/names.ts'
 import { scaleSubresource } from '../kinds/templated.ts'
 import type { CustomKind, CustomScale, KindDefinition, TableColumn, WriteContext } from '../kind.ts'
@@ -89,12 +90,26 @@ export function defineCustomKinds(
                   '',
                   old as unknown as JsonValue | undefined,
                 )
+            errors.push(...replicasErrors(custom, object))
             return errors.length > 0 ? errors : rules()(object, old)
           },
         }
       })
   )
 }
+
+/** What a scale counts is never negative. */
+function replicasErrors({ scale }: CustomKind, object: KubeObject): FieldError[] {
+  return [scale?.specReplicas, scale?.statusReplicas].flatMap((path) => {
+    const count = path && valueAt(object, path)
+    if (!path || typeof count !== 'number' || (count >= 0 && count <= INT32_MAX)) return []
+    const problem =
+      count < 0 ? 'should be a non-negative integer' : `should be less than or equal to ${INT32_MAX}`
+    return [invalidValue(`.${path.join('.')}`, count, problem)]
+  })
+}
+
+const INT32_MAX = 2 ** 31 - 1
 
 function once<T>(make: () => T): () => T {
   let made: { value: T } | undefined
@@ -272,23 +287,27 @@ function renderObjectSchema(
   }
 }
 
-function renderObject(schema: JsonSchema, name: string): ObjectSchema {
-  const fields: Record<string, Field> = {}
+/** @param free whether what is around lets unknown fields in, which is for everything below it as well. */
+function renderObject(schema: JsonSchema, name: string, free = false): ObjectSchema {
+  const isFree = free || schema['x-kubernetes-preserve-unknown-fields'] === true
+  const fields: Record<string, Field> = schema['x-kubernetes-embedded-resource'] ? { ...objectFields } : {}
   for (const [key, field] of Object.entries(schema.properties ?? {}))
-    fields[key] = {
-      schema: once(() => renderSchema(field, `${name}.${key}`)),
-      ...(field.default === undefined ? {} : { default: field.default }),
-    }
+    if (!Object.hasOwn(fields, key))
+      fields[key] = {
+        schema: once(() => renderSchema(field, `${name}.${key}`, isFree)),
+        ...(field.default === undefined ? {} : { default: field.default }),
+      }
   return {
     type: 'object',
     name,
     fields,
     ...(schema['x-kubernetes-map-type'] === 'atomic' ? { atomic: true as const } : {}),
-    ...(schema['x-kubernetes-preserve-unknown-fields'] || !schema.properties ? { others: DEDUCED } : {}),
+    ...(isFree || !schema.properties ? { others: DEDUCED } : {}),
   }
 }
 
-function renderSchema(schema: JsonSchema, name: string): Schema {
+function renderSchema(schema: JsonSchema, name: string, free: boolean): Schema {
+  const isFree = free || schema['x-kubernetes-preserve-unknown-fields'] === true
   const atomicMap = schema['x-kubernetes-map-type'] === 'atomic'
   switch (schema.type) {
     case 'object': {
@@ -296,16 +315,16 @@ function renderSchema(schema: JsonSchema, name: string): Schema {
       if (values)
         return {
           type: 'map',
-          values: renderSchema(values, `${name}.*`),
+          values: renderSchema(values, `${name}.*`, isFree),
           ...(atomicMap ? { atomic: true as const } : {}),
         }
-      return renderObject(schema, name)
+      return renderObject(schema, name, free)
     }
     case 'array': {
       const listType = schema['x-kubernetes-list-type'] ?? 'atomic'
       return {
         type: 'list',
-        items: schema.items ? renderSchema(schema.items, `${name}.items`) : DEDUCED,
+        items: schema.items ? renderSchema(schema.items, `${name}.items`, isFree) : DEDUCED,
         listType: listType as ListSchema['listType'], // one of the three, as was validated
         ...(schema['x-kubernetes-list-map-keys']
           ? { listMapKeys: schema['x-kubernetes-list-map-keys'] }

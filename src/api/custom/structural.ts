@@ -309,8 +309,7 @@ class StructuralCheck {
           `must not have unknown fields: ${unknown.slice(0, 10).join(', ')}`,
         ),
       )
-    for (const { message } of valueErrors(schema, value, 'default').slice(0, 10))
-      this.note({ reason: 'FieldValueInvalid', field: `${path}.default`, message })
+    for (const error of valueErrors(schema, value, `${path}.default`).slice(0, 10)) this.note(error)
   }
 
   /**

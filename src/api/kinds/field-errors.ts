@@ -48,7 +48,7 @@ export function tooLong(field: string, maximum: number): FieldError {
   return {
     reason: 'FieldValueTooLong',
     field,
-    message: `Too long: may not be more than ${maximum} bytes`,
+    message: `Too long: may not be more than ${maximum} ${maximum === 1 ? 'byte' : 'bytes'}`,
   }
 }
 

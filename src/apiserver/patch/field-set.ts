@@ -80,10 +80,16 @@ export function filterFirst(set: FieldSet, keep: (element: string) => boolean): 
   return children.size === set.children.size ? set : { member: set.member, children }
 }
 
-/** Calls `visit` with every path, in the order of `renderFieldSet`. */
-export function* pathsOf(set: FieldSet, prefix: readonly string[] = []): Generator<readonly string[]> {
-  if (set.member) yield prefix
-  for (const [element, child] of sortedChildren(set)) yield* pathsOf(child, [...prefix, element])
+/** Every path; of what is on one level, first what is in the set itself, and then what is below. As upstream tells conflicts. */
+export function* pathsOf(set: FieldSet): Generator<readonly string[]> {
+  if (set.member) yield []
+  yield* pathsBelow(set, [])
+}
+
+function* pathsBelow(set: FieldSet, prefix: readonly string[]): Generator<readonly string[]> {
+  const children = sortedChildren(set)
+  for (const [element, { member }] of children) if (member) yield [...prefix, element]
+  for (const [element, child] of children) yield* pathsBelow(child, [...prefix, element])
 }
 
 /** As upstream prints a path: `.spec.containers[name="c"].image`. */

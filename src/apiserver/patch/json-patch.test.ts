@@ -42,7 +42,8 @@ test('an operation that does not fit is unprocessable and says which one', () =>
   for (const [operation, message] of [
     [{ op: 'test', path: '/list/0', value: 9 }, 'testing path "/list/0" failed'],
     [{ op: 'remove', path: '/metadata/zz' }, 'the document has nothing at "/metadata/zz"'],
-    [{ op: 'replace', path: '/zz', value: 1 }, 'the document has nothing at "/zz"'],
+    [{ op: 'replace', path: '/zz/a', value: 1 }, 'the document has nothing at "/zz"'],
+    [{ op: 'test', path: '/zz/a', value: null }, 'the document has nothing at "/zz"'],
     [{ op: 'add', path: '/list/9', value: 1 }, 'there is no item "9" in a list'],
     [{ op: 'add', path: '/list/-1', value: 1 }, 'there is no item "-1" in a list'],
     [{ op: 'add', path: '/list/01', value: 1 }, 'there is no item "01" in a list'],

@@ -107,7 +107,8 @@ class Run {
       case 'add':
         return this.add(operation.path, cloneJson(operation.value))
       case 'replace':
-        this.get(operation.path)
+        // As upstream's library: a field that is not there is added.
+        if (!this.hasParent(operation.path)) this.get(operation.path)
         return this.set(operation.path, cloneJson(operation.value))
       case 'remove':
         return void this.remove(operation.path)
@@ -136,6 +137,11 @@ class Run {
       value = next
     }
     return value
+  }
+
+  /** True for a field of an object that is there, whether the field is or not. */
+  private hasParent(path: readonly string[]): boolean {
+    return path.length > 0 && isRecord(this.get(path.slice(0, -1)))
   }
 
   private set(path: readonly string[], value: JsonValue): void {
@@ -177,7 +183,7 @@ class Run {
       actual = this.get(path)
     } catch (error) {
       // Testing for null is how a patch says that a field must be absent.
-      if (!(error instanceof DoesNotFit) || expected !== null) throw error
+      if (!(error instanceof DoesNotFit) || expected !== null || !this.hasParent(path)) throw error
       actual = null
     }
     this.spend(JSON.stringify(expected).length)
@@ -185,7 +191,10 @@ class Run {
   }
 
   private copy(from: readonly string[]): JsonValue {
-    const source = this.get(from)
+    // As upstream's library: what is not there is copied as null.
+    const isAbsent =
+      this.hasParent(from) && member(this.get(from.slice(0, -1)), from.at(-1) ?? '') === undefined
+    const source = isAbsent ? null : this.get(from)
     this.spend(valuesOf(source))
     const bytes = JSON.stringify(source).length
     this.spend(bytes)

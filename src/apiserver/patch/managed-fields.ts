@@ -5,6 +5,7 @@ import {
   type FieldSet,
   difference,
   filterFirst,
+  intersection,
   isEmpty,
   parseFieldSet,
   renderFieldSet,
@@ -54,6 +55,9 @@ export function trackUpdate(
   // As upstream: who has wiped an object's managedFields does not want them back with the next update.
   if (live && managers.size === 0) return undefined
   const { changed, removed } = compareObjects(write, live, next)
+  // As upstream: a scale is followed when somebody has said before how many there are to be.
+  const isOwned = [...managers.values()].some(({ set }) => !isEmpty(intersection(set, changed)))
+  if (live && subresource === 'scale' && !isOwned) return renderManagers(managers)
   takeFields(managers, changed, removed, undefined)
   if (!isEmpty(changed)) {
     const key = managerKey({ name: manager, operation: 'Update', apiVersion, subresource })

@@ -125,12 +125,13 @@ function attempt(origin: ApplyOrigin, force: boolean): { object: KubeObject } | 
 }
 
 /** Who owns what before the apply. An object that nobody tracked belongs to `before-first-apply` as it stands. */
-function managersBefore({ schema, live, apiVersion, hasStatus, nowMs }: ApplyOrigin): Managers {
+function managersBefore(origin: ApplyOrigin): Managers {
+  const { schema, live, apiVersion, subresource = '', nowMs } = origin
   const managers = parseManagers(live?.metadata.managedFields) ?? new Map<string, Manager>()
   if (!live || managers.size > 0) return managers
   const everything = compare(schema, zeroObject(schema), withoutManagedFields(live)).changed
-  const unknown = { name: 'before-first-apply', operation: 'Update', apiVersion, subresource: '' } as const
-  const set = ownable(everything, { hasStatus })
+  const unknown = { name: 'before-first-apply', operation: 'Update', apiVersion, subresource } as const
+  const set = ownable(everything, origin)
   if (!isEmpty(set)) managers.set(managerKey(unknown), { ...unknown, time: renderTime(nowMs), set })
   return managers
 }

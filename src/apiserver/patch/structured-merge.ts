@@ -46,7 +46,8 @@ export function itemElement(list: ListSchema, item: JsonValue): string {
   if (list.listType !== 'map' || !isRecord(item)) return `v:${JSON.stringify(item)}`
   return keyElement(
     sortedKeys(list).flatMap((key): [string, JsonValue][] => {
-      const value = own(item, key) ?? keyDefault(list, key)
+      const given = own(item, key)
+      const value = given === undefined ? keyDefault(list, key) : given
       return value === undefined ? [] : [[key, value]]
     }),
   )
@@ -74,8 +75,8 @@ export type Comparison = {
 /**
  * Compares two objects path by path. A value that comes or goes as a whole counts with everything in it.
  */
-export function compare(schema: Schema, before: Value, after: Value): Comparison {
-  const walk = new CompareWalk()
+export function compare(schema: ObjectSchema, before: Value, after: Value): Comparison {
+  const walk = new CompareWalk(nullsOf(schema))
   walk.value(schema, before, after)
   return { changed: walk.changed, removed: walk.removed }
 }
@@ -84,6 +85,11 @@ class CompareWalk {
   readonly changed = new FieldSetBuilder()
   readonly removed = new FieldSetBuilder()
   private readonly path: string[] = []
+  private readonly nulls: Nulls
+
+  constructor(nulls: Nulls) {
+    this.nulls = nulls
+  }
 
   value(schema: Schema | undefined, before: Value, after: Value): void {
     if (before === after) return
@@ -94,6 +100,9 @@ class CompareWalk {
           this.fields(composite.schemaOf, before ?? {}, after ?? {})
           return this.presence(before, after)
         }
+        // What was taken apart became one whole, or the other way round: where nothing says what it is, that can be.
+        if (before !== undefined && after !== undefined && isRecord(before) !== isRecord(after))
+          this.fields(composite.schemaOf, isRecord(before) ? before : {}, isRecord(after) ? after : {})
         break
       case 'items':
         if (
@@ -109,7 +118,10 @@ class CompareWalk {
     }
     if (before === undefined) insertPath(this.changed, this.path)
     else if (after === undefined) insertPath(this.removed, this.path)
-    else if (!equalJson(before, after) && !(isNothing(before) && isNothing(after)))
+    else if (
+      !equalJson(before, after) &&
+      !(this.nulls === 'left out' && isNothing(before) && isNothing(after))
+    )
       insertPath(this.changed, this.path)
   }
 
@@ -196,7 +208,8 @@ export function fieldSetOf(schema: Schema, value: JsonValue): FieldSet {
         path.push(`f:${key}`)
         visit(fieldOf, item)
         // Keys of a map are set by themselves; fields of a struct only through what is in them.
-        if (of?.type === 'map' || item === null || (isRecord(item) && !hasKeys(item))) insertPath(set, path)
+        const isKey = of?.type !== 'object' || !Object.hasOwn(of.fields, key)
+        if (isKey || item === null || (isRecord(item) && !hasKeys(item))) insertPath(set, path)
         path.pop()
       }
     } else if (composite?.type === 'items' && Array.isArray(node)) {

@@ -44,7 +44,9 @@ class TypeWalk {
         else this.wrong('list', value)
         return
       case 'string':
-        if (schema.format === 'int-or-string' || schema.format === 'quantity') {
+        // An int or a string may be anything as far as merging goes.
+        if (schema.format === 'int-or-string') return
+        if (schema.format === 'quantity') {
           if (typeof value === 'object') this.wrong('any scalar', value)
         } else if (typeof value !== 'string') this.wrong('string', value)
         return
