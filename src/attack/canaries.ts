@@ -1,3 +1,4 @@
+import { WORK_MIB } from './limits.ts'
 import { CANARY_PORT, INTRUDER, type Party } from './party.ts'
 
 /** Puts the tenant's canary wherever a tenant keeps things, and, if pods are wanted, starts the two pods of an attack. */
@@ -82,6 +83,8 @@ function canaryPod({ image, canaries }: Party): object {
   }
 }
 
+const WORK = { sizeLimit: `${WORK_MIB}Mi` }
+
 /** Where the attacker's programs run: an ordinary pod whose root does what it can. */
 function intruderPod({ image, canaries }: Party): object {
   return {
@@ -99,7 +102,7 @@ function intruderPod({ image, canaries }: Party): object {
           resources: { limits: { cpu: '1', memory: '256Mi' }, requests: { cpu: '10m', memory: '32Mi' } },
         },
       ],
-      volumes: [{ name: 'work', emptyDir: {} }],
+      volumes: [{ name: 'work', emptyDir: WORK }],
     },
   }
 }

@@ -7,6 +7,8 @@ export const REQUEST_MS_MAX = 20 * SECOND_MS
 export const RAW_SILENCE_MS = 1_500
 export const RAW_MS_MAX = 10 * SECOND_MS
 export const PROGRAM_MS_MAX = 60 * SECOND_MS
+/** The attacker's volume: what it tries to write more than. */
+export const WORK_MIB = 64
 export const POD_READY_MS_MAX = 120 * SECOND_MS
 export const ANSWER_BYTES_MAX = 4 * MiB
 export const PROGRAM_OUTPUT_BYTES_MAX = MiB

@@ -506,6 +506,10 @@ export const ELSEWHERE: readonly { layer: string; where: string }[] = [
     layer: 'encryption of volumes, and the directories that they lie in',
     where: '`tests/isolation/storage.test.ts`, `src/engine/local/host/claims.test.ts`',
   },
+  {
+    layer: 'file systems of hard size, and the measuring of pods',
+    where: '`tests/isolation/disk.test.ts`, `src/engine/local/local-engine.test.ts`',
+  },
   { layer: "the prober's own process", where: '`src/engine/local/host/exchange.test.ts`' },
   {
     layer: 'jails that no API has looked at',

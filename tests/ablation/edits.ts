@@ -116,9 +116,9 @@ export const UNSAFE_PODS: readonly Edit[] = [
   },
   {
     file: 'src/attack/canaries.ts',
-    find: "      volumes: [{ name: 'work', emptyDir: {} }],\n    },\n  }\n}\n",
+    find: "      volumes: [{ name: 'work', emptyDir: WORK }],\n    },\n  }\n}\n",
     replace:
-      "      hostNetwork: true, hostPID: true, hostIPC: true, hostUsers: true, runtimeClassName: 'runc',\n      volumes: [{ name: 'work', emptyDir: {} }],\n    },\n  }\n}\n",
+      "      hostNetwork: true, hostPID: true, hostIPC: true, hostUsers: true, runtimeClassName: 'runc',\n      volumes: [{ name: 'work', emptyDir: WORK }],\n    },\n  }\n}\n",
   },
 ]
 

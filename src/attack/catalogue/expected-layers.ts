@@ -291,6 +291,8 @@ export const EXPECTED_LAYERS: Readonly<Record<string, readonly string[]>> = {
   'exhaustion-memory': ['pod limits', 'tenant limit or pod limits'],
   'exhaustion-descriptors': ['application kernel', 'pod limits'],
   'exhaustion-shared-memory': ['application kernel', 'pod limits'],
+  'exhaustion-disk': ['application kernel', 'file system of its own'],
+  'exhaustion-files': ['file system of its own'],
   'exhaustion-sockets': ['nothing that others need was used up'],
   'forward-ports-of-the-machine': ['no path to the machine'],
   'forward-odd-ports': ['request parsing'],

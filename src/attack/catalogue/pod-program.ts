@@ -1,6 +1,7 @@
 import { networkInterfaces } from 'node:os'
 import { type Attack, type AttackContext, blocked, escaped, type Outcome, untried } from '../attack.ts'
 import { countTasksOfTenant } from '../machine-tasks.ts'
+import { WORK_MIB } from '../limits.ts'
 import { CANARY_PORT, INTRUDER, type Party } from '../party.ts'
 
 /** What programs/pod.py says of one attack. */
@@ -26,7 +27,7 @@ export type PodAttack = Omit<Attack, 'control' | 'attempt' | 'needs'> & {
 }
 
 /** Where a copy of the platform without the layer "mount view" puts its directories. */
-const LEAKED = ['/leak-state']
+const LEAKED = ['/leak-state', '/leak-run']
 const PLATFORM_FILES = [
   'kek',
   'keys',
@@ -219,12 +220,14 @@ async function inputOf(
     ],
     run_dirs: [machine.runDir, machine.stateDir].filter((place) => place !== ''),
     paths: [machine.runDir, machine.stateDir].filter((place) => place !== ''),
-    state_dirs: [machine.stateDir, ...LEAKED].filter((place) => place !== ''),
+    work_mib: WORK_MIB,
+    state_dirs: [machine.stateDir, machine.runDir, ...LEAKED].filter((place) => place !== ''),
     state_files: [
       ...PLATFORM_FILES,
       `keys/${victim.name}.wrapped`,
       `tenants/${victim.name}`,
-      ...['', '/volumes', '/volumes/work', '/volumes/work/file'].map(
+      `ephemeral/${victim.name}`,
+      ...['', '/disk', '/disk/volumes', '/disk/volumes/work', '/disk/volumes/work/file'].map(
         (name) => `containers/${metadata.uid}${name}`,
       ),
     ],

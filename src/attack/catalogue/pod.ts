@@ -965,6 +965,20 @@ export const podAttacks: readonly Attack[] = [
     standards: ['T1499'],
   }),
   exhaustionAttack({
+    id: 'exhaustion-disk',
+    title: 'fills a volume by writing, reserving, filling holes and deleting names',
+    vector: 'disk',
+    standards: ['T1499', 'MS-TA9040'],
+    seenBy: 'file system of its own',
+  }),
+  exhaustionAttack({
+    id: 'exhaustion-files',
+    title: 'makes files without content without end',
+    vector: 'disk',
+    standards: ['T1499', 'MS-TA9040'],
+    seenBy: 'file system of its own',
+  }),
+  exhaustionAttack({
     id: 'exhaustion-sockets',
     title: 'opens sockets without end',
     vector: 'bandwidth',

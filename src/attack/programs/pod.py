@@ -10,6 +10,7 @@ import ctypes
 import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -1859,6 +1860,94 @@ def shared_memory(t):
         t.escaped(f"{taken} MiB in /dev/shm")
     else:
         t.blocked(f"after {taken} MiB", why)
+
+
+def blocks_below(directory):
+    """Bytes of blocks, each file once however many names it has."""
+    seen = {}
+    for place, _, files in os.walk(directory):
+        for name in files:
+            info = os.lstat(os.path.join(place, name))
+            seen[info.st_ino] = info.st_blocks * 512
+    return sum(seen.values())
+
+
+def written(home, limit):
+    with open(os.path.join(home, "plain"), "wb", buffering=0) as file:
+        for _ in range(2 * limit // 65536):
+            file.write(b"x" * 65536)
+
+
+def reserved(home, limit):
+    fd = os.open(os.path.join(home, "reserved"), os.O_CREAT | os.O_RDWR)
+    try:
+        os.posix_fallocate(fd, 0, 2 * limit)
+    finally:
+        os.close(fd)
+
+
+def holes_filled(home, limit):
+    fd = os.open(os.path.join(home, "holes"), os.O_CREAT | os.O_RDWR)
+    try:
+        os.ftruncate(fd, 1 << 40)
+        for at in range(2 * limit // 65536):
+            os.pwrite(fd, b"x" * 65536, at << 24)
+    finally:
+        os.close(fd)
+
+
+def named_twice(home, limit):
+    """A file that has lost its name, and others under many names."""
+    for at in range(2 * limit // 4_194_304):
+        path = os.path.join(home, f"named-{at}")
+        with open(path, "wb", buffering=0) as file:
+            os.link(path, f"{path}-again")
+            os.unlink(path)
+            for _ in range(64):
+                file.write(b"x" * 65536)
+
+
+@attack("exhaustion-disk")
+def fill_disk(t):
+    limit = int(VICTIM.get("work_mib", 64)) * 1_048_576
+    home = "/work/fill"
+    for take in (written, reserved, holes_filled, named_twice):
+        shutil.rmtree(home, ignore_errors=True)
+        os.mkdir(home)
+        why = "none"
+        try:
+            take(home, limit)
+        except OSError as error:
+            why = "full" if error.errno == errno.ENOSPC else named(error.errno)
+        # The kernel may take a moment to give what is deleted a place.
+        used = blocks_below(home)
+        t.control("some was written" if take is written else "a file was made", used > 0 or take is reserved)
+        what = f"{take.__name__.replace('_', ' ')}: {used >> 20} MiB of {limit >> 20}"
+        if why == "none" or used > limit:
+            t.escaped(f"{what}, {why}")
+        else:
+            t.blocked(what, why)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@attack("exhaustion-files")
+def fill_with_files(t):
+    """A file without content takes an inode all the same; of a volume of 64 MiB there are 10,000."""
+    home = "/work/files"
+    os.mkdir(home)
+    made, why = 0, "none"
+    try:
+        while made < 20_000:
+            os.close(os.open(os.path.join(home, str(made)), os.O_CREAT | os.O_WRONLY))
+            made += 1
+    except OSError as error:
+        why = "full" if error.errno == errno.ENOSPC else named(error.errno)
+    shutil.rmtree(home, ignore_errors=True)
+    t.control("files were made", made > 100)
+    if why == "none":
+        t.escaped(f"{made} files")
+    else:
+        t.blocked(f"{made} files", why)
 
 
 @attack("exhaustion-sockets")
