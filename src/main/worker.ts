@@ -80,24 +80,33 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
     // Throws when one of them cannot be read: then the tenant is not served.
     const operatorPolicies = operatorPoliciesOf(request)
     const engine = new RemoteEngine({ socketPath: paths.nodeTenantSocket(layout, tenant) })
-    const plane = await startControlPlane({
-      layout,
-      tenant,
-      tenantUid,
-      path: paths.partition(layout, tenant),
-      dataKey,
-      registry: tenantRegistry,
-      gatewayUid,
-      podGatewayUid,
-      clock,
-      log,
-      engine,
-      streams: createStreamHandler({ log }),
-      limits: tenantLimitsOf(request),
-      operatorPolicies,
-      regoPolicies: { policies: regoPoliciesOf(request), threads },
-    })
-    const { allocatable } = await engine.node()
+    // What the node has is asked while the store is opened.
+    const [node, plane] = await Promise.all([
+      engine.node().catch((error: unknown) => ({ error })),
+      startControlPlane({
+        layout,
+        tenant,
+        tenantUid,
+        path: paths.partition(layout, tenant),
+        dataKey,
+        registry: tenantRegistry,
+        gatewayUid,
+        podGatewayUid,
+        clock,
+        log,
+        engine,
+        streams: createStreamHandler({ log }),
+        limits: tenantLimitsOf(request),
+        operatorPolicies,
+        regoPolicies: { policies: regoPoliciesOf(request), threads },
+      }),
+    ])
+    if ('error' in node) {
+      await plane.close()
+      engine.close()
+      throw node.error
+    }
+    const { allocatable } = node
     const controllers = startTenantControllers({
       client: plane.server.client('controllers'),
       engine,

@@ -169,12 +169,6 @@ export class TenantController extends QueueController {
         )
         return undefined
       }
-      if (tenant.status?.phase !== 'Ready')
-        current = await this.tell(
-          tenant,
-          { isolationClass, reasons },
-          { phase: 'Provisioning', reason: 'Provisioning', message: 'The control plane is being started' },
-        )
       const policies = planPolicies(
         tenant,
         this.policies.list(),
@@ -182,7 +176,7 @@ export class TenantController extends QueueController {
         this.configMaps.list(),
       )
       const regoPolicies = planRegoPolicies(tenant, this.regoPolicies.list())
-      const placement = await node.ensureTenant(
+      const placing = node.ensureTenant(
         name,
         {
           class: isolationClass,
@@ -200,7 +194,24 @@ export class TenantController extends QueueController {
         },
         signal,
       )
-      const { index, podUidBase, controlPlaneUid } = placement
+      // Nobody waits for what is said meanwhile.
+      const telling =
+        tenant.status?.phase === 'Ready'
+          ? tenant
+          : this.tell(
+              tenant,
+              { isolationClass, reasons },
+              {
+                phase: 'Provisioning',
+                reason: 'Provisioning',
+                message: 'The control plane is being started',
+              },
+            )
+      const [told, placed] = await Promise.allSettled([telling, placing])
+      if (told.status === 'rejected') throw told.reason
+      current = told.value
+      if (placed.status === 'rejected') throw placed.reason
+      const { index, podUidBase, controlPlaneUid } = placed.value
       await this.tell(
         current,
         {
