@@ -202,12 +202,6 @@ test('who had a host or port first keeps it until it is taken away there', () =>
   ])
     assert.throws(() => other(grant(hosts)), /belongs to the tenant "red"/, hosts.join())
   assert.throws(() => other(grant([], range(8_990, 9_000))), /The port 9000 .* belongs to the tenant "red"/)
-  const udp = { ...range(9_000), protocol: 'UDP' as const }
-  assert.deepEqual(other(grant([], udp)).ingress?.ports, [udp])
-  assert.throws(
-    () => open(stateDir).placements.ensure(red, request(grant([], udp))),
-    /The port 9000\/UDP .* belongs to the tenant "blue"/,
-  )
   assert.throws(() => other(grant([], range(7_452))), /is that of the gateway/)
   for (const port of [8_089, 8_452])
     assert.throws(() => other(grant([], range(port))), /is that of the front door/)
@@ -216,6 +210,13 @@ test('who had a host or port first keeps it until it is taken away there', () =>
   // Its own grants are no reason against it, and what it gives back can be another's.
   open(stateDir).placements.ensure(red, request(grant(['*.red.example.com'])))
   assert.deepEqual(other(grant(['shop.example.com'], range(9_000))).ingress?.hosts, ['shop.example.com'])
+  // The same number of the other protocol is another port.
+  const udp = { ...range(9_000), protocol: 'UDP' as const }
+  assert.deepEqual(other(grant([], udp)).ingress?.ports, [udp])
+  assert.throws(
+    () => open(stateDir).placements.ensure(red, request(grant([], udp))),
+    /The port 9000\/UDP .* belongs to the tenant "blue"/,
+  )
 })
 
 test('nobody is guaranteed what the machine does not have, or what another tenant was promised', () => {
