@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { object, podTemplate } from '../controllers.testkit.ts'
-import type { ControllerRevision } from '../kinds.ts'
+import type { ControllerRevision, PodTemplateSpec } from '../kinds.ts'
 import { contentHash } from './content-hash.ts'
 import { planRevision, planTruncation, revisionData, templateOf } from './history.ts'
 
@@ -33,6 +33,24 @@ test('a revision gives its template back, and anything else in it is no template
       assert.ok(found === undefined || typeof found.spec === 'object')
     }),
   )
+})
+
+test('a revision is written as a client of Kubernetes writes it, which compares bytes', () => {
+  const template = {
+    spec: { restartPolicy: 'Always', containers: [] },
+    metadata: { labels: { b: '1', a: '2' } },
+  }
+  assert.equal(
+    JSON.stringify(revisionData(template as unknown as PodTemplateSpec)),
+    '{"spec":{"template":{"$patch":"replace","metadata":{"creationTimestamp":null,"labels":{"a":"2","b":"1"}},' +
+      '"spec":{"containers":[],"restartPolicy":"Always"}}}}',
+  )
+})
+
+test('a revision from before fields were in order is still that of its template', () => {
+  const { spec, metadata } = podTemplate('web', 'a')
+  const before = { ...revision(1, 'a'), data: { spec: { template: { spec, metadata, $patch: 'replace' } } } }
+  assert.deepEqual(planRevision([before], data('a')), { step: 'use', revision: before })
 })
 
 test('content has one hash whatever the order of its fields', () => {

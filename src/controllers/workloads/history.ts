@@ -17,9 +17,23 @@ import { ensureClaims } from './pods.ts'
 /** Tells on a pod which revision it was made from. */
 export const REVISION_LABEL = 'controller-revision-hash'
 
-/** What a revision keeps: a strategic merge patch that brings the template back, which `kubectl rollout undo` sends. */
+/**
+ * What a revision keeps: a strategic merge patch that brings the template back, which `kubectl rollout undo` sends. Clients
+ * compare it byte by byte with what they would write themselves, so fields are in order, and a time that was never set is null.
+ */
 export function revisionData(template: PodTemplateSpec): object {
-  return { spec: { template: { ...template, $patch: 'replace' } } }
+  const metadata = { ...template.metadata, creationTimestamp: null }
+  return inOrder({ spec: { template: { ...template, metadata, $patch: 'replace' } } }) as object
+}
+
+function inOrder(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(inOrder)
+  if (!isObject(value)) return value
+  return Object.fromEntries(
+    Object.keys(value)
+      .toSorted()
+      .map((field) => [field, inOrder(value[field])]),
+  )
 }
 
 /** The template that a revision keeps, or undefined when somebody wrote something else into it. */
@@ -27,9 +41,16 @@ export function templateOf(revision: ControllerRevision): PodTemplateSpec | unde
   const spec = fieldOf(revision.data, 'spec')
   const template = fieldOf(spec, 'template')
   if (!isObject(template) || !isObject(template['spec'])) return undefined
-  const { $patch: _directive, ...rest } = template
+  const { $patch: _directive, metadata, ...rest } = template
   // The API server checks what is made of it like anything else.
-  return rest as unknown as PodTemplateSpec
+  return {
+    ...rest,
+    ...(isObject(metadata) ? { metadata: timeless(metadata) } : {}),
+  } as unknown as PodTemplateSpec
+}
+
+function timeless({ creationTimestamp: _time, ...metadata }: Record<string, unknown>): object {
+  return metadata
 }
 
 function fieldOf(value: unknown, field: string): unknown {

@@ -68,10 +68,6 @@ export const REASONS: readonly Reason[] = [
     refused: 'it wants two nodes, and tenants see one that stands for their share of the machine',
   },
   {
-    names: ['Daemon set [Serial] should update pod when spec was updated'],
-    missing: 'it compares a ControllerRevision byte by byte with what it would have written itself',
-  },
-  {
     names: ['Should recreate evicted statefulset'],
     refused: 'its pods take a port of the machine and choose their node',
   },
