@@ -111,7 +111,7 @@ function find(
       return { kind: 'document', document: inFormat(document, wanted.format) }
     }
     case '/openapi/v2':
-      return { kind: 'document', document: renderOpenApiV2(registry, openApiV2Format(request.accept)) }
+      return { kind: 'document', document: renderOpenApiV2(registry, openApiFormat('v2', request.accept)) }
     case '/openapi/v3':
       return { kind: 'document', document: renderOpenApiIndex(registry) }
     case '/openid/v1/jwks':
@@ -135,7 +135,7 @@ function find(
         : third === 'apis' && segments.length === 5
           ? { group: fourth ?? '', version: segments[4] ?? '' }
           : undefined
-    const document = gv && renderOpenApiV3(registry, gv)
+    const document = gv && renderOpenApiV3(registry, gv, openApiFormat('v3', request.accept))
     return document && { kind: 'document', document }
   }
   if (first === 'api' && segments.length === 2)
@@ -158,22 +158,20 @@ function acceptable({ accept }: PlainRequest, document: Document): PlainAnswer {
   return { kind: 'document', document: inFormat(document, wanted.format) }
 }
 
-/** Both spellings are in use, one of them in the answer. */
-const OPENAPI_V2_PROTOBUF: readonly string[] = [
-  'application/com.github.proto-openapi.spec.v2@v1.0+protobuf',
-  'application/com.github.proto-openapi.spec.v2.v1.0+protobuf',
-]
-
 /** @throws {ApiError} NotAcceptable */
-function openApiV2Format(accept: string | undefined): 'json' | 'protobuf' {
+function openApiFormat(version: 'v2' | 'v3', accept: string | undefined): 'json' | 'protobuf' {
+  // Both spellings are in use, one of them in the answer.
+  const protobuf = ['@', '.'].map(
+    (sign) => `application/com.github.proto-openapi.spec.${version}${sign}v1.0+protobuf`,
+  )
   if (accept === undefined || accept.trim() === '') return 'json'
   for (const { type } of parseAccept(accept)) {
-    if (OPENAPI_V2_PROTOBUF.includes(type)) return 'protobuf'
+    if (protobuf.includes(type)) return 'protobuf'
     if (fits(type, MEDIA_TYPES.json)) return 'json'
   }
   throw new ApiError(
     'NotAcceptable',
-    `406: Not Acceptable\n\nAvailable representations: ${[MEDIA_TYPES.json, ...OPENAPI_V2_PROTOBUF].join(', ')}`,
+    `406: Not Acceptable\n\nAvailable representations: ${[MEDIA_TYPES.json, ...protobuf].join(', ')}`,
     { details: {} },
   )
 }

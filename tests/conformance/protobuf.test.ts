@@ -245,6 +245,34 @@ test('OpenAPI v2 describes custom kinds as far as it has words for them', async 
 
 const OPENAPI_V2 = 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf'
 
+/** A server that lacks one path of ours, and remembers which documents it was asked for. */
+async function openApiProxy(plane: ControlPlane, missing: string) {
+  const asked: string[] = []
+  const server = createServer((request, response) => {
+    asked.push(`${request.url} ${request.headers.accept}`)
+    if (request.url?.startsWith(missing)) {
+      response.writeHead(404).end()
+      return
+    }
+    const { method, url: path, headers } = request
+    const onward = httpRequest({ port: plane.port, host: '127.0.0.1', method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 0, answer.headers)
+      answer.pipe(response)
+    })
+    request.pipe(onward)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    asked,
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections()
+      server.close()
+    },
+  }
+}
+
 test('OpenAPI v2 is negotiated as protobuf, with a tag', async () => {
   await using plane = await ControlPlane.start()
   const answered = OPENAPI_V2.replace('@', '.')
@@ -272,44 +300,44 @@ test(
   async () => {
     await using plane = await ControlPlane.start()
     await defineBoats(plane)
-    const asked: string[] = []
-    const older = createServer((request, response) => {
-      asked.push(`${request.url} ${request.headers.accept}`)
-      if (request.url?.startsWith('/openapi/v3')) {
-        response.writeHead(404).end()
-        return
-      }
-      const { method, url: path, headers } = request
-      const onward = httpRequest({ port: plane.port, host: '127.0.0.1', method, path, headers }, (answer) => {
-        response.writeHead(answer.statusCode ?? 0, answer.headers)
-        answer.pipe(response)
-      })
-      request.pipe(onward)
-    })
-    older.listen(0, '127.0.0.1')
-    await once(older, 'listening')
-    const kubectl = await Kubectl.open(`http://127.0.0.1:${(older.address() as AddressInfo).port}`)
-    try {
-      const boat =
-        'apiVersion: example.com/v1\nkind: Boat\nmetadata: {name: a}\nspec: {length: 3, flag: red}\n'
-      const applied = await kubectl.run(['apply', '-n', 'default', '-f', '-'], { input: boat })
-      assert.equal(applied.stdout, 'boat.example.com/a created\n', applied.stderr)
-      const fields = ['explain', '--output=plaintext-openapiv2']
-      const explained = await kubectl.run([...fields, 'boat.spec.length'])
-      assert.match(explained.stdout, /From bow to stern/, explained.stderr)
-      const required = await kubectl.run([...fields, 'deployment.spec'])
-      assert.match(required.stdout, /^ {3}selector\t<Object> -required-$/m, required.stderr)
-      assert.ok(
-        asked.some((line) => line.startsWith(`/openapi/v2 ${OPENAPI_V2}`) || line.startsWith('/openapi/v2?')),
-        asked.join('\n'),
-      )
-    } finally {
-      await kubectl[Symbol.asyncDispose]()
-      older.closeAllConnections()
-      older.close()
-    }
+    await using proxy = await openApiProxy(plane, '/openapi/v3')
+    const { asked } = proxy
+    await using kubectl = await Kubectl.open(proxy.url)
+    const boat = 'apiVersion: example.com/v1\nkind: Boat\nmetadata: {name: a}\nspec: {length: 3, flag: red}\n'
+    const applied = await kubectl.run(['apply', '-n', 'default', '-f', '-'], { input: boat })
+    assert.equal(applied.stdout, 'boat.example.com/a created\n', applied.stderr)
+    const fields = ['explain', '--output=plaintext-openapiv2']
+    const explained = await kubectl.run([...fields, 'boat.spec.length'])
+    assert.match(explained.stdout, /From bow to stern/, explained.stderr)
+    const required = await kubectl.run([...fields, 'deployment.spec'])
+    assert.match(required.stdout, /^ {3}selector\t<Object> -required-$/m, required.stderr)
+    assert.ok(
+      asked.some((line) => line.startsWith(`/openapi/v2 ${OPENAPI_V2}`) || line.startsWith('/openapi/v2?')),
+      asked.join('\n'),
+    )
   },
 )
+
+test('OpenAPI v3 is negotiated as protobuf, with a tag, and 406 for who takes neither', async () => {
+  await using plane = await ControlPlane.start()
+  const answered = 'application/com.github.proto-openapi.spec.v3.v1.0+protobuf'
+  const asked = answered.replace('.v1.0', '@v1.0')
+  const path = '/openapi/v3/apis/apps/v1'
+  for (const [accept, type] of [
+    [asked, answered],
+    [answered, answered],
+    [`application/json,${asked}`, 'application/json'],
+    ['*/*', 'application/json'],
+  ] as const)
+    assert.equal((await plane.ask('GET', path, { accept })).headers['content-type'], type, accept)
+  const { headers, bytes } = await plane.ask('GET', path, { accept: asked })
+  assert.deepEqual(bytes.subarray(0, 7), Buffer.from('\n\x053.0.0'))
+  const known = { 'if-none-match': String(headers.etag) }
+  assert.equal((await plane.ask('GET', path, { accept: asked, headers: known })).code, 304)
+  assert.equal((await plane.ask('GET', path, { headers: known })).code, 200)
+  assert.equal((await plane.ask('GET', path, { accept: OPENAPI_V2 })).code, 406)
+  assert.equal((await plane.ask('GET', '/openapi/v3/apis/none/v1', { accept: asked })).code, 404)
+})
 
 test('custom kinds have no protobuf: JSON for who takes it, 406 before anything is done for who does not', async () => {
   await using plane = await ControlPlane.start()

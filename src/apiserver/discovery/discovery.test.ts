@@ -219,16 +219,16 @@ test('the OpenAPI index leads to every group version under its hash', () => {
     'apis/example.com/v1beta1',
     'apis/example.com/v2',
   ])
-  const document = renderOpenApiV3(registry, { group: 'example.com', version: 'v2' })
+  const document = renderOpenApiV3(registry, { group: 'example.com', version: 'v2' }, 'json')
   const hash = document?.etag.replaceAll('"', '')
   assert.deepEqual((paths as Json)['apis/example.com/v2'], {
     serverRelativeURL: `/openapi/v3/apis/example.com/v2?hash=${hash}`,
   })
-  assert.equal(renderOpenApiV3(registry, { group: 'constructor', version: 'v1' }), undefined)
+  assert.equal(renderOpenApiV3(registry, { group: 'constructor', version: 'v1' }, 'json'), undefined)
 })
 
 test('schemas carry merge keys, list types, kinds and warnings, and may contain themselves', () => {
-  const document = read(renderOpenApiV3(registry, { group: 'example.com', version: 'v2' }))
+  const document = read(renderOpenApiV3(registry, { group: 'example.com', version: 'v2' }, 'json'))
   const schemas = document['components']?.['schemas']
   assert.deepEqual(schemas?.['test.WidgetSpec'], {
     description: 'What is wanted.',
@@ -258,7 +258,7 @@ test('schemas carry merge keys, list types, kinds and warnings, and may contain 
 })
 
 test('kubectl finds what it needs to validate on the server and to explain', () => {
-  const document = read(renderOpenApiV3(registry, { group: 'example.com', version: 'v2' }))
+  const document = read(renderOpenApiV3(registry, { group: 'example.com', version: 'v2' }, 'json'))
   const gvk = { group: 'example.com', version: 'v2', kind: 'Widget' }
   const collection = '/apis/example.com/v2/namespaces/{namespace}/widgets'
   const patch = document['paths']?.[`${collection}/{name}`]?.['patch']
@@ -282,7 +282,7 @@ test('every reference in a document leads somewhere', () => {
           const [root, ...rest] = path.split('/')
           const [group, version] = root === 'api' ? ['', rest[0]] : rest
           return [
-            renderOpenApiV3(registry, { group: group ?? '', version: version ?? '' }),
+            renderOpenApiV3(registry, { group: group ?? '', version: version ?? '' }, 'json'),
             '#/components/schemas/',
             (d) => d['components']?.['schemas'],
           ]

@@ -1,11 +1,8 @@
-import { assert } from '../../stdx/index.ts'
-import { type MessageRow, encodeMessage, linkMessages } from '../wire/index.ts'
-
-type Json = { [key: string]: unknown }
+import { any, encodeDocument, extensionsOf, type Json, named } from './openapi-messages.ts'
 
 /**
- * The messages of gnostic that a document of ours needs, with the numbers of their fields; lists end in `[]`. `Any` holds
- * YAML, as which we write JSON. https://github.com/google/gnostic/blob/main/openapiv2/OpenAPIv2.proto
+ * The messages of gnostic that a document of ours needs, with the numbers of their fields.
+ * https://github.com/google/gnostic/blob/main/openapiv2/OpenAPIv2.proto
  */
 const MESSAGES: Readonly<Record<string, string>> = {
   Any: '2 yaml string',
@@ -45,47 +42,15 @@ const MESSAGES: Readonly<Record<string, string>> = {
     '29 externalDocs ExternalDocs, 30 example Any, 31 vendorExtension NamedAny[]',
 }
 
-function rowsOf(messages: typeof MESSAGES): MessageRow[] {
-  const names = Object.keys(messages)
-  return Object.entries(messages).map(([message, fields]) => [
-    message,
-    ...fields.split(', ').flatMap((field) => {
-      const [number, name = '', listed = ''] = field.split(' ')
-      const type = listed.replace('[]', '')
-      return [
-        Number(number),
-        name,
-        names.includes(type) ? names.indexOf(type) : type,
-        type === listed ? '' : 'r',
-      ]
-    }),
-  ])
-}
-
 /** Requires: a document as `openApiV2` makes it, in which nothing is missing here; a test holds it against this. */
 export function encodeOpenApiV2(document: Json): Buffer {
-  const message = linkMessages(rowsOf(MESSAGES)).find(({ name }) => name === 'Document')
-  assert(message, 'It is in the table')
   const { swagger, info, paths, definitions } = document
-  return encodeMessage(message, {
+  return encodeDocument(MESSAGES, {
     swagger,
     info,
     paths: { path: named(paths as Json, (item) => pathItem(item as Json)) },
     definitions: properties(definitions as Json),
   })
-}
-
-function named(values: Json, map: (value: unknown) => unknown): Json[] {
-  return Object.entries(values).map(([name, value]) => ({ name, value: map(value) }))
-}
-
-function any(value: unknown): Json {
-  return { yaml: `${JSON.stringify(value)}\n` }
-}
-
-function extensionsOf(of: Json): Json {
-  const extensions = Object.entries(of).filter(([name]) => name.startsWith('x-'))
-  return extensions.length === 0 ? {} : { vendorExtension: named(Object.fromEntries(extensions), any) }
 }
 
 function pathItem({ parameters, ...operations }: Json): Json {
@@ -107,7 +72,7 @@ function operationOf(operation: Json): Json {
     responses: {
       responseCode: named(responses as Json, (response) => ({ response: responseOf(response as Json) })),
     },
-    ...extensionsOf(operation),
+    ...extensionsOf(operation, 'vendorExtension'),
   }
 }
 
@@ -132,7 +97,7 @@ function properties(schemas: Json): Json {
 }
 
 function schemaOf(schema: Json): Json {
-  const encoded: Json = { ...schema, ...extensionsOf(schema) }
+  const encoded: Json = { ...schema, ...extensionsOf(schema, 'vendorExtension') }
   const replace = (key: string, by: (value: unknown) => unknown) => {
     if (schema[key] !== undefined) encoded[key] = by(schema[key])
   }

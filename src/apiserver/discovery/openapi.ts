@@ -10,9 +10,10 @@ import {
   schemaOf,
 } from '../../api/index.ts'
 import { type Document, Documents, renderBytes, renderDocument } from './document.ts'
+import type { Json } from './openapi-messages.ts'
 import { encodeOpenApiV2 } from './openapi-v2-protobuf.ts'
+import { encodeOpenApiV3 } from './openapi-v3-protobuf.ts'
 
-type Json = { [key: string]: unknown }
 type Gvk = { group: string; version: string; kind: string }
 type AnyKind = KindDefinition | VirtualKind
 
@@ -59,6 +60,7 @@ const NAMED_FORMATS: Readonly<Record<string, { name: string; schema: Json }>> = 
 const documents = new WeakMap<KindRegistry, Map<string, Document>>()
 const indexes = new WeakMap<KindRegistry, Document>()
 const v2Documents = new Documents()
+const v3InProtobuf = new Documents()
 
 function documentsOf(registry: KindRegistry): Map<string, Document> {
   let known = documents.get(registry)
@@ -100,10 +102,17 @@ export function renderOpenApiIndex(registry: KindRegistry): Document {
 export function renderOpenApiV3(
   registry: KindRegistry,
   gv: { group: string; version: string },
+  format: 'json' | 'protobuf',
 ): Document | undefined {
-  return documentsOf(registry).get(pathOf(gv))
+  const document = documentsOf(registry).get(pathOf(gv))
+  if (!document || format === 'json') return document
+  return v3InProtobuf.of(registry, pathOf(gv), () => {
+    const decoded = JSON.parse(document.body.toString()) as Json // an object, as we made it
+    return renderBytes(encodeOpenApiV3(decoded), OPENAPI_V3_PROTOBUF)
+  })
 }
 
+const OPENAPI_V3_PROTOBUF = 'application/com.github.proto-openapi.spec.v3.v1.0+protobuf'
 const OPENAPI_V2_PROTOBUF = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf'
 
 /** `/openapi/v2`, which clients ask for that are older than v3, or speak of validation in the client. */
