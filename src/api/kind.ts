@@ -98,6 +98,8 @@ export type KindDefinition = {
   prepareForUpdate?: (object: KubeObject, old: KubeObject, context: WriteContext) => KubeObject
   /** What else changes when somebody asks for its deletion. Changes and returns `object`, which is a fresh copy. */
   prepareForDelete?: (object: KubeObject, nowMs: number) => KubeObject
+  /** What it owns stays when a client deletes it without saying what should become of that. */
+  orphansByDefault?: true
   /** Seconds a delete waits unless the client says otherwise; only pods have one. */
   gracePeriodSeconds?: (object: KubeObject) => number
   /** Non-fatal advice for the client, sent as `Warning:` headers. */

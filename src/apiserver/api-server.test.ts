@@ -351,6 +351,33 @@ test('bookmarks come with time, and a watch of the future stays silent', async (
   assert.equal((await silent).text, '')
 })
 
+test('what a Job and a ReplicationController own stays unless the client says otherwise, and is told so', async () => {
+  await using plane = await ControlPlane.start()
+  const spec = { containers: [{ name: 'c', image: 'c:1' }], restartPolicy: 'Never' }
+  const template = { metadata: { labels: { a: 'b' } }, spec }
+  const bodies: [string, Json][] = [
+    ['/apis/batch/v1/namespaces/default/jobs', { template }],
+    [
+      '/api/v1/namespaces/default/replicationcontrollers',
+      { template: { ...template, spec: { containers: spec.containers } } },
+    ],
+  ]
+  for (const [path, wanted] of bodies) {
+    await created(plane, path, { metadata: { name: 'x' }, spec: wanted })
+    const left = await plane.ask('DELETE', `${path}/x`)
+    assert.deepEqual(left.body.metadata.finalizers, ['orphan'])
+    assert.match(String(left.headers['warning']), /its pods stay/)
+    await created(plane, path, { metadata: { name: 'y' }, spec: wanted })
+    const foreground = await plane.ask('DELETE', `${path}/y?propagationPolicy=Foreground`)
+    assert.deepEqual(foreground.body.metadata.finalizers, ['foregroundDeletion'])
+    // Whoever asks again without a word does not change what was decided.
+    const again = await plane.ask('DELETE', `${path}/y`)
+    assert.deepEqual(again.body.metadata.finalizers, ['foregroundDeletion'])
+    const background = await plane.ask('DELETE', `${path}/y?propagationPolicy=Background`)
+    assert.deepEqual([background.body.status, background.headers['warning']], ['Success', undefined])
+  }
+})
+
 test('a delete waits for finalizers and carries out its policy', async () => {
   await using plane = await ControlPlane.start()
   const { uid } = (await created(plane, CMS, configMap('f', { metadata: { finalizers: ['example.com/x'] } })))

@@ -25,6 +25,8 @@ import { isNamespace, removeStored, writeStored } from './storing.ts'
 
 const FOREGROUND = 'foregroundDeletion'
 const ORPHAN = 'orphan'
+const PODS_STAY =
+  'its pods stay: propagationPolicy=Background removes them, propagationPolicy=Orphan keeps them without this warning'
 
 /** metav1.DeleteOptions, from the body or the query. */
 export type DeleteOptions = {
@@ -121,6 +123,8 @@ async function remove(
       refuseAgain(context, admission)
     }
     addWarnings(request.warnings, admissionWarnings(context, admission))
+    if (definition.orphansByDefault && options.propagationPolicy === undefined)
+      addWarnings(request.warnings, [PODS_STAY])
     const current = presented(definition, stored.object)
     const plan = planDelete(definition, current, options, context.clock.nowMs())
     if (options.dryRun) return { object: plan.object, gone: plan.remove }
@@ -158,7 +162,7 @@ export function planDelete(
 ): { object: KubeObject; remove: boolean } {
   const next = definition.prepareForDelete?.(cloneJson(object), nowMs) ?? cloneJson(object)
   const meta = next.metadata
-  const finalizers = finalizersAfter(meta.finalizers ?? [], options.propagationPolicy)
+  const finalizers = finalizersAfter(definition, meta.finalizers ?? [], options.propagationPolicy)
   if (finalizers.length > 0) meta.finalizers = finalizers
   else delete meta.finalizers
   const graceSeconds = graceOf(definition, object, options.gracePeriodSeconds)
@@ -183,9 +187,11 @@ function hasNamespaceFinalizers(definition: KindDefinition, object: KubeObject):
 }
 
 function finalizersAfter(
+  { orphansByDefault }: KindDefinition,
   finalizers: readonly string[],
-  policy: DeleteOptions['propagationPolicy'],
+  asked: DeleteOptions['propagationPolicy'],
 ): string[] {
+  const policy = asked ?? (orphansByDefault && !finalizers.includes(FOREGROUND) ? 'Orphan' : undefined)
   if (policy === undefined) return [...finalizers]
   const others = finalizers.filter((f) => f !== FOREGROUND && f !== ORPHAN)
   if (policy === 'Foreground') return [...others, FOREGROUND]

@@ -318,6 +318,10 @@ for (const [version, ask] of versions)
         nothingPassed()
       })
 
+      test('a command of many words passes, as exec puts it into the request line', async () => {
+        assert.equal((await ask(`/tenants/red/api?command=${'a'.repeat(20_000)}`, alice)).code, 200)
+      })
+
       test('huge and very many headers are refused', async () => {
         for (const headers of [
           { accept: 'x'.repeat(40_000) },

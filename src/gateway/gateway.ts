@@ -412,8 +412,10 @@ class TlsGateway implements Gateway {
     const { connection, request, url, method } = exchange
     if (!connection) throw refusals.closing
     const { rawHeaders } = request
-    const headBytes = rawHeaders.reduce((sum, text) => sum + text.length + 2, url.length)
-    if (rawHeaders.length > 2 * (HEADERS_MAX + 4) || headBytes > 2 * HEAD_BYTES_MAX)
+    // In HTTP/2 the path is among the headers.
+    const lineBytes = request.httpVersionMajor === 1 ? url.length : 0
+    const headBytes = rawHeaders.reduce((sum, text) => sum + text.length + 2, lineBytes)
+    if (rawHeaders.length > 2 * (HEADERS_MAX + 4) || headBytes > HEAD_BYTES_MAX)
       throw refusals.headersTooLarge
     if (this.closing) throw refusals.closing
 

@@ -94,8 +94,8 @@ export function assertFair({ tenant, ...all }: GatewayLimits): void {
 assertFair(DEFAULT_GATEWAY_LIMITS)
 assertFair(POD_GATEWAY_LIMITS)
 
-/** Request line and headers of a client together, on HTTP/1.1 and on HTTP/2. */
-export const HEAD_BYTES_MAX = 16 * KiB
+/** Request line and headers of a client together, on HTTP/1.1 and on HTTP/2. A command of `kubectl exec` is in the request line. */
+export const HEAD_BYTES_MAX = 32 * KiB
 export const HEADERS_MAX = 96
 /** Head that a control plane's server has to accept: a client's, and the identity that we add. */
 export const UPSTREAM_HEAD_BYTES_MAX = 64 * KiB

@@ -117,6 +117,8 @@ export type JailFile = {
   path: string
   /** Permission bits, such as 0o644. */
   mode: number
+  /** The user, inside the pod's user namespace, that it belongs to; root when absent. */
+  owner?: number
   contentBase64: string
 }
 

@@ -347,6 +347,7 @@ const volume = kinds<JailVolume>({
         object<JailFile>({
           path: required(filePath),
           mode: required(integer(0, 0o777)),
+          owner: optional(userOrGroup),
           contentBase64: required(base64),
         }),
         { max: limits.FILES_PER_VOLUME_MAX },

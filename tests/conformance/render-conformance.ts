@@ -21,7 +21,7 @@ kubeconfig; \`--help\` says what else. \`DIR\` holds programs that are built fro
 1.19, and nothing of it is in this repository:
 
     apt-get source kubernetes && cd kubernetes-*
-    make WHAT=test/e2e/e2e.test && cp _output/bin/e2e.test DIR
+    make WHAT='test/e2e/e2e.test cmd/kubectl' && cp _output/bin/e2e.test _output/bin/kubectl DIR
     cd _output/local/go/src/k8s.io/kubernetes/test/images
     export GO111MODULE=off CGO_ENABLED=0 GOPATH=\${PWD%/src/k8s.io/*}
     go build -o DIR/agnhost ./agnhost

@@ -90,7 +90,10 @@ function manifests(host: string): Manifest[] {
           { name: 'settings', secret: { secretName: 'settings', defaultMode: 0o400 } },
           {
             name: 'all',
-            projected: { sources: [{ secret: { name: 'settings' } }], defaultMode: 0o600 },
+            projected: {
+              sources: [{ secret: { name: 'settings' } }, { serviceAccountToken: { path: 'token' } }],
+              defaultMode: 0o600,
+            },
           },
         ],
       },
@@ -217,6 +220,7 @@ for (const { tenant, trust, skip } of BOTH_RUNTIMES)
         assert.equal(await sh('redis-locked', `stat -L -c "%a %u %g" ${file}`), `${mode} 0 3000\n`)
         assert.equal(await sh('redis-locked', `cat ${file}`), 'secret of the group')
       }
+      assert.equal(await sh('redis-locked', 'stat -L -c "%a %u %g" /etc/all/token'), '640 999 3000\n')
     })
 
     test('a set-id program makes nobody root', async () => {

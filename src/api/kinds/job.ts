@@ -163,6 +163,7 @@ export const jobKind: TypedKind<Job> = {
 }
 export const jobDefinition = defineWorkload(jobKind, {
   singular: 'job',
+  orphansByDefault: true,
   schema: jobSchema,
   fieldSelectors: { 'status.successful': (job) => String(job.status?.succeeded ?? 0) },
   columns: [

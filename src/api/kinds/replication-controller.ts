@@ -70,6 +70,7 @@ export const replicationControllerKind: TypedKind<ReplicationController> = {
 }
 export const replicationControllerDefinition = defineWorkload(replicationControllerKind, {
   singular: 'replicationcontroller',
+  orphansByDefault: true,
   shortNames: ['rc'],
   schema: replicationControllerSchema,
   subresources: [scaleSubresource],

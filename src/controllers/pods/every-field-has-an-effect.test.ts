@@ -472,7 +472,9 @@ test('every field of a pod has an effect on its jail, a warning, or a reason', (
   assert.deepEqual(WARNED.toSorted(), [
     'affinity.podAffinity',
     'affinity.podAntiAffinity',
+    'containers[].securityContext.seLinuxOptions.level',
     'imagePullSecrets',
+    'securityContext.seLinuxOptions.level',
     'topologySpreadConstraints',
   ])
 })

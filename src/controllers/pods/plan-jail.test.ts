@@ -300,7 +300,7 @@ test('a pod that uses nearly everything becomes exactly this jail, which an engi
         files: [
           { path: 'password', mode: 0o644, contentBase64: base64('pass') },
           { path: 'labels', mode: 0o644, contentBase64: base64('app="web"\ntier="a\\"b"') },
-          { path: 'vault', mode: 0o644, contentBase64: base64('token for vault') },
+          { path: 'vault', mode: 0o600, contentBase64: base64('token for vault') },
         ],
       },
       { name: 'tmp', kind: 'scratch', medium: 'memory', sizeBytesMax: 128 * 2 ** 20 },
@@ -308,7 +308,7 @@ test('a pod that uses nearly everything becomes exactly this jail, which an engi
         name: 'kube-api-access',
         kind: 'files',
         files: [
-          { path: 'token', mode: 0o644, contentBase64: base64('token for api') },
+          { path: 'token', mode: 0o600, contentBase64: base64('token for api') },
           { path: 'ca.crt', mode: 0o644, contentBase64: base64('CA') },
           { path: 'namespace', mode: 0o644, contentBase64: base64('default') },
         ],
@@ -391,6 +391,27 @@ test('what is missing makes the pod wait, naming it as the kubelet does', () => 
     'configmap "kube-root-ca.crt" not found',
     'FailedMount',
   ])
+})
+
+test('a token is only for the one user of the pod, or its group, where the pod says who they are', () => {
+  const token = (spec: Partial<PodSpec>) => {
+    const [volume] = jailOf(podOf(spec)).volumes
+    assert.ok(volume?.kind === 'files')
+    const { mode, owner } = volume.files[0] ?? {}
+    return [mode, owner]
+  }
+  const container = (name: string, runAsUser?: number) => ({
+    name,
+    image: 'x',
+    ...(runAsUser === undefined ? {} : { securityContext: { runAsUser } }),
+  })
+  assert.deepEqual(token({}), [0o644, undefined])
+  assert.deepEqual(token({ securityContext: { runAsUser: 7 } }), [0o600, 7])
+  assert.deepEqual(token({ securityContext: { fsGroup: 9 } }), [0o600, undefined])
+  assert.deepEqual(token({ containers: [container('a', 7), container('b', 7)] }), [0o600, 7])
+  assert.deepEqual(token({ containers: [container('a', 7), container('b')] }), [0o644, undefined])
+  const root = { initContainers: [container('root', 0)], containers: [container('a', 7)] }
+  assert.deepEqual(token(root), [0o644, undefined])
 })
 
 test('a token is mounted unless the pod, or else its service account, says no, and never over a mount of the pod', () => {

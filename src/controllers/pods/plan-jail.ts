@@ -581,6 +581,7 @@ function jailVolume(volume: Volume, pod: Pod, context: JailContext): JailVolume 
                 source.serviceAccountToken.path,
                 tokenRequest(source.serviceAccountToken),
                 mode,
+                pod,
                 context,
               ),
             ]
@@ -704,11 +705,31 @@ function tokenFile(
   path: string,
   request: TokenRequest,
   mode: number | undefined,
+  pod: Pod,
   context: JailContext,
 ): JailFile {
   const token = context.token?.(request)
   if (token === undefined) throw mountError(volume, 'no service account token could be issued')
-  return { path, mode: mode ?? FILE_MODE_DEFAULT, contentBase64: base64(token) }
+  const owner = commonUser(pod)
+  // As with a kubelet: no more may read it than have to, where it is known who they are.
+  const isPrivate = owner !== undefined || pod.spec.securityContext?.fsGroup !== undefined
+  return {
+    path,
+    mode: isPrivate ? 0o600 : (mode ?? FILE_MODE_DEFAULT),
+    ...(owner === undefined ? {} : { owner }),
+    contentBase64: base64(token),
+  }
+}
+
+/** The user that all containers run as by the pod's own words; undefined when they differ, or images decide. */
+function commonUser({ spec }: Pod): number | undefined {
+  const users = new Set(
+    [...(spec.initContainers ?? []), ...spec.containers].map(
+      ({ securityContext }) => securityContext?.runAsUser ?? spec.securityContext?.runAsUser,
+    ),
+  )
+  const [user] = users
+  return users.size === 1 ? user : undefined
 }
 
 function tokenRequest(source: { audience?: string; expirationSeconds?: number }): TokenRequest {
@@ -738,7 +759,7 @@ function accountFiles(volume: string, pod: Pod, context: JailContext): JailVolum
     name: volume,
     kind: 'files',
     files: [
-      tokenFile(volume, 'token', { expirationSeconds: TOKEN_SECONDS_DEFAULT }, mode, context),
+      tokenFile(volume, 'token', { expirationSeconds: TOKEN_SECONDS_DEFAULT }, mode, pod, context),
       { path: 'ca.crt', mode, contentBase64: base64(authority) },
       { path: 'namespace', mode, contentBase64: base64(pod.metadata.namespace ?? '') },
     ],

@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { KUBECTL } from '../../testkit/machine.ts'
 import { TestPlatform } from '../../testkit/platform.ts'
 import { startBuiltRegistry } from '../../testkit/registry.ts'
 import { IMAGE_PROGRAMS, pushUpstreamImages } from './images.ts'
@@ -20,7 +19,7 @@ tools/upstream-conformance --programs DIR [--focus REGEXP] [--skip REGEXP] [--la
 tools/upstream-conformance --programs DIR --serve
 tools/upstream-conformance --programs DIR --kubeconfig FILE --registry HOST:PORT [--focus REGEXP]...
 
-  --programs DIR   holds e2e.test and ${IMAGE_PROGRAMS.join(', ')} (docs/conformance.md)
+  --programs DIR   holds e2e.test, kubectl and ${IMAGE_PROGRAMS.join(', ')} (docs/conformance.md)
   --focus REGEXP   only tests with such names
   --skip REGEXP    not these
   --lanes NUMBER   tests at the same time; those that upstream calls serial run alone
@@ -58,7 +57,9 @@ async function main(): Promise<number> {
     console.log(USAGE)
     return 0
   }
-  const absent = ['e2e.test', ...IMAGE_PROGRAMS].find((name) => !existsSync(join(values.programs, name)))
+  const absent = ['e2e.test', 'kubectl', ...IMAGE_PROGRAMS].find(
+    (name) => !existsSync(join(values.programs, name)),
+  )
   if (absent !== undefined) return wrong(`"${values.programs}" has no ${absent}`)
   const lanes = Number(values.lanes)
   if (!Number.isInteger(lanes) || lanes < 1 || lanes > LANES_MAX)
@@ -114,7 +115,11 @@ async function runSuite(
   lanes: number,
   signal: AbortSignal,
 ): Promise<number> {
-  const suite = new UpstreamSuite({ programs: values.programs, kubectl: KUBECTL, ...target })
+  const suite = new UpstreamSuite({
+    programs: values.programs,
+    kubectl: join(values.programs, 'kubectl'),
+    ...target,
+  })
   const known = new Set(values.new ? readResults().map(({ name }) => name) : [])
   const skip = new RegExp(values.skip)
   const names = (await suite.names(new RegExp(values.focus), values.others, signal)).filter(

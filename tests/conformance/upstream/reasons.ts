@@ -34,10 +34,6 @@ export const REASONS: readonly Reason[] = [
     refused: 'its pod asks for an extended resource, and devices of the machine are not handed to tenants',
   },
   {
-    names: ['CustomResourcePublishOpenAPI [Privileged:ClusterAdmin] works for CRD with validation schema'],
-    retired: 'it looks for the words in which kubectl before 1.25 named an unknown field',
-  },
-  {
     names: [
       'Namespaces [Serial] should ensure that all pods are removed when a namespace is deleted',
       'Namespaces [Serial] should ensure that all services are removed when a namespace is deleted',
@@ -49,7 +45,8 @@ export const REASONS: readonly Reason[] = [
   },
   {
     names: ['Kubectl version should check is all data is printed'],
-    retired: 'it looks for what kubectl before 1.28 printed',
+    retired:
+      'it looks for the server’s commit, which kubectl has not printed since 1.28 and the platform does not tell',
   },
   {
     names: ['poststart http hook', 'prestop http hook'],

@@ -3,7 +3,8 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 /** What became of one of upstream's tests when it was run: a line of RESULTS_FILE. */
 export type UpstreamResult = {
   name: string
-  outcome: 'passed' | 'failed'
+  /** `skipped` when the test itself finds that it has no place here. */
+  outcome: 'passed' | 'failed' | 'skipped'
   /** The first lines of why it failed. */
   message?: string
 }

@@ -178,7 +178,7 @@ function writeFile(root: string, file: JailFile, owner: { uid: number; gid: numb
   for (let at = dirname(path); at !== root; at = dirname(at)) parents.unshift(at)
   for (const parent of parents) if (!existsSync(parent)) makeDirectory(parent, owner, group)
   writeFileSync(path, Buffer.from(file.contentBase64, 'base64'), { flag: 'wx', mode: 0o600 })
-  own(path, owner, (file.mode & 0o777) | (group ? 0o440 : 0))
+  own(path, { ...owner, uid: owner.uid + (file.owner ?? 0) }, (file.mode & 0o777) | (group ? 0o440 : 0))
 }
 
 function makeDirectory(path: string, owner: { uid: number; gid: number }, group: boolean): void {
