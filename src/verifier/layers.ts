@@ -30,6 +30,8 @@ export type TenantPosture = {
   }
   /** Of every cgroup that a process of its is in. */
   diskRates?: readonly DiskRates[]
+  /** What limits writes through the cache to its own device for what is ephemeral, as the kernel says. */
+  cachedWrites?: readonly { device: string; writeBytes: number | 'counted' | undefined }[]
   /** Networks outside that the operator opened for it. */
   openedNetworks?: readonly string[]
   /** The operator opened something outside for it, by network or by name. */

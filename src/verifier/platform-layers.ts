@@ -496,17 +496,33 @@ export function taskLimitLayer(
 }
 
 /** Every process of the tenant is in a group that the kernel slows down. */
-export function diskRatesLayer({ name, processes, diskRates = [] }: TenantPosture): LayerResult {
+export function diskRatesLayer({
+  name,
+  processes,
+  diskRates = [],
+  cachedWrites = [],
+}: TenantPosture): LayerResult {
   const problems = diskRates
     .filter((rates) => Object.values(rates).includes(undefined))
     .map(({ path }) => `nothing limits how fast the group "${path}" reads and writes`)
   if (processes.length > 0 && diskRates.length === 0)
     problems.push(`the processes of ${name} are in no group of a tenant`)
+  for (const { device, writeBytes } of cachedWrites)
+    if (writeBytes === undefined)
+      problems.push(`nothing limits how fast what ${name} wrote to the cache reaches ${device}`)
   const writes = diskRates.map(({ writeBytes = 0 }) => writeBytes)
+  const cached = cachedWrites.map(({ device, writeBytes }) =>
+    writeBytes === 'counted'
+      ? 'so do writes through the cache'
+      : `${writeBytes} reach ${device} by way of the cache`,
+  )
   return result(
     'disk rates',
     problems,
-    `${diskRates.length} groups, each may write ${Math.max(0, ...writes)} bytes in a second at most`,
+    [
+      `${diskRates.length} groups, each may write ${Math.max(0, ...writes)} bytes in a second at most`,
+      ...new Set(cached),
+    ].join('; '),
   )
 }
 

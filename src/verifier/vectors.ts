@@ -172,7 +172,8 @@ const layers = {
   'disk rates': {
     domain: 'cgroups',
     description: 'the kernel holds what a tenant reads from and writes to the disk in a second to a limit',
-    observedIn: 'the limits of the cgroup of every one of its processes',
+    observedIn:
+      'the limits of the cgroup of every one of its processes, and of its own devices for what is written through the cache',
   },
   'pod limits': {
     domain: 'control plane',
@@ -415,7 +416,7 @@ const vectors = {
     standards: ['T1499', 'MS-TA9040'],
     open: {
       layersKnown: 0,
-      why: 'nothing but cgroups limits it; those of version 1 hold each container by itself, and only for what is read and for what is written past the cache',
+      why: 'nothing but cgroups limits it; those of version 1 hold each container, and each of its own devices for what is written through the cache, by itself',
     },
   },
   bandwidth: {

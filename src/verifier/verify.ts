@@ -32,7 +32,13 @@ import { observePartition } from './posture/partitions.ts'
 import { observeProcess, observeProcesses, type ProcessPosture } from './posture/processes.ts'
 import { observeProcessorLeaks, observeSourceChecks, withoutGoneLinks } from './posture/routing.ts'
 import { observeTaskCounters, observeTasksMax } from './posture/task-counters.ts'
-import { observeDiskFree, observeEphemeral, observeVolumes, volumeOwners } from './posture/volumes.ts'
+import {
+  observeDiskFree,
+  observeEphemeral,
+  observeScheduler,
+  observeVolumes,
+  volumeOwners,
+} from './posture/volumes.ts'
 import { type PairGroup, prove } from './proof.ts'
 import { waiverText } from './report/words.ts'
 import type { Vector } from './vectors.ts'
@@ -145,7 +151,7 @@ export async function verify({
   }
   const cgroups = new CgroupReader(self.mounts)
   const postures = tenants.map((tenant, at) => {
-    const posture = observeTenant(layout, tenant, processes, router, cgroups)
+    const posture = observeTenant(layout, tenant, processes, machine, cgroups)
     return withKeys ? withKeysTried(layout, posture, tenants.at(at - 1)?.name) : posture
   })
   const findings = strays(layout, tenants, processes, machine)
@@ -165,7 +171,10 @@ export async function verify({
     findings,
     grants: tenants.flatMap(({ name, grants = [] }) => grants.map((grant) => ({ tenant: name, ...grant }))),
     waivers: inForce,
-    shared: sharedComponents(postures, machine, new Set(processes.map(({ uid }) => uid))),
+    shared: [
+      ...sharedComponents(postures, machine, new Set(processes.map(({ uid }) => uid))),
+      sharedDisk(mountOf(layout.stateDir, self.mounts)?.source ?? ''),
+    ],
     ok:
       findings.length === 0 && groups.every(({ vectors }) => vectors.every(({ state }) => state !== 'fails')),
   }
@@ -196,7 +205,7 @@ function observeTenant(
   layout: Layout,
   { name, isolationClass, quota, grants = [] }: ExpectedTenant,
   processes: readonly ProcessPosture[],
-  router: RouterPosture | { problem: string },
+  { router, ephemeral }: Pick<MachinePosture, 'router' | 'ephemeral'>,
   cgroups: CgroupReader,
 ): TenantPosture {
   const own = processes.filter((p) => cgroupTenant(layout, p) === name && !MONITOR.test(p.exe))
@@ -219,6 +228,9 @@ function observeTenant(
     openedNetworks: grants.flatMap(({ network }) => network ?? []),
     cgroup: cgroups.observe(`${layout.cgroup}/${name}`, 1),
     diskRates: diskRatesOf(layout, own, cgroups),
+    cachedWrites: ephemeral
+      .filter((each) => each.tenant === name)
+      .map(({ device }) => ({ device, writeBytes: cgroups.cachedWrites(device) })),
     taskCounters: observeTaskCounters(own),
     controlPlane: observeControlPlane(layout, tenant, processes, cgroups),
     partition: observePartition(paths.partition(layout, tenant)),
@@ -571,6 +583,14 @@ export function sharedComponents(
   if (postures.some(({ processes }) => processes.some(isGvisor)))
     shared.push("the machine's kernel, behind gVisor, for all other pods")
   return shared
+}
+
+/** Cgroups limit what a tenant reads and writes in a second; what is left is divided by the disk's scheduler. */
+function sharedDisk(device: string): string {
+  const { name, scheduler } = observeScheduler(device)
+  return scheduler === 'bfq'
+    ? `the disk ${name}, divided by weights (bfq) where it is short`
+    : `the disk ${name}, whose scheduler (${scheduler}) divides it among whoever asks, without weights`
 }
 
 const NAMES_LISTED = 6

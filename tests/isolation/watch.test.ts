@@ -7,6 +7,8 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -302,6 +304,15 @@ test('a process that enters the namespaces of a pod from outside raises an alarm
     const alarm = await alarmed('namespace')
     assert.equal(alarm.tenant, 'red')
   })
+  await quiet()
+})
+
+test('a file system of a tenant that could grow raises an alarm', { skip }, async () => {
+  const file = join(platform.layout.stateDir, 'ephemeral/red')
+  const { size } = statSync(file)
+  truncateSync(file, size + 1_048_576)
+  assert.equal((await alarmed('disk')).tenant, 'red')
+  truncateSync(file, size)
   await quiet()
 })
 

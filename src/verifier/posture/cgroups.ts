@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { ProcessPosture } from './processes.ts'
 
 /** Limits of one cgroup; undefined where there is none. */
@@ -93,6 +93,18 @@ export class CgroupReader {
     }
   }
 
+  /**
+   * Bytes a second that reach a device by way of the cache, which version 1 counts as nobody's; "counted" where the kernel
+   * knows whose they are, and undefined where nothing limits them.
+   */
+  cachedWrites(device: string): number | 'counted' | undefined {
+    if (!this.v1.has('blkio')) return 'counted'
+    const number = readText(`/sys/class/block/${basename(device)}/dev`)
+    const lines = this.read('blkio', '', 'blkio.throttle.write_bps_device').split('\n')
+    const line = lines.find((each) => number !== '' && each.startsWith(`${number} `))
+    return line === undefined ? undefined : Number(line.split(' ')[1])
+  }
+
   private directory(controller: string | undefined, path: string): string | undefined {
     const mount = controller === undefined ? this.v2 : this.v1.get(controller)
     return mount === undefined ? undefined : join(mount, path)
@@ -106,6 +118,14 @@ export class CgroupReader {
     } catch {
       return ''
     }
+  }
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch {
+    return ''
   }
 }
 

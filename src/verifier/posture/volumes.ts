@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, realpathSync, statfsSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, realpathSync, statfsSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { Layout } from '../../api/index.ts'
 import type { ProcessPosture } from './processes.ts'
@@ -88,6 +88,18 @@ export function observeEphemeral(layout: Layout, mounts: ProcessPosture['mounts'
 export function observeDiskFree(layout: Layout): number {
   const { bsize, bavail } = statfsSync(layout.stateDir)
   return bsize * bavail
+}
+
+/** What divides a disk among those who ask for it. Of a partition it is its disk's. */
+export function observeScheduler(device: string): { name: string; scheduler: string } {
+  const own = realPath(join('/sys/class/block', basename(device)))
+  const disk = existsSync(join(own, 'partition')) ? dirname(own) : own
+  try {
+    const text = readFileSync(join(disk, 'queue/scheduler'), 'utf8')
+    return { name: basename(disk), scheduler: /\[([\w-]+)\]/.exec(text)?.[1] ?? 'unknown' }
+  } catch {
+    return { name: basename(disk), scheduler: 'unknown' }
+  }
 }
 
 /** Whose files a device holds: a loop device tells which file it shows, and that is below a directory of its tenant. */

@@ -17,6 +17,28 @@ const skip =
       ? false
       : 'needs cgroups of version 2 that count huge pages'
 
+test(
+  'the kernel takes a weight for the disk where it knows any',
+  { skip: process.getuid?.() !== 0 && 'needs root' },
+  async () => {
+    const cgroups = createCgroups()
+    const path = 'bulkhead-bww/red'
+    try {
+      cgroups.ensure(path, {})
+      cgroups.setDiskWeight(path, 400)
+      const found = ['blkio/', ''].flatMap((mount) =>
+        ['blkio.bfq.weight', 'io.bfq.weight', 'io.weight'].flatMap((name) => {
+          const file = join('/sys/fs/cgroup', mount, path, name)
+          return existsSync(file) ? [readFileSync(file, 'utf8').trim()] : []
+        }),
+      )
+      for (const text of found) assert.match(text, /^(?:default )?400$/)
+    } finally {
+      await cgroups.remove('bulkhead-bww')
+    }
+  },
+)
+
 test('a tenant gets no huge pages where the kernel counts them', { skip }, () => {
   const root = V2 ?? ''
   const path = 'bulkhead-bwh/red'

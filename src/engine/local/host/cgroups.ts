@@ -37,6 +37,8 @@ export interface Cgroups {
    * below together (version 2), for every group below by itself (version 1), or not at all where the kernel lacks it.
    */
   setDiskRates(path: string, device: string, rates: Required<DiskRates>): 'together' | 'each' | 'none'
+  /** Its part of disks that are divided by weights, from 1 to 1,000; nothing where the kernel knows none. */
+  setDiskWeight(path: string, weight: number): void
   /**
    * Limits what reaches a device by way of the cache, or takes the limit away. Version 1 counts that as nobody's, so it can be
    * limited for a device of a tenant's own; version 2 knows whose it is and has nothing to add.
@@ -240,6 +242,15 @@ class CgroupsV1 extends Hierarchies implements Cgroups {
     return 'each'
   }
 
+  setDiskWeight(path: string, weight: number): void {
+    checkPath(path)
+    const mount = this.controllers.get('blkio')
+    if (mount === undefined) return
+    mkdirSync(join(mount, path), { recursive: true })
+    const file = join(mount, path, 'blkio.bfq.weight')
+    if (existsSync(file)) writeFileSync(file, String(weight))
+  }
+
   setCachedWrites(
     device: string,
     rates: Pick<Required<DiskRates>, 'writeBytes' | 'writeOperations'> | undefined,
@@ -369,6 +380,15 @@ class CgroupsV2 extends Hierarchies implements Cgroups {
       `${device} rbps=${readBytes} wbps=${writeBytes} riops=${readOperations} wiops=${writeOperations}`,
     )
     return 'together'
+  }
+
+  setDiskWeight(path: string, weight: number): void {
+    checkPath(path)
+    this.offer(path, 'io')
+    for (const name of ['io.bfq.weight', 'io.weight']) {
+      const file = join(this.directory(path), name)
+      if (existsSync(file)) writeFileSync(file, `default ${weight}`)
+    }
   }
 
   setCachedWrites(): void {}

@@ -11,8 +11,14 @@ import {
 import { join } from 'node:path'
 import type { Layout } from '../../../api/index.ts'
 import type { Logger } from '../../../stdx/index.ts'
+import { observeDisk, observeDiskWeights } from '../observe/disk-device.ts'
 import { observeMachineFacts, observeMachineSize } from '../observe/machine-facts.ts'
-import { PODS_CPU_SHARES, podsMemoryBytes } from '../plan/daemon-limits.ts'
+import {
+  DAEMONS_DISK_WEIGHT,
+  PODS_CPU_SHARES,
+  PODS_DISK_WEIGHT,
+  podsMemoryBytes,
+} from '../plan/daemon-limits.ts'
 import { renderInheritedFilter } from '../plan/oci/inherited-filter.ts'
 import type { MachineFacts } from '../plan/oci/render-config.ts'
 import { type Cgroups, createCgroups } from './cgroups.ts'
@@ -65,6 +71,7 @@ export async function setUpMachine(
   } catch (error) {
     log.warn('the memory of all pods cannot be limited while they use more', { error })
   }
+  weighDisk(layout, places, cgroups, log)
   const facts: MachineFacts = { ...observeMachineFacts(), cgroupMount: true }
   let seccompProgramBase64: string | undefined
   const trial = { layout, places, cgroups, exits }
@@ -109,6 +116,25 @@ export async function setUpMachine(
     log,
   )
   return { cgroups, facts, runc, gvisor, seccompProgramBase64 }
+}
+
+/** Where the disk is divided by weights, the platform has more of it than all pods, and tenants have equal parts. */
+function weighDisk(layout: Layout, places: Places, cgroups: Cgroups, log: Logger): void {
+  const device = observeDisk(layout.stateDir)
+  const found = device === undefined ? undefined : observeDiskWeights(device)
+  if (!found?.weighs) {
+    log.info('the disk is not divided by weights: whoever asks for more of it has more, up to its limits', {
+      device,
+      scheduler: found?.scheduler,
+    })
+    return
+  }
+  try {
+    cgroups.setDiskWeight(places.cgroup, PODS_DISK_WEIGHT)
+    cgroups.setDiskWeight(places.daemonCgroups, DAEMONS_DISK_WEIGHT)
+  } catch (error) {
+    log.warn('the disk cannot be divided by weights', { device, error })
+  }
 }
 
 async function firstThatWorks<T extends Runtime>(

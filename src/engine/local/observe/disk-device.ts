@@ -16,3 +16,24 @@ export function observeDisk(path: string, sys = '/sys/dev/block'): string | unde
   const disk = existsSync(join(device, 'partition')) ? dirname(device) : device
   return readFileSync(join(disk, 'dev'), 'utf8').trim()
 }
+
+/**
+ * Whether the kernel divides a disk, numbered as in "254:0", by weights of cgroups: its scheduler does (bfq), or io.cost of
+ * version 2. `scheduler` is the one that is on.
+ */
+export function observeDiskWeights(
+  device: string,
+  { sys = '/sys/dev/block', cgroups = '/sys/fs/cgroup' } = {},
+): { weighs: boolean; scheduler: string } {
+  const read = (path: string) => {
+    try {
+      return readFileSync(path, 'utf8')
+    } catch {
+      return ''
+    }
+  }
+  const scheduler = /\[([\w-]+)\]/.exec(read(join(sys, device, 'queue/scheduler')))?.[1] ?? 'unknown'
+  const costs = read(join(cgroups, 'io.cost.qos')).split('\n')
+  const byCost = costs.some((line) => line.startsWith(`${device} `) && line.includes('enable=1'))
+  return { weighs: scheduler === 'bfq' || byCost, scheduler }
+}

@@ -36,6 +36,9 @@ const UNPACKERS_PIDS = 512
 /** All daemons against all pods, when the processors are short: a machine full of pods still answers. */
 export const DAEMONS_CPU_SHARES = 4_096
 export const PODS_CPU_SHARES = 1_024
+/** The same of the disk, where it is divided by weights. Tenants have equal ones. */
+export const DAEMONS_DISK_WEIGHT = 400
+export const PODS_DISK_WEIGHT = 100
 
 /** Of the machine's memory so much stays for the daemons and the machine itself, whatever tenants do. */
 const RESERVED_BYTES_MIN = 512 * MiB
