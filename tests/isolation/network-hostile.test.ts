@@ -235,6 +235,63 @@ test(
 )
 
 test(
+  'as many services, endpoints and ranges as there may be load at once, and one more is refused before the loader',
+  { skip },
+  async () => {
+    const ids = pods.map(({ id }) => id)
+    const services = Array.from({ length: 2_048 }, (_, at) => ({
+      namespace: 'default',
+      name: `s${at}`,
+      clusterIP: `10.96.${1 + (at >> 7)}.${1 + (at & 127)}`,
+      publishNotReadyAddresses: false,
+      ports: [
+        {
+          protocol: at % 2 === 0 ? ('TCP' as const) : ('UDP' as const),
+          port: 80,
+          endpoints: Array.from({ length: 8 }, (_each, n) => ({
+            jail: ids[n % ids.length] ?? '',
+            port: 1_000 + at * 8 + n,
+            ready: true,
+          })),
+        },
+      ],
+    }))
+    // All of it overlaps with what other rules say, and none of it with itself.
+    const rules = Array.from({ length: 1_000 }, (_, at) => ({
+      peers: {
+        groups: [],
+        blocks: Array.from({ length: 16 }, (_each, n) => ({
+          first: `10.128.${n}.${at % 100}`,
+          last: `10.128.${n}.${(at % 100) + 100}`,
+        })),
+      },
+      ports: Array.from({ length: 16 }, (_each, n) => ({
+        protocol: 'TCP' as const,
+        first: n * 100 + (at % 50) + 1,
+        last: n * 100 + (at % 50) + 40,
+      })),
+    }))
+    const isolation = { pods: ids, groups: [], ingress: [{ pods: [0, 1], rules }], egress: [] }
+    await network.setTenantNetwork(red, { services, isolation })
+    const ruleset = loaded()
+    const [target, , sender] = pods
+    assert.ok(target && sender)
+    assert.equal(passes(ruleset, sender, target, 'tcp', 20), true)
+    assert.equal(passes(ruleset, sender, target, 'tcp', 95), false)
+    assert.equal(passes(ruleset, sender, victim, 'tcp', 20), false)
+    const [first] = services
+    assert.ok(first)
+    for (const more of [
+      { services: [...services, { ...first, name: 'more', clusterIP: '10.96.99.1' }], isolation },
+      { services, isolation: { ...isolation, ingress: [{ pods: [0], rules: [...rules, ...rules] }] } },
+    ])
+      await assert.rejects(network.setTenantNetwork(red, more), ({ code }: ApiError) => code === 422)
+    await network.setTenantNetwork(red, { services: [] })
+    assert.doesNotMatch(text(), /service_1_/)
+  },
+)
+
+test(
   'policies with overlapping networks, ports and selectors mean in the rules what they mean in the evaluator',
   { skip },
   async () => {

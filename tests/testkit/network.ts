@@ -10,6 +10,7 @@ import {
   removeRunDir,
   type TenantPlacement,
 } from '../../src/engine/local/index.ts'
+import { MiB } from '../../src/stdx/index.ts'
 import type { PeerReply, PeerRequest } from './network-peer.ts'
 
 /** For tests of the pods' network without a platform: processes in network namespaces, and what they hear of each other. */
@@ -39,7 +40,12 @@ export function placementOf(layout: Layout, tenant: string, index: number): Tena
 }
 
 export function run(program: string, ...args: string[]): string {
-  return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+  return execFileSync(program, args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // The rules of a tenant with as much as there may be.
+    maxBuffer: 256 * MiB,
+  })
 }
 
 export function inside(netns: string, ...command: string[]): string {
