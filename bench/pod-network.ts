@@ -25,22 +25,32 @@ import type { Measure } from './kit/pod-network-peer.ts'
 import { machineFacts, printRows, type Row } from './kit/samples.ts'
 
 // Two pods talk through the router while its rules are about more and more other tenants, each with pods and network
-// policies of its own; the reference is the same router without any rules. Then what a pod and a policy cost to change.
+// policies of its own. The reference is another router without any rules, asked in turns with the first, so that what else
+// the machine does is in both. Then what a pod and a policy cost to change.
 const COUNTS = [10, 1_000, 4_000]
 const PODS_EACH = 5
-const ROUNDS = 5
-const MILLIS = 600
+const ROUNDS = 15
+const MILLIS = 250
 
-const layout = parseLayout({ BULKHEAD_INSTANCE: 'npb', BULKHEAD_SLOT: '37' })
-const router = paths.routerNetns(layout)
 const scratch = mkdtempSync(join(tmpdir(), 'bulkhead-bench-network-'))
-const network = createPodNetwork({ layout, log: silentLogger })
 const children: ChildProcess[] = []
-// As fast as it goes: what is measured is what limits cost, not that they hold.
-const placement = {
-  ...placementOf(layout, 'bench', 0),
-  bandwidth: { ingressBitsPerSecond: 1e11, egressBitsPerSecond: 1e11 },
+const [subject, reference] = [machineNetwork('npb', '37'), machineNetwork('npc', '38')]
+const { network, router, placement } = subject
+
+/** A router of its own. As fast as it goes: what is measured is what limits cost, not that they hold. */
+function machineNetwork(instance: string, slot: string) {
+  const layout = parseLayout({ BULKHEAD_INSTANCE: instance, BULKHEAD_SLOT: slot })
+  return {
+    layout,
+    router: paths.routerNetns(layout),
+    network: createPodNetwork({ layout, log: silentLogger }),
+    placement: {
+      ...placementOf(layout, 'bench', 0),
+      bandwidth: { ingressBitsPerSecond: 1e11, egressBitsPerSecond: 1e11 },
+    },
+  }
 }
+type MachineNetwork = ReturnType<typeof machineNetwork>
 
 function policies(pods: readonly string[]): NetworkIsolation {
   const all = pods.map((_, at) => at)
@@ -87,9 +97,17 @@ function strangers(from: number, to: number): string {
   }).join('\n')
 }
 
-async function startPod(): Promise<{ id: JailId; address: string; ask: (what: Measure) => Promise<number> }> {
+async function startPod({
+  network,
+  placement,
+}: MachineNetwork): Promise<{ id: JailId; address: string; ask: (what: Measure) => Promise<number> }> {
   const id = randomUUID() as JailId
-  const { net, podIP } = await network.ensurePod(placement, { id, hostname: 'bench', hostnameRecords: [] })
+  const { net, podIP } = await network.ensurePod(placement, {
+    id,
+    hostname: 'bench',
+    hostnameRecords: [],
+    largePackets: true,
+  })
   const child = inNamespace('net', net, () => fork(`${import.meta.dirname}/kit/pod-network-peer.ts`))
   children.push(child)
   const answer = () =>
@@ -106,6 +124,8 @@ async function startPod(): Promise<{ id: JailId; address: string; ask: (what: Me
   }
 }
 
+type Talkers = Record<'one' | 'two', Awaited<ReturnType<typeof startPod>>>
+
 const rows: Record<'bulk' | 'connects' | 'echoes', Row[]> = { bulk: [], connects: [], echoes: [] }
 const changes: Row[] = []
 
@@ -116,51 +136,56 @@ async function timed(work: () => unknown): Promise<number> {
 }
 
 try {
-  await network.reset()
-  removeRunDir(layout)
-  ensureRunDir(layout)
-  await network.ensureNode()
-  await network.ensureTenant(placement)
-  const [one, two] = [await startPod(), await startPod()]
-  await two.ask({ do: 'serve' })
+  const talkers = []
+  for (const each of [subject, reference]) {
+    await each.network.reset()
+    removeRunDir(each.layout)
+    ensureRunDir(each.layout)
+    await each.network.ensureNode()
+    await each.network.ensureTenant(each.placement)
+    const [one, two] = [await startPod(each), await startPod(each)]
+    await two.ask({ do: 'serve' })
+    talkers.push({ one, two })
+  }
+  const [{ one, two }, bare] = talkers as [Talkers, Talkers] // one for each of the two
   const rulesOf = async () => {
     await network.setTenantNetwork(placement, { services: [], isolation: policies([one.id, two.id]) })
   }
   await rulesOf()
-  const measured = async (name: string, against?: string) => {
+  const measured = async (name: string) => {
     for (const what of ['bulk', 'connects', 'echoes'] as const) {
-      const values: number[] = []
-      for (let i = 0; i < ROUNDS; i++)
+      const [without, values]: [number[], number[]] = [[], []]
+      for (let i = 0; i < ROUNDS; i++) {
+        without.push(await bare.one.ask({ do: what, host: bare.two.address, millis: MILLIS }))
         values.push(await one.ask({ do: what, host: two.address, millis: MILLIS }))
-      rows[what].push({
-        what: name,
-        values,
-        ...(against === undefined ? {} : { against: { what: against } }),
-      })
+      }
+      const against = `no rules meanwhile (${name})`
+      rows[what].push({ what: against, values: without }, { what: name, values, against: { what: against } })
     }
   }
-  const inRouter = (...command: string[]) => execFileSync('nsenter', [`--net=${router}`, ...command])
-  const withoutWaiting = () => {
-    const links = JSON.parse(inRouter('ip', '-j', 'link', 'show', 'type', 'veth').toString()) as {
+  const commandsIn =
+    ({ router }: MachineNetwork) =>
+    (...command: string[]) =>
+      execFileSync('nsenter', [`--net=${router}`, ...command])
+  const withoutWaiting = (of: MachineNetwork) => {
+    const run = commandsIn(of)
+    const links = JSON.parse(run('ip', '-j', 'link', 'show', 'type', 'veth').toString()) as {
       ifname: string
     }[] // ip's own JSON
     for (const { ifname } of links)
-      for (const hook of ['ingress', 'egress'])
-        inRouter('tc', 'filter', 'del', 'dev', ifname, hook, 'pref', '2')
+      for (const hook of ['ingress', 'egress']) run('tc', 'filter', 'del', 'dev', ifname, hook, 'pref', '2')
   }
-  withoutWaiting()
-  inRouter('nft', 'flush', 'ruleset')
-  await measured('no rules')
+  withoutWaiting(reference)
+  commandsIn(reference)('nft', 'flush', 'ruleset')
+  withoutWaiting(subject)
+  await measured('rules with their limits, nothing waits')
   await network.ensureNode()
-  withoutWaiting()
-  await measured('rules with their limits, nothing waits', 'no rules')
-  await network.ensureNode()
-  await measured('rules with their limits, and shares of the links', 'no rules')
+  await measured('and shares of the links')
   let there = 1
   for (const count of COUNTS) {
     nft(strangers(there, count))
     there = count
-    await measured(`${count} tenants, ${count * PODS_EACH} pods`, 'no rules')
+    await measured(`${count} tenants, ${count * PODS_EACH} pods`)
     const socket = inNamespace('net', router, () => new RuleSocket())
     const element = { index: 0, address: tenantPool(0).first + 1_000, interfaceName: 'xbench' }
     const isolation = [
@@ -199,8 +224,10 @@ try {
   printRows('Changes', 'ms', changes)
 } finally {
   for (const child of children) child.kill('SIGKILL')
-  await network.reset()
-  network.close()
-  removeRunDir(layout)
+  for (const each of [subject, reference]) {
+    await each.network.reset()
+    each.network.close()
+    removeRunDir(each.layout)
+  }
   rmSync(scratch, { recursive: true, force: true })
 }

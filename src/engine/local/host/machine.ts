@@ -17,6 +17,8 @@ import {
 import { dirname, join } from 'node:path'
 import { DAEMON_USERS, IDS_PER_TENANT, type Layout } from '../../../api/index.ts'
 
+/** Of open(2); Node has no name for it. */
+const O_PATH = 0o10_000_000
 /** statfs(2): the magic number of tmpfs. */
 const TMPFS_MAGIC = 0x01021994
 const RUN_DIR_BYTES_MAX = '4g'
@@ -90,10 +92,31 @@ export function removeRunDir(layout: Layout): void {
   if (existsSync(layout.runDir)) rmdirSync(layout.runDir)
 }
 
+/**
+ * Whether something is mounted exactly there: what is then belongs to another mount than the directory that it is in. The
+ * list of all mounts would say so too, and is longer the more pods there are. See proc_pid_fdinfo(5).
+ */
 export function isMountPoint(path: string): boolean {
-  return readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .some((line) => line.split(' ')[4] === path)
+  const own = mountOf(path)
+  return own !== undefined && own !== mountOf(dirname(path))
+}
+
+/** The number of the mount that a path is in; undefined when there is no such path. */
+function mountOf(path: string): string | undefined {
+  let fd: number
+  try {
+    fd = openSync(path, O_PATH | constants.O_NOFOLLOW)
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
+    throw error
+  }
+  try {
+    const id = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1]
+    if (id === undefined) throw new Error(`The kernel does not say which mount "${path}" is in`)
+    return id
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** Makes a directory belong to exactly this owner, with exactly this mode. Parents are made for root, traversable. */
