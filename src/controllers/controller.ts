@@ -12,6 +12,7 @@ import {
   resourceOf,
 } from '../client/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
+import { ENGINE_RETRY_FIRST_MS, ENGINE_RETRY_LAST_MS } from './limits.ts'
 
 /** What every controller of a control plane shares. */
 export type ControllerContext = {
@@ -33,11 +34,26 @@ export interface Controller {
   stop(): Promise<void>
 }
 
+/** Somebody who tells events: first all that there is, then SYNCED, then what changes. */
+type EventSource<E extends { type: string }> = {
+  /** For the log. */
+  what: string
+  open(signal: AbortSignal): AsyncIterable<E>
+  /** It is about to begin from the beginning. */
+  onOpen(): void
+  onEvent(event: E): void
+  onLost(): void
+}
+
 /** A queue of keys and what fills it. Idle, it costs a few empty collections and no timer. */
 export abstract class QueueController implements Controller {
   readonly name: string
   protected readonly context: ControllerContext
   protected readonly queue: WorkQueue
+  /** What a `reconcile` waits for ends with it. */
+  protected readonly stopping = new AbortController()
+  private readonly sources: (() => Promise<void>)[] = []
+  private hearing: Promise<void>[] | undefined
   private followed: { resource: string; unsubscribe: () => void; addAll: () => void }[] = []
 
   constructor(name: string, context: ControllerContext, options: { concurrency?: number } = {}) {
@@ -64,11 +80,47 @@ export abstract class QueueController implements Controller {
 
   start(): void {
     this.queue.start()
+    this.hearing ??= this.sources.map((hear) => hear())
   }
 
   async stop(): Promise<void> {
+    this.stopping.abort()
     for (const { unsubscribe } of this.followed) unsubscribe()
-    await this.queue.stop()
+    await Promise.all([this.queue.stop(), ...(this.hearing ?? [])])
+  }
+
+  /** Hears what somebody else tells from the start to the stop, and asks again, later each time, when it breaks off. */
+  protected hear<E extends { type: string }>(source: EventSource<E>): void {
+    this.sources.push(async () => {
+      const { signal } = this.stopping
+      let retryMs = ENGINE_RETRY_FIRST_MS
+      while (!signal.aborted) {
+        source.onOpen()
+        try {
+          for await (const event of source.open(signal)) {
+            if (signal.aborted) return
+            source.onEvent(event)
+            if (event.type === 'SYNCED') retryMs = ENGINE_RETRY_FIRST_MS
+          }
+        } catch (error) {
+          if (signal.aborted) return
+          this.context.log.warn('cannot follow', { what: source.what, error, retryMs })
+        }
+        source.onLost()
+        await this.pause(retryMs)
+        retryMs = Math.min(retryMs * 2, ENGINE_RETRY_LAST_MS)
+      }
+    })
+  }
+
+  private async pause(delayMs: number): Promise<void> {
+    const { signal } = this.stopping
+    if (signal.aborted) return
+    const paused = Promise.withResolvers<void>()
+    const cancel = this.context.clock.after(delayMs, paused.resolve)
+    signal.addEventListener('abort', () => paused.resolve(), { once: true })
+    await paused.promise
+    cancel()
   }
 
   /** Adds the keys that a change of `kind` concerns. Returns the kind's informer. */

@@ -29,7 +29,6 @@ export class IngressController extends QueueController {
   private readonly services: Informer<Service>
   private readonly secrets: Informer<Secret>
   private readonly events: EventRecorder
-  private readonly stopping = new AbortController()
   private told: { digest: string; refused: readonly IngressRefusal[] } | undefined
   /** What was said about each object, so that it is said once. */
   private complaints = new Map<string, string>()
@@ -59,11 +58,6 @@ export class IngressController extends QueueController {
   tellAgain(): void {
     this.told = undefined
     this.queue.add(INGRESS)
-  }
-
-  override async stop(): Promise<void> {
-    this.stopping.abort()
-    await super.stop()
   }
 
   protected async reconcile(): Promise<ReconcileResult> {

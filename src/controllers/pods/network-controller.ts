@@ -43,7 +43,6 @@ export class NetworkController extends QueueController {
   private readonly namespaces: Informer<Namespace>
   private readonly events: EventRecorder
   private readonly onPodsReady: (uids: readonly string[]) => void
-  private readonly stopping = new AbortController()
   /** Pods that the engine knows the policies of. */
   private covered: ReadonlySet<string> = new Set()
   private readonly waiting = new Set<string>()
@@ -94,11 +93,6 @@ export class NetworkController extends QueueController {
     // What was refused stays refused until something changes, and then we are called anyway.
     if (this.refusal === undefined) this.queue.add(NETWORK)
     return { refusal: this.refusal }
-  }
-
-  override async stop(): Promise<void> {
-    this.stopping.abort()
-    await super.stop()
   }
 
   protected async reconcile(): Promise<ReconcileResult> {

@@ -33,7 +33,6 @@ import {
   serviceAccountKind,
   serviceKind,
 } from '../kinds.ts'
-import { ENGINE_RETRY_FIRST_MS, ENGINE_RETRY_LAST_MS } from '../limits.ts'
 import { messageOf, writeStatus } from '../writes.ts'
 import type { NodeAmounts } from './downward-api.ts'
 import { planJail, referencesOf, tokensNeeded } from './plan-jail.ts'
@@ -93,8 +92,6 @@ export class PodController extends QueueController {
   /** Until the engine has named every jail it has, absence means nothing. */
   private engineSynced = false
   private lastSequence: number
-  private readonly stopping = new AbortController()
-  private following: Promise<void> | undefined
 
   constructor(context: ControllerContext, options: PodControllerOptions) {
     super('pod', context, { concurrency: 8 })
@@ -115,16 +112,16 @@ export class PodController extends QueueController {
     )
     this.accounts = context.informers.of(serviceAccountKind)
     this.services = context.informers.of(serviceKind)
-  }
-
-  override start(): void {
-    super.start()
-    this.following ??= this.followEngine()
-  }
-
-  override async stop(): Promise<void> {
-    this.stopping.abort()
-    await Promise.all([super.stop(), this.following])
+    this.hear<EngineEvent>({
+      what: 'the engine',
+      open: (signal) => options.engine.watch(signal),
+      onOpen: () => {
+        this.heard = new Set()
+        this.removing.clear()
+      },
+      onEvent: (event) => this.heardOf(event),
+      onLost: () => (this.engineSynced = false),
+    })
   }
 
   lookAgain(uids: readonly string[]): void {
@@ -316,28 +313,6 @@ export class PodController extends QueueController {
 
   // --- what the engine tells -----------------------------------------------------------------------------------------
 
-  private async followEngine(): Promise<void> {
-    const { signal } = this.stopping
-    let retryMs = ENGINE_RETRY_FIRST_MS
-    while (!signal.aborted) {
-      this.heard = new Set()
-      this.removing.clear()
-      try {
-        for await (const event of this.options.engine.watch(signal)) {
-          if (signal.aborted) return
-          this.heardOf(event)
-          if (event.type === 'SYNCED') retryMs = ENGINE_RETRY_FIRST_MS
-        }
-      } catch (error) {
-        if (signal.aborted) return
-        this.context.log.warn('cannot follow the engine', { error, retryMs })
-      }
-      this.engineSynced = false
-      await this.pause(retryMs)
-      retryMs = Math.min(retryMs * 2, ENGINE_RETRY_LAST_MS)
-    }
-  }
-
   private heardOf(event: EngineEvent): void {
     switch (event.type) {
       case 'STATUS':
@@ -374,16 +349,6 @@ export class PodController extends QueueController {
     const list = pod.spec.initContainers?.some((c) => c.name === container) ? 'initContainers' : 'containers'
     const fieldPath = container === undefined ? {} : { fieldPath: `spec.${list}{${container}}` }
     this.events.record(pod, { type, reason, message, ...fieldPath })
-  }
-
-  private async pause(delayMs: number): Promise<void> {
-    const { signal } = this.stopping
-    if (signal.aborted) return
-    const paused = Promise.withResolvers<void>()
-    const cancel = this.context.clock.after(delayMs, paused.resolve)
-    signal.addEventListener('abort', () => paused.resolve(), { once: true })
-    await paused.promise
-    cancel()
   }
 
   /** Pods that are made from a ConfigMap, Secret or claim that changed. */

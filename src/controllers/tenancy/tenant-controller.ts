@@ -80,7 +80,6 @@ export class TenantController extends QueueController {
   private readonly bindings: Informer<ValidatingAdmissionPolicyBinding>
   private readonly configMaps: Informer<ConfigMap>
   private readonly events: EventRecorder
-  private readonly stopping = new AbortController()
 
   constructor(context: ControllerContext, options: TenantControllerOptions) {
     super('tenant', context)
@@ -121,11 +120,6 @@ export class TenantController extends QueueController {
       .list()
       .filter(({ spec, status }) => spec.ingress && status?.phase === 'Failed')
     return failed.map((tenant) => keyOf(tenant))
-  }
-
-  override async stop(): Promise<void> {
-    this.stopping.abort()
-    await super.stop()
   }
 
   protected async reconcile(key: string): Promise<ReconcileResult> {

@@ -50,7 +50,6 @@ export class ClaimController extends QueueController {
   private readonly pods: Informer<Pod>
   private readonly events: EventRecorder
   private readonly protection: EventRecorder
-  private readonly stopping = new AbortController()
 
   constructor(context: ControllerContext, { engine }: { engine: Engine }) {
     super('persistentvolumeclaim', context)
@@ -72,11 +71,6 @@ export class ClaimController extends QueueController {
   override start(): void {
     super.start()
     this.queue.add(ALL_VOLUMES)
-  }
-
-  override async stop(): Promise<void> {
-    this.stopping.abort()
-    await super.stop()
   }
 
   protected async reconcile(uid: string): Promise<ReconcileResult> {

@@ -12,7 +12,6 @@ export class NodeController extends QueueController {
   private readonly nodes: Informer<Node>
   private readonly engine: Engine
   private readonly runtime: JailRuntime
-  private readonly stopping = new AbortController()
 
   constructor(context: ControllerContext, { engine, runtime }: { engine: Engine; runtime: JailRuntime }) {
     super('node', context)
@@ -26,11 +25,6 @@ export class NodeController extends QueueController {
   /** The share may have changed. */
   lookAgain(): void {
     this.queue.add(KEY)
-  }
-
-  override async stop(): Promise<void> {
-    this.stopping.abort()
-    await super.stop()
   }
 
   protected async reconcile(key: string): Promise<ReconcileResult> {

@@ -50,7 +50,6 @@ export class Scheduler extends QueueController {
   private readonly events: EventRecorder
   private readonly nodeName: string
   private readonly engine: Engine
-  private readonly stopping = new AbortController()
   /** What this process has given a place and the informer may not show yet, by uid. */
   private readonly bound = new Map<string, Pod>()
 
@@ -70,11 +69,6 @@ export class Scheduler extends QueueController {
     this.claims = this.follow(persistentVolumeClaimKind, () => [EVERYBODY])
     this.nodes = this.follow(nodeKind, () => [EVERYBODY])
     this.budgets = context.informers.of(podDisruptionBudgetKind)
-  }
-
-  override async stop(): Promise<void> {
-    this.stopping.abort()
-    await super.stop()
   }
 
   protected async reconcile(): Promise<ReconcileResult> {
