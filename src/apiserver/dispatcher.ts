@@ -12,13 +12,15 @@ import { getMeasured, listMeasured } from './measurements.ts'
 import { passOn } from './pass-on.ts'
 import { podLog } from './pod-log.ts'
 import { getObject, listObjects } from './read.ts'
+import { PASSED_ON_MAX, WATCHES_MAX } from './limits.ts'
+import { OpenCount } from './open-count.ts'
 import { methodNotAllowed, noSuchResource, unserved } from './refusals.ts'
 import type { ApiResult, RequestVerb, ResourceRequest, Target } from './request.ts'
 import { answerReview } from './reviews.ts'
 import { getScale, updateScale } from './scaling.ts'
 import { nameInFieldSelector } from './selection.ts'
 import { requestToken } from './token-request.ts'
-import { WatchCount, watchObjects } from './watch.ts'
+import { watchObjects } from './watch.ts'
 import { createObject, furtherProblems, updateObject, writerOf } from './write.ts'
 
 /** Sub-resources that carry streams. They take `create`, even when a WebSocket asks with GET. */
@@ -27,7 +29,8 @@ export const STREAM_SUBRESOURCES: readonly string[] = ['exec', 'attach', 'portfo
 /** The one path of every request about a resource: authorize, find the kind, carry out the verb. */
 export class Dispatcher {
   private readonly context: Context
-  private readonly watches = new WatchCount()
+  private readonly watches = new OpenCount({ max: WATCHES_MAX, what: 'open watches' })
+  private readonly passedOn = new OpenCount({ max: PASSED_ON_MAX, what: 'requests to pods on their way' })
 
   constructor(context: Context) {
     this.context = context
@@ -220,7 +223,7 @@ export class Dispatcher {
       case 'log':
         return podLog(context, request, target)
       case 'proxy':
-        return passOn(context, request, target)
+        return passOn(context, this.passedOn, request, target)
       default:
         return this.onForeignSubresource(request, verb, target)
     }

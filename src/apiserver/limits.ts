@@ -51,6 +51,9 @@ export const LOG_FOLLOW_MS_MAX = 4 * 60 * 60 * SECOND_MS
 /** The head of a pod's answer to a request that was passed on, and how long the pod may take for it. */
 export const POD_ANSWER_HEAD_BYTES_MAX = 16 * KiB
 export const POD_ANSWER_MS_MAX = 30 * SECOND_MS
+/** Requests to pods at a time: each holds its body until the pod has taken it. */
+export const PASSED_ON_MAX = 64
+assert(PASSED_ON_MAX * REQUEST_BODY_BYTES_MAX <= 192 * MiB)
 /** A request that is passed on to a pod is over by then, as the gateway has it too. */
 export const PASS_ON_MS_MAX = 300 * SECOND_MS
 export const TOKEN_SECONDS_DEFAULT = 3_600

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import { createServer, get, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import { createServer as createSecureServer } from 'node:https'
 import {
   type AddressInfo,
@@ -19,6 +19,8 @@ import * as fc from 'fast-check'
 import { ApiError, podKind, type UserInfo } from '../api/index.ts'
 import type { Engine } from '../jail/index.ts'
 import { ControlPlane, type Json, TENANT } from '../../tests/conformance/control-plane.ts'
+import { type Clock, FakeClock, systemClock, until } from '../stdx/index.ts'
+import { PASSED_ON_MAX, POD_ANSWER_MS_MAX } from './limits.ts'
 import { parsePlace } from './pass-on.ts'
 
 const NS = '/api/v1/namespaces/default'
@@ -28,6 +30,7 @@ const eve: UserInfo = { kind: 'tenantUser', tenant: TENANT, name: 'eve', groups:
 /** A control plane whose pods are one server of the test's, and what was asked of the engine. */
 async function startWith(
   server: Server,
+  clock: Clock = systemClock,
 ): Promise<AsyncDisposable & { plane: ControlPlane; asked: [jail: string, port: number][] }> {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -45,7 +48,7 @@ async function startWith(
         : Promise.resolve(connect((server.address() as AddressInfo).port, '127.0.0.1'))
     },
   } as unknown as Engine
-  const plane = await ControlPlane.start({ engine })
+  const plane = await ControlPlane.start({ engine, clock })
   return {
     plane,
     asked,
@@ -210,6 +213,56 @@ test('a service leads to one of its ready pods, by name or number of its port, a
     assert.deepEqual([answer.code, answer.body.kind], [code, 'Status'], place)
   }
   assert.equal(asked.length, 4)
+})
+
+test('an answer that goes on ends when the right to it is taken away, and a pod that says nothing is not waited for', async () => {
+  const clock = new FakeClock()
+  let heard = 0
+  const server = createServer((request, response) => {
+    heard++
+    if (request.url === '/begins') response.write('first')
+  })
+  await using pods = await startWith(server, clock)
+  const { plane } = pods
+  await createPod(plane, 'web')
+  const arrived = once(server, 'request')
+  const silent = plane.ask('GET', `${NS}/pods/web/proxy/silent`)
+  await arrived
+  clock.advance(POD_ANSWER_MS_MAX)
+  assert.equal((await silent).code, 503)
+
+  // As many as there may be, and one more; when the pods have been given up, there is room again.
+  const many = Array.from({ length: PASSED_ON_MAX + 1 }, () =>
+    plane.ask('GET', `${NS}/pods/web/proxy/silent`),
+  )
+  assert.equal((await Promise.race(many)).code, 429)
+  const waiting = Promise.all(many)
+  await until(() => heard === PASSED_ON_MAX + 1)
+  clock.advance(POD_ANSWER_MS_MAX)
+  const codes = (await waiting).map(({ code }) => code)
+  assert.deepEqual(codes.toSorted(), [429, ...Array.from({ length: PASSED_ON_MAX }, () => 503)])
+
+  const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/default'
+  const rules = [{ verbs: ['get'], apiGroups: [''], resources: ['pods/proxy'] }]
+  await plane.ask('POST', `${rbac}/roles`, { body: { metadata: { name: 'r' }, rules } })
+  await plane.ask('POST', `${rbac}/rolebindings`, {
+    body: {
+      metadata: { name: 'b' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'r' },
+      subjects: [{ kind: 'User', name: 'eve' }],
+    },
+  })
+  const headers = { 'x-test-user': JSON.stringify(eve) }
+  const answer = await new Promise<IncomingMessage>((resolve) =>
+    get({ host: '127.0.0.1', port: plane.port, path: `${NS}/pods/web/proxy/begins`, headers }, resolve),
+  )
+  await once(answer, 'data')
+  const over = Promise.withResolvers<string>()
+  answer.once('error', () => over.resolve('broken off'))
+  answer.once('end', () => over.resolve('whole'))
+  await plane.ask('DELETE', `${rbac}/rolebindings/b`)
+  clock.advance(10_000)
+  assert.equal(await over.promise, 'broken off')
 })
 
 test('a policy of the tenant judges what is passed on, before the pod is looked up', async () => {

@@ -1,10 +1,11 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { ApiError, type KubeObject, type Pod, type Service, badRequest, forbidden } from '../api/index.ts'
-import type { JailId } from '../jail/index.ts'
-import { askPod } from './ask-pod.ts'
+import type { Engine, JailId } from '../jail/index.ts'
+import { askPod, type PodAnswer } from './ask-pod.ts'
 import { admitConnection } from './connect.ts'
 import { type Context, keyPrefix, objectKey } from './context.ts'
 import { PASS_ON_MS_MAX } from './limits.ts'
+import type { OpenCount } from './open-count.ts'
 import { requireEngine } from './pod-log.ts'
 import { readStored } from './read.ts'
 import type { ApiResult, ResourceRequest, Target } from './request.ts'
@@ -43,7 +44,12 @@ export function headersForPod(headers: IncomingHttpHeaders): Record<string, stri
  * Any method at `pods/proxy` and `services/proxy`: a pod of this control plane is asked the same, over the way that
  * port-forward takes, and its answer goes back. Only pods are reached: what is asked is a jail, never an address.
  */
-export async function passOn(context: Context, request: ResourceRequest, target: Target): Promise<ApiResult> {
+export async function passOn(
+  context: Context,
+  count: OpenCount,
+  request: ResourceRequest,
+  target: Target,
+): Promise<ApiResult> {
   const place = parsePlace(target.name)
   const path = request.path.rest ?? ''
   // Before anything is looked up, as for every connection.
@@ -55,17 +61,40 @@ export async function passOn(context: Context, request: ResourceRequest, target:
   const engine = requireEngine(context)
   const { nodeName } = pod.spec
   if (!nodeName || !pod.status?.podIP) throw badRequest(`pod ${pod.metadata.name} has no address yet`)
+  const leave = count.enter()
+  const signal = AbortSignal.any([request.signal, AbortSignal.timeout(PASS_ON_MS_MAX)])
+  try {
+    const answer = await ask(context, request, { engine, pod, port, scheme: place.scheme, path, signal })
+    answer.stream.once('close', leave)
+    return { kind: 'passed', ...answer }
+  } catch (error) {
+    leave()
+    throw error
+  }
+}
+
+async function ask(
+  context: Context,
+  request: ResourceRequest,
+  {
+    engine,
+    pod,
+    port,
+    scheme,
+    path,
+    signal,
+  }: { engine: Engine; pod: Pod; port: number; scheme: Place['scheme']; path: string; signal: AbortSignal },
+): Promise<PodAnswer> {
   const body = await request.readBody()
   if (body?.kind === 'value') throw badRequest('what is passed on must be bytes')
-  const signal = AbortSignal.any([request.signal, AbortSignal.timeout(PASS_ON_MS_MAX)])
   const { headers = {}, search = '' } = request.forPod ?? {}
   try {
-    const answer = await request.cost.waiting(
+    return await request.cost.waiting(
       engine.portForward(pod.metadata.uid as JailId, port, signal).then((connection) =>
         askPod(
           connection,
           {
-            scheme: place.scheme,
+            scheme,
             method: request.method,
             path: `${path === '' ? '/' : path}${search}`,
             headers: { ...headers, host: `${pod.status?.podIP}:${port}` },
@@ -76,7 +105,6 @@ export async function passOn(context: Context, request: ResourceRequest, target:
         ),
       ),
     )
-    return { kind: 'passed', ...answer }
   } catch (cause) {
     throw new ApiError('ServiceUnavailable', `error trying to reach service: ${whyNot(cause)}`, { cause })
   }

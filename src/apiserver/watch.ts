@@ -2,26 +2,12 @@ import { ApiError, type KindDefinition, type KubeObject, expired } from '../api/
 import { SECOND_MS } from '../stdx/index.ts'
 import { RevisionCompacted, type StoreEvent, StoreFull } from '../store/index.ts'
 import { type Context, keyPrefix, presented, storedAs } from './context.ts'
-import { WATCHES_MAX, WATCH_BOOKMARK_EVERY_MS, WATCH_TIMEOUT_MS_MAX, WATCH_TIMEOUT_MS_MIN } from './limits.ts'
+import { WATCH_BOOKMARK_EVERY_MS, WATCH_TIMEOUT_MS_MAX, WATCH_TIMEOUT_MS_MIN } from './limits.ts'
+import type { OpenCount } from './open-count.ts'
 import type { ListOptions } from './options.ts'
 import { tooLargeVersion } from './read.ts'
 import type { Target, WatchItem } from './request.ts'
 import { type Selection, parseSelection } from './selection.ts'
-
-/** How many watches a server has open. */
-export class WatchCount {
-  private open = 0
-
-  /** @throws {ApiError} TooManyRequests */
-  enter(): () => void {
-    if (this.open >= WATCHES_MAX)
-      throw new ApiError('TooManyRequests', `There are ${this.open} open watches already; close some first`, {
-        details: { retryAfterSeconds: 10 },
-      })
-    this.open++
-    return () => void this.open--
-  }
-}
 
 /**
  * The changes of a collection from a revision on; without one, first everything there is as ADDED. Arguments are checked
@@ -30,7 +16,7 @@ export class WatchCount {
  */
 export function watchObjects(
   context: Context,
-  count: WatchCount,
+  count: OpenCount,
   target: Target,
   options: ListOptions,
   signal: AbortSignal,
