@@ -102,7 +102,7 @@ export async function createObject(
     }
     if (options.dryRun) {
       if (context.store.get(objectKey(target.definition, target.namespace, ready.metadata.name)))
-        throw existsAlready(target.definition, ready.metadata.name)
+        throw existsAlready(context, target, ready.metadata.name)
       tryAddresses(context, target.definition, ready)
       return ready
     }
@@ -120,13 +120,19 @@ export async function createObject(
         if (!context.store.get(error.key)) continue
       }
       if (generateName === undefined || attempt >= GENERATE_NAME_ATTEMPTS_MAX)
-        throw existsAlready(target.definition, ready.metadata.name)
+        throw existsAlready(context, target, ready.metadata.name)
     }
   }
 }
 
-function existsAlready({ group, plural }: KindDefinition, name: string): ApiError {
-  return alreadyExists({ group, resource: plural, name })
+function existsAlready({ store }: Context, { definition, namespace }: Target, name: string): ApiError {
+  const { group, plural } = definition
+  const error = alreadyExists({ group, resource: plural, name })
+  const there = store.get(objectKey(definition, namespace, name))?.object
+  if (there?.metadata.deletionTimestamp === undefined) return error
+  return new ApiError(error.reason, `object is being deleted: ${error.message}`, {
+    ...(error.details ? { details: error.details } : {}),
+  })
 }
 
 function generatedName(context: Context, prefix: string): string {

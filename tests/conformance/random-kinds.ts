@@ -15,7 +15,7 @@ export type CaseRequest = {
 const APPLY = 'application/apply-patch+yaml'
 const MERGE = 'application/merge-patch+json'
 const JSON_PATCH = 'application/json-patch+json'
-const MANAGERS: readonly string[] = ['ann', 'bob', 'cy']
+const MANAGERS: readonly string[] = ['ann', 'bob', 'cy', 'kubectl']
 const FIELDS: readonly string[] = ['a', 'b', 'c', 'd']
 const TEXTS: readonly string[] = ['x', 'y', 'z', '']
 
@@ -327,15 +327,31 @@ class Requests {
     // Upstream forgets who owns what when somebody sends a wrong status to where it does not count.
     if (version.subresources?.status && body.status !== undefined)
       body.status = randomValue(dice, schema.properties.status, { wild: false })
+    // Upstream says in words of Go's why it cannot count what is no number.
+    if (version.subresources?.scale && body.spec !== undefined) {
+      if (typeof body.spec !== 'object' || body.spec === null || Array.isArray(body.spec)) body.spec = {}
+      if (body.spec.replicas !== undefined) body.spec.replicas = dice.below(4) - 1
+    }
     if (dice.percent(25)) metadata.labels = { [dice.pick(['l', 'm'])]: dice.pick(['x', 'y']) }
+    const type = { apiVersion: `${this.group}/${version.name}`, kind: 'Thing' }
+    // As `kubectl apply` leaves it, for those who apply by the server later.
+    if (dice.percent(12))
+      metadata.annotations = {
+        'kubectl.kubernetes.io/last-applied-configuration': `${JSON.stringify({ ...type, metadata: { name: 'one' }, ...body })}\n`,
+      }
     if (dice.percent(8)) metadata.finalizers = ['example.com/f']
-    return { apiVersion: `${this.group}/${version.name}`, kind: 'Thing', metadata, ...body }
+    return { ...type, metadata, ...body }
   }
 
   private apply(version: Json): CaseRequest {
     const force: Record<string, string> = this.dice.percent(35) ? { force: 'true' } : {}
     const path = this.path(version, { ...this.writer(), ...force }, this.subresource(version, 15))
-    return { method: 'PATCH', path, type: APPLY, body: this.object(version, { name: 'one' }) }
+    return {
+      method: 'PATCH',
+      path,
+      type: APPLY,
+      body: this.object(version, { name: 'one', namespace: 'default' }),
+    }
   }
 
   private create(version: Json): CaseRequest {
@@ -360,7 +376,12 @@ class Requests {
     const path = this.path(version, this.writer(), subresource)
     const keys = Object.keys(body)
     const part = this.dice.percent(60) || keys.length === 0 ? body : { [this.dice.pick(keys)]: null }
-    return { method: 'PATCH', path, type: MERGE, body: { ...part, ...(metadata.labels ? { metadata } : {}) } }
+    return {
+      method: 'PATCH',
+      path,
+      type: MERGE,
+      body: { ...part, ...(metadata.labels || metadata.annotations ? { metadata } : {}) },
+    }
   }
 
   private jsonPatch(version: Json): CaseRequest {
@@ -381,7 +402,7 @@ class Requests {
   }
 
   private scale(version: Json): CaseRequest {
-    const body = { spec: { replicas: this.dice.below(4) } }
+    const body = { spec: { replicas: 1 + this.dice.below(3) } }
     return { method: 'PATCH', path: this.path(version, this.writer(), 'scale'), type: MERGE, body }
   }
 }

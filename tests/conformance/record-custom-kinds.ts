@@ -24,8 +24,10 @@ const kinds = Array.from({ length: KIND_CASES }, (_, at) => randomKindCase(new D
 const answers = await theirAnswers(upstream, kinds)
 for (const [at, kind] of kinds.entries()) {
   const theirs = answers[at]?.map(comparableAnswer)
-  const ours = theirs && (await ourAnswers(plane, kind)).map(comparableAnswer)
-  if (theirs && isDeepStrictEqual(theirs, ours)) lines.push({ kind: at + 1, ...kind, answers: theirs })
+  // Some random definitions are refused.
+  if (!theirs) continue
+  const ours = (await ourAnswers(plane, kind)).map(comparableAnswer)
+  if (isDeepStrictEqual(theirs, ours)) lines.push({ kind: at + 1, ...kind, answers: theirs })
   else leftOut.push(`kind ${at + 1}`)
 }
 for (let seed = 1; seed <= RULE_CASES; seed++) {

@@ -67,8 +67,8 @@ class Check {
     if (old !== undefined && this.equal(value, old)) return
     if (value === null && schema.nullable) return
     if (!this.rightType(schema, value, path)) {
-      // Upstream holds null against the values that are allowed as well.
-      if (value === null && schema.enum) this.oneOfValues(schema.enum, value, path)
+      // Upstream holds it against the values that are allowed as well.
+      if (schema.enum) this.oneOfValues(schema.enum, value, path)
       return
     }
     if (schema.enum) this.oneOfValues(schema.enum, value, path)
@@ -90,6 +90,11 @@ class Check {
     const given = typeOf(value)
     if (given === wanted || (given === 'integer' && wanted === 'number')) return true
     // Upstream finds this twice.
+    if (wanted === 'string' && schema.format && given !== 'null') {
+      const message = `Invalid value: "": ${path} in body must be of type ${schema.format}: ""`
+      this.note({ reason: 'FieldValueTypeInvalid', field: path || NO_PATH, message })
+      return false
+    }
     if (given === 'number' && wanted === 'integer')
       this.whole(`Checked value must be of type integer (default format) in ${path}`)
     this.wrongType(wanted, value, path)
@@ -190,7 +195,10 @@ class Check {
     const seen = new Set<string>()
     value.forEach((item, index) => {
       if (keys && !isRecord(item)) {
-        this.note(invalidValue(`${path}[${index}]`, item, 'must be an object for an array of list-type map'))
+        if (item !== null)
+          this.note(
+            invalidValue(`${path}[${index}]`, item, 'must be an object for an array of list-type map'),
+          )
         return
       }
       const identity = keys ? identityOf(keys, item, schema.items) : canonical(item)

@@ -82,10 +82,9 @@ const withDefaults = new WeakMap<JsonSchema, boolean>()
 function hasDefaults(schema: JsonSchema): boolean {
   let has = withDefaults.get(schema)
   if (has === undefined) {
-    has =
-      (schema.items !== undefined && hasDefaults(schema.items)) ||
-      Object.values(schema.properties ?? {}).some((p) => p.default !== undefined || hasDefaults(p)) ||
-      (additionalSchema(schema) !== undefined && hasDefaults(additionalSchema(schema)!))
+    const additional = additionalSchema(schema)
+    const inner = [schema.items ?? [], Object.values(schema.properties ?? {}), additional ?? []].flat()
+    has = inner.some((each) => each.default !== undefined || hasDefaults(each))
     withDefaults.set(schema, has)
   }
   return has
@@ -99,7 +98,7 @@ export function fillDefaults(schema: JsonSchema, value: JsonValue, budget: Defau
   if (!hasDefaults(schema)) return value
   if (Array.isArray(value)) {
     const { items } = schema
-    return items ? mapped(value, (item) => fillDefaults(items, item, budget)) : value
+    return items ? mapped(value, (item) => fillInner(items, item, budget)) : value
   }
   if (!isRecord(value)) return value
   const object = value as Json
@@ -120,10 +119,18 @@ export function fillDefaults(schema: JsonSchema, value: JsonValue, budget: Defau
     for (const key of Object.keys(object)) {
       if (ownField(schema.properties, key)) continue
       const before = object[key]!
-      const after = fillDefaults(additional, before, budget)
+      const after = fillInner(additional, before, budget)
       if (after !== before) (copy ??= { ...object })[key] = after
     }
   return copy ?? object
+}
+
+/** An item of a list or a map is always there, so its default only takes the place of a null that may not be. */
+function fillInner(schema: JsonSchema, value: JsonValue, budget: DefaultBudget): JsonValue {
+  if (value !== null || schema.nullable || schema.default === undefined)
+    return fillDefaults(schema, value, budget)
+  budget.left -= sizeOfDefault(schema)
+  return budget.left < 0 ? value : fillDefaults(schema, schema.default, budget)
 }
 
 function mapped(list: JsonValue[], change: (item: JsonValue, index: number) => JsonValue): JsonValue[] {

@@ -239,19 +239,30 @@ function lastAppliedSet(schema: ObjectSchema, live: KubeObject | undefined): Fie
 }
 
 /** Keeps the annotation of client-side apply true, for people who mix both. */
-function withLastApplied({ manager, live, applied }: ApplyOrigin, object: KubeObject): KubeObject {
-  if (manager !== KUBECTL || live?.metadata.annotations?.[LAST_APPLIED] === undefined) return object
-  const { annotations = {}, managedFields: _none, ...metadata } = applied.metadata
-  const { [LAST_APPLIED]: _itself, ...others } = annotations
+function withLastApplied({ manager, applied }: ApplyOrigin, object: KubeObject): KubeObject {
+  if (manager !== KUBECTL || !object.metadata.annotations?.[LAST_APPLIED]) return object
+  const { annotations, managedFields: _none, ...metadata } = applied.metadata
+  const { [LAST_APPLIED]: _itself, ...others } = annotations ?? {}
   const configuration = {
     ...applied,
-    metadata: { ...metadata, ...(Object.keys(others).length > 0 ? { annotations: others } : {}) },
+    metadata: { ...metadata, ...(annotations ? { annotations: others } : {}) },
   }
-  const text = `${JSON.stringify(configuration)}\n`
+  const text = `${JSON.stringify(withSortedKeys(configuration as unknown as JsonValue))}\n`
   const value = Buffer.byteLength(text) > LAST_APPLIED_BYTES_MAX ? '' : text
   if (object.metadata.annotations?.[LAST_APPLIED] === value) return object
   return {
     ...object,
     metadata: { ...object.metadata, annotations: { ...object.metadata.annotations, [LAST_APPLIED]: value } },
   }
+}
+
+/** As Go writes maps. */
+function withSortedKeys(value: JsonValue): JsonValue {
+  if (Array.isArray(value)) return value.map(withSortedKeys)
+  if (!isRecord(value)) return value
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, withSortedKeys(value[key] ?? null)]),
+  )
 }
