@@ -104,9 +104,14 @@ assert(HEAD_BYTES_MAX + IDENTITY_HEADER_CHARS_MAX + 1 * KiB <= UPSTREAM_HEAD_BYT
 /** client-go opens up to 250 streams on one connection before it opens another. */
 export const STREAMS_PER_SESSION_MAX = 250
 
-/** Connections to control planes that wait for another request of the same user: of one, and of all together. */
-export const IDLE_CONNECTIONS_PER_IDENTITY_MAX = 64
-export const IDLE_CONNECTIONS_MAX = 512
+/** Connections that wait for another request of the same user: of a user, to a control plane, and of all together. */
+export const IDLE_CONNECTIONS_PER_USER_MAX = 64
+export const IDLE_CONNECTIONS_PER_PLANE_MAX = 128
+export const IDLE_CONNECTIONS_MAX = 1_024
+assert(
+  IDLE_CONNECTIONS_PER_PLANE_MAX * 2 <= IDLE_CONNECTIONS_MAX,
+  'One tenant could have half of all kept connections',
+)
 /** Less than the control plane keeps one (five seconds), and than it is awake for without a request. */
 export const IDLE_CONNECTION_MS_MAX = 1 * SECOND_MS
 

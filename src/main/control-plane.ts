@@ -19,7 +19,11 @@ import {
   type TokenKey,
   TokenIssuer,
 } from '../identity/index.ts'
-import { DEFAULT_GATEWAY_LIMITS, POD_GATEWAY_LIMITS } from '../gateway/index.ts'
+import {
+  DEFAULT_GATEWAY_LIMITS,
+  IDLE_CONNECTIONS_PER_PLANE_MAX,
+  POD_GATEWAY_LIMITS,
+} from '../gateway/index.ts'
 import { type OperatorPolicies, RbacAuthorizer, type RegoPolicies } from '../policy/index.ts'
 import {
   assert,
@@ -145,7 +149,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 
 assert(
   [DEFAULT_GATEWAY_LIMITS, POD_GATEWAY_LIMITS].reduce(
-    (sum, { tenant }) => sum + tenant.requestsMax + tenant.streamsMax,
+    (sum, { tenant }) => sum + tenant.requestsMax + tenant.streamsMax + IDLE_CONNECTIONS_PER_PLANE_MAX,
     0,
   ) <= CONNECTIONS_MAX,
   'What both gateways let through for a tenant fits into its control plane',
