@@ -77,6 +77,7 @@ export class FrontDoor {
   /** By `publishedPortText`. */
   private readonly ports = new Map<string, Listening>()
   private readonly flows: UdpFlows
+  private readonly sweeping: NodeJS.Timeout
   private readonly problems = new Map<number, string>()
   private readonly clients = new Map<string, number>()
   private readonly active = new Map<number, number>()
@@ -99,7 +100,7 @@ export class FrontDoor {
         return backend && (await this.connectTo(index, backend, client))
       },
     })
-    setInterval(() => this.flows.sweep(), limits.FLOWS_SWEEP_MS).unref()
+    this.sweeping = setInterval(() => this.flows.sweep(), limits.FLOWS_SWEEP_MS).unref()
     this.control = new ViewsServer({
       socketPath: options.socketPath,
       log: options.log,
@@ -233,6 +234,7 @@ export class FrontDoor {
     this.control.close()
     for (const server of new Set([this.http, this.https, ...Object.values(this.entrances)])) server.close()
     for (const listening of this.ports.values()) listening.close()
+    clearInterval(this.sweeping)
     this.flows.close()
     for (const socket of this.open) socket.destroy()
     await this.options.accessLog.flush()
