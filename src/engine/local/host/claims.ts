@@ -15,7 +15,7 @@ import {
   truncateSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { ApiError, type Layout, parseTenantName, type TenantName } from '../../../api/index.ts'
+import { ApiError, type Layout, type TenantName } from '../../../api/index.ts'
 import { type ClaimedVolume, type ClaimId, isClaimId, type Jail, type JailId } from '../../../jail/index.ts'
 import { createDataKey, unwrapKey, wrapKey } from '../../../store/index.ts'
 import { type Clock, type Logger, sleep, UndoStack } from '../../../stdx/index.ts'
@@ -27,7 +27,7 @@ import { destroyFile, syncDirectory, writeDurably } from './durable-files.ts'
 import { addEncryptionKey, encryptDirectory, type KeyIdentifier } from './encrypted-directory.ts'
 import { ensureFsGroup } from './fs-group.ts'
 import * as limits from './limits.ts'
-import { promisedBytes } from './ephemeral.ts'
+import { promisedBytes, tenantCalled } from './ephemeral.ts'
 import { isMountOf, loopDeviceOf } from './loop-devices.ts'
 import { isMountPoint } from './machine.ts'
 import { mountedAt, mountsBelow } from './mounts.ts'
@@ -425,14 +425,6 @@ async function growFileSystem(path: string): Promise<void> {
   await runTool(['resize2fs', image], { timeoutMs: limits.CLAIM_TOOL_TIMEOUT_MS })
   rmSync(join(path, GROWING), { force: true })
   syncDirectory(path)
-}
-
-function tenantCalled(name: string): TenantName | undefined {
-  try {
-    return parseTenantName(name)
-  } catch {
-    return undefined
-  }
 }
 
 function list(directory: string): string[] {

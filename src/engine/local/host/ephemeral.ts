@@ -308,7 +308,16 @@ function discardWrites(mountPoint: string): void {
 }
 
 function imagesIn(places: Places): TenantName[] {
-  return list(places.ephemeral).map((name) => parseTenantName(name))
+  // Where a disk of its own is mounted there is a "lost+found" too.
+  return list(places.ephemeral).flatMap((name) => tenantCalled(name) ?? [])
+}
+
+export function tenantCalled(name: string): TenantName | undefined {
+  try {
+    return parseTenantName(name)
+  } catch {
+    return undefined
+  }
 }
 
 function podsOf(places: Places, tenant: TenantName): JailId[] {
