@@ -72,7 +72,7 @@ describe('pods as upstream’s tests try them', { skip: platformMissing }, () =>
             { name: 'work', mountPath: '/all' },
           ],
         },
-        { volumes: [{ name: 'work', emptyDir: {} }] },
+        { volumes: [{ name: 'work', emptyDir: {} }], securityContext: { runAsUser: 1_000 } },
       )
       return { ...made, metadata: { ...made.metadata, ...metadata } }
     }
@@ -81,6 +81,8 @@ describe('pods as upstream’s tests try them', { skip: platformMissing }, () =>
     test('they are replaced, and what a container writes there is in that part of the volume', async () => {
       await apply(withPath('part', ofAnnotation, { annotations: { part: 'mine' } }))
       await untilPhase('part', 'Running')
+      // Whoever may write to the volume may write to a part of it, which nobody has made yet.
+      assert.equal(await kubectl('exec', 'part', '--', 'stat', '-c', '%a %u', '/part'), '777 0\n')
       await kubectl('exec', 'part', '--', 'touch', '/part/written')
       assert.equal(await kubectl('exec', 'part', '--', 'find', '/all', '-type', 'f'), '/all/mine/written\n')
       // A pod that runs keeps the part that it has.
@@ -342,7 +344,8 @@ describe('pods as upstream’s tests try them', { skip: platformMissing }, () =>
       for (const name of ['disk-root', 'disk-other', 'memory-root', 'memory-other']) {
         await untilPhase(name, 'Succeeded')
         const uid = name.endsWith('root') ? 0 : 1001
-        assert.match(await logs(name), new RegExp(`^777\n640 ${uid}\nx\n`), name)
+        const mode = name.startsWith('memory') ? '1777' : '777'
+        assert.match(await logs(name), new RegExp(`^${mode}\n640 ${uid}\nx\n`), name)
       }
       assert.match(await logs('memory-root'), /tmpfs\n$/)
     })

@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, readSync } from 'node:fs'
+import { chmodSync, closeSync, constants, fstatSync, readSync } from 'node:fs'
 import { mkdirAt, O_PATH, openat2, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, SyscallError } from './syscalls.ts'
 
 /**
@@ -53,8 +53,10 @@ export function ensureDirectoryInside(
         next = openat2(root, walked, O_PATH | constants.O_DIRECTORY, INSIDE)
       } catch (error) {
         if (!(error instanceof SyscallError) || error.code !== 'ENOENT') throw error
-        mkdirAt(current, segment, mode, owner)
+        mkdirAt(current, segment, 0o700, owner)
         next = openat2(root, walked, O_PATH | constants.O_DIRECTORY, INSIDE)
+        // By the descriptor, which is inside whatever its name has become, and without what the umask would take away.
+        chmodSync(`/proc/self/fd/${next}`, mode)
       }
       closeSync(current)
       current = next

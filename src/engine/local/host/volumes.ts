@@ -4,6 +4,7 @@ import {
   closeSync,
   constants,
   existsSync,
+  fstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -55,7 +56,8 @@ export class Volumes {
         mountMemory(path, {
           bytesMax: volume.sizeBytesMax,
           inodesMax: MEMORY_VOLUME_INODES_MAX,
-          mode: jail.fsGroup === undefined ? '0777' : '2777',
+          // As a kubelet's: nobody removes what another user has put there.
+          mode: jail.fsGroup === undefined ? '1777' : '3777',
           uid: podUidBase,
           gid: group,
         })
@@ -162,7 +164,8 @@ function openSubPath(
     // As with the kubelet, a sub-path that is missing becomes a directory, where somebody could have made it.
     const missing = error instanceof SyscallError && error.code === 'ENOENT'
     if (!missing || volume.kind === 'files') throw error
-    return ensureDirectoryInside(root, subPath, { mode: 0o755, owner })
+    // And whoever may write to the volume may write there.
+    return ensureDirectoryInside(root, subPath, { mode: fstatSync(root).mode & 0o3777, owner })
   }
 }
 
