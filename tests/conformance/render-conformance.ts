@@ -31,7 +31,9 @@ kubeconfig; \`--help\` says what else. \`DIR\` holds programs that are built fro
     go build -o DIR/regression-issue-74839 ./regression-issue-74839
 
 Shells, curl, dig and web servers of the images come from Debian's packages instead. \`--save\` writes what becomes of each test into
-\`${RESULTS_FILE}\`, with what it said when it failed; \`tests/conformance/upstream/reasons.ts\` says why.
+\`${RESULTS_FILE}\`, with what it said when it failed; \`tests/conformance/upstream/reasons.ts\` says why. The tenant of these is trusted, on the machine's
+kernel. With an untrusted one, on gVisor, 98 of the tests of pods, workloads and the network have been run: they ended alike, but
+that the one of a pod whose image changes passed, and that gVisor forbids a network device in other words than a test looks for.
 `
 
 /** A name without what changed between versions: the group, marks in brackets, and spaces. */
