@@ -10,7 +10,7 @@ export const EXPECTED_LAYERS: Readonly<Record<string, readonly string[]>> = {
   'path-parameters': ['gateway binds to one tenant', "the tenant's own control plane has nothing of others"],
   'path-control-characters': ['gateway binds to one tenant'],
   'path-other-letters': ['gateway binds to one tenant', 'request parsing'],
-  'path-in-query': ['gateway binds to one tenant'],
+  'path-in-query': ['gateway binds to one tenant', "the tenant's own control plane has nothing of others"],
   'path-too-long': ['request parsing', 'the connection is ended'],
   'path-platform': [
     'gateway binds to one tenant',

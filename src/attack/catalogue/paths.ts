@@ -153,7 +153,7 @@ export const pathAttacks = family('paths', 'tenant API', [
       `/tenants/${victim}?x=/tenants/${attacker}${secret}`,
       `/tenants/?name=${victim}${secret}`,
       `${secret}?tenant=${victim}`,
-      `/?tenant=${victim}`,
+      `/metrics?tenant=${victim}`,
       `/tenants/${victim}${secret}?tenant=${attacker}&namespace=default&pretty=true`,
       `/tenants/${victim}${secret}?impersonate=admin&as=admin&sudo=true`,
     ],
@@ -208,8 +208,8 @@ export const pathAttacks = family('paths', 'tenant API', [
         '/runningpods/',
       ]
         .flatMap((path) => [path, `${own}${path}`])
-        // Its own token issuer and its own virtual node are for a tenant to see.
-        .filter((path) => ![`${own}/.well-known/openid-configuration`, `${own}/api/v1/nodes`].includes(path)),
+        // Its own token issuer and its own virtual node are for a tenant to see, also where a path names nobody.
+        .filter((path) => !/\/(?:\.well-known\/openid-configuration|api\/v1\/nodes)$/.test(path)),
   }),
   {
     id: 'path-absolute-form',
