@@ -232,7 +232,7 @@ describe('volumes that outlive pods', { skip: why ?? false }, () => {
       subPath: 'a/b',
       fsGroup: 5,
     })
-    assert.equal(made.output, '0 5 2755\n')
+    assert.equal(made.output, '0 5 2777\n')
     await claims.remove(t0, claim)
   })
 
