@@ -22,7 +22,7 @@ import {
   isJailId,
   parseTenantNetwork,
 } from '../../../../jail/index.ts'
-import { type Clock, type Logger, UndoStack, assert, systemClock } from '../../../../stdx/index.ts'
+import { type Clock, type Logger, UndoStack, assert, sleep, systemClock } from '../../../../stdx/index.ts'
 import { observeJsonFiles, observePins } from '../../observe/net/pins.ts'
 import type { ConnectorView, DoorView } from '../../door/index.ts'
 import type { PodNamespaces, PodNetwork, TenantPlacement } from '../../parts.ts'
@@ -180,6 +180,8 @@ export class LocalPodNetwork implements PodNetwork {
   private sweep: (() => void) | undefined
   private look: (() => void) | undefined
   private loaded = false
+  /** No rules are changed before. */
+  private restedAtMs = 0
 
   constructor({
     layout,
@@ -889,9 +891,12 @@ export class LocalPodNetwork implements PodNetwork {
     await this.inTurn('rules', async () => {
       const messages = compileRules(script)
       if (!messages) return await this.nft.apply(script)
+      await this.untilRested()
       const beganMs = performance.now()
       this.router.ruleSocket.change(messages)
-      await this.rest(performance.now() - beganMs)
+      const endedMs = performance.now()
+      const tookMs = endedMs - beganMs
+      if (tookMs >= RULES_UNNOTICED_MS) this.restedAtMs = endedMs + tookMs * RULES_REST
     })
   }
 
@@ -899,11 +904,10 @@ export class LocalPodNetwork implements PodNetwork {
    * The kernel looks at the rules of all tenants when one's change, and nobody else is heard meanwhile: who changes rules
    * again and again has a part of this process's time only.
    */
-  private async rest(tookMs: number): Promise<void> {
-    if (tookMs < RULES_UNNOTICED_MS) return
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.clock.after(tookMs * RULES_REST, resolve)
-    await promise
+  private async untilRested(): Promise<void> {
+    const leftMs = this.restedAtMs - performance.now()
+    // A timer that keeps the process alive: somebody waits for what comes after it.
+    if (leftMs > 0) await sleep(leftMs)
   }
 
   private planRules(tenant: TenantState, before: ReadonlyMap<string, number>): IsolationRules {
