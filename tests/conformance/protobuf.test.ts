@@ -55,11 +55,11 @@ function linesOf(text: string): { type: string; object: Json }[] {
     .map((line) => JSON.parse(line) as { type: string; object: Json })
 }
 
-test('every built-in kind is read, listed and watched as protobuf with the content that it has as JSON', async () => {
+test("every kind of Kubernetes' own is read, listed and watched as protobuf with the content that it has as JSON", async () => {
   await using plane = await ControlPlane.start()
   await plane.ask('POST', '/api/v1/namespaces', { body: { metadata: { name: 'kinds' } } })
   const watched: (() => Promise<void>)[] = []
-  for (const kind of writableKinds()) {
+  for (const kind of writableKinds().filter(({ group }) => !group.endsWith('.bulkhead.dev'))) {
     const key = exampleKey(kind)
     const gv = groupVersion(kind)
     const root = `/${kind.group ? 'apis' : 'api'}/${gv}${kind.namespaced ? '/namespaces/kinds' : ''}/${kind.plural}`
