@@ -2,7 +2,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ApiError } from '../../api/index.ts'
 import { object, podSpec, TestControlPlane } from '../controllers.testkit.ts'
-import { eventKind, type NetworkPolicy, networkPolicyKind, type Pod, podKind } from '../kinds.ts'
+import {
+  type EgressPolicy,
+  egressPolicyKind,
+  eventKind,
+  type NetworkPolicy,
+  networkPolicyKind,
+  type Pod,
+  podKind,
+} from '../kinds.ts'
 
 const CLOSED = { podSelector: {}, policyTypes: ['Ingress' as const] }
 
@@ -104,6 +112,51 @@ test('while the engine refuses the policies no new pod starts, and everybody is 
     plane.clock.advance(100)
     return plane.engine.jails.size === 1
   })
+})
+
+test('no pod starts with more open outside than its egress policies leave, while the engine does not take them', async () => {
+  await using plane = await TestControlPlane.start()
+  plane.engine.refuseNetwork = ({ narrowings }) => {
+    if (narrowings) throw new ApiError('Invalid', 'narrowings must allow at most 2048 destinations together')
+  }
+  await plane.client.create<EgressPolicy>(
+    egressPolicyKind,
+    object('EgressPolicy', 'network.bulkhead.dev/v1alpha1', 'nothing', { spec: {} }),
+  )
+  await pass(plane)
+  await createPod(plane, 'one')
+  await plane.until('It is told', () => {
+    plane.clock.advance(100)
+    return events(plane, 'FailedCreatePodSandBox').length > 0
+  })
+  assert.match(events(plane, 'FailedCreatePodSandBox')[0] ?? '', /2048 destinations/)
+  await pass(plane)
+  assert.equal(plane.engine.jails.size, 0)
+  plane.engine.refuseNetwork = undefined
+  await plane.client.delete(egressPolicyKind, { namespace: 'default', name: 'nothing' })
+  await plane.until('It runs', () => {
+    plane.clock.advance(100)
+    return plane.engine.jails.size === 1
+  })
+})
+
+test('a pod is given to the engine only when the engine knows what egress policies leave', async () => {
+  await using plane = await TestControlPlane.start()
+  const known: boolean[] = []
+  plane.engine.refuse = () => {
+    known.push(plane.engine.networks.at(-1)?.narrowings?.length === 1)
+  }
+  await plane.client.create<EgressPolicy>(
+    egressPolicyKind,
+    object('EgressPolicy', 'network.bulkhead.dev/v1alpha1', 'nothing', { spec: {} }),
+  )
+  await plane.settle()
+  await createPod(plane, 'one')
+  await plane.until('It has a jail', () => {
+    plane.clock.advance(10)
+    return plane.engine.jails.size === 1
+  })
+  assert.equal(known[0], true)
 })
 
 test('only what policies can tell apart is told again', async () => {

@@ -45,6 +45,9 @@ export class NetworkController extends QueueController {
   private readonly onPodsReady: (uids: readonly string[]) => void
   /** Pods that the engine knows the policies of. */
   private covered: ReadonlySet<string> = new Set()
+  /** How often egress policies have changed, and up to which of these changes the engine knows them. */
+  private narrowings = 0
+  private narrowingsKnown = 0
   private readonly waiting = new Set<string>()
   private refusal: string | undefined
   /** True when endpoints of some service are known by their addresses only. */
@@ -60,7 +63,10 @@ export class NetworkController extends QueueController {
     this.onPodsReady = onPodsReady
     this.events = context.events('network-policies')
     this.policies = this.follow(networkPolicyKind, () => this.soon())
-    this.egressPolicies = this.follow(egressPolicyKind, () => this.soon())
+    this.egressPolicies = this.follow(egressPolicyKind, () => {
+      this.narrowings++
+      return this.soon()
+    })
     this.namespaces = this.follow(namespaceKind, ({ old, object }) =>
       isDeepStrictEqual(old?.metadata.labels, object?.metadata.labels) ? [] : this.soonIfIsolating(),
     )
@@ -85,10 +91,11 @@ export class NetworkController extends QueueController {
 
   /**
    * Whether the engine knows the policies of a pod, so that it may start: a pod that starts sooner would be shut off
-   * until it is told. Whoever has to wait is named to `onPodsReady` later. A text says why there is no end to it yet.
+   * until it is told, or reach more outside than egress policies leave. Whoever has to wait is named to `onPodsReady` later. A text says why there is no end to it yet.
    */
   ready(uid: string): true | { refusal: string | undefined } {
-    if (this.policies.size === 0 || this.covered.has(uid)) return true
+    const isCovered = this.policies.size === 0 || this.covered.has(uid)
+    if (isCovered && this.narrowingsKnown === this.narrowings) return true
     this.waiting.add(uid)
     // What was refused stays refused until something changes, and then we are called anyway.
     if (this.refusal === undefined) this.queue.add(NETWORK)
@@ -96,6 +103,7 @@ export class NetworkController extends QueueController {
   }
 
   protected async reconcile(): Promise<ReconcileResult> {
+    const { narrowings } = this
     const isolation = planIsolation(
       this.policies.list(),
       this.pods.list().filter((pod) => !isOver(pod)),
@@ -112,8 +120,10 @@ export class NetworkController extends QueueController {
     const isNew = digest !== this.told
     if (isNew) await this.tell(network)
     this.told = digest
-    if (this.refusal === undefined) this.covered = new Set(isolation?.pods)
-    else if (!isNew) return undefined
+    if (this.refusal === undefined) {
+      this.covered = new Set(isolation?.pods)
+      this.narrowingsKnown = narrowings
+    } else if (!isNew) return undefined
     const waiting = [...this.waiting]
     if (this.refusal === undefined) this.waiting.clear()
     if (waiting.length > 0) this.onPodsReady(waiting)

@@ -25,7 +25,7 @@ import {
   isOpenByNetwork,
   isOutgoing,
   learns,
-  narrowedPolicy,
+  NarrowedPolicies,
   netLimits,
   placeOf,
   planOutsideChains,
@@ -105,6 +105,7 @@ export class Outside {
   private readonly options: OutsideOptions
   private readonly tenants = new Map<number, TenantOutside>()
   private readonly narrowings = new Map<number, readonly EgressNarrowing[]>()
+  private readonly narrowed = new NarrowedPolicies()
   /** Tenants that have narrowed anew since the last look: what is open and not left any more goes. */
   private readonly narrowedAnew = new Set<number>()
   private readonly lookUps = new FairPlaces<TenantOutside>({
@@ -168,7 +169,7 @@ export class Outside {
 
   /** The rules as they hold for one pod. */
   private policyFor(index: number, policy: EgressPolicy, who: OutsideWho): EgressPolicy {
-    return narrowedPolicy(policy, this.narrowings.get(index) ?? [], who, this.machine)
+    return this.narrowed.for(policy, this.narrowings.get(index) ?? [], who, this.machine)
   }
 
   isOutgoing(index: number): boolean {
@@ -191,13 +192,14 @@ export class Outside {
       const nowMs = clock.nowMs()
       this.machine = uplink.observeMachine()
       const state = this.state(nowMs)
+      const planned = planOutsideChains(state, this.narrowed)
       const script = [
         ...(await this.startOver()),
         this.machineScript(),
-        renderOutsideChanged(this.chains, planOutsideChains(state)),
+        renderOutsideChanged(this.chains, planned),
       ].join('')
       await nft.apply(script)
-      this.chains = planOutsideChains(state)
+      this.chains = planned
       this.loadedMachine = renderOutsideMachine(this.machine)
       await this.endWhatEnded(nowMs)
       await uplink.ensure(state)
@@ -213,7 +215,7 @@ export class Outside {
   /** Pods came or went: what depends on them alone. */
   async podsChanged(): Promise<void> {
     if (!this.isNeeded || this.chains === NO_CHAINS) return
-    const planned = planOutsideChains(this.state(this.options.clock.nowMs()))
+    const planned = planOutsideChains(this.state(this.options.clock.nowMs()), this.narrowed)
     const script = renderOutsideChanged(this.chains, planned)
     if (script === '') return
     await this.options.nft.apply(script)
@@ -384,10 +386,13 @@ export class Outside {
       this.shutWhatEnded(index, tenant, nowMs)
       const held = tenant.policy.allow.filter((rule) => isCurrent(rule, nowMs))
       const lost = tenant.held.some((rule) => !held.some((other) => isDeepStrictEqual(rule, other)))
+      if (this.narrowedAnew.has(index) || lost) {
+        await this.purge(index)
+        this.cut(index)
+      }
+      // Not before: what could not be ended now is ended at the next look.
       tenant.held = held
-      if (!this.narrowedAnew.delete(index) && !lost) continue
-      await this.purge(index)
-      this.cut(index)
+      this.narrowedAnew.delete(index)
     }
     const gone = this.tenants
     this.options.router.cutOutside(({ source }) => {

@@ -28,6 +28,12 @@ export const OUTSIDE_OPEN_MAX = 65_536
 export const TENANT_OUTSIDE_OPEN_MAX = 4_096
 /** What is left of all rules for one pod whose tenant narrows them; more is not opened. */
 export const NARROWED_RULES_MAX = 1_000
+/** Of all pods together that differ in what is left for them; pods beyond it have nothing open by network. */
+export const NARROWED_RULES_OF_TENANT_MAX = 4_000
+/** So many are remembered for pods that ask again. */
+export const NARROWED_RULES_KEPT_MAX = 16_000
+/** Of rules, and of their ports, with what the tenant leaves, for one pod; what is not compared is not opened. */
+export const NARROWED_COMPARISONS_MAX = 32_768
 /** Connections outside that are remembered for `bulkhead egress`, and how fast one tenant's blocked ones get there. */
 export const OUTSIDE_RECORDED_MAX = 65_536
 export const OUTSIDE_RECORDED_PER_SECOND = 20

@@ -12,6 +12,7 @@ import {
   ipv4Text,
   isOpenByNetwork,
   isOutgoing,
+  NarrowedPolicies,
   narrowedPolicy,
   nearNetworks,
   placeOf,
@@ -143,6 +144,78 @@ test('a tenant narrows what the operator opened, pod by pod, and a narrowed pod 
       { cidr: '10.20.1.0/24', ports: https, namespaces: ['shop'], untilMs: NOW + 60_000 },
     ],
   })
+})
+
+test('a tenant that narrows without end is narrowed to nothing, and holds up nobody', () => {
+  const block = (n: number) => `8.${n >> 8}.${n & 255}.0/24`
+  const rules = Array.from({ length: 200 }, (_, n) => ({ cidr: block(n), ports: https }))
+  const allow = Array.from({ length: 50 }, (_, n) => ({ cidr: `9.9.${n}.0/24` }))
+  const about = { namespace: 'shop', selector: [] }
+  const useless = Array.from({ length: 40 }, () => ({ ...about, allow }))
+  const wanted = { ...about, allow: [{ cidr: block(0) }, { cidr: block(199) }] }
+  const left = (narrowings: EgressNarrowing[]) =>
+    narrowedPolicy({ allow: rules }, narrowings, { namespace: 'shop' }, MACHINE).allow.map(({ cidr }) => cidr)
+  assert.deepEqual(left([...useless.slice(0, 2), wanted]), [block(0), block(199)])
+  assert.deepEqual(left([...useless, wanted]), [block(0)], 'what is not compared is shut')
+})
+
+test('ports that have nothing in common are no way to hold up the node agent', () => {
+  const ports = (first: number) =>
+    Array.from({ length: 16 }, (_, n) => ({ protocol: 'TCP', port: first + n, endPort: first + n }) as const)
+  const policy = { allow: [{ cidr: '8.0.0.0/8', ports: [...ports(100)] }] }
+  const allow = Array.from({ length: 50 }, () => ({ cidr: '8.8.0.0/16', ports: ports(200) }))
+  const about = { namespace: 'shop', selector: [] }
+  const narrowings = [
+    ...Array.from({ length: 40 }, () => ({ ...about, allow })),
+    { ...about, allow: [{ cidr: '8.8.8.0/24' }] },
+  ]
+  assert.deepEqual(narrowedPolicy(policy, narrowings, { namespace: 'shop' }, MACHINE), { allow: [] })
+})
+
+test('a tenant that narrows each pod differently does not make the rules of all too many to load', () => {
+  const address = (index: number, n: number) => tenantPool(index).first + n
+  const narrowings = Array.from({ length: 40 }, (_, n): EgressNarrowing => ({
+    namespace: 'shop',
+    selector: [{ key: 'app', operator: 'In', values: [String(n)] }],
+    allow: Array.from({ length: 50 }, (_, each) => ({ cidr: `8.${n}.${each}.0/24` })),
+  }))
+  const everything = Array.from({ length: 10 }, (_, n) => ({
+    cidr: '0.0.0.0/0',
+    ports: https,
+    untilMs: NOW + 1 + n,
+  }))
+  const pods = [
+    ...narrowings.map((_, n) => ({
+      index: 1,
+      address: address(1, n),
+      namespace: 'shop',
+      labels: [`app=${n}`],
+    })),
+    { index: 2, address: address(2, 0), namespace: 'shop' },
+  ]
+  const policies = new Map([1, 2].map((index) => [index, { allow: everything }]))
+  const state = { policies, narrowings: new Map([[1, narrowings]]), pods, machine: MACHINE, nowMs: NOW }
+  const { chains, pods: open } = planOutsideChains(state)
+  assert.equal(
+    open.size,
+    8 + 1,
+    'eight pods of the one tenant have 500 rules each, and the other tenant what it had',
+  )
+  assert.ok(open.has(ipv4Text(address(2, 0))))
+  assert.equal(chains.size, 9)
+})
+
+test('what a tenant leaves is worked out once, and anew when anything that it follows from is different', () => {
+  const narrowed = new NarrowedPolicies()
+  const narrowings = [{ namespace: 'shop', selector: [], allow: [{ cidr: '198.51.0.0/16' }] }]
+  const policy = { allow: [{ cidr: '0.0.0.0/0', ports: https }] }
+  const who = { namespace: 'shop', labels: ['app=web'] }
+  const first = narrowed.for(policy, narrowings, who, MACHINE)
+  assert.equal(narrowed.for(policy, narrowings, { ...who }, { ...MACHINE }), first)
+  assert.equal(narrowed.for(policy, narrowings, { ...who, namespace: 'other' }, MACHINE), policy)
+  assert.deepEqual(narrowed.for(policy, [{ ...narrowings[0]!, allow: [] }], who, MACHINE), { allow: [] })
+  const near = narrowed.for(policy, narrowings, who, { ...MACHINE, networks: [net('198.51.0.0/16')] })
+  assert.deepEqual(near, { allow: [] }, 'the network is the machine’s own now')
 })
 
 test('however a tenant narrows, nothing is open that the operator has not opened, or that the tenant has not left', () => {

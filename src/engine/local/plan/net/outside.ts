@@ -10,7 +10,10 @@ import {
 import type { EgressNarrowing, EgressPolicy, EgressRule, NarrowedTo } from '../../../../jail/index.ts'
 import { type Ipv4, ipv4Text, tenantMark } from './addresses.ts'
 import {
+  NARROWED_COMPARISONS_MAX,
+  NARROWED_RULES_KEPT_MAX,
   NARROWED_RULES_MAX,
+  NARROWED_RULES_OF_TENANT_MAX,
   OUTSIDE_MEMORY_SECONDS,
   OUTSIDE_OPEN_MAX,
   OUTSIDE_RECORDED_MAX,
@@ -145,24 +148,74 @@ export function narrowedPolicy(
   who: OutsideWho,
   machine: MachineNetworks,
 ): EgressPolicy {
+  if (narrowings.length === 0) return policy
+  const labels = labelsOf(who)
   const own = narrowings.filter(
-    ({ namespace, selector }) => namespace === who.namespace && matchesLabels(selector, labelsOf(who)),
+    ({ namespace, selector }) => namespace === who.namespace && matchesLabels(selector, labels),
   )
   if (own.length === 0) return policy
   const left = new Map<string, EgressRule>()
+  // Both sides are as long as somebody makes them, and the node agent has work for others: what it does not get to is shut.
+  let compared = 0
+  const tos = own.flatMap(({ allow }) => allow.map((to) => ({ to, own: parseIpv4Network(to.cidr) })))
   for (const rule of policy.allow) {
     if (!appliesTo(rule, who)) continue
-    for (const { allow } of own)
-      for (const to of allow) {
-        const both = intersection(rule, to)
-        // "Everything public" opens no private network, however a tenant cuts it.
-        if (!both || (isNear(both, machine) && !isNear(rule, machine))) continue
-        left.set(JSON.stringify([both.host, both.cidr, both.ports, both.untilMs]), both)
-        if (left.size >= NARROWED_RULES_MAX) return { allow: [...left.values()] }
-      }
+    const theirs = parseIpv4Network(rule.cidr)
+    for (const { to, own: target } of tos) {
+      if (++compared > NARROWED_COMPARISONS_MAX) return { allow: [...left.values()] }
+      const place = commonPlace(rule, to, theirs, target)
+      if (!place) continue
+      compared += rule.ports.length * (to.ports?.length ?? 0)
+      const ports = to.ports ? commonPorts(rule.ports, to.ports) : rule.ports
+      if (ports.length === 0) continue
+      const both = { ...rule, ...place, ports }
+      // "Everything public" opens no private network, however a tenant cuts it.
+      if (isNear(both, machine) && !isNear(rule, machine)) continue
+      left.set(JSON.stringify([both.host, both.cidr, both.ports, both.untilMs]), both)
+      if (left.size >= NARROWED_RULES_MAX) return { allow: [...left.values()] }
+    }
   }
   return { allow: [...left.values()] }
 }
+
+/**
+ * The same for many pods and questions, while what it follows from is the same: the work is that of the pods that differ,
+ * and not of everything that they ask.
+ */
+export class NarrowedPolicies {
+  private known = new WeakMap<readonly EgressNarrowing[], WeakMap<EgressPolicy, Narrowed>>()
+  private networks = ''
+
+  for(
+    policy: EgressPolicy,
+    narrowings: readonly EgressNarrowing[],
+    who: OutsideWho,
+    machine: MachineNetworks,
+  ): EgressPolicy {
+    if (narrowings.length === 0) return policy
+    const networks = JSON.stringify(machine.networks)
+    if (networks !== this.networks) this.known = new WeakMap()
+    this.networks = networks
+    const byPolicy = this.known.get(narrowings) ?? new WeakMap<EgressPolicy, Narrowed>()
+    this.known.set(narrowings, byPolicy)
+    const narrowed = byPolicy.get(policy) ?? { kept: 0, byWho: new Map<string, EgressPolicy>() }
+    byPolicy.set(policy, narrowed)
+    const key = JSON.stringify([who.namespace, who.labels])
+    const before = narrowed.byWho.get(key)
+    if (before) return before
+    const left = narrowedPolicy(policy, narrowings, who, machine)
+    narrowed.kept += left.allow.length + 1
+    if (narrowed.kept > NARROWED_RULES_KEPT_MAX) {
+      narrowed.byWho.clear()
+      narrowed.kept = left.allow.length + 1
+    }
+    narrowed.byWho.set(key, left)
+    return left
+  }
+}
+
+/** By namespace and labels; with how many rules, and one more each, are kept. */
+type Narrowed = { kept: number; byWho: Map<string, EgressPolicy> }
 
 function labelsOf({ labels = [] }: OutsideWho): Record<string, string> {
   return Object.fromEntries(
@@ -170,31 +223,34 @@ function labelsOf({ labels = [] }: OutsideWho): Record<string, string> {
   )
 }
 
-/** What a rule and a tenant's own words have in common; undefined when that is nothing. */
-function intersection(rule: EgressRule, to: NarrowedTo): EgressRule | undefined {
-  const ports = to.ports ? commonPorts(rule.ports, to.ports) : rule.ports
-  if (ports.length === 0) return undefined
+/** Where a rule and a tenant's own words both lead; undefined when that is nowhere. */
+function commonPlace(
+  rule: EgressRule,
+  to: NarrowedTo,
+  theirs: Ipv4Network | undefined,
+  own: Ipv4Network | undefined,
+): Pick<EgressRule, 'host' | 'cidr'> | undefined {
   if (rule.host !== undefined && to.host !== undefined) {
     const host = hostMatches(rule.host, to.host)
       ? to.host
       : hostMatches(to.host, rule.host)
         ? rule.host
         : undefined
-    return host === undefined ? undefined : { ...rule, host, ports }
+    return host === undefined ? undefined : { host }
   }
-  const [theirs, own] = [parseIpv4Network(rule.cidr), parseIpv4Network(to.cidr)]
   if (!theirs || !own) return undefined
   const cidr = networkContains(theirs, own) ? own : networkContains(own, theirs) ? theirs : undefined
-  return cidr && { ...rule, cidr: networkText(cidr), ports }
+  return cidr && { cidr: networkText(cidr) }
 }
 
 function commonPorts(some: readonly EgressPort[], others: readonly EgressPort[]): EgressPort[] {
-  return some.flatMap((a) =>
-    others.flatMap((b): EgressPort[] => {
+  const common: EgressPort[] = []
+  for (const a of some)
+    for (const b of others) {
       const [port, endPort] = [Math.max(a.port, b.port), Math.min(a.endPort, b.endPort)]
-      return a.protocol === b.protocol && port <= endPort ? [{ protocol: a.protocol, port, endPort }] : []
-    }),
-  )
+      if (a.protocol === b.protocol && port <= endPort) common.push({ protocol: a.protocol, port, endPort })
+    }
+  return common
 }
 
 /** The private networks that any tenant has a rule for: the machine's side lets only these through. */
@@ -266,17 +322,27 @@ export function renderOutsideTable(): string {
 /** What the rules for networks should be: chains by name, and which pod follows which. */
 export type OutsideChains = { chains: ReadonlyMap<string, string>; pods: ReadonlyMap<string, string> }
 
-export function planOutsideChains(state: OutsideState): OutsideChains {
+export function planOutsideChains(
+  state: OutsideState,
+  narrowed: NarrowedPolicies = new NarrowedPolicies(),
+): OutsideChains {
   const chains = new Map<string, string>()
   const pods = new Map<string, string>()
+  const rulesOf = new Map<number, number>()
   for (const pod of state.pods) {
     const whole = state.policies.get(pod.index)
     if (!whole) continue
-    const policy = narrowedPolicy(whole, state.narrowings?.get(pod.index) ?? [], pod, state.machine)
+    const policy = narrowed.for(whole, state.narrowings?.get(pod.index) ?? [], pod, state.machine)
     const body = renderChain(policy, pod, state)
     if (body === '') continue
     const hash = createHash('sha256').update(body).digest('hex').slice(0, 24)
     const name = `rules_${tenantMark(pod.index)}_${hash}`
+    if (policy !== whole && !chains.has(name)) {
+      // All tenants' rules are loaded together, so one that cuts its own to pieces must not make them too many for all.
+      const rules = (rulesOf.get(pod.index) ?? 0) + policy.allow.length
+      if (rules > NARROWED_RULES_OF_TENANT_MAX) continue
+      rulesOf.set(pod.index, rules)
+    }
     chains.set(name, body)
     pods.set(ipv4Text(pod.address), name)
   }
