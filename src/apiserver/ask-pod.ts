@@ -1,8 +1,15 @@
-import { request } from 'node:http'
+import { constants } from 'node:crypto'
+import { type IncomingMessage, request } from 'node:http'
 import type { Duplex, Readable } from 'node:stream'
-import { connect as secure } from 'node:tls'
+import { connect as secure, DEFAULT_CIPHERS } from 'node:tls'
 import type { Clock } from '../stdx/index.ts'
-import { POD_ANSWER_HEAD_BYTES_MAX, POD_ANSWER_MS_MAX } from './limits.ts'
+import {
+  POD_ANSWER_CRUMB_BYTES_MAX,
+  POD_ANSWER_CRUMBS_MAX,
+  POD_ANSWER_HEAD_BYTES_MAX,
+  POD_ANSWER_INTERIM_MAX,
+  POD_ANSWER_MS_MAX,
+} from './limits.ts'
 
 /** What a client gets to see of a pod's headers: what its content is, and nothing that acts on the API's own address. */
 const ANSWER_HEADERS: readonly string[] = [
@@ -13,6 +20,16 @@ const ANSWER_HEADERS: readonly string[] = [
   'etag',
   'last-modified',
 ]
+
+/**
+ * What a pod may make of TLS: it shares this processor with other tenants. With DHE it would choose the group, and one of
+ * 10,000 bits takes a second to calculate with; with renegotiation it would ask for that again and again.
+ */
+const POD_TLS = {
+  rejectUnauthorized: false,
+  ciphers: `${DEFAULT_CIPHERS}:!kDHE`,
+  secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
+} as const
 
 export type PodAnswer = { code: number; headers: Readonly<Record<string, string>>; stream: Readable }
 
@@ -37,7 +54,7 @@ export async function askPod(
   clock: Clock,
 ): Promise<PodAnswer> {
   connection.on('error', () => connection.destroy())
-  const socket = scheme === 'https' ? secure({ socket: connection, rejectUnauthorized: false }) : connection
+  const socket = scheme === 'https' ? secure({ socket: connection, ...POD_TLS }) : connection
   const { promise, resolve, reject } = Promise.withResolvers<PodAnswer>()
   const end = () => {
     socket.destroy()
@@ -50,36 +67,61 @@ export async function askPod(
   socket.on('error', fail)
   socket.once('close', () => fail(new Error('The connection to the pod ended')))
   const cancel = clock.after(POD_ANSWER_MS_MAX, () => fail(new Error('The pod did not answer in time')))
-  const asked = request({
-    createConnection: () => socket,
-    method,
-    path,
-    headers: {
-      ...headers,
-      ...(body === undefined ? {} : { 'content-length': body.length }),
-      connection: 'close',
-    },
-    maxHeaderSize: POD_ANSWER_HEAD_BYTES_MAX,
-    signal,
-  })
-  asked.on('error', fail)
-  asked.once('upgrade', () => fail(new Error('The pod changed the protocol without being asked')))
-  asked.once('response', (answer) => {
-    cancel()
-    answer.once('close', end)
-    const code = answer.statusCode ?? 0
-    // 1xx never comes as a response, and what is outside is not HTTP.
-    if (code < 200 || code > 599) return fail(new Error(`The pod answered with the status ${code}`))
-    const shown = ANSWER_HEADERS.flatMap((name) => {
-      const value = answer.headers[name]
-      return typeof value === 'string' ? [[name, value] as const] : []
+  const ask = () => {
+    const asked = request({
+      createConnection: () => socket,
+      method,
+      path,
+      headers: {
+        ...headers,
+        ...(body === undefined ? {} : { 'content-length': body.length }),
+        connection: 'close',
+      },
+      maxHeaderSize: POD_ANSWER_HEAD_BYTES_MAX,
+      signal,
     })
-    resolve({ code, headers: Object.fromEntries(shown), stream: answer })
-  })
-  asked.end(body)
+    asked.on('error', fail)
+    asked.once('upgrade', () => fail(new Error('The pod changed the protocol without being asked')))
+    let interim = 0
+    asked.on('information', () => {
+      if (++interim > POD_ANSWER_INTERIM_MAX) fail(new Error('The pod promises an answer for ever'))
+    })
+    asked.once('response', (answer) => {
+      cancel()
+      answer.once('close', end)
+      const code = answer.statusCode ?? 0
+      // 1xx never comes as a response, and what is outside is not HTTP.
+      if (code < 200 || code > 599) return fail(new Error(`The pod answered with the status ${code}`))
+      const shown = ANSWER_HEADERS.flatMap((name) => {
+        const value = answer.headers[name]
+        return typeof value === 'string' ? [[name, value] as const] : []
+      })
+      breakOffCrumbs(answer)
+      resolve({ code, headers: Object.fromEntries(shown), stream: answer })
+    })
+    asked.end(body)
+  }
+  try {
+    ask()
+  } catch (error) {
+    // Node writes no header with a line end, and the address in a pod's status is the tenant's to write. Somebody has to
+    // wait for the promise also then: a rejection that nobody sees ends the process.
+    fail(error as Error)
+  }
   try {
     return await promise
   } finally {
     cancel()
   }
+}
+
+/** Every piece costs some time, however small it is: of those that are nothing else there is an end. */
+function breakOffCrumbs(answer: IncomingMessage): void {
+  let crumbs = 0
+  // Whoever reads it later begins it.
+  answer.pause()
+  answer.on('data', ({ length }: Buffer) => {
+    if (length <= POD_ANSWER_CRUMB_BYTES_MAX && ++crumbs > POD_ANSWER_CRUMBS_MAX)
+      answer.destroy(new Error('The pod answers in pieces that are too small'))
+  })
 }

@@ -51,6 +51,11 @@ export const LOG_FOLLOW_MS_MAX = 4 * 60 * 60 * SECOND_MS
 /** The head of a pod's answer to a request that was passed on, and how long the pod may take for it. */
 export const POD_ANSWER_HEAD_BYTES_MAX = 16 * KiB
 export const POD_ANSWER_MS_MAX = 30 * SECOND_MS
+/** Answers before the answer (1xx). They cost time and bring nobody anything. */
+export const POD_ANSWER_INTERIM_MAX = 16
+/** Pieces of an answer so small, and how many of them one may have. */
+export const POD_ANSWER_CRUMB_BYTES_MAX = 32
+export const POD_ANSWER_CRUMBS_MAX = 65_536
 /** Requests to pods at a time: each holds its body until the pod has taken it. */
 export const PASSED_ON_MAX = 64
 assert(PASSED_ON_MAX * REQUEST_BODY_BYTES_MAX <= 192 * MiB)

@@ -353,6 +353,90 @@ test('a pod is asked over TLS, whatever its certificate, when the scheme is http
   }
 })
 
+test('a tenant cannot end the process of others with an address in its pod’s status that is no header', async () => {
+  const clock = new FakeClock()
+  const server = createServer(echo)
+  await using pods = await startWith(server, clock)
+  const { plane } = pods
+  await createPod(plane, 'web')
+  const arrived: Socket[] = []
+  server.on('connection', (socket: Socket) => arrived.push(socket))
+  const lost: unknown[] = []
+  const onLost = (error: unknown) => lost.push(error)
+  process.on('unhandledRejection', onLost)
+  try {
+    for (const podIP of ['10.128.0.9\r\nx: y', '中']) {
+      await plane.ask('PATCH', `${NS}/pods/web/status`, {
+        raw: JSON.stringify({ status: { podIP } }),
+        type: 'application/merge-patch+json',
+      })
+      assert.equal((await plane.ask('GET', `${NS}/pods/web/proxy/`)).code, 503)
+      // Nothing of it stays.
+      await until(() => arrived.every(({ destroyed }) => destroyed))
+      clock.advance(POD_ANSWER_MS_MAX)
+    }
+    await new Promise(setImmediate)
+    assert.deepEqual(lost, [])
+  } finally {
+    process.off('unhandledRejection', onLost)
+  }
+})
+
+test('a pod cannot keep the process of others busy with answers before the answer, or with crumbs of one', async () => {
+  let head = ''
+  let piece = ''
+  const server = createTcpServer((socket) => {
+    const flood = () => {
+      while (!socket.destroyed && socket.write(piece));
+    }
+    socket.once('data', () => {
+      socket.write(head)
+      flood()
+    })
+    socket.on('drain', flood)
+  })
+  // Time stands still: not a deadline ends it.
+  await using pods = await startWith(server, new FakeClock())
+  const { plane } = pods
+  await createPod(plane, 'web')
+  const ask = () => plane.ask('GET', `${NS}/pods/web/proxy/`)
+  piece = 'HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(1_000)
+  assert.equal((await ask()).code, 503)
+  head = 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n'
+  piece = '1\r\na\r\n'.repeat(1_000)
+  await assert.rejects(ask())
+})
+
+test('a pod cannot choose a group that takes the process of others a second to calculate with', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'bulkhead-tls-'))
+  try {
+    const [key, cert] = [join(dir, 'key'), join(dir, 'cert')]
+    const subject = ['-subj', '/CN=pod', '-newkey', 'rsa:2048']
+    execFileSync('openssl', ['req', '-x509', '-nodes', '-keyout', key, '-out', cert, ...subject], {
+      stdio: 'ignore',
+    })
+    let handshakes = 0
+    const server = createSecureServer(
+      {
+        key: readFileSync(key),
+        cert: readFileSync(cert),
+        maxVersion: 'TLSv1.2',
+        ciphers: 'DHE-RSA-AES128-GCM-SHA256',
+        dhparam: 'auto',
+      },
+      echo,
+    )
+    server.on('secureConnection', () => handshakes++)
+    await using pods = await startWith(server)
+    const { plane } = pods
+    await createPod(plane, 'web')
+    assert.equal((await plane.ask('GET', `${NS}/pods/https:web:443/proxy/x`)).code, 503)
+    assert.equal(handshakes, 0)
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})
+
 test('a place is a name with what belongs to it, or a refusal', () => {
   assert.deepEqual(parsePlace('web'), { scheme: 'http', name: 'web', port: '' })
   assert.deepEqual(parsePlace('https:web:'), { scheme: 'https', name: 'web', port: '' })
