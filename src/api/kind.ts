@@ -100,6 +100,8 @@ export type KindDefinition = {
   prepareForDelete?: (object: KubeObject, nowMs: number) => KubeObject
   /** What it owns stays when a client deletes it without saying what should become of that. */
   orphansByDefault?: true
+  /** Who deletes one is answered with what it was, and not with a Status. */
+  showsDeleted?: true
   /** Seconds a delete waits unless the client says otherwise; only pods have one. */
   gracePeriodSeconds?: (object: KubeObject) => number
   /** Non-fatal advice for the client, sent as `Warning:` headers. */

@@ -34,7 +34,11 @@ export function parseLabelSelector(text: string): LabelRequirement[] {
     return token
   }
   const list = (): string[] => {
-    if (tokens[at] !== '(') fail("'('")
+    // As upstream: only here without a comma.
+    if (tokens[at] !== '(')
+      throw badRequest(
+        `unable to parse requirement: found '${(tokens[at] ?? '').slice(0, 256)}' expected: '('`,
+      )
     at++
     const values: string[] = []
     for (;;) {

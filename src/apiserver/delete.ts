@@ -46,7 +46,8 @@ export async function deleteObject(
   const options = await readDeleteOptions(request)
   const { object, gone } = await remove(context, request, target, options)
   const { definition } = target
-  if (!gone || definition.gracePeriodSeconds) return { kind: 'object', code: 200, object, definition }
+  if (!gone || definition.gracePeriodSeconds || definition.showsDeleted)
+    return { kind: 'object', code: 200, object, definition }
   const status: Status = {
     kind: 'Status',
     apiVersion: 'v1',
@@ -127,7 +128,8 @@ async function remove(
       addWarnings(request.warnings, [PODS_STAY])
     const current = presented(definition, stored.object)
     const plan = planDelete(definition, current, options, context.clock.nowMs())
-    if (options.dryRun) return { object: plan.object, gone: plan.remove }
+    const shown = plan.remove && !definition.gracePeriodSeconds ? current : plan.object
+    if (options.dryRun) return { object: shown, gone: plan.remove }
     try {
       if (plan.remove) {
         const { revision } = await removeStored(context, definition, stored)
@@ -209,12 +211,13 @@ function graceOf(definition: KindDefinition, object: KubeObject, asked: number |
 
 function checkPreconditions(stored: StoredObject, definition: KindDefinition, options: DeleteOptions): void {
   const { uid, resourceVersion, name } = stored.object.metadata
+  const { group, kind } = definition
   const refuse = (why: string) =>
     new ApiError(
       'Conflict',
-      `Operation cannot be fulfilled on ${definition.kind} ${JSON.stringify(name)}: ${why}`,
+      `Operation cannot be fulfilled on ${group ? `${kind}.${group}` : kind} ${JSON.stringify(name)}: ${why}`,
       {
-        details: { name, ...(definition.group ? { group: definition.group } : {}), kind: definition.kind },
+        details: { name, ...(group ? { group } : {}), kind },
       },
     )
   if (options.uid !== undefined && options.uid !== uid)
@@ -284,7 +287,7 @@ function checkedOptions(raw: {
       field: 'propagationPolicy',
       message:
         `Unsupported value: ${JSON.stringify(raw.propagationPolicy)}: supported values: ` +
-        '"Background", "Foreground", "Orphan"',
+        '"Foreground", "Background", "Orphan", "nil"',
     })
   if (raw.orphanDependents !== undefined && raw.propagationPolicy !== undefined)
     throw invalidOptions('DeleteOptions', {

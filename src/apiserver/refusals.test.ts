@@ -146,3 +146,51 @@ test('a Job without a name is told so', async () => {
   assert.equal(answer.code, 422)
   assert.match(answer.body.message, /metadata.name: Required value/)
 })
+
+test('who deletes something else than meant, selects or asks wrongly, is told in upstream’s words', async () => {
+  await using plane = await ControlPlane.start()
+  const leases = '/apis/coordination.k8s.io/v1/namespaces/default/leases'
+  await plane.ask('POST', leases, { body: { metadata: { name: 'l' }, spec: {} } })
+  const other = await plane.ask('DELETE', `${leases}/l`, { body: { preconditions: { uid: 'other' } } })
+  assert.match(
+    other.body.message,
+    /^Operation cannot be fulfilled on Lease\.coordination\.k8s\.io "l": the UID in the precondition \(other\)/,
+  )
+  assert.deepEqual(other.body.details, { name: 'l', group: 'coordination.k8s.io', kind: 'Lease' })
+  assert.deepEqual(causes(await plane.ask('DELETE', `${leases}/l?propagationPolicy=Never`)), [
+    'propagationPolicy: Unsupported value: "Never": supported va',
+  ])
+  const { body } = await plane.ask('DELETE', `${leases}/l?propagationPolicy=Never`)
+  assert.match(body.message, /supported values: "Foreground", "Background", "Orphan", "nil"$/)
+  const selected = await plane.ask('GET', `${leases}?labelSelector=a%20in%20b`)
+  assert.equal(selected.body.message, "unable to parse requirement: found 'b' expected: '('")
+})
+
+test('who deletes a ServiceAccount, a claim or their like is shown what it was, also for trial', async () => {
+  await using plane = await ControlPlane.start()
+  const port = { spec: { clusterIP: 'None', ports: [{ port: 80 }] } }
+  const shown: [plural: string, kind: string, more: Json][] = [
+    ['serviceaccounts', 'ServiceAccount', {}],
+    ['services', 'Service', port],
+    ['resourcequotas', 'ResourceQuota', { spec: { hard: { pods: '1' } } }],
+    [
+      'podtemplates',
+      'PodTemplate',
+      { template: { metadata: { labels: { a: 'b' } }, spec: { containers: [{ name: 'c', image: 'x' }] } } },
+    ],
+  ]
+  for (const [plural, kind, more] of shown) {
+    const path = `/api/v1/namespaces/default/${plural}`
+    const created = await plane.ask('POST', path, { body: { metadata: { name: 'x' }, ...more } })
+    assert.equal(created.code, 201, created.text)
+    for (const query of ['?dryRun=All', '']) {
+      const { code, body } = await plane.ask('DELETE', `${path}/x${query}`)
+      assert.deepEqual([code, body.kind, body.metadata.uid], [200, kind, created.body.metadata.uid], plural)
+      assert.equal(body.metadata.deletionTimestamp, undefined, plural)
+    }
+    assert.equal((await plane.ask('GET', `${path}/x`)).code, 404)
+  }
+  const maps = '/api/v1/namespaces/default/configmaps'
+  await plane.ask('POST', maps, { body: { metadata: { name: 'x' } } })
+  assert.equal((await plane.ask('DELETE', `${maps}/x`)).body.kind, 'Status')
+})

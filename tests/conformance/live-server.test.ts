@@ -45,7 +45,7 @@ test('a server that answers otherwise is told of, by request and field', async (
 
 test(
   'every request about every kind gets the code and reason that a real kube-apiserver gives',
-  { skip: upstreamMissing, timeout: 300_000 },
+  { skip: upstreamMissing, timeout: 600_000 },
   async (t) => {
     await using upstream = await KubeApiServer.start(ASSETS ?? '')
     await using plane = await ControlPlane.start()

@@ -4,6 +4,9 @@ import {
   jobDefinition,
   type KindDefinition,
   type KubeObject,
+  controllerRevisionDefinition,
+  eventDefinition,
+  horizontalPodAutoscalerDefinition,
   podDefinition,
   renderDuration,
   serviceDefinition,
@@ -187,4 +190,12 @@ test('durations have at most two units', () => {
     ],
   )
   assert.deepEqual([renderDuration(-500), renderDuration(-5_000)], ['0s', '<invalid>'])
+})
+
+test('numbers are numbers in a row, where upstream has them so', () => {
+  assert.equal(row(controllerRevisionDefinition, { revision: 3 })['Revision'], 3)
+  assert.equal(row(eventDefinition, { involvedObject: {}, count: 7 })['Count'], 7)
+  const scaleTargetRef = { kind: 'Deployment', name: 'd' }
+  const cell = row(horizontalPodAutoscalerDefinition, { spec: { maxReplicas: 4, scaleTargetRef } })
+  assert.deepEqual([cell['MinPods'], cell['MaxPods'], cell['Replicas']], ['<unset>', 4, 0])
 })

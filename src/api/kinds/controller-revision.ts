@@ -38,7 +38,7 @@ export const controllerRevisionDefinition = defineKind(controllerRevisionKind, {
   columns: [
     nameColumn,
     column('Controller', 'Whose state it was.', renderController),
-    column('Revision', 'Counts the states.', ({ revision }) => String(revision)),
+    column('Revision', 'Counts the states.', ({ revision }) => revision),
     ageColumn,
   ],
   validate: validateControllerRevision,

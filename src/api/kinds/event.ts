@@ -83,7 +83,7 @@ export const eventDefinition = defineKind(eventKind, {
     column('First Seen', 'When it happened first.', (event, nowMs) => renderSince(firstSeen(event), nowMs), {
       priority: 1,
     }),
-    column('Count', 'How often.', (event) => String(event.series?.count ?? (event.count || 1)), {
+    column('Count', 'How often.', (event) => event.series?.count ?? (event.count || 1), {
       priority: 1,
     }),
     { ...nameColumn, priority: 1 },

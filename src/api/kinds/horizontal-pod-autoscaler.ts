@@ -182,8 +182,8 @@ export const horizontalPodAutoscalerDefinition = defineKind(horizontalPodAutosca
     ),
     column('Targets', 'What the metrics are, and shall be.', renderTargets),
     column('MinPods', 'At least so many.', ({ spec }) => String(spec.minReplicas ?? '<unset>')),
-    column('MaxPods', 'At most so many.', ({ spec }) => String(spec.maxReplicas)),
-    column('Replicas', 'So many there are.', ({ status }) => String(status?.currentReplicas ?? 0)),
+    column('MaxPods', 'At most so many.', ({ spec }) => spec.maxReplicas),
+    column('Replicas', 'So many there are.', ({ status }) => status?.currentReplicas ?? 0),
     ageColumn,
   ],
   applyDefaults: (autoscaler) => {

@@ -102,6 +102,7 @@ export const persistentVolumeClaimKind: TypedKind<PersistentVolumeClaim> = {
 }
 export const persistentVolumeClaimDefinition = defineKind(persistentVolumeClaimKind, {
   singular: 'persistentvolumeclaim',
+  showsDeleted: true,
   shortNames: ['pvc'],
   verbs: ALL_VERBS,
   schema: persistentVolumeClaimSchema,

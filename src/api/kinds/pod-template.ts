@@ -22,6 +22,7 @@ export const podTemplateKind: TypedKind<PodTemplate> = {
 }
 export const podTemplateDefinition = defineKind(podTemplateKind, {
   singular: 'podtemplate',
+  showsDeleted: true,
   verbs: ALL_VERBS,
   schema: podTemplateSchema,
   hasGeneration: true,

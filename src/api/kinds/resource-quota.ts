@@ -73,6 +73,7 @@ export const resourceQuotaKind: TypedKind<ResourceQuota> = {
 }
 export const resourceQuotaDefinition = defineKind(resourceQuotaKind, {
   singular: 'resourcequota',
+  showsDeleted: true,
   shortNames: ['quota'],
   verbs: ALL_VERBS,
   schema: resourceQuotaSchema,

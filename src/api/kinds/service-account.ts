@@ -6,6 +6,7 @@ import { tokenRequestSchema } from './reviews.ts'
 
 export const serviceAccountDefinition = defineKind(serviceAccountKind, {
   singular: 'serviceaccount',
+  showsDeleted: true,
   shortNames: ['sa'],
   verbs: ALL_VERBS,
   schema: serviceAccountSchema,

@@ -127,6 +127,7 @@ export const serviceKind: TypedKind<Service> = {
 
 export const serviceDefinition = defineKind(serviceKind, {
   singular: 'service',
+  showsDeleted: true,
   shortNames: ['svc'],
   categories: ['all'],
   verbs: ALL_VERBS,

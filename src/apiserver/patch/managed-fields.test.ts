@@ -228,3 +228,32 @@ test('status belongs to who writes it at /status, and nothing else does', () => 
   })
   assert.equal(JSON.stringify(by('user')).includes('f:status'), false)
 })
+
+test('an annotation that is written with the status belongs to who wrote it there', () => {
+  const object = (annotations: Record<string, string>): KubeObject => ({
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: {
+      name: 'n',
+      uid: 'u',
+      resourceVersion: '1',
+      creationTimestamp: '2026-01-01T00:00:00Z',
+      labels: { a: 'b' },
+      annotations,
+    },
+    status: { phase: 'Active' },
+  })
+  const { schema } = kind('Namespace', '')
+  const more = { schema, apiVersion: 'v1', nowMs: NOW, hasStatus: true }
+  const live = object({ first: '1' })
+  live.metadata.managedFields = trackUpdate({ ...more, live: undefined, next: live, manager: 'user' }) ?? []
+  const next = object({ first: '2', second: '1' })
+  const entries = trackUpdate({ ...more, live, next, manager: 'user', subresource: 'status' })
+  assert.deepEqual(
+    entries?.map(({ subresource, fieldsV1 }) => [subresource, fieldsV1]),
+    [
+      [undefined, { 'f:metadata': { 'f:annotations': {}, 'f:labels': { '.': {}, 'f:a': {} } } }],
+      ['status', { 'f:metadata': { 'f:annotations': { 'f:first': {}, 'f:second': {} } } }],
+    ],
+  )
+})

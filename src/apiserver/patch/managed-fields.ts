@@ -101,10 +101,12 @@ const UNOWNED_METADATA: readonly string[] = [
 /** The part of a set that a write there can own. */
 export function ownable(
   set: FieldSet,
-  { subresource, hasStatus }: Pick<WriteOrigin, 'subresource' | 'hasStatus'>,
+  { schema, subresource, hasStatus }: Pick<WriteOrigin, 'schema' | 'subresource' | 'hasStatus'>,
 ): FieldSet {
   const owned = filterFirst(set, (element) => {
-    if (subresource === 'status') return element === 'f:status'
+    // Annotations can be written with a status, but not those of custom kinds.
+    if (subresource === 'status')
+      return element === 'f:status' || (element === 'f:metadata' && !schema.openApi)
     return (
       element !== 'f:apiVersion' &&
       element !== 'f:kind' &&
@@ -113,7 +115,9 @@ export function ownable(
   })
   const metadata = owned.children.get('f:metadata')
   if (!metadata) return owned.member ? { ...owned, member: false } : owned
-  const rest = filterFirst(metadata, (element) => !UNOWNED_METADATA.includes(element))
+  const rest = filterFirst(metadata, (element) =>
+    subresource === 'status' ? element === 'f:annotations' : !UNOWNED_METADATA.includes(element),
+  )
   const children = new Map(owned.children)
   if (rest.children.size === 0) children.delete('f:metadata')
   else children.set('f:metadata', { member: false, children: rest.children })
