@@ -42,6 +42,10 @@ const TREE = 'tree'
 /** The file system of a pod with one. */
 const IMAGE = 'image'
 const VOLUME = '.volume'
+/** No pod has such a name. */
+const PROBE = '.probe'
+/** What ext4 says of what it cannot understand; Node has no name for it. */
+const EUCLEAN = 117
 const BLOCKS_OF_STAT = 512
 const ERROR_CHARS_READ = 4_096
 
@@ -76,8 +80,13 @@ export class Ephemeral {
   async start(): Promise<void> {
     releaseIdleDevices()
     for (const tenant of imagesIn(this.places))
-      if (!isMountOf(this.places.ephemeralImage(tenant), this.places.ephemeralMount(tenant)))
-        await this.removeNow(tenant)
+      try {
+        if (!isMountOf(this.places.ephemeralImage(tenant), this.places.ephemeralMount(tenant)))
+          await this.removeNow(tenant)
+      } catch (error) {
+        // Tried again when the tenant's next pod starts; one bad file system must not keep all tenants down.
+        this.log.error('cannot clear up what is ephemeral of a tenant', { tenant, error })
+      }
   }
 
   /** Where the pod's layers, ephemeral volumes and logs are to be. Safe to repeat. @throws {ContainerError} */
@@ -112,8 +121,12 @@ export class Ephemeral {
   /** Requires: no container of the pod is left. Safe to repeat. */
   async removePod(jail: JailId): Promise<void> {
     await unmountEphemeral(this.places.podDisk(jail))
-    for (const tenant of list(this.places.ephemeralMounts))
-      await removeTree(this.places.podEphemeral(parseTenantName(tenant), jail))
+    for (const name of list(this.places.ephemeralMounts)) {
+      const tenant = parseTenantName(name)
+      await unlessDead(this.places.ephemeralMount(tenant), () =>
+        removeTree(this.places.podEphemeral(tenant, jail)),
+      )
+    }
   }
 
   /** Gives back what was promised. Requires: no pod of the tenant is left. Safe to repeat. */
@@ -144,11 +157,15 @@ export class Ephemeral {
       // Checked every time, because pods are about to trust it.
       if (!isMountOf(image, mountPoint))
         throw new Error(`What is mounted at "${mountPoint}" is not "${image}"`)
+      const isDead = isDeadFileSystem(mountPoint)
       // Another quota holds from the first pod on that comes when there is none.
       const bytes = placement.quota?.ephemeralStorageBytes
       const isAsWanted =
         bytes === undefined || statSync(image).size === imageOf(sizeOfTenant(bytes)).imageBytes
-      if (isAsWanted || podsOf(this.places, tenant).length > 0) return
+      if (!isDead && (isAsWanted || podsOf(this.places, tenant).length > 0)) return
+      // Pods that are in it keep it, and can do nothing more there; those that come have one that works.
+      if (isDead)
+        this.log.warn('the ephemeral storage of a tenant takes nothing any more and is made anew', { tenant })
     }
     await this.removeNow(tenant)
     const bytes = (await this.promise(placement)) ?? (await this.promiseOfOthers(placement))
@@ -178,11 +195,21 @@ export class Ephemeral {
   /** Again, when those who have no pods now have given back what was theirs. */
   private async promiseOfOthers(placement: TenantPlacement): Promise<number | undefined> {
     for (const tenant of imagesIn(this.places))
-      if (podsOf(this.places, tenant).length === 0) {
+      if (this.hasNoPods(tenant)) {
         this.log.info('a tenant without pods gives its ephemeral storage back', { tenant })
         await this.removeNow(tenant)
       }
     return await this.promise(placement)
+  }
+
+  private hasNoPods(tenant: TenantName): boolean {
+    try {
+      return podsOf(this.places, tenant).length === 0
+    } catch (error) {
+      // Made anew for the next pod of its own; nobody else waits for that.
+      this.log.warn('the ephemeral storage of a tenant cannot be read', { tenant, error })
+      return false
+    }
   }
 
   private async mountSized(
@@ -242,10 +269,22 @@ export async function unmountEphemeral(directory: string): Promise<void> {
 /** Removes the volumes of a pod whose containers are gone; its logs stay. Safe to repeat. */
 export async function releaseVolumes(places: Places, jail: JailId): Promise<void> {
   await unmountEphemeral(places.diskVolumes(jail))
-  await removeTree(places.diskVolumes(jail))
-  for (const tenant of list(places.ephemeralMounts)) {
-    const home = places.podEphemeral(parseTenantName(tenant), jail)
-    for (const name of list(home)) if (name.endsWith(VOLUME)) rmSync(join(home, name))
+  await unlessDead(places.podDisk(jail), () => removeTree(places.diskVolumes(jail)))
+  for (const each of list(places.ephemeralMounts)) {
+    const tenant = parseTenantName(each)
+    await unlessDead(places.ephemeralMount(tenant), async () => {
+      const home = places.podEphemeral(tenant, jail)
+      for (const name of list(home)) if (name.endsWith(VOLUME)) rmSync(join(home, name))
+    })
+  }
+}
+
+/** What is in a file system that takes nothing any more goes with all of it: no pod stays for what cannot be removed. */
+async function unlessDead(mountPoint: string, remove: () => Promise<void>): Promise<void> {
+  try {
+    await remove()
+  } catch (error) {
+    if (!existsSync(mountPoint) || !isDeadFileSystem(mountPoint)) throw error
   }
 }
 
@@ -293,6 +332,23 @@ async function mountImage(image: string, target: string): Promise<string> {
 /** A file system as a whole, and not a part of one. */
 export function isWhole(point: string): boolean {
   return mountedAt(point)?.root === '/'
+}
+
+/**
+ * Whether a file system takes nothing any more, and never will again: the kernel has shut it after an error, or we had begun
+ * to take it away. One that is merely full is as it should be.
+ */
+function isDeadFileSystem(mountPoint: string): boolean {
+  const probe = join(mountPoint, PROBE)
+  try {
+    // Not `recursive`, which says ENOENT whatever the reason is.
+    if (!existsSync(probe)) mkdirSync(probe)
+    rmdirSync(probe)
+    return false
+  } catch (error) {
+    const { code, errno } = error as NodeJS.ErrnoException
+    return code === 'EIO' || code === 'EROFS' || errno === -EUCLEAN
+  }
 }
 
 /** What is not on the disk yet never will be: whoever unmounts has nothing to wait for. */
