@@ -1,7 +1,7 @@
 import { constants } from 'node:crypto'
 import { type IncomingMessage, request } from 'node:http'
-import type { Duplex, Readable } from 'node:stream'
-import { connect as secure, DEFAULT_CIPHERS } from 'node:tls'
+import { Duplex, type Readable, Transform } from 'node:stream'
+import { connect as secure, DEFAULT_CIPHERS, type TLSSocket } from 'node:tls'
 import type { Clock } from '../stdx/index.ts'
 import {
   POD_ANSWER_CRUMB_BYTES_MAX,
@@ -9,6 +9,7 @@ import {
   POD_ANSWER_HEAD_BYTES_MAX,
   POD_ANSWER_INTERIM_MAX,
   POD_ANSWER_MS_MAX,
+  POD_HANDSHAKE_BYTES_MAX,
 } from './limits.ts'
 
 /** What a client gets to see of a pod's headers: what its content is, and nothing that acts on the API's own address. */
@@ -54,7 +55,7 @@ export async function askPod(
   clock: Clock,
 ): Promise<PodAnswer> {
   connection.on('error', () => connection.destroy())
-  const socket = scheme === 'https' ? secure({ socket: connection, ...POD_TLS }) : connection
+  const socket = scheme === 'https' ? secured(connection) : connection
   const { promise, resolve, reject } = Promise.withResolvers<PodAnswer>()
   const end = () => {
     socket.destroy()
@@ -113,6 +114,25 @@ export async function askPod(
   } finally {
     cancel()
   }
+}
+
+/**
+ * OpenSSL looks at all certificates that a pod sends, also when nobody wants to know: some milliseconds for each whose key is as
+ * long as can be, so there must not be many.
+ */
+function secured(connection: Duplex): TLSSocket {
+  let left = POD_HANDSHAKE_BYTES_MAX
+  const incoming = new Transform({
+    transform(bytes: Buffer, _encoding, done) {
+      left -= bytes.length
+      if (left < 0) done(new Error('What the pod sends to begin TLS is too long'))
+      else done(null, bytes)
+    },
+  })
+  connection.pipe(incoming)
+  const socket = secure({ socket: Duplex.from({ readable: incoming, writable: connection }), ...POD_TLS })
+  socket.once('secureConnect', () => (left = Infinity))
+  return socket
 }
 
 /** Every piece costs some time, however small it is: of those that are nothing else there is an end. */

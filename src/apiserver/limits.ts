@@ -53,6 +53,8 @@ export const POD_ANSWER_HEAD_BYTES_MAX = 16 * KiB
 export const POD_ANSWER_MS_MAX = 30 * SECOND_MS
 /** Answers before the answer (1xx). They cost time and bring nobody anything. */
 export const POD_ANSWER_INTERIM_MAX = 16
+/** What a pod sends before TLS is agreed on, its certificates among it. */
+export const POD_HANDSHAKE_BYTES_MAX = 16 * KiB
 /** Pieces of an answer so small, and how many of them one may have. */
 export const POD_ANSWER_CRUMB_BYTES_MAX = 32
 export const POD_ANSWER_CRUMBS_MAX = 65_536

@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import type { SecureContextOptions } from 'node:tls'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { ApiError, podKind, type UserInfo } from '../api/index.ts'
@@ -407,34 +408,58 @@ test('a pod cannot keep the process of others busy with answers before the answe
   await assert.rejects(ask())
 })
 
-test('a pod cannot choose a group that takes the process of others a second to calculate with', async () => {
+test('a pod cannot choose a group or a chain of certificates that take the process of others long to calculate with', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'bulkhead-tls-'))
   try {
-    const [key, cert] = [join(dir, 'key'), join(dir, 'cert')]
+    const [keyFile, certFile] = [join(dir, 'key'), join(dir, 'cert')]
     const subject = ['-subj', '/CN=pod', '-newkey', 'rsa:2048']
-    execFileSync('openssl', ['req', '-x509', '-nodes', '-keyout', key, '-out', cert, ...subject], {
+    execFileSync('openssl', ['req', '-x509', '-nodes', '-keyout', keyFile, '-out', certFile, ...subject], {
       stdio: 'ignore',
     })
-    let handshakes = 0
-    const server = createSecureServer(
-      {
-        key: readFileSync(key),
-        cert: readFileSync(cert),
-        maxVersion: 'TLSv1.2',
-        ciphers: 'DHE-RSA-AES128-GCM-SHA256',
-        dhparam: 'auto',
-      },
-      echo,
-    )
-    server.on('secureConnection', () => handshakes++)
-    await using pods = await startWith(server)
-    const { plane } = pods
-    await createPod(plane, 'web')
-    assert.equal((await plane.ask('GET', `${NS}/pods/https:web:443/proxy/x`)).code, 503)
-    assert.equal(handshakes, 0)
+    const [key, cert] = [readFileSync(keyFile, 'utf8'), readFileSync(certFile, 'utf8')]
+    const attacks: [code: number, SecureContextOptions][] = [
+      [200, { cert: cert.repeat(4) }],
+      [503, { cert: cert.repeat(40) }],
+      [200, { cert, maxVersion: 'TLSv1.2' }],
+      [503, { cert, maxVersion: 'TLSv1.2', ciphers: 'DHE-RSA-AES128-GCM-SHA256', dhparam: 'auto' }],
+    ]
+    for (const [expected, options] of attacks) {
+      await using pods = await startWith(createSecureServer({ key, ...options }, echo))
+      const { plane } = pods
+      await createPod(plane, 'web')
+      const { code } = await plane.ask('GET', `${NS}/pods/https:web:443/proxy/x`)
+      assert.equal(code, expected, Object.keys(options).join())
+    }
   } finally {
     rmSync(dir, { recursive: true })
   }
+})
+
+test('whatever a pod says instead of TLS, and wherever it breaks off, is a refusal', async () => {
+  let said = Buffer.alloc(0)
+  let breaksOff = (_socket: Socket) => {}
+  const server = createTcpServer((socket) => {
+    socket.once('data', () => socket.write(said, () => breaksOff(socket)))
+  })
+  await using pods = await startWith(server)
+  const { plane } = pods
+  await createPod(plane, 'web')
+  const ends = [(socket: Socket) => socket.resetAndDestroy(), (socket: Socket) => socket.end()]
+  // A record of a handshake, an alert, or what is none of both.
+  const openings = [[22, 3, 3, 0, 200, 2, 0, 0, 196], [21, 3, 3, 0, 2], []]
+  await fc.assert(
+    fc.asyncProperty(
+      fc.uint8Array({ maxLength: 300 }),
+      fc.constantFrom(...openings),
+      fc.constantFrom(...ends),
+      async (bytes, opening, end) => {
+        said = Buffer.concat([Buffer.from(opening), bytes])
+        breaksOff = end
+        assert.equal((await plane.ask('GET', `${NS}/pods/https:web:443/proxy/`)).code, 503)
+      },
+    ),
+    { numRuns: 60 },
+  )
 })
 
 test('a place is a name with what belongs to it, or a refusal', () => {

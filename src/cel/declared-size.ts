@@ -117,6 +117,7 @@ function objectSize(schema: StructuralSchema, hasType: boolean): DeclaredSize | 
     return { elementsMax, bytesMin: 2, keys: KEY, items: value }
   }
   const fields = new Map<string, DeclaredSize>()
+  const needed = new Set(required)
   let bytesMin = 2
   for (const [name, property] of Object.entries(hasType ? { ...properties, ...ENVELOPE } : properties)) {
     const size = declaredSizeOf(property)
@@ -124,7 +125,7 @@ function objectSize(schema: StructuralSchema, hasType: boolean): DeclaredSize | 
     fields.set(name, size)
     fields.set(escapeName(name), size)
     // What has a default need not be sent.
-    if (required.includes(name) && property.default === undefined)
+    if (needed.has(name) && property.default === undefined)
       bytesMin += Buffer.byteLength(name) + size.bytesMin + 4
   }
   return { elementsMax: 0, bytesMin, fields }
