@@ -382,7 +382,7 @@ for (const tool of ['crun', 'runc'] as const)
         ],
       })
       const { pod, output } = await runToEnd(container, { volumes })
-      assert.equal(output, '0\n777\n777\n')
+      assert.equal(output, '0\n1777\n777\n')
       const onDisk = statSync(
         join(machine.layout.runDir, 'containers', pod.jail.id, 'disk/volumes/disk/file'),
       )
