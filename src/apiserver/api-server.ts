@@ -236,6 +236,7 @@ class Server implements ApiServer {
           ifNoneMatch,
           user,
         })
+        tellGateway(response, auditNotes, cost)
         await this.answers.sendPlain(request, response, answer)
         return
       }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { request as httpRequest } from 'node:http'
 import { test } from 'node:test'
 import { tenantRegistry } from '../api/index.ts'
+import { COST_HEADER } from '../identity/index.ts'
 import { RbacAuthorizer } from '../policy/index.ts'
 import { silentLogger } from '../stdx/index.ts'
 import { ControlPlane, type Json, TENANT } from '../../tests/conformance/control-plane.ts'
@@ -66,6 +67,17 @@ async function refused(plane: ControlPlane, crd: Json, why: RegExp): Promise<voi
   assert.ok([400, 403, 422].includes(answer.code), answer.text)
   assert.match(answer.body.message, why)
 }
+
+test('a tenant cannot have large descriptions of its kinds made again and again for nothing', async () => {
+  await using plane = await ControlPlane.start()
+  await define(plane)
+  // Far more than a millisecond, which is the least that is told.
+  for (const path of ['/openapi/v2', '/openapi/v3']) {
+    const { code, headers } = await plane.ask('GET', path)
+    assert.equal(code, 200)
+    assert.match(String(headers[COST_HEADER]), /^[1-9]\d*$/, path)
+  }
+})
 
 test('what is wrong with a definition is said in the words of Kubernetes', async () => {
   await using plane = await ControlPlane.start()
