@@ -255,6 +255,17 @@ describe('what is ephemeral', { skip: whyNoContainers() ?? false }, () => {
     assert.equal(limitOf('write_bps'), undefined)
   })
 
+  test('whoever gets the device of a pod that has gone is held to nothing of that pod’s', async () => {
+    const { jail } = await machine.pod([makeContainer('x', 'true')], { tenant: 9, volumes: scratch(MiB) })
+    const device = mountedAt(places.diskVolume(jail.id, 'data'))?.device ?? ''
+    assert.match(device, /^7:/)
+    const limit = `/sys/class/bdi/${device}/strict_limit`
+    const isLimited = () => existsSync(limit) && readFileSync(limit, 'utf8').trim() === '1'
+    assert.equal(isLimited(), existsSync(`/sys/class/bdi/${device}/max_bytes`))
+    await host.removePod(jail.id)
+    assert.ok(!isLimited())
+  })
+
   test('what a pod wrote is gone from the disk when it has gone', async () => {
     const { id } = await run(
       makeContainer(

@@ -141,8 +141,6 @@ export class Ephemeral {
   }
 
   private async removeNow(tenant: TenantName): Promise<void> {
-    const device = mountedAt(this.places.ephemeralMount(tenant))?.device
-    if (device !== undefined) releaseDevice(device)
     await unmountEphemeral(this.places.ephemeralMount(tenant))
     rmSync(this.places.ephemeralImage(tenant), { force: true })
     const mountPoint = this.places.ephemeralMount(tenant)
@@ -260,7 +258,11 @@ export function promisedBytes(places: Places): number {
 export async function unmountEphemeral(directory: string): Promise<void> {
   for (const point of mountsBelow(directory)) {
     // A part of the tenant's file system is mounted here and there; only what is here as a whole ends with its mount.
-    if (isWhole(point)) discardWrites(point)
+    const mounted = mountedAt(point)
+    if (mounted?.root === '/') {
+      releaseDevice(mounted.device)
+      discardWrites(point)
+    }
     // A process of its own, because the last one to unmount may have to wait.
     await runTool(['umount', '--lazy', '--', point], { timeoutMs: limits.CLAIM_TOOL_TIMEOUT_MS })
   }
