@@ -914,3 +914,44 @@ test('big answers are compressed for who accepts it, and discovery is not sent t
   const { code } = await plane.ask('GET', '/apis', { headers: { 'if-none-match': first.headers.etag! } })
   assert.equal(code, 304)
 })
+
+test('empty parts stand where clients of kube-apiserver find them, and belong to nobody', async () => {
+  await using plane = await ControlPlane.start()
+  const containers = [{ name: 'c', image: 'x' }]
+  const job = { template: { spec: { restartPolicy: 'Never', containers } } }
+  const write = async (path: string, more: object) => {
+    const { code, body, text } = await plane.ask('POST', path, { body: { metadata: { name: 'x' }, ...more } })
+    assert.equal(code, 201, text)
+    return body
+  }
+  const cronJob = await write('/apis/batch/v1/namespaces/default/cronjobs', {
+    spec: { schedule: '@daily', jobTemplate: { spec: job } },
+  })
+  assert.deepEqual(cronJob.spec.jobTemplate.metadata, {})
+  assert.deepEqual(cronJob.spec.jobTemplate.spec.template.metadata, {})
+  assert.equal(JSON.stringify(cronJob.metadata.managedFields).includes('f:metadata'), false)
+  const slice = await write('/apis/discovery.k8s.io/v1/namespaces/default/endpointslices', {
+    addressType: 'IPv4',
+    endpoints: [{ addresses: ['10.1.2.3'] }],
+  })
+  assert.deepEqual(slice.endpoints, [{ addresses: ['10.1.2.3'], conditions: {} }])
+  const { spec } = await write('/apis/batch/v1/namespaces/default/jobs', { spec: { suspend: true, ...job } })
+  assert.equal(spec.manualSelector, false)
+})
+
+test('structs that are always there are not owned as such, and lists that somebody set are', async () => {
+  await using plane = await ControlPlane.start()
+  const template = { metadata: { labels: { a: 'b' } }, spec: { containers: [{ name: 'c', image: 'x' }] } }
+  const pods = await plane.ask('POST', '/api/v1/namespaces/default/podtemplates', {
+    body: { metadata: { name: 'x' }, template },
+  })
+  const [{ fieldsV1: owned }] = pods.body.metadata.managedFields
+  assert.equal('.' in owned['f:template'], false)
+  assert.equal('.' in owned['f:template']['f:spec']['f:containers'], false)
+  const bindings = '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings'
+  const binding = await plane.ask('POST', bindings, {
+    body: { metadata: { name: 'x' }, spec: { policyName: 'none', validationActions: ['Deny'] } },
+  })
+  const [{ fieldsV1 }] = binding.body.metadata.managedFields
+  assert.deepEqual(fieldsV1['f:spec']['f:validationActions'], { '.': {}, 'v:"Deny"': {} })
+})

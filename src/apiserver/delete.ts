@@ -81,7 +81,9 @@ export async function deleteCollection(
   const removeOne = async (item: KubeObject) => {
     const single = { ...target, name: item.metadata.name, namespace: item.metadata.namespace }
     try {
-      items.push((await remove(context, request, single, options)).object)
+      await remove(context, request, single, options)
+      // As upstream: what the list showed, and not what became of it.
+      items.push(item)
     } catch (error) {
       // Somebody else was faster: what was asked for is true.
       if (!(error instanceof ApiError && error.reason === 'NotFound')) throw error

@@ -190,6 +190,15 @@ test('who deletes a ServiceAccount, a claim or their like is shown what it was, 
     }
     assert.equal((await plane.ask('GET', `${path}/x`)).code, 404)
   }
+  const pods = '/api/v1/namespaces/default/pods'
+  await plane.ask('POST', pods, {
+    body: { metadata: { name: 'x' }, spec: { containers: [{ name: 'c', image: 'x' }] } },
+  })
+  const all = await plane.ask('DELETE', pods)
+  assert.deepEqual(
+    all.body.items.map(({ metadata }: Json) => [metadata.name, metadata.deletionTimestamp]),
+    [['x', undefined]],
+  )
   const maps = '/api/v1/namespaces/default/configmaps'
   await plane.ask('POST', maps, { body: { metadata: { name: 'x' } } })
   assert.equal((await plane.ask('DELETE', `${maps}/x`)).body.kind, 'Status')

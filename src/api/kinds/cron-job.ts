@@ -29,7 +29,7 @@ import { defineWorkload, templateColumns } from './templated.ts'
 const BATCH = 'io.k8s.api.batch.v1'
 
 const jobTemplateSpecSchema = object(`${BATCH}.JobTemplateSpec`, 'What the jobs look like.', {
-  metadata: optional(objectMetaSchema, 'Labels and annotations of the jobs.'),
+  metadata: optional(objectMetaSchema, 'Labels and annotations of the jobs.', { default: {} }),
   spec: optional(jobSpecSchema, 'What the jobs do.', { default: {} }),
 })
 const cronJobSpecSchema = object(`${BATCH}.CronJobSpec`, 'What is to be done, and when.', {

@@ -84,6 +84,7 @@ const sliceEndpoint = object(`${DISCOVERY}.Endpoint`, 'A pod of a service.', {
       terminating: optional(boolean, 'Is ending.'),
     }),
     'How it is.',
+    { default: {} },
   ),
   hostname: optional(string, 'Its DNS name under a headless service.'),
   nodeName: optional(string, 'Where it runs.'),

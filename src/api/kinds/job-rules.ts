@@ -31,6 +31,7 @@ export function applyJobDefaults(job: Job): Job {
   // Upstream's empty string is what others call absent.
   spec.completionMode ||= 'NonIndexed'
   spec.podReplacementPolicy ||= spec.podFailurePolicy ? 'Failed' : 'TerminatingOrFailed'
+  spec.manualSelector ??= false
   spec.suspend ??= false
   const labels = spec.template?.metadata?.labels
   if (labels && Object.keys(labels).length > 0 && Object.keys(job.metadata.labels ?? {}).length === 0)

@@ -663,7 +663,7 @@ export const podSchema = object(`${CORE}.Pod`, 'Containers that run together: on
 })
 
 export const podTemplateSpecSchema = object(`${CORE}.PodTemplateSpec`, 'What new pods look like.', {
-  metadata: optional(objectMetaSchema, 'Labels and annotations of the pods.'),
+  metadata: optional(objectMetaSchema, 'Labels and annotations of the pods.', { default: {} }),
   spec: optional(podSpecSchema, 'What they run.'),
 })
 

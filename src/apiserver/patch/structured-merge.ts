@@ -395,12 +395,18 @@ const STRUCT_FIELDS: Readonly<Record<string, readonly string[]>> = {
   'io.k8s.api.batch.v1.JobSpec': ['template'],
   'io.k8s.api.batch.v1.JobTemplateSpec': ['metadata', 'spec'],
   'io.k8s.api.core.v1.PersistentVolumeClaimSpec': ['resources'],
+  'io.k8s.api.core.v1.PodTemplate': ['template'],
   'io.k8s.api.core.v1.PodTemplateSpec': ['metadata', 'spec'],
   'io.k8s.api.core.v1.ServiceStatus': ['loadBalancer'],
   'io.k8s.api.networking.v1.IngressStatus': ['loadBalancer'],
   'io.k8s.api.networking.v1.NetworkPolicySpec': ['podSelector'],
   'io.k8s.api.rbac.v1.ClusterRole': ['rules'],
   'io.k8s.api.rbac.v1.Role': ['rules'],
+}
+
+/** Required lists that upstream's Go types leave out while they are empty, where others are null. */
+const OMITTED_LISTS: Readonly<Record<string, readonly string[]>> = {
+  'io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec': ['validationActions'],
 }
 
 const zeroObjects = new WeakMap<ObjectSchema, JsonValue>()
@@ -421,6 +427,7 @@ function zeroOf(
   const zero: Json = {}
   for (const [key, field] of Object.entries(schema.fields)) {
     if (!field.required && !structs.includes(key) && !STRUCT_FIELDS[schema.name]?.includes(key)) continue
+    if (OMITTED_LISTS[schema.name]?.includes(key)) continue
     const of = schemaOf(field)
     if (of.type === 'object') zero[key] = of.atomic ? {} : zeroOf(of)
     else if (of.type === 'list' || of.type === 'map') zero[key] = null
