@@ -43,3 +43,17 @@ export function extensionsOf(of: Json, field: 'vendorExtension' | 'specification
   const extensions = Object.entries(of).filter(([name]) => name.startsWith('x-'))
   return extensions.length === 0 ? {} : { [field]: named(Object.fromEntries(extensions), any) }
 }
+
+/** What there is at a path: operations by their methods, and what they have in common. */
+export function pathItem(
+  { parameters, ...operations }: Json,
+  operationOf: (operation: Json) => Json,
+  parametersOf: (parameters: unknown) => Json,
+): Json {
+  return {
+    ...Object.fromEntries(
+      Object.entries(operations).map(([method, operation]) => [method, operationOf(operation as Json)]),
+    ),
+    ...parametersOf(parameters),
+  }
+}

@@ -1,4 +1,4 @@
-import { any, encodeDocument, extensionsOf, type Json, named } from './openapi-messages.ts'
+import { any, encodeDocument, extensionsOf, type Json, named, pathItem } from './openapi-messages.ts'
 
 /**
  * The messages of gnostic that a document of ours needs, with the numbers of their fields.
@@ -48,18 +48,9 @@ export function encodeOpenApiV2(document: Json): Buffer {
   return encodeDocument(MESSAGES, {
     swagger,
     info,
-    paths: { path: named(paths as Json, (item) => pathItem(item as Json)) },
+    paths: { path: named(paths as Json, (item) => pathItem(item as Json, operationOf, parametersOf)) },
     definitions: properties(definitions as Json),
   })
-}
-
-function pathItem({ parameters, ...operations }: Json): Json {
-  return {
-    ...Object.fromEntries(
-      Object.entries(operations).map(([method, operation]) => [method, operationOf(operation as Json)]),
-    ),
-    ...parametersOf(parameters),
-  }
 }
 
 function operationOf(operation: Json): Json {

@@ -27,7 +27,7 @@ import { destroyFile, syncDirectory, writeDurably } from './durable-files.ts'
 import { addEncryptionKey, encryptDirectory, type KeyIdentifier } from './encrypted-directory.ts'
 import { ensureFsGroup } from './fs-group.ts'
 import * as limits from './limits.ts'
-import { promisedBytes, tenantCalled } from './ephemeral.ts'
+import { roomToPromise, tenantCalled } from './ephemeral.ts'
 import { isMountOf, loopDeviceOf } from './loop-devices.ts'
 import { isMountPoint } from './machine.ts'
 import { mountedAt, mountsBelow } from './mounts.ts'
@@ -305,12 +305,9 @@ class LocalClaims implements Claims {
   private async reserve(image: string, sizeBytes: number, adding: number): Promise<void> {
     const before = statSync(image).size
     await this.reserving.run(async () => {
-      const { bsize, blocks, bavail } = statfsSync(dirname(image))
-      const kept = Math.max(limits.CLAIM_RESERVE_BYTES_MIN, (bsize * blocks) / limits.CLAIM_RESERVE_PART)
+      const { freeBytes } = roomToPromise(this.places, dirname(image))
       try {
-        // What tenants' pods may still write was promised to them already.
-        if (bsize * bavail - promisedBytes(this.places) - adding < kept)
-          throw new Error(`"${dirname(image)}" has no ${adding} bytes to give`)
+        if (freeBytes < adding) throw new Error(`"${dirname(image)}" has no ${adding} bytes to give`)
         await runTool(['fallocate', '--length', String(sizeBytes), '--', image], {
           timeoutMs: limits.CLAIM_TOOL_TIMEOUT_MS,
         })

@@ -166,7 +166,7 @@ export class Ephemeral {
         this.log.warn('the ephemeral storage of a tenant takes nothing any more and is made anew', { tenant })
     }
     await this.removeNow(tenant)
-    const bytes = (await this.promise(placement)) ?? (await this.promiseOfOthers(placement))
+    const bytes = this.promise(placement) ?? (await this.promiseOfOthers(placement))
     if (bytes === undefined)
       throw new ContainerError(
         'CreatePodSandboxError',
@@ -179,15 +179,12 @@ export class Ephemeral {
   }
 
   /** How large the tenant's file system is to be; undefined when the disk has no room for it. */
-  private async promise({ quota }: TenantPlacement): Promise<number | undefined> {
+  private promise({ quota }: TenantPlacement): number | undefined {
     mkdirSync(this.places.ephemeral, { recursive: true, mode: 0o700 })
-    const { bsize, blocks, bavail } = statfsSync(this.places.ephemeral)
-    const diskBytes = bsize * blocks
-    const kept = Math.max(limits.CLAIM_RESERVE_BYTES_MIN, diskBytes / limits.CLAIM_RESERVE_PART)
-    const freeBytes = bsize * bavail - promisedBytes(this.places) - kept
+    const room = roomToPromise(this.places, this.places.ephemeral)
     const wanted = quota?.ephemeralStorageBytes
-    if (wanted !== undefined) return wanted <= freeBytes ? wanted : undefined
-    return shareOfDisk({ diskBytes, freeBytes })
+    if (wanted !== undefined) return wanted <= room.freeBytes ? wanted : undefined
+    return shareOfDisk(room)
   }
 
   /** Again, when those who have no pods now have given back what was theirs. */
@@ -197,7 +194,7 @@ export class Ephemeral {
         this.log.info('a tenant without pods gives its ephemeral storage back', { tenant })
         await this.removeNow(tenant)
       }
-    return await this.promise(placement)
+    return this.promise(placement)
   }
 
   private hasNoPods(tenant: TenantName): boolean {
@@ -252,6 +249,14 @@ export function promisedBytes(places: Places): number {
     const { size, blocks } = statSync(places.ephemeralImage(tenant))
     return sum + Math.max(0, size - blocks * BLOCKS_OF_STAT)
   }, 0)
+}
+
+/** What the disk with this directory has, and what of it nobody was promised yet; some stays free for the machine. */
+export function roomToPromise(places: Places, directory: string): { diskBytes: number; freeBytes: number } {
+  const { bsize, blocks, bavail } = statfsSync(directory)
+  const diskBytes = bsize * blocks
+  const kept = Math.max(limits.CLAIM_RESERVE_BYTES_MIN, diskBytes / limits.CLAIM_RESERVE_PART)
+  return { diskBytes, freeBytes: bsize * bavail - promisedBytes(places) - kept }
 }
 
 /** Takes away what is mounted at and below a directory; what was written to file systems of their own is for nobody any more. */

@@ -54,19 +54,22 @@ function freeLoop(): number {
 
 /** Whether a device, numbered as in "7:0", is a loop device that shows no file now. */
 export function isIdleLoop(device: string): boolean {
-  return device.startsWith('7:') && readLine(`/sys/dev/block/${device}/loop/backing_file`) === undefined
+  return device.startsWith('7:') && fileShownBy(device) === undefined
 }
 
 /** The device that has this file open, as the kernel tells. */
 export function loopDeviceOf(image: string): string | undefined {
-  const [name] = loopsOf(image)
+  const path = realPathOf(image)
+  const name = readdirSync('/sys/block').find(
+    (each) => each.startsWith('loop') && readLine(`/sys/block/${each}/loop/backing_file`) === path,
+  )
   return name === undefined ? undefined : `/dev/${name}`
 }
 
 /** Whether the file system that is uppermost at a mount point is the one inside of this file. */
 export function isMountOf(image: string, mountPoint: string): boolean {
   const device = mountedAt(mountPoint)?.device
-  return device !== undefined && loopsOf(image).some((name) => readLine(`/sys/block/${name}/dev`) === device)
+  return device !== undefined && fileShownBy(device) === realPathOf(image)
 }
 
 /** How many of the machine's show a file now, whoever's. */
@@ -74,11 +77,13 @@ export function loopsInUse(): number {
   return readdirSync('/sys/block').filter((name) => existsSync(`/sys/block/${name}/loop/backing_file`)).length
 }
 
-function loopsOf(image: string): string[] {
-  const path = existsSync(image) ? realpathSync(image) : image
-  return readdirSync('/sys/block').filter(
-    (name) => name.startsWith('loop') && readLine(`/sys/block/${name}/loop/backing_file`) === path,
-  )
+function fileShownBy(device: string): string | undefined {
+  return readLine(`/sys/dev/block/${device}/loop/backing_file`)
+}
+
+/** As the kernel tells it, where the file is still there. */
+function realPathOf(image: string): string {
+  return existsSync(image) ? realpathSync(image) : image
 }
 
 function readLine(path: string): string | undefined {
