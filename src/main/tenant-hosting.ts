@@ -155,7 +155,13 @@ export class TenantHosting {
       rmSync(paths.tenantUid(this.layout, tenant), { force: true })
       rmSync(paths.tenantOfIndex(this.layout, placement.index), { force: true })
       this.forgetSleep(tenant)
-      await this.leave(tenant)
+      try {
+        await this.leave(tenant)
+      } catch (error) {
+        // Whatever of it cannot end yet, what it stored is over: tried again it is all the same.
+        this.placements.destroyKey(tenant)
+        throw error
+      }
       const failures: unknown[] = []
       const remove = async (work: () => void | Promise<void>) => {
         try {

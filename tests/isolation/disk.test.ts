@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -199,5 +200,26 @@ describe('a disk under attack', { skip: gvisorMissing }, () => {
     await remove('attacker', 'many-1')
     await ready('attacker', 'many-2')
     await remove('attacker', 'many-2')
+  })
+
+  test('storage that cannot be removed keeps no key: what a removed tenant stored is noise at once', async () => {
+    const { stateDir } = platform.layout
+    const [key, image] = [join(stateDir, 'keys/attacker.wrapped'), join(stateDir, 'ephemeral/attacker')]
+    await start('attacker', 'last', {})
+    await ready('attacker', 'last')
+    await remove('attacker', 'last')
+    execFileSync('chattr', ['+i', image])
+    try {
+      assert.ok(existsSync(key))
+      const removal = platform.cli('tenant', 'delete', 'attacker', '--yes')
+      await until90(async () => !existsSync(key), 'A key that is destroyed')
+      assert.ok(existsSync(image))
+      execFileSync('chattr', ['-i', image])
+      assert.equal((await removal).code, 0)
+    } finally {
+      if (existsSync(image)) execFileSync('chattr', ['-i', image])
+    }
+    assert.ok(!existsSync(image))
+    await bystander.succeeds(ANSWERS)
   })
 })
