@@ -3,9 +3,10 @@ import type { TokenIssuer } from '../identity/index.ts'
 import type { Engine } from '../jail/index.ts'
 import type { AdmissionPlugin, Authorizer, ClusterView, ResourceName } from '../policy/index.ts'
 import type { Clock, Logger } from '../stdx/index.ts'
-import type { Store, StoreKey } from '../store/index.ts'
+import type { Store, StoredObject, StoreKey } from '../store/index.ts'
 import type { CustomKinds } from './custom-kinds.ts'
 import type { Measurements } from './measurements.ts'
+import type { Shown } from './request.ts'
 import type { ContinueTokens } from './continue-token.ts'
 import type { Standing } from './standing.ts'
 import type { ServiceAddresses } from './service-addresses.ts'
@@ -55,6 +56,12 @@ export function objectKey(definition: KindDefinition, namespace: string | undefi
 /** A stored object as a kind's version shows it. */
 export function presented({ custom, view }: KindDefinition, object: KubeObject): KubeObject {
   return (custom ?? view)?.present(object) ?? object
+}
+
+/** The same for an answer; most kinds are shown as they are stored. */
+export function shownAs({ custom, view }: KindDefinition, stored: StoredObject): Shown {
+  const form = custom ?? view
+  return form ? { object: form.present(stored.object) } : stored
 }
 
 /** What plugins may see. Creations on their way count already, or many at once would slip past a limit. */

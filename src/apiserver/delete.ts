@@ -9,7 +9,7 @@ import {
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
 import { admissionWarnings, refuseAdmission, refuseAgain, reviewAdmission } from './admit.ts'
-import { type Context, inOrder, objectKey, presented, renderTime } from './context.ts'
+import { type Context, inOrder, objectKey, presented, renderTime, shownAs } from './context.ts'
 import { addWarnings, decodePart, decodeRequestBody } from './decode.ts'
 import { cloneJson, equalJson } from './json.ts'
 import {
@@ -20,7 +20,7 @@ import {
 } from './limits.ts'
 import { dryRunError, invalidOptions, parseBoolean, parseInteger, parseListOptions } from './options.ts'
 import { listObjects, readStored } from './read.ts'
-import type { ApiResult, ResourceRequest, Target } from './request.ts'
+import type { ApiResult, ResourceRequest, Shown, Target } from './request.ts'
 import { isNamespace, removeStored, writeStored } from './storing.ts'
 
 const FOREGROUND = 'foregroundDeletion'
@@ -44,10 +44,11 @@ export async function deleteObject(
   target: Target,
 ): Promise<ApiResult> {
   const options = await readDeleteOptions(request)
-  const { object, gone } = await remove(context, request, target, options)
+  const { shown, gone } = await remove(context, request, target, options)
   const { definition } = target
   if (!gone || definition.gracePeriodSeconds || definition.showsDeleted)
-    return { kind: 'object', code: 200, object, definition }
+    return { kind: 'object', code: 200, shown, definition }
+  const { object } = shown
   const status: Status = {
     kind: 'Status',
     apiVersion: 'v1',
@@ -77,9 +78,10 @@ export async function deleteCollection(
       'RequestEntityTooLarge',
       `The request would delete ${page.items.length} ${definition.plural}, more than ${DELETE_COLLECTION_MAX} at once; give a limit`,
     )
-  const items: KubeObject[] = []
-  const removeOne = async (item: KubeObject) => {
-    const single = { ...target, name: item.metadata.name, namespace: item.metadata.namespace }
+  const items: Shown[] = []
+  const removeOne = async (item: Shown) => {
+    const { name, namespace } = item.object.metadata
+    const single = { ...target, name, namespace }
     try {
       await remove(context, request, single, options)
       // As upstream: what the list showed, and not what became of it.
@@ -91,7 +93,7 @@ export async function deleteCollection(
   }
   for (let at = 0; at < page.items.length; at += DELETE_COLLECTION_BATCH)
     await Promise.all(page.items.slice(at, at + DELETE_COLLECTION_BATCH).map(removeOne))
-  items.sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
+  items.sort(({ object: a }, { object: b }) => (a.metadata.name < b.metadata.name ? -1 : 1))
   return { kind: 'list', definition, items, metadata: page.metadata }
 }
 
@@ -100,7 +102,7 @@ async function remove(
   request: ResourceRequest,
   target: Target,
   options: DeleteOptions,
-): Promise<{ object: KubeObject; gone: boolean }> {
+): Promise<{ shown: Shown; gone: boolean }> {
   const { definition, namespace, name } = target
   const { group, version, kind, plural: resource } = definition
   for (let attempt = 1; ; attempt++) {
@@ -131,17 +133,18 @@ async function remove(
     const current = presented(definition, stored.object)
     const plan = planDelete(definition, current, options, context.clock.nowMs())
     const shown = plan.remove && !definition.gracePeriodSeconds ? current : plan.object
-    if (options.dryRun) return { object: shown, gone: plan.remove }
+    if (options.dryRun) return { shown: { object: shown }, gone: plan.remove }
     try {
       if (plan.remove) {
         const { revision } = await removeStored(context, definition, stored)
         // Only of a pod does upstream show what became of it; of the others, what they were.
         return definition.gracePeriodSeconds
-          ? { object: atRevision(plan.object, revision), gone: true }
-          : { object: current, gone: true }
+          ? { shown: { object: atRevision(plan.object, revision) }, gone: true }
+          : { shown: shownAs(definition, stored), gone: true }
       }
-      if (equalJson(plan.object, current)) return { object: current, gone: false }
-      return { object: (await writeStored(context, definition, plan.object, stored)).object, gone: false }
+      if (equalJson(plan.object, current)) return { shown: shownAs(definition, stored), gone: false }
+      const written = await writeStored(context, definition, plan.object, stored)
+      return { shown: shownAs(definition, written), gone: false }
     } catch (error) {
       if (!(error instanceof RevisionConflict)) throw error
       if (attempt >= WRITE_ATTEMPTS_MAX) throw conflict({ group, resource, name })

@@ -15,7 +15,7 @@ import { getObject, listObjects } from './read.ts'
 import { PASSED_ON_MAX, WATCHES_MAX } from './limits.ts'
 import { OpenCount } from './open-count.ts'
 import { methodNotAllowed, noSuchResource, unserved } from './refusals.ts'
-import type { ApiResult, RequestVerb, ResourceRequest, Target } from './request.ts'
+import type { ApiResult, RequestVerb, ResourceRequest, Shown, Target } from './request.ts'
 import { answerReview } from './reviews.ts'
 import { getScale, updateScale } from './scaling.ts'
 import { nameInFieldSelector } from './selection.ts'
@@ -150,7 +150,7 @@ export class Dispatcher {
     switch (verb) {
       case 'get':
         if (definition.measured)
-          return found(await request.cost.waiting(getMeasured(context, target)), definition)
+          return found({ object: await request.cost.waiting(getMeasured(context, target)) }, definition)
         return found(getObject(context, target, request.query), definition)
       case 'list':
         if (definition.measured) {
@@ -179,7 +179,7 @@ export class Dispatcher {
           options,
           writerOf(request, options, target),
         )
-        return { kind: 'object', code: 201, object: created, definition }
+        return { kind: 'object', code: 201, shown: created, definition }
       }
       case 'update':
         return found(await this.update(request, target), definition)
@@ -248,11 +248,12 @@ export class Dispatcher {
       fieldValidation,
       warnings: request.warnings,
     }) as KubeObject
-    const object = getObject(this.context, target, new URLSearchParams())
-    return { kind: 'object', code: 201, object: await handler({ user: request.user, object, body, dryRun }) }
+    const { object } = getObject(this.context, target, new URLSearchParams())
+    const answer = await handler({ user: request.user, object, body, dryRun })
+    return { kind: 'object', code: 201, shown: { object: answer } }
   }
 
-  private async update(request: ResourceRequest, target: Target): Promise<KubeObject> {
+  private async update(request: ResourceRequest, target: Target): Promise<Shown> {
     const options = parseWriteOptions('UpdateOptions', request.query)
     const object = await this.readObject(request, target, options.fieldValidation)
     if (object.metadata.name !== target.name)
@@ -280,8 +281,8 @@ export class Dispatcher {
   }
 }
 
-function found(object: KubeObject, definition: KindDefinition): ApiResult {
-  return { kind: 'object', code: 200, object, definition }
+function found(shown: Shown, definition: KindDefinition): ApiResult {
+  return { kind: 'object', code: 200, shown, definition }
 }
 
 /** The verb of RBAC that a method and a path mean. */

@@ -36,7 +36,7 @@ import {
 } from './limits.ts'
 import type { PlainAnswer } from './plain-paths.ts'
 import { parseBoolean } from './options.ts'
-import { renderJson, renderJsonList, renderJsonObject, withoutType } from './render-json.ts'
+import { renderJson, renderJsonList, renderJsonObject, renderJsonTable, withoutType } from './render-json.ts'
 import { renderYaml } from './render-yaml.ts'
 import type { ApiResult, RequestBody, WatchItem } from './request.ts'
 import type { ResourcePath } from './route.ts'
@@ -134,6 +134,8 @@ export class HttpAnswers {
             details: { retryAfterSeconds: 1 },
           })
         if (wanted.format === 'json' && !wanted.as) return this.sendJson(request, response, result)
+        if (wanted.format === 'json' && wanted.as === 'Table' && result.kind === 'list')
+          return this.sendPieces(request, response, 200, this.renderTable(result, wanted, query), 'json')
         const value = this.transform(result, wanted, query)
         const code = result.kind === 'object' ? result.code : 200
         return this.sendValue(request, response, code, value, wanted)
@@ -153,7 +155,8 @@ export class HttpAnswers {
     const version = (wanted.version ?? 'v1') as MetaVersion
     const nowMs = this.clock.nowMs()
     if (result.kind === 'list') {
-      const { items, metadata } = result
+      const { metadata } = result
+      const items = result.items.map(({ object }) => object)
       switch (wanted.as) {
         case 'Table':
           return renderTable(result.definition, items, {
@@ -173,19 +176,31 @@ export class HttpAnswers {
           }
       }
     }
-    if (!definition) return result.object
+    const { object } = result.shown
+    if (!definition) return object
     switch (wanted.as) {
       case 'Table':
-        return renderTable(definition, [result.object], {
+        return renderTable(definition, [object], {
           nowMs,
           includeObject: parseIncludeObject(query.get('includeObject')),
           version,
         })
       case 'PartialObjectMetadata':
-        return renderPartialObjectMetadata(result.object, version)
+        return renderPartialObjectMetadata(object, version)
       default:
-        return result.object
+        return object
     }
+  }
+
+  /** The table of a list, which is what `kubectl get` asks for. */
+  private renderTable(
+    { definition, items, metadata }: Extract<ApiResult, { kind: 'list' }>,
+    { version = 'v1' }: Representation,
+    query: URLSearchParams,
+  ): AsyncIterable<Buffer> {
+    const includeObject = parseIncludeObject(query.get('includeObject'))
+    const options = { nowMs: this.clock.nowMs(), includeObject, metadata, version: version as MetaVersion }
+    return renderJsonTable(definition, items, options)
   }
 
   /** What is asked for most: objects and lists as they are, whose JSON the store has at hand. */
@@ -201,7 +216,8 @@ export class HttpAnswers {
       const pieces = renderJsonList(shell, result.items, { kind, apiVersion })
       return this.sendPieces(request, response, 200, pieces, 'json')
     }
-    const text = `${renderJsonObject(result.object)}\n`
+    const { shown } = result
+    const text = `${shown.json?.() ?? JSON.stringify(shown.object)}\n`
     if (text.length >= GZIP_BODY_BYTES_MIN)
       return this.sendPieces(request, response, result.code, [Buffer.from(text)], 'json')
     // Head and body become one write when both are text.
@@ -239,7 +255,7 @@ export class HttpAnswers {
         this.heldBytes += piece.length
       }
       if (format === 'protobuf') pieces.reverse()
-      await this.sendBytes(request, response, code, Buffer.concat(pieces), headersOf(format))
+      await this.sendBytes(request, response, code, pieces, headersOf(format))
     } finally {
       this.heldBytes -= bytes
     }
@@ -249,20 +265,24 @@ export class HttpAnswers {
     request: IncomingMessage,
     response: ServerResponse,
     code: number,
-    bytes: Buffer,
+    pieces: readonly Buffer[],
     headers: Record<string, string>,
   ): Promise<void> {
-    const compressed = bytes.length >= GZIP_BODY_BYTES_MIN && acceptsGzip(request.headers['accept-encoding'])
-    const body = compressed ? await compress(bytes, { level: 1 }) : bytes
+    const length = lengthOf(pieces)
+    const compressed = length >= GZIP_BODY_BYTES_MIN && acceptsGzip(request.headers['accept-encoding'])
+    const body = compressed ? [await compress(Buffer.concat(pieces), { level: 1 })] : pieces
+    const bytes = compressed ? lengthOf(body) : length
     // Who has left holds nothing, and nothing would tell us again that they left.
     if (response.destroyed) return
     response.writeHead(code, {
       ...headers,
       ...(compressed ? { 'content-encoding': 'gzip', vary: withEncoding(headers['vary']) } : {}),
-      'content-length': body.length,
+      'content-length': bytes,
     })
-    this.hold(response, body.length)
-    response.end(body)
+    this.hold(response, bytes)
+    // Each as it is: joined they would all be copied.
+    for (const piece of body.slice(0, -1)) response.write(piece)
+    response.end(body.at(-1))
   }
 
   /** Counts what a client has not taken yet. */
@@ -287,7 +307,7 @@ export class HttpAnswers {
         return
       case 'document': {
         const { body, contentType, etag } = answer.document
-        return this.sendBytes(request, response, 200, body, {
+        return this.sendBytes(request, response, 200, [body], {
           'content-type': contentType,
           'cache-control': 'no-cache, private',
           etag,
@@ -474,6 +494,10 @@ function renderEvent(
   return format === 'protobuf'
     ? frameWatchEvent(type, protobufOf(object))
     : `${JSON.stringify({ type, object })}\n`
+}
+
+function lengthOf(pieces: readonly Buffer[]): number {
+  return pieces.reduce((sum, { length }) => sum + length, 0)
 }
 
 function headersOf(format: Format): Record<string, string> {

@@ -39,7 +39,8 @@ export class InProcessClient implements ApiClient {
   ): Promise<{ items: T[]; metadata: ListMeta }> {
     const result = await this.execute('GET', kind, placeOf(options), { query: selectorsOf(options) })
     if (result.kind !== 'list') throw methodNotAllowed()
-    return { items: result.items as T[], metadata: result.metadata } // the kind says what its objects are
+    const items = result.items.map(({ object }) => object as T) // the kind says what its objects are
+    return { items, metadata: result.metadata }
   }
 
   async *watch<T extends KubeObject>(
@@ -146,7 +147,7 @@ export class InProcessClient implements ApiClient {
 function objectOf<T extends KubeObject>(result: ApiResult): T {
   switch (result.kind) {
     case 'object':
-      return result.object as T // the kind says what its objects are
+      return result.shown.object as T // the kind says what its objects are
     case 'status':
       return result.status as unknown as T // eviction and its like answer with a Status
     case 'list':

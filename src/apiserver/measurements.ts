@@ -122,7 +122,7 @@ export async function listMeasured(
   const items = (await allMeasured(context, definition, namespace)).filter((object) =>
     selection.matches(object),
   )
-  return { items, metadata: { resourceVersion: '' } }
+  return { items: items.map((object) => ({ object })), metadata: { resourceVersion: '' } }
 }
 
 async function allMeasured(

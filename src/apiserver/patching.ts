@@ -56,13 +56,13 @@ export async function patchObject(
   const { fieldValidation } = options
   const writer = writerOf(request, options, target)
   if (type !== 'apply') {
-    const object = await updateObject(context, request, target, options, (old) => {
+    const shown = await updateObject(context, request, target, options, (old) => {
       const value = applyPatch(type, { live: old, patch, schema: definition.schema })
       const also = furtherProblems(context, request, target, old)
       const object = decodePatched(request, target, { value, duplicateFields, fieldValidation, also })
       return { object, writer }
     })
-    return { kind: 'object', code: 200, object, definition }
+    return { kind: 'object', code: 200, shown, definition }
   }
   const configuration = readConfiguration(definition, target, patch)
   const exists = () => context.store.get(objectKey(definition, target.namespace, target.name)) !== undefined
@@ -106,17 +106,17 @@ export async function patchObject(
     authorizeCreate(context, request, target)
     try {
       const created = await createObject(context, request, target, apply(undefined), options, applier)
-      return { kind: 'object', code: 201, object: created, definition }
+      return { kind: 'object', code: 201, shown: created, definition }
     } catch (error) {
       // Somebody else created it meanwhile: then it is there to be changed.
       if (!(error instanceof ApiError && error.reason === 'AlreadyExists' && exists())) throw error
     }
   }
-  const object = await updateObject(context, request, target, options, (old) => ({
+  const shown = await updateObject(context, request, target, options, (old) => ({
     object: apply(old),
     writer: applier,
   }))
-  return { kind: 'object', code: 200, object, definition }
+  return { kind: 'object', code: 200, shown, definition }
 }
 
 /** A patch may write anything, so its result is read like a body from outside. */

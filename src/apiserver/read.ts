@@ -1,17 +1,10 @@
-import {
-  ApiError,
-  type KindDefinition,
-  type KubeObject,
-  type ListMeta,
-  badRequest,
-  notFound,
-} from '../api/index.ts'
+import { ApiError, type KindDefinition, type ListMeta, badRequest, notFound } from '../api/index.ts'
 import { RevisionCompacted, type StoreKey, type StoredObject } from '../store/index.ts'
-import { type Context, keyPrefix, objectKey, presented, storedAs } from './context.ts'
+import { type Context, keyPrefix, objectKey, shownAs, storedAs } from './context.ts'
 import { ContinueExpired } from './continue-token.ts'
 import { LIST_BATCH } from './limits.ts'
 import type { ListOptions } from './options.ts'
-import type { Target } from './request.ts'
+import type { Shown, Target } from './request.ts'
 import { type Selection, parseSelection } from './selection.ts'
 
 /** @throws {ApiError} NotFound */
@@ -22,7 +15,7 @@ export function readStored(context: Context, { definition, namespace, name }: Ta
 }
 
 /** GET of one object. `resourceVersion` means "not older than", and everything here is the newest. */
-export function getObject(context: Context, target: Target, query: URLSearchParams): KubeObject {
+export function getObject(context: Context, target: Target, query: URLSearchParams): Shown {
   const version = query.get('resourceVersion') ?? ''
   if (version !== '') {
     if (!/^\d{1,20}$/.test(version))
@@ -30,10 +23,10 @@ export function getObject(context: Context, target: Target, query: URLSearchPara
     if (Number(version) > context.store.revision)
       throw tooLargeVersion(Number(version), context.store.revision)
   }
-  return presented(target.definition, readStored(context, target).object)
+  return shownAs(target.definition, readStored(context, target))
 }
 
-export type ListPage = { items: KubeObject[]; metadata: ListMeta }
+export type ListPage = { items: Shown[]; metadata: ListMeta }
 
 /**
  * A page of a list. The pages that follow from one `continue` show the same revision.
@@ -92,7 +85,7 @@ type PageRequest = {
 function listPage(context: Context, page: PageRequest): ListPage {
   const { store, continueTokens } = context
   const { prefix, definition, selection, limit } = page
-  const items: KubeObject[] = []
+  const items: Shown[] = []
   let revision = page.revision
   let startAfter = page.startAfter
   // A selector can leave out much of what is read, so we read on until the page is full.
@@ -106,11 +99,11 @@ function listPage(context: Context, page: PageRequest): ListPage {
     })
     revision = batch.revision
     let read = 0
-    for (const { key, object } of batch.items) {
+    for (const stored of batch.items) {
       if (limit > 0 && items.length >= limit) break
-      const shown = presented(definition, object)
-      if (selection.matches(shown)) items.push(shown)
-      startAfter = key
+      const shown = shownAs(definition, stored)
+      if (selection.everything || selection.matches(shown.object)) items.push(shown)
+      startAfter = stored.key
       read++
     }
     if (read === batch.items.length && !batch.more)

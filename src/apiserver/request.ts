@@ -58,9 +58,12 @@ export type WatchItem =
   | { type: 'ADDED' | 'MODIFIED' | 'DELETED'; object: KubeObject }
   | { type: 'BOOKMARK'; revision: number; initialEventsEnd: boolean }
 
+/** An object of an answer. What is as it is stored has its text at hand, and may never be parsed. */
+export type Shown = { readonly object: KubeObject; json?(): string; metadataJson?(): string }
+
 export type ApiResult =
-  | { kind: 'object'; code: 200 | 201; object: KubeObject; definition?: KindDefinition }
-  | { kind: 'list'; definition: KindDefinition; items: readonly KubeObject[]; metadata: ListMeta }
+  | { kind: 'object'; code: 200 | 201; shown: Shown; definition?: KindDefinition }
+  | { kind: 'list'; definition: KindDefinition; items: readonly Shown[]; metadata: ListMeta }
   | { kind: 'status'; status: Status }
   | { kind: 'watch'; definition: KindDefinition; items: AsyncIterable<WatchItem> }
   | { kind: 'text'; stream: Readable }

@@ -83,7 +83,7 @@ export async function answerReview(context: Context, request: ResourceRequest): 
     ...(virtual.kind === 'SelfSubjectReview' ? {} : { spec: own ? {} : spec }),
     status,
   } as unknown as KubeObject // Reviews have no name, and upstream shows them without one.
-  return { kind: 'object', code: 201, object }
+  return { kind: 'object', code: 201, shown: { object } }
 }
 
 async function answer(

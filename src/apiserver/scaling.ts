@@ -1,4 +1,11 @@
-import { type JsonValue, type KubeObject, badRequest, groupVersion, invalid } from '../api/index.ts'
+import {
+  type JsonValue,
+  type KindDefinition,
+  type KubeObject,
+  badRequest,
+  groupVersion,
+  invalid,
+} from '../api/index.ts'
 import type { Context } from './context.ts'
 import { decodePart, decodeRequestBody, readPatch } from './decode.ts'
 import { cloneJson, isRecord } from './json.ts'
@@ -7,12 +14,12 @@ import { applyPatch } from './patch/index.ts'
 import { applyTo } from './patching.ts'
 import { getObject } from './read.ts'
 import { scaleOf } from './scale-of.ts'
-import type { ApiResult, RequestVerb, ResourceRequest, Target } from './request.ts'
+import type { ApiResult, RequestVerb, ResourceRequest, Shown, Target } from './request.ts'
 import { methodNotAllowed } from './refusals.ts'
 import { type Writer, updateObject, writerOf } from './write.ts'
 
 export function getScale(context: Context, target: Target, query: URLSearchParams): ApiResult {
-  return { kind: 'object', code: 200, object: scaleOf(target.definition, getObject(context, target, query)) }
+  return scaleResult(target.definition, getObject(context, target, query))
 }
 
 /** Sets `spec.replicas` of a workload through autoscaling/v1 Scale. */
@@ -63,7 +70,7 @@ export async function updateScale(
     object.metadata = { ...object.metadata, uid: uid ?? '', resourceVersion: resourceVersion ?? '' }
     return { object, writer }
   })
-  return { kind: 'object', code: 200, object: scaleOf(target.definition, updated) }
+  return scaleResult(target.definition, updated)
 }
 
 /** @throws {ApiError} BadRequest for what is no configuration of a Scale. */
@@ -108,7 +115,11 @@ async function applyScale(
     object.metadata = { ...object.metadata, uid, resourceVersion }
     return { object, writer }
   })
-  return { kind: 'object', code: 200, object: scaleOf(definition, updated) }
+  return scaleResult(definition, updated)
+}
+
+function scaleResult(definition: KindDefinition, { object }: Shown): ApiResult {
+  return { kind: 'object', code: 200, shown: { object: scaleOf(definition, object) } }
 }
 
 function replicasPath({ definition }: Target): readonly string[] {

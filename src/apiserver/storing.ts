@@ -1,7 +1,7 @@
 import { ApiError, type KindDefinition, type KubeObject, customResourceDefinitionKind } from '../api/index.ts'
 import { RBAC_GROUP } from '../policy/index.ts'
 import { StoredTooLarge, StoreFull, type StoredObject } from '../store/index.ts'
-import { type Context, objectKey, presented } from './context.ts'
+import { type Context, objectKey } from './context.ts'
 import { OBJECT_BYTES_MAX } from './limits.ts'
 
 export function isNamespace({ group, plural }: KindDefinition): boolean {
@@ -57,7 +57,7 @@ export async function writeStored(
     context.standing.changed()
   }
   if (isCustomResourceDefinition(definition)) context.customKinds.observe(stored.object)
-  return { ...stored, object: presented(definition, stored.object) }
+  return stored
 }
 
 /** What a service would get, for a dry run: taken, written into `object`, and given back. */

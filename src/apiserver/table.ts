@@ -44,14 +44,19 @@ export function parseIncludeObject(value: string | null): IncludeObject {
   throw badRequest(`unrecognized includeObject value: ${JSON.stringify(value.slice(0, 64))}`)
 }
 
-/**
- * The table of some objects of one kind: a list, or a single one.
- * @param options.metadata the list's; a table of one object takes that object's resourceVersion.
- */
+export type TableOptions = {
+  nowMs: number
+  includeObject: IncludeObject
+  /** The list's; a table of one object takes that object's resourceVersion. */
+  metadata?: ListMeta
+  version?: MetaVersion
+}
+
+/** The table of some objects of one kind: a list, or a single one. */
 export function renderTable(
   definition: Pick<KindDefinition, 'columns'>,
   objects: readonly KubeObject[],
-  options: { nowMs: number; includeObject: IncludeObject; metadata?: ListMeta; version?: MetaVersion },
+  options: TableOptions,
 ): Table {
   const { nowMs, includeObject, metadata, version = 'v1' } = options
   const single = objects.length === 1 ? objects[0] : undefined

@@ -102,7 +102,7 @@ export async function requestToken(
     },
     status: { token: issued.token, expirationTimestamp: renderTime(issued.expiresAtMs) },
   } as unknown as KubeObject // It is never stored, so it has no uid and no version.
-  return { kind: 'object', code: 201, object }
+  return { kind: 'object', code: 201, shown: { object } }
 }
 
 function refuseBadSpec(name: string, seconds: number): void {

@@ -25,7 +25,7 @@ import {
   refuseAgain,
   reviewAdmission,
 } from './admit.ts'
-import { type Context, inOrder, objectKey, presented, renderTime } from './context.ts'
+import { type Context, inOrder, objectKey, presented, renderTime, shownAs } from './context.ts'
 import { cloneJson, equalJson } from './json.ts'
 import { GENERATE_NAME_ATTEMPTS_MAX, PROBLEMS_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
 import { addWarnings, type FurtherProblems } from './decode.ts'
@@ -34,7 +34,7 @@ import { trackUpdate } from './patch/index.ts'
 import { readStored } from './read.ts'
 import { noSuchResource } from './refusals.ts'
 import { scaleOf } from './scale-of.ts'
-import type { ResourceRequest, Target } from './request.ts'
+import type { ResourceRequest, Shown, Target } from './request.ts'
 import {
   checkSize,
   isCustomResourceDefinition,
@@ -88,7 +88,7 @@ export async function createObject(
   object: KubeObject,
   options: WriteOptions,
   writer: Writer,
-): Promise<KubeObject> {
+): Promise<Shown> {
   const generateName = object.metadata.name ? undefined : object.metadata.generateName
   for (let attempt = 1; ; attempt++) {
     const candidate = generateName === undefined ? object : cloneJson(object)
@@ -104,14 +104,14 @@ export async function createObject(
       if (context.store.get(objectKey(target.definition, target.namespace, ready.metadata.name)))
         throw existsAlready(context, target, ready.metadata.name)
       tryAddresses(context, target.definition, ready)
-      return ready
+      return { object: ready }
     }
     try {
       const write = () => writeStored(context, target.definition, ready, undefined)
       const { group, plural: resource } = target.definition
       const creation = { group, resource, namespace: target.namespace, object: ready }
       request.cost.stop()
-      return (await context.inFlight.during(creation, write)).object
+      return shownAs(target.definition, await context.inFlight.during(creation, write))
     } catch (error) {
       if (!(error instanceof RevisionConflict)) throw error
       if (error.actual === 0 && attempt < WRITE_ATTEMPTS_MAX) {
@@ -265,14 +265,14 @@ export async function updateObject(
   target: Target,
   options: WriteOptions,
   change: Change,
-): Promise<KubeObject> {
+): Promise<Shown> {
   const { definition } = target
   for (let attempt = 1; ; attempt++) {
     const stored = readStored(context, target)
     const { object: wanted, writer } = await change(presented(definition, stored.object))
     // `change` may have waited; the newest object decides, and compare-and-swap would refuse anything else anyway.
     const prepared = prepareUpdate(context, request, target, wanted, stored, options, writer)
-    if (prepared === undefined) return presented(definition, stored.object)
+    if (prepared === undefined) return shownAs(definition, stored)
     const { object, admission } = prepared
     const review = reviewAdmission(context, admission)
     if (review) {
@@ -284,7 +284,7 @@ export async function updateObject(
     const done = isFinished(definition, object)
     if (options.dryRun) {
       tryAddresses(context, definition, object, stored.object)
-      return presented(definition, object)
+      return { object: presented(definition, object) }
     }
     request.cost.stop()
     try {
@@ -292,12 +292,10 @@ export async function updateObject(
         if (isNamespace(definition)) refuseContent(context, object)
         if (isCustomResourceDefinition(definition)) context.customKinds.refuseContent(object, context.cluster)
         await removeStored(context, definition, stored)
-        return {
-          ...object,
-          metadata: { ...object.metadata, resourceVersion: stored.object.metadata.resourceVersion },
-        }
+        const { resourceVersion } = stored.object.metadata
+        return { object: { ...object, metadata: { ...object.metadata, resourceVersion } } }
       }
-      return (await writeStored(context, definition, object, stored)).object
+      return shownAs(definition, await writeStored(context, definition, object, stored))
     } catch (error) {
       if (!(error instanceof RevisionConflict)) throw error
       // The next try sees the newest object; a version that the client named is then found to be old.

@@ -21,20 +21,48 @@ export function storedText(object: KubeObject): string | undefined {
   return texts.get(object)
 }
 
-/** Parsed when first asked for, because most objects of an idle tenant never are. */
 export function stored(key: StoreKey, revision: number, json: string, bytes: number): Stored {
-  let parsed: KubeObject | undefined
-  return {
-    key,
-    revision,
-    bytes,
-    get object() {
-      if (parsed) return parsed
-      parsed = freezeDeep(JSON.parse(json) as KubeObject)
-      texts.set(parsed, json)
-      return parsed
-    },
-    json: () => json,
+  return new StoredText(key, revision, json, bytes)
+}
+
+const BEFORE_METADATA = '"metadata":'
+
+/** Parsed when first asked for, because most objects of an idle tenant never are, and answers need only the text. */
+class StoredText implements Stored {
+  readonly key: StoreKey
+  readonly revision: number
+  readonly bytes: number
+  private readonly text: string
+  private parsed: KubeObject | undefined
+  /** Length of the metadata in the text. */
+  private metadataChars: number | undefined
+
+  constructor(key: StoreKey, revision: number, text: string, bytes: number) {
+    this.key = key
+    this.revision = revision
+    this.text = text
+    this.bytes = bytes
+  }
+
+  get object(): KubeObject {
+    if (this.parsed) return this.parsed
+    const parsed = (this.parsed = freezeDeep(JSON.parse(this.text) as KubeObject))
+    texts.set(parsed, this.text)
+    return parsed
+  }
+
+  json(): string {
+    return this.text
+  }
+
+  metadataJson(): string {
+    const { text, metadataChars } = this
+    const from = text.indexOf(BEFORE_METADATA) + BEFORE_METADATA.length
+    if (metadataChars !== undefined) return text.slice(from, from + metadataChars)
+    const rendered = JSON.stringify(this.object.metadata)
+    // Wherever the same text stands, it says the same.
+    if (text.startsWith(rendered, from)) this.metadataChars = rendered.length
+    return rendered
   }
 }
 

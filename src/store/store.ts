@@ -10,7 +10,14 @@ export type StoreKey = `${string}/${string}/${string}`
  * One object at one revision. `object` is frozen deep and carries `metadata.resourceVersion`; `json()` is its text,
  * kept, so that an answer need not be rendered again.
  */
-export type StoredObject = { key: StoreKey; revision: number; object: KubeObject; json(): string }
+export type StoredObject = {
+  readonly key: StoreKey
+  readonly revision: number
+  readonly object: KubeObject
+  json(): string
+  /** The text of `object.metadata`. */
+  metadataJson(): string
+}
 
 export type StoreEvent =
   | {
