@@ -460,7 +460,9 @@ test('services: names, ports and addresses', () => {
     fields(write(serviceDefinition, { metadata: { name }, spec }).problems)
   assert.deepEqual(service({ clusterIP: 'None', selector: { a: 'b' } }), [])
   assert.deepEqual(service({ type: 'ExternalName', externalName: 'example.com' }), [])
-  assert.deepEqual(service({ ports: [{ port: 80 }] }, '1web'), ['metadata.name Invalid'])
+  assert.deepEqual(service({ ports: [{ port: 80 }] }, '1web'), [])
+  assert.deepEqual(service({ ports: [{ port: 80 }] }, '-web'), ['metadata.name Invalid'])
+  assert.deepEqual(service({ ports: [{ port: 80 }] }, 'web.one'), ['metadata.name Invalid'])
   assert.deepEqual(service({}), ['spec.ports Required'])
   assert.deepEqual(service({ ports: [{ port: 1 }, { port: 2 }] }), [
     'spec.ports[0].name Required',

@@ -812,6 +812,43 @@ test('server-side apply creates, owns, conflicts and gives up fields', async () 
   expectStatus(created2, 403)
 })
 
+test('what a patch makes unreadable is the patch’s mistake, and a body’s is the body’s', async () => {
+  await using plane = await ControlPlane.start()
+  await created(plane, CMS, configMap('c'))
+  const patched = (kind: string, body: unknown) =>
+    plane.ask('PATCH', `${CMS}/c?fieldValidation=Strict`, { body, type: `application/${kind}` })
+  const unreadable = [
+    await patched('json-patch+json', [{ op: 'add', path: '/bogus', value: 1 }]),
+    await patched('merge-patch+json', { bogus: 1 }),
+    await patched('strategic-merge-patch+json', { bogus: 1 }),
+    await patched('merge-patch+json', { data: 1 }),
+    await patched('merge-patch+json', { data: 1, bogus: 1 }),
+  ]
+  for (const answer of unreadable) {
+    assert.deepEqual([answer.code, answer.body.reason], [422, 'Invalid'], answer.text)
+    assert.equal(answer.body.details.causes[0].field, 'patch')
+  }
+  assert.match(unreadable[0]?.body.message, /strict decoding error: unknown field "bogus"$/)
+  const whole = { ...configMap('c'), bogus: 1 }
+  assert.equal((await plane.ask('PUT', `${CMS}/c?fieldValidation=Strict`, { body: whole })).code, 400)
+  assert.equal((await plane.ask('GET', `${CMS}/c`)).body.data.a, '1')
+})
+
+test('events and budgets have any name that breaks no path', async () => {
+  await using plane = await ControlPlane.start()
+  const path = '/api/v1/namespaces/default/events'
+  const event = (name: string) => ({ metadata: { name }, involvedObject: { namespace: 'default' } })
+  await created(plane, path, event('Node:One'))
+  assert.equal((await plane.ask('GET', `${path}/Node:One`)).body.metadata.name, 'Node:One')
+  assert.equal(
+    (await plane.ask('GET', '/apis/events.k8s.io/v1/namespaces/default/events/Node:One')).code,
+    200,
+  )
+  for (const name of ['..', 'a/b', 'a%2fb', 'a\u0000b'])
+    expectStatus(await plane.ask('POST', path, { body: event(name) }), 422)
+  assert.equal((await plane.ask('DELETE', `${path}/Node:One`)).code, 200)
+})
+
 test('a watch, a list or a page of a forgotten revision says so, and how to go on', async () => {
   await using plane = await ControlPlane.start({ storeLimits: { historyEventsMax: 8 } })
   for (const name of ['a', 'b', 'c']) await created(plane, CMS, configMap(name))

@@ -151,3 +151,8 @@ const METADATA_ORDER = [
   'finalizers',
   'managedFields',
 ] as const satisfies (keyof KubeObject['metadata'])[]
+
+/** What is wrong with an object is said of the group that it is stored in, as upstream. */
+export function storedKind({ group, kind, view }: KindDefinition): { group: string; kind: string } {
+  return { group: view?.of.group ?? group, kind }
+}

@@ -1,4 +1,5 @@
 import {
+  type ApiError,
   type CheckResult,
   type FieldError,
   type JsonValue,
@@ -59,6 +60,7 @@ export function decodeObject({
   warnings,
   partial = false,
   applied = partial,
+  patched = false,
   also,
 }: {
   definition: KindDefinition
@@ -70,6 +72,8 @@ export function decodeObject({
   partial?: boolean
   /** A configuration, or what became of one: null in it says something. */
   applied?: boolean
+  /** It is what a patch made of an object. */
+  patched?: boolean
   /** What else is wrong with an object that is refused anyway. */
   also: FurtherProblems
 }): KubeObject {
@@ -91,6 +95,7 @@ export function decodeObject({
     decoded,
     fieldValidation,
     warnings,
+    patched,
     further,
   })
   object.kind = definition.kind
@@ -153,6 +158,7 @@ function judged({
   decoded,
   fieldValidation,
   warnings,
+  patched = false,
   further = () => [],
 }: {
   group: string
@@ -162,6 +168,7 @@ function judged({
   decoded: DecodedBody
   fieldValidation: FieldValidation
   warnings: string[]
+  patched?: boolean
   further?: () => FieldError[]
 }): KubeObject {
   const gvk = { group, version, kind }
@@ -185,8 +192,10 @@ function judged({
   const all = [...problems.values()]
   if (all.every(({ reason }) => reason === 'FieldValueTypeInvalid')) {
     const unreadable = decodingError(gvk, check)
-    if (unreadable && !strict) throw unreadable
-    if (!unreadable) throw strictDecodingError(gvk, odd)
+    const refusal = unreadable ?? strictDecodingError(gvk, odd)
+    // Upstream tells who patches with another code than who sends the whole.
+    if (patched) throw unreadablePatch({ group, kind, name: object.metadata?.name ?? '' }, refusal.message)
+    if (!unreadable || !strict) throw refusal
   }
   if (strict) all.push(...unknown.map(unknownField), ...duplicates.map(duplicateField))
   // `metadata` may be anything but wrong in shape here.
@@ -194,6 +203,10 @@ function judged({
     { group, kind, name: object.metadata?.name ?? object.metadata?.generateName ?? '' },
     all.slice(0, PROBLEMS_MAX),
   )
+}
+
+function unreadablePatch(about: { group: string; kind: string; name: string }, message: string): ApiError {
+  return invalid(about, [{ reason: 'FieldValueInvalid', field: 'patch', message }])
 }
 
 function unknownField(field: string): FieldError {

@@ -9,7 +9,7 @@ import {
 import { RevisionConflict, type StoredObject } from '../store/index.ts'
 import type { AdmissionRequest } from '../policy/index.ts'
 import { admissionWarnings, refuseAdmission, refuseAgain, reviewAdmission } from './admit.ts'
-import { type Context, inOrder, objectKey, presented, renderTime, shownAs } from './context.ts'
+import { type Context, inOrder, objectKey, presented, renderTime, shownAs, storedKind } from './context.ts'
 import { addWarnings, decodePart, decodeRequestBody } from './decode.ts'
 import { cloneJson, equalJson } from './json.ts'
 import {
@@ -216,7 +216,7 @@ function graceOf(definition: KindDefinition, object: KubeObject, asked: number |
 
 function checkPreconditions(stored: StoredObject, definition: KindDefinition, options: DeleteOptions): void {
   const { uid, resourceVersion, name } = stored.object.metadata
-  const { group, kind } = definition
+  const { group, kind } = storedKind(definition)
   const refuse = (why: string) =>
     new ApiError(
       'Conflict',

@@ -133,7 +133,7 @@ export function dryRunError(values: readonly string[]): FieldError | undefined {
   return {
     reason: 'FieldValueNotSupported',
     field: 'dryRun',
-    message: `Unsupported value: []string{${values.map((v) => JSON.stringify(v)).join(', ')}}: supported values: "All"`,
+    message: `Unsupported value: [${values.map((v) => JSON.stringify(v)).join(', ')}]: supported values: "All"`,
   }
 }
 

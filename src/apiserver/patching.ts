@@ -140,7 +140,16 @@ function decodePatched(
   const { definition, name } = target
   const decoded = { value, duplicateFields, unknownFields: [] }
   const { warnings } = request
-  const object = decodeObject({ definition, decoded, fieldValidation, target, warnings, applied, also })
+  const object = decodeObject({
+    definition,
+    decoded,
+    fieldValidation,
+    target,
+    warnings,
+    applied,
+    patched: true,
+    also,
+  })
   if (object.metadata.name !== name)
     throw badRequest(
       `the name of the object (${object.metadata.name}) does not match the name on the URL (${name})`,

@@ -25,7 +25,7 @@ import {
   refuseAgain,
   reviewAdmission,
 } from './admit.ts'
-import { type Context, inOrder, objectKey, presented, renderTime, shownAs } from './context.ts'
+import { type Context, inOrder, objectKey, presented, renderTime, shownAs, storedKind } from './context.ts'
 import { cloneJson, equalJson } from './json.ts'
 import { GENERATE_NAME_ATTEMPTS_MAX, PROBLEMS_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
 import { addWarnings, type FurtherProblems } from './decode.ts'
@@ -336,7 +336,7 @@ function prepareUpdate(
     ])
   if (resourceVersion && resourceVersion !== old.metadata.resourceVersion) throw modified(definition, name)
   if (another)
-    throw invalid({ group: definition.group, kind: definition.kind, name }, [
+    throw invalid({ ...storedKind(definition), name }, [
       invalidValue('metadata.uid', uid, 'field is immutable'),
     ])
   const nowMs = context.clock.nowMs()
@@ -493,14 +493,14 @@ function refuseContent({ registry, cluster }: Context, namespace: KubeObject): v
 
 function refuseInvalid(
   context: Context,
-  { group, kind }: KindDefinition,
+  definition: KindDefinition,
   admission: AdmissionRequest,
   errors: readonly FieldError[],
 ): void {
   if (errors.length === 0) return
   const { name } = admission.object.metadata
   const all = [...errors, ...furtherRefusals(context, admission)]
-  throw invalid({ group, kind, name }, all.slice(0, PROBLEMS_MAX))
+  throw invalid({ ...storedKind(definition), name }, all.slice(0, PROBLEMS_MAX))
 }
 
 /** What else is wrong with an object that cannot be accepted as it was sent: rules and policies judge the rest of it. */

@@ -9,6 +9,8 @@ import type { Json } from './control-plane.ts'
  */
 export function asOfToday(value: unknown, key = ''): unknown {
   if (Array.isArray(value)) return value.map((item) => asOfToday(item, key))
+  // Lists of words were written as Go has them.
+  if (typeof value === 'string') return value.replace(/\[\]string\{("[^{}]*")\}/, '[$1]')
   if (!isObject(value)) return value
   const object: Json = Object.fromEntries(Object.entries(value).map(([k, v]) => [k, asOfToday(v, k)]))
   // An empty time is left away since 1.34, also in discovery.

@@ -15,7 +15,7 @@ const WORDS = /^message$|^details\.causes\[\]\.message$/
 export const LIVE_DIFFERENCES: readonly LiveDifference[] = [
   {
     why: 'Our words are those of 1.32, which newer versions changed; both say the same.',
-    request: named('create with a bad trial', 'create as another kind', 'get as something else'),
+    request: named('create as another kind', 'get as something else'),
     path: WORDS,
   },
   {
@@ -42,16 +42,6 @@ export const LIVE_DIFFERENCES: readonly LiveDifference[] = [
     why: 'Upstream leaves this refusal to its storage for two kinds, in other words and with the plural as the kind.',
     request: /\/(namespaces\/x-one|customresourcedefinitions\/\S+) \(delete another one\)$/,
     path: /^(message|details\.kind)$/,
-  },
-  {
-    why: 'Events of events.k8s.io are named with their group.',
-    request: /\/events\.k8s\.io\//,
-    path: /^(message|details\.group)$/,
-  },
-  {
-    why: 'Services have names of RFC 1035 here, as before 1.36; events and budgets have names as most kinds have.',
-    request: /\/(services|events|poddisruptionbudgets) \(create with a bad name\)$/,
-    path: WORDS,
   },
   {
     why: 'Other words for a selector, and ReplicaSets can be selected by `status.replicas`.',

@@ -61,6 +61,10 @@ export function asWanted({ code, warnings, body }: CaseAnswer): CaseAnswer {
   const wanted = structuredClone(body)
   const message: string = wanted.message ?? ''
   if (message.startsWith('the server rejected our request')) delete wanted.details?.causes
+  // Upstream shows the whole object that a patch made.
+  const [, unknown] = / is invalid: patch: .*(strict decoding error: .*)$/s.exec(message) ?? []
+  if (unknown !== undefined)
+    return { code, warnings, body: { ...wanted, message: unknown, details: undefined } }
   // One field that is not known ends upstream's search, wherever it was by then.
   const [untyped] = /^failed to create typed patch object \(.*?\)/s.exec(message) ?? []
   if (untyped === undefined) return { code, warnings, body: wanted }

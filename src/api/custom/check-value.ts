@@ -91,7 +91,8 @@ class Check {
     if (given === wanted || (given === 'integer' && wanted === 'number')) return true
     // Upstream finds this twice.
     if (wanted === 'string' && schema.format && given !== 'null') {
-      const message = `Invalid value: "": ${path} in body must be of type ${schema.format}: ""`
+      const shown = given === 'number' ? 'float64' : ''
+      const message = `Invalid value: "${shown}": ${path} in body must be of type ${schema.format}: "${shown}"`
       this.note({ reason: 'FieldValueTypeInvalid', field: path || NO_PATH, message })
       return false
     }

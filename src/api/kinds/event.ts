@@ -3,7 +3,7 @@ import { column, nameColumn, renderSince } from './columns.ts'
 import { ALL_VERBS, defineKind, type TypedKind } from './define-kind.ts'
 import { validateEvent } from './event-rules.ts'
 import { objectFields, objectMetaSchema } from './meta.ts'
-import { dnsSubdomainProblem } from './names.ts'
+import { pathSegmentProblem } from './names.ts'
 import { objectReferenceSchema } from './pod-schema.ts'
 import { int32, microTime, object, optional, required, string, time, type TypeOf } from './schema-builders.ts'
 
@@ -56,7 +56,7 @@ export const eventDefinition = defineKind(eventKind, {
   shortNames: ['ev'],
   verbs: ALL_VERBS,
   schema: eventSchema,
-  nameProblem: dnsSubdomainProblem,
+  nameProblem: pathSegmentProblem,
   fieldSelectors: {
     'involvedObject.kind': (event) => event.involvedObject.kind ?? '',
     'involvedObject.namespace': (event) => event.involvedObject.namespace ?? '',

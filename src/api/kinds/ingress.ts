@@ -6,13 +6,7 @@ import { ageColumn, column, nameColumn } from './columns.ts'
 import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
 import { invalidValue, requiredValue, tooMany, unsupportedValue } from './field-errors.ts'
 import { objectFields } from './meta.ts'
-import {
-  dns1035LabelProblem,
-  dnsSubdomainProblem,
-  isIPv4,
-  portNameProblem,
-  portNumberProblem,
-} from './names.ts'
+import { dnsLabelProblem, dnsSubdomainProblem, isIPv4, portNameProblem, portNumberProblem } from './names.ts'
 import { int32, list, object, oneOf, optional, required, string, type TypeOf } from './schema-builders.ts'
 
 const NETWORKING = 'io.k8s.api.networking.v1'
@@ -244,7 +238,7 @@ function pathErrors({ path = '', pathType, backend }: IngressPath, at: string): 
   }
   const { service } = backend
   if (!service) return [...errors, requiredValue(`${at}.backend`, 'must name a service')]
-  const nameProblem = dns1035LabelProblem(service.name)
+  const nameProblem = dnsLabelProblem(service.name)
   if (nameProblem) errors.push(invalidValue(`${at}.backend.service.name`, service.name, nameProblem))
   const { name, number } = service.port ?? {}
   const port = `${at}.backend.service.port`

@@ -52,7 +52,7 @@ export function dns1035LabelProblem(name: string): string | undefined {
   return DNS_1035_LABEL.test(name) ? undefined : LABEL_1035_PROBLEM
 }
 
-/** Names that only must not break a URL: those of RBAC. */
+/** Names that only must not break a URL: those of RBAC, events and disruption budgets. */
 export function pathSegmentProblem(name: string): string | undefined {
   if (name.length > 253) return longerThan(253)
   if (!name.isWellFormed()) return 'must be well-formed Unicode'

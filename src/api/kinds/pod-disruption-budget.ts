@@ -4,7 +4,7 @@ import { ageColumn, column, nameColumn } from './columns.ts'
 import { ALL_VERBS, defineKind, statusSubresource, type TypedKind } from './define-kind.ts'
 import { invalidValue } from './field-errors.ts'
 import { conditionSchema, labelSelectorSchema, objectFields } from './meta.ts'
-import { dnsSubdomainProblem } from './names.ts'
+import { pathSegmentProblem } from './names.ts'
 import { intOrPercentErrors, labelSelectorErrors } from './rules.ts'
 import {
   int32,
@@ -87,7 +87,7 @@ export const podDisruptionBudgetDefinition = defineKind(podDisruptionBudgetKind,
   subresources: [statusSubresource],
   hasGeneration: true,
   hasStatus: true,
-  nameProblem: dnsSubdomainProblem,
+  nameProblem: pathSegmentProblem,
   columns: [
     nameColumn,
     column('Min Available', 'So many must stay.', ({ spec }) => String(spec.minAvailable ?? 'N/A')),

@@ -2,7 +2,7 @@ import type { KubeObject } from '../meta.ts'
 import { ageColumn, column, nameColumn, renderMap } from './columns.ts'
 import { ALL_VERBS, defineKind, PROXY_VERBS, statusSubresource, type TypedKind } from './define-kind.ts'
 import { conditionSchema, objectFields } from './meta.ts'
-import { dns1035LabelProblem } from './names.ts'
+import { dnsLabelProblem } from './names.ts'
 import {
   boolean,
   int32,
@@ -137,7 +137,7 @@ export const serviceDefinition = defineKind(serviceKind, {
     statusSubresource,
   ],
   hasStatus: true,
-  nameProblem: dns1035LabelProblem,
+  nameProblem: dnsLabelProblem,
   fieldSelectors: {
     'spec.clusterIP': (service) => service.spec.clusterIP ?? '',
     'spec.type': (service) => service.spec.type ?? '',
