@@ -105,7 +105,7 @@ export type KindDefinition = {
   /** Seconds a delete waits unless the client says otherwise; only pods have one. */
   gracePeriodSeconds?: (object: KubeObject) => number
   /** Non-fatal advice for the client, sent as `Warning:` headers. */
-  warnings?: (object: KubeObject) => string[]
+  warnings?: (object: KubeObject, old?: KubeObject) => string[]
 }
 
 /** Never stored: the server computes the answer (SelfSubjectAccessReview, …). Create only. */

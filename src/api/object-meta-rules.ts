@@ -17,7 +17,7 @@ export const NAME_MISSING = requiredValue('metadata.name', 'name or generateName
 
 /** What is wrong with an object's metadata. */
 export function metadataErrors(
-  kind: Pick<KindDefinition, 'namespaced' | 'nameProblem'>,
+  kind: Pick<KindDefinition, 'namespaced' | 'nameProblem' | 'custom'>,
   object: KubeObject,
   old?: KubeObject,
 ): FieldError[] {
@@ -42,7 +42,7 @@ export function metadataErrors(
   else errors.push(...labelErrors(metadata.labels, 'metadata.labels'))
   annotationErrors(metadata.annotations, errors)
   ownerErrors(metadata.ownerReferences, errors)
-  finalizerErrors(metadata.finalizers, errors)
+  finalizerErrors(metadata.finalizers, errors, { custom: kind.custom !== undefined })
   if (old) updateErrors(metadata, old.metadata, errors)
   return errors
 }
@@ -81,13 +81,22 @@ function ownerErrors(owners: KubeObject['metadata']['ownerReferences'], errors: 
 /** The two that the garbage collector understands are not qualified; every other name says whose it is. */
 const KNOWN_FINALIZERS: readonly string[] = ['orphan', 'foregroundDeletion']
 
-function finalizerErrors(finalizers: KubeObject['metadata']['finalizers'], errors: FieldError[]): void {
+export function isStandardFinalizer(name: string): boolean {
+  return name.includes('/') || KNOWN_FINALIZERS.includes(name)
+}
+
+/** @param options.custom of a custom kind, whose operators are warned of names that do not say whose they are. */
+function finalizerErrors(
+  finalizers: KubeObject['metadata']['finalizers'],
+  errors: FieldError[],
+  { custom }: { custom: boolean },
+): void {
   if (finalizers && finalizers.length > FINALIZERS_MAX)
     errors.push(tooMany('metadata.finalizers', finalizers.length, FINALIZERS_MAX))
   finalizers?.forEach((finalizer, index) => {
     const problem = qualifiedNameProblem(finalizer)
     if (problem) errors.push(invalidValue(`metadata.finalizers[${index}]`, finalizer, problem))
-    else if (!finalizer.includes('/') && !KNOWN_FINALIZERS.includes(finalizer))
+    else if (!custom && !isStandardFinalizer(finalizer))
       errors.push(
         invalidValue(
           `metadata.finalizers[${index}]`,

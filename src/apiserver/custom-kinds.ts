@@ -24,7 +24,7 @@ import { CUSTOM_DEFINITIONS_BYTES_MAX, CUSTOM_DEFINITIONS_MAX, PROBLEMS_MAX } fr
  */
 export class CustomKinds {
   private readonly base: KindRegistry
-  private readonly rulesOf: ((schema: JsonSchema) => CheckRules) | undefined
+  private readonly rulesOf: ((schema: JsonSchema) => CheckRules | undefined) | undefined
   private readonly defined = new Map<
     string,
     { definition: CustomResourceDefinition; kinds: KindDefinition[] }
@@ -33,7 +33,7 @@ export class CustomKinds {
   /** Size of every definition, served or not. */
   private readonly sizes = new Map<string, number>()
 
-  constructor(base: KindRegistry, rulesOf?: (schema: JsonSchema) => CheckRules) {
+  constructor(base: KindRegistry, rulesOf?: (schema: JsonSchema) => CheckRules | undefined) {
     this.base = base
     this.rulesOf = rulesOf
     this.current = base

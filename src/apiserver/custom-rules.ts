@@ -87,13 +87,13 @@ function defaultProblems(defaults: readonly { node: Node; path: string }[]): Fie
   return check.errors.slice(0, CUSTOM_RULES_PROBLEMS_MAX)
 }
 
-/** Judges objects by the rules of a schema that `ruleProblems` found nothing wrong with. */
-export function compileRules(schema: JsonSchema): CheckRules {
+/** Judges objects by the rules, if there are any, of a schema that `ruleProblems` found nothing wrong with. */
+export function compileRules(schema: JsonSchema): CheckRules | undefined {
   const compiler = new RuleCompiler()
   const root = compiler.node(schema, '', { root: true, correlatable: true, most: 1 })
   // Whoever stored the schema had other rules for rules: without them nothing can be said to be right.
   if (compiler.problems.length > 0) return () => compiler.problems
-  if (!root) return () => []
+  if (!root) return undefined
   return (object, old) => {
     const check = new RuleCheck()
     check.value(root, object, old, '')

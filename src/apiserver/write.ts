@@ -572,6 +572,6 @@ function warn(
   admission: AdmissionRequest,
 ): void {
   if (admission.subresource === undefined)
-    addWarnings(warnings, definition.warnings?.(admission.object) ?? [])
+    addWarnings(warnings, definition.warnings?.(admission.object, admission.old) ?? [])
   addWarnings(warnings, admissionWarnings(context, admission))
 }

@@ -8,7 +8,7 @@ import {
   unsupportedValue,
 } from '../kinds/field-errors.ts'
 import type { JsonValue } from '../meta.ts'
-import type { FieldError } from '../status.ts'
+import type { FieldError, FieldErrorReason } from '../status.ts'
 import { matchesFormat } from './formats.ts'
 import { additionalSchema, isRecord, type JsonSchema, ownField } from './json-schema.ts'
 import { parsePattern } from './patterns.ts'
@@ -32,11 +32,30 @@ export function valueErrors(
     check.value(schema, value, old, path)
   } catch (error) {
     if (!(error instanceof TooManySteps)) throw error
-    check.note(
-      invalidValue(path || NO_PATH, '…', 'the object is too large to be checked against so large a schema'),
-    )
+    check.note({
+      reason: 'FieldValueTooLong',
+      field: path || NO_PATH,
+      message: 'Too long: the object is too large to be checked against so large a schema',
+    })
   }
   return check.errors
+}
+
+/** After these nobody can rely on types and sizes, on which rules depend. */
+const BLOCKING: ReadonlySet<FieldErrorReason> = new Set<FieldErrorReason>([
+  'FieldValueNotSupported',
+  'FieldValueRequired',
+  'FieldValueTooLong',
+  'FieldValueTooMany',
+  'FieldValueTypeInvalid',
+])
+
+/** Says that rules were not asked, when they cannot be. */
+export function rulesBlocked(errors: readonly FieldError[]): FieldError | undefined {
+  if (errors.length < PROBLEMS_MAX && !errors.some(({ reason }) => BLOCKING.has(reason))) return undefined
+  const why =
+    'some validation rules were not checked because the object was invalid; correct the existing errors to complete validation'
+  return invalidValue(NO_PATH, null, why)
 }
 
 class TooManySteps extends Error {}
@@ -115,7 +134,7 @@ class Check {
     this.steps.take(allowed.length / 16)
     if (allowed.some((candidate) => this.equal(candidate, value))) return
     const list = allowed.slice(0, 100).map((v) => (typeof v === 'string' ? v : JSON.stringify(v)))
-    this.note(unsupportedValue(path, value, list))
+    this.note(unsupportedValue(path, value, list, { inOrder: true }))
   }
 
   private text(schema: JsonSchema, value: string, path: string): void {

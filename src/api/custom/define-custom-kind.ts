@@ -7,13 +7,14 @@ import { dns1035LabelProblem } from '../kinds/names.ts'
 import { scaleSubresource } from '../kinds/templated.ts'
 import type { CustomKind, CustomScale, KindDefinition, TableColumn, WriteContext } from '../kind.ts'
 import { groupVersion } from '../kind.ts'
+import { isStandardFinalizer } from '../object-meta-rules.ts'
 import { CUSTOM_CELL_CHARS_MAX, CUSTOM_DEFAULTED_BYTES_MAX } from '../limits.ts'
 import type { JsonValue, KubeObject } from '../meta.ts'
 import type { Field, ListSchema, MapSchema, ObjectSchema, Schema } from '../schema.ts'
 import type { FieldError } from '../status.ts'
 import { type CheckOptions, type CheckResult, checkObject } from '../validation.ts'
 import { compareVersions } from '../versions.ts'
-import { valueErrors } from './check-value.ts'
+import { rulesBlocked, valueErrors } from './check-value.ts'
 import { DefaultBudget, dropNulls, fillDefaults, prune } from './fill-in.ts'
 import { findByPath, parseFieldPath, parseJsonPath, valueAt } from './json-path.ts'
 import { additionalSchema, isRecord, type JsonSchema } from './json-schema.ts'
@@ -21,15 +22,13 @@ import { additionalSchema, isRecord, type JsonSchema } from './json-schema.ts'
 /** Judges an object by the CEL rules of its schema. */
 export type CheckRules = (object: KubeObject, old: KubeObject | undefined) => FieldError[]
 
-const NO_RULES: CheckRules = () => []
-
 /**
  * The kinds of a definition, one per version that is served, the one that clients prefer first.
  * Requires: `definition` was validated, and its names have been accepted.
  */
 export function defineCustomKinds(
   definition: CustomResourceDefinition,
-  rulesOf: (schema: JsonSchema) => CheckRules = () => NO_RULES,
+  rulesOf: (schema: JsonSchema) => CheckRules | undefined = () => undefined,
 ): KindDefinition[] {
   const { spec, metadata } = definition
   const storage = spec.versions.find((version) => version.storage)
@@ -44,11 +43,11 @@ export function defineCustomKinds(
       .filter(({ served, storage: stored }) => served || (stored && metadata.deletionTimestamp !== undefined))
       .sort((a, b) => compareVersions(b.name, a.name))
       .map((version) => {
-        const schema = version.schema?.openAPIV3Schema ?? { type: 'object' }
+        const schema = schemaIn(version.schema)
         const gv = { group: spec.group, version: version.name }
         // Few kinds of many are asked for, so the parts that take work are made when somebody does.
         const rules = once(() => rulesOf(schema))
-        const objectSchema = once(() => renderObjectSchema(schema, { ...gv, kind: names.kind }))
+        const objectSchema = once(() => renderObjectSchema(version, { ...gv, kind: names.kind }))
         const custom: CustomKind = {
           storedVersion: groupVersion({ group: spec.group, version: storage.name }),
           present: presenter(schema, groupVersion(gv)),
@@ -77,6 +76,7 @@ export function defineCustomKinds(
             ...(version.subresources?.scale ? [scaleSubresource] : []),
           ],
           columns: columnsOf(version),
+          warnings: finalizerWarnings,
           ...selectorsOf(version),
           applyDefaults: (object: KubeObject) => withDefaults(schema, object).object,
           validate: (object: KubeObject, _context: WriteContext, old?: KubeObject) => {
@@ -91,11 +91,25 @@ export function defineCustomKinds(
                   old as unknown as JsonValue | undefined,
                 )
             errors.push(...replicasErrors(custom, object))
-            return errors.length > 0 ? errors : rules()(object, old)
+            const check = rules()
+            if (!check) return errors
+            const blocked = rulesBlocked(errors)
+            return [...errors, ...(blocked ? [blocked] : check(object, old))]
           },
         }
       })
   )
+}
+
+/** Many operators have finalizers of one word, which every other kind refuses. */
+function finalizerWarnings({ metadata }: KubeObject, old: KubeObject | undefined): string[] {
+  return (metadata.finalizers ?? [])
+    .filter((name) => !isStandardFinalizer(name) && !old?.metadata.finalizers?.includes(name))
+    .sort()
+    .map((name) => {
+      const path = name.includes('.') ? ' including a path (/)' : ''
+      return `metadata.finalizers: ${JSON.stringify(name)}: prefer a domain-qualified finalizer name${path} to avoid accidental conflicts with other finalizer writers`
+    })
 }
 
 /** What a scale counts is never negative. */
@@ -274,17 +288,30 @@ const DEDUCED: MapSchema = {
 }
 
 function renderObjectSchema(
-  schema: JsonSchema,
+  { schema: written, selectableFields = [] }: CustomResourceVersion,
   { group, version, kind }: { group: string; version: string; kind: string },
 ): ObjectSchema {
+  const schema = schemaIn(written)
   const name = [...group.split('.').reverse(), version, kind].join('.')
   const body = renderObject(schema, name)
   return {
     ...body,
     description: schema.description ?? `A ${kind}.`,
     fields: { ...body.fields, ...objectFields },
-    openApi: schema,
+    openApi:
+      selectableFields.length === 0
+        ? schema
+        : {
+            ...schema,
+            'x-kubernetes-selectable-fields': selectableFields.map(({ jsonPath }) => ({
+              fieldPath: jsonPath.slice(1),
+            })),
+          },
   }
+}
+
+function schemaIn(written: CustomResourceVersion['schema']): JsonSchema {
+  return written?.openAPIV3Schema ?? { type: 'object' }
 }
 
 /** @param free whether what is around lets unknown fields in, which is for everything below it as well. */

@@ -37,7 +37,7 @@ type TypedHooks<T extends KubeObject> = {
   prepareForUpdate?: (object: T, old: T, context: WriteContext) => T
   prepareForDelete?: (object: T, nowMs: number) => T
   gracePeriodSeconds?: (object: T) => number
-  warnings?: (object: T) => string[]
+  warnings?: (object: T, old?: T) => string[]
   columns: readonly TypedColumn<T>[]
 }
 export type TypedColumn<T extends KubeObject> = Omit<TableColumn, 'cell'> & {

@@ -32,11 +32,14 @@ export function forbiddenField(field: string, detail: string): FieldError {
   return { reason: 'FieldValueForbidden', field, message: `Forbidden: ${detail}` }
 }
 
-export function unsupportedValue(field: string, value: unknown, supported: readonly string[]): FieldError {
-  const list = [...supported]
-    .sort()
-    .map((v) => JSON.stringify(v))
-    .join(', ')
+/** @param options.inOrder when they are told in the order in which they were given. */
+export function unsupportedValue(
+  field: string,
+  value: unknown,
+  supported: readonly string[],
+  { inOrder = false }: { inOrder?: boolean } = {},
+): FieldError {
+  const list = (inOrder ? supported : [...supported].sort()).map((v) => JSON.stringify(v)).join(', ')
   return {
     reason: 'FieldValueNotSupported',
     field,

@@ -124,9 +124,10 @@ function bindingErrors(
         const problem = subject.name ? dnsSubdomainProblem(subject.name) : undefined
         if (problem) errors.push(invalidValue(`${path}.name`, subject.name, problem))
         if (subject.apiGroup) errors.push(unsupportedValue(`${path}.apiGroup`, subject.apiGroup, ['']))
-        // In a RoleBinding upstream leaves this to the authorizer, where nobody is told.
-        if (!subject.namespace) errors.push(requiredValue(`${path}.namespace`))
-        else {
+        // In a RoleBinding it is that of the binding when it is absent.
+        if (!subject.namespace) {
+          if (!binding.metadata.namespace) errors.push(requiredValue(`${path}.namespace`))
+        } else {
           const namespaceProblem = dnsLabelProblem(subject.namespace)
           if (namespaceProblem)
             errors.push(invalidValue(`${path}.namespace`, subject.namespace, namespaceProblem))

@@ -41,7 +41,7 @@ const subject = object(
     apiGroup: optional(string, 'rbac.authorization.k8s.io for users and groups, "" for service accounts.'),
     kind: required(string, 'User, Group or ServiceAccount.'),
     name: required(string, 'Name of the user, group or service account.'),
-    namespace: optional(string, 'Namespace of the service account.'),
+    namespace: optional(string, 'Namespace of the service account; in a RoleBinding its own when absent.'),
   },
   { atomic: true },
 )
