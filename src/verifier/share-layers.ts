@@ -1,4 +1,7 @@
+import { API_SERVICE } from '../api/index.ts'
 import { type LayerResult, type MachinePosture, packetFrom, result, type TenantPosture } from './layers.ts'
+import { RESOLVER } from './platform-layers.ts'
+import { renderFrame, runBpf } from './posture/classic-bpf.ts'
 import type { RouterPosture } from './posture/network.ts'
 
 /** Layers that divide the network among tenants. */
@@ -28,7 +31,48 @@ function limitsOf({ links }: TenantPosture, { ruleset }: RouterPosture) {
   })
 }
 
-/** Where a pod's packets wait: the links that its own leads to, which are its tenant's alone. */
+type Way = 'sent' | 'received'
+
+/** The resolver, the gateway to the API, and addresses that differ from a pod's in one of the bits that its tenant's have in common. */
+function elsewhere(address: string): string[] {
+  const parts = address.split('.').map(Number)
+  const flipped = Array.from({ length: TENANT_PREFIX }, (_, bit) =>
+    parts.map((part, at) => (at === bit >> 3 ? part ^ (0x80 >> (bit & 7)) : part)).join('.'),
+  )
+  return [RESOLVER, API_SERVICE.clusterIP, ...flipped]
+}
+
+/** So many bits say whose a pod's address is. */
+const TENANT_PREFIX = 21
+
+/** With whom a tenant's pods exchange packets that do not wait, in that direction; each different program is asked once. */
+function passesBy({ links }: TenantPosture, way: Way): { within: string[]; elsewhere: string[] } {
+  const passing = { within: new Set<string>(), elsewhere: new Set<string>() }
+  const asked = new Set<string>()
+  for (const { address, mac, interfaceName, shares } of links) {
+    const waits = shares?.[way]?.waits ?? []
+    const program = JSON.stringify(waits)
+    if (asked.has(program)) continue
+    asked.add(program)
+    const peers = { within: [...links.map((each) => each.address), VIRTUAL], elsewhere: elsewhere(address) }
+    for (const where of ['within', 'elsewhere'] as const)
+      for (const peer of peers[where]) {
+        const [saddr, daddr] = way === 'sent' ? [address, peer] : [peer, address]
+        // A program that does not end has said nothing.
+        if (!runBpf(waits, renderFrame({ sourceMac: mac, targetMac: mac, saddr, daddr, dport: 80 })))
+          passing[where].add(`${way} over the link ${interfaceName} between ${saddr} and ${daddr}`)
+      }
+  }
+  return { within: [...passing.within], elsewhere: [...passing.elsewhere] }
+}
+
+/** Behind a service of a tenant is a pod of its own. */
+const VIRTUAL = '10.96.128.1'
+
+/**
+ * Where a pod's packets wait: the links that its own leads to, which are its tenant's alone. What stays within the tenant
+ * may wait at one end only.
+ */
 export function linkShareLayer(attacker: TenantPosture, victim: TenantPosture): LayerResult {
   const theirs = shareLinksOf(victim)
   const problems: string[] = []
@@ -46,6 +90,13 @@ export function linkShareLayer(attacker: TenantPosture, victim: TenantPosture): 
     if (links.size > 1)
       problems.push(`what is ${way} by the pods of ${attacker.name} waits in different places`)
   }
+  const [sent, received] = (['sent', 'received'] as const).map((way) => passesBy(attacker, way))
+  for (const what of [...(sent?.elsewhere ?? []), ...(received?.elsewhere ?? [])])
+    problems.push(`what is ${what} waits for nothing`)
+  const [unsent] = sent?.within ?? []
+  const [unreceived] = received?.within ?? []
+  if (unsent !== undefined && unreceived !== undefined)
+    problems.push(`what is ${unsent}, and ${unreceived}, waits for nothing`)
   return result('share of the links', problems, [...evidence].join(', ') || `${attacker.name} has no links`)
 }
 

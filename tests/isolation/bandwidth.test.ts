@@ -152,6 +152,34 @@ test('what a tenant receives is capped too, whoever sends it', { skip }, async (
   assert.ok(heard.blue2 > 2, `${heard.blue2} of the cap that is gone`)
 })
 
+test(
+  'what stays within a tenant waits once, where it may have less, and is held to that by the links alone',
+  {
+    skip,
+  },
+  async () => {
+    const fromBlue1 = async () => {
+      const before = ['send-1', 'receive-1'].map(bytesThrough)
+      const { blue2 } = await whileItLasts(['blue1'], (from) => from.peer.pour(pod('blue2'), 4), ['blue2'])
+      const through = ['send-1', 'receive-1'].map((link, at) => bytesThrough(link) - (before[at] ?? 0))
+      assert.ok(blue2 < 1.6 && blue2 > 0.2, `${blue2} of the cap`)
+      return through.map((bytes) => bytes > MEGABIT / 8)
+    }
+    try {
+      for (const [bandwidth, waits] of [
+        [{ ingressBitsPerSecond: CAP, egressBitsPerSecond: CAP }, [false, true]],
+        [{ ingressBitsPerSecond: 4 * CAP, egressBitsPerSecond: CAP }, [true, false]],
+        [{ ingressBitsPerSecond: CAP, egressBitsPerSecond: 4 * CAP }, [false, true]],
+      ] as const) {
+        await network.setTenantBandwidth({ ...blue, bandwidth })
+        await withoutLimits(async () => assert.deepEqual(await fromBlue1(), waits))
+      }
+    } finally {
+      await network.setTenantBandwidth(blue)
+    }
+  },
+)
+
 test('the proof sees both layers, and each that is gone', { skip }, async () => {
   const bandwidth = () => {
     const router = observeRouter(paths.routerNetns(layout))
@@ -371,6 +399,12 @@ function classes(link: string): string[] {
     .split('\n')
     .filter((line) => line !== '')
     .sort()
+}
+
+/** Bytes that have waited on a link, as its queue counts them. */
+function bytesThrough(link: string): number {
+  const text = inside(paths.routerNetns(layout), 'tc', '-s', 'qdisc', 'show', 'dev', link, 'root')
+  return Number(/Sent (\d+) bytes/.exec(text)?.[1])
 }
 
 /** How large packets of TCP the pod makes, and the router for it. */

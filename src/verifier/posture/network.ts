@@ -19,8 +19,8 @@ export type PodLink = {
   shares?: { sent: LinkShare | undefined; received: LinkShare | undefined }
 }
 
-/** A link through which what is redirected to it passes no faster than this. */
-export type LinkShare = { link: string; bitsPerSecond: number }
+/** A link through which what is redirected to it passes no faster than this: every frame of which `waits` says another number than 0. */
+export type LinkShare = { link: string; bitsPerSecond: number; waits: readonly BpfInstruction[] }
 
 export type RouterPosture = {
   /** Inode of the network namespace, to be compared with the machine's. */
@@ -80,13 +80,13 @@ export function observeRouter(netns: string): RouterPosture {
     (all) => new Map([...all].map(([name, text]) => [name, parseDetour(text)])),
   )
   const queues = observeQueues(netns, [
-    ...new Set(detours.flatMap((each) => [...each.values()]).filter((link) => link !== undefined)),
+    ...new Set(detours.flatMap((each) => [...each.values()].flatMap((detour) => detour?.link ?? []))),
   ])
   const shares = (name: string) => {
     const [sent, received] = detours.map((each) => {
-      const link = each.get(name)
-      const bitsPerSecond = link === undefined ? undefined : queues.get(link)
-      return link === undefined || bitsPerSecond === undefined ? undefined : { link, bitsPerSecond }
+      const detour = each.get(name)
+      const bitsPerSecond = detour && queues.get(detour.link)
+      return detour && bitsPerSecond !== undefined ? { ...detour, bitsPerSecond } : undefined
     })
     return { sent, received }
   }
@@ -271,15 +271,18 @@ function bitsOf(text: string): number {
   return parts ? Number(parts[1]) * (UNITS[parts[2] ?? ''] ?? Infinity) : Infinity
 }
 
-/** The link through which everything goes that the first filter does not drop; undefined when something may not. */
-export function parseDetour(text: string): string | undefined {
+/**
+ * The link through which that goes which the first filter does not drop and of which the second says so; undefined when
+ * something else decides.
+ */
+export function parseDetour(text: string): Pick<LinkShare, 'link' | 'waits'> | undefined {
   const [filter] = parseFilters(text)
   // A filter that says "pass" would end the matter.
   const drops = filter?.every(({ code, k }) => code !== RETURN || k === TC_ACT_SHOT || k === TC_ACT_UNSPEC)
   if (drops !== true) return undefined
   const [, second] = (JSON.parse(text) as unknown[]).filter((each) => field(each, 'options') !== undefined) // read above
   const options = field(second, 'options')
-  const program = parseInstructions(field(field(options, 'bytecode'), 'insns'))
+  const waits = parseInstructions(field(field(options, 'bytecode'), 'insns'))
   const actions = field(options, 'actions')
   const action = Array.isArray(actions) && actions.length === 1 ? (actions[0] as unknown) : undefined
   const link = field(action, 'to_dev')
@@ -288,13 +291,12 @@ export function parseDetour(text: string): string | undefined {
     field(second, 'chain') === 0 &&
     field(options, 'direct-action') === undefined &&
     field(options, 'skip_sw') === undefined &&
-    program?.[0]?.code === RETURN &&
-    program[0].k !== 0 &&
+    waits !== undefined &&
     field(action, 'kind') === 'mirred' &&
     field(action, 'mirred_action') === 'redirect' &&
     field(action, 'direction') === 'egress' &&
     typeof link === 'string'
-    ? link
+    ? { link, waits }
     : undefined
 }
 

@@ -54,6 +54,7 @@ import {
   planNames,
   planRulesRepair,
   planServices,
+  planWaiting,
   renderIsolationChanged,
   renderServicesChanged,
   renderTenantAdded,
@@ -329,10 +330,7 @@ export class LocalPodNetwork implements PodNetwork {
       if (bandwidth !== undefined) tenant.bandwidth = bandwidth
       this.saveTenant(tenant)
       for (const pod of this.podRecords.values())
-        if (pod.index === index && pod.complete) {
-          this.ensureShare(pod)
-          this.sizePackets(pod)
-        }
+        if (pod.index === index && pod.complete) this.repairLink(pod, { expected: true })
     })
     await this.inTurn('rules', async () => this.shareUplink())
   }
@@ -965,9 +963,15 @@ export class LocalPodNetwork implements PodNetwork {
   /** Where a pod's packets wait for their turn; made when the tenant's first pod comes. */
   private ensureShare({ index, address, bandwidth }: PodRecord): Detour | undefined {
     const { shares } = this.router
-    const detour = shares.ensure(index, bandwidthOf(this.tenants.get(index)?.bandwidth))
+    const whole = bandwidthOf(this.tenants.get(index)?.bandwidth)
+    const links = shares.ensure(index, whole)
     shares.setPod(index, address, bandwidth)
-    return detour
+    if (!links) return undefined
+    const waits = planWaiting(index, whole, bandwidth)
+    return {
+      fromPod: { link: links.fromPod, waits: waits.fromPod },
+      toPod: { link: links.toPod, waits: waits.toPod },
+    }
   }
 
   /** gVisor reads its packets from the link itself, and has no room for larger ones. */

@@ -37,10 +37,13 @@ import {
   waitingLinkMessage,
 } from './rtnetlink.ts'
 import { SyscallError } from './syscalls.ts'
-import { type Detour, filterMessages, isClassifier, listClassifiersMessage } from './traffic-control.ts'
+import { type Direction, filterMessages, isClassifier, listClassifiersMessage } from './traffic-control.ts'
 
 const DIRECTIONS = ['send', 'receive'] as const
 const PROBE_LINK = 'share-probe'
+
+/** Links, by index, through which all that a tenant's pods send, and receive, goes as far as it waits. */
+export type ShareLinks = Readonly<Record<Direction, number>>
 
 export type ShareOptions = {
   /** In the router's namespace. */
@@ -57,7 +60,7 @@ export class Shares {
   private missing: string | undefined
   private probed = false
   /** Links that are as they should be, by tenant, with what they let through. */
-  private readonly ready = new Map<number, { detour: Detour; bandwidth: Bandwidth }>()
+  private readonly ready = new Map<number, { links: ShareLinks; bandwidth: Bandwidth }>()
   private uplink: { link: number; bitsPerSecond: number; tenants: Map<number, number> } | undefined
 
   constructor({ routes }: ShareOptions) {
@@ -74,7 +77,8 @@ export class Shares {
       routes.request([waitingLinkMessage(PROBE_LINK)])
       const link = routes.link(PROBE_LINK)
       routes.request(queueMessages(link, planShare('send', 1_000_000)))
-      routes.request(filterMessages(link, NOTHING, { fromPod: link, toPod: link }))
+      const detour = { link, waits: EVERYTHING }
+      routes.request(filterMessages(link, NOTHING, { fromPod: detour, toPod: detour }))
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error
       this.missing = error.message
@@ -90,7 +94,7 @@ export class Shares {
    * lead elsewhere must be repaired.
    * @returns where its pods' packets are to go; undefined where the kernel cannot do it.
    */
-  ensure(index: number, bandwidth: Bandwidth): Detour | undefined {
+  ensure(index: number, bandwidth: Bandwidth): ShareLinks | undefined {
     if (this.probe() !== undefined) return undefined
     const known = this.ready.get(index)
     if (known) {
@@ -100,22 +104,18 @@ export class Shares {
       )
         for (const direction of DIRECTIONS)
           this.routes().request(
-            rateMessages(linkOf(known.detour, direction), planShare(direction, bitsOf(bandwidth, direction))),
+            rateMessages(linkOf(known.links, direction), planShare(direction, bitsOf(bandwidth, direction))),
           )
       this.ready.set(index, { ...known, bandwidth })
-      return known.detour
+      return known.links
     }
     const names = shareLinks(index)
     const [fromPod, toPod] = DIRECTIONS.map((direction) =>
       this.ensureLink(names[direction], planShare(direction, bitsOf(bandwidth, direction))),
     ) as [number, number]
-    const detour = { fromPod, toPod }
-    this.ready.set(index, { detour, bandwidth })
-    return detour
-  }
-
-  detourOf(index: number): Detour | undefined {
-    return this.ready.get(index)?.detour
+    const links = { fromPod, toPod }
+    this.ready.set(index, { links, bandwidth })
+    return links
   }
 
   /** What the pod may send and receive of what its tenant may. Requires: `ensure` of the tenant. */
@@ -123,7 +123,7 @@ export class Shares {
     const share = this.ready.get(index)
     if (!share) return
     for (const direction of DIRECTIONS) {
-      const link = linkOf(share.detour, direction)
+      const link = linkOf(share.links, direction)
       const bits = direction === 'send' ? caps?.egressBitsPerSecond : caps?.ingressBitsPerSecond
       const most = bitsOf(share.bandwidth, direction)
       if (bits === undefined) this.removeClass(link, podClassId(address))
@@ -239,7 +239,7 @@ export class Shares {
 
 const NOTHING = { fromPod: EVERYTHING, toPod: EVERYTHING }
 
-function linkOf({ fromPod, toPod }: Detour, direction: 'send' | 'receive'): number {
+function linkOf({ fromPod, toPod }: ShareLinks, direction: 'send' | 'receive'): number {
   return direction === 'send' ? fromPod : toPod
 }
 

@@ -11,7 +11,7 @@ import {
   u16,
   u32,
 } from './netlink.ts'
-import { EVERYTHING, type FilterInstruction, type LinkFilter } from '../../plan/net/index.ts'
+import type { FilterInstruction, LinkFilter } from '../../plan/net/index.ts'
 
 export const RTM_NEWQDISC = 36
 const RTM_DELQDISC = 37
@@ -50,8 +50,8 @@ const WAITS = filterInfo(2)
 export const DIRECTIONS = ['fromPod', 'toPod'] as const
 export type Direction = (typeof DIRECTIONS)[number]
 
-/** Links, by index, through which what passes goes first. */
-export type Detour = Readonly<Record<Direction, number>>
+/** Links, by index, through which what passes goes first if its program says so. */
+export type Detour = Readonly<Record<Direction, { link: number; waits: readonly FilterInstruction[] }>>
 
 /**
  * Puts the filter on a link that has none; it works from the moment of the answer. See tc-bpf(8) and tc-mirred(8): what
@@ -75,14 +75,14 @@ export function filterMessages(link: number, filter: LinkFilter, detour?: Detour
           filterMessage(
             link,
             { parent: PARENTS[direction], info: WAITS },
-            attribute(TCA_BPF_OPS_LEN, u16(EVERYTHING.length)),
-            attribute(TCA_BPF_OPS, encode(EVERYTHING)),
+            attribute(TCA_BPF_OPS_LEN, u16(detour[direction].waits.length)),
+            attribute(TCA_BPF_OPS, encode(detour[direction].waits)),
             nested(
               TCA_BPF_ACT,
               nested(
                 FIRST_ACTION,
                 attribute(TCA_ACT_KIND, cstring('mirred')),
-                nested(TCA_ACT_OPTIONS, attribute(TCA_MIRRED_PARMS, mirred(detour[direction]))),
+                nested(TCA_ACT_OPTIONS, attribute(TCA_MIRRED_PARMS, mirred(detour[direction].link))),
               ),
             ),
           ),
@@ -191,7 +191,7 @@ function parseList(replies: readonly Reply[]): ListedFilter[] | undefined {
 export function isExactly(
   replies: readonly Reply[],
   program: readonly FilterInstruction[],
-  detour?: number,
+  detour?: Detour[Direction],
 ): boolean {
   const [first, second, ...more] = parseList(replies) ?? []
   return (
@@ -201,8 +201,8 @@ export function isExactly(
     (detour === undefined
       ? second === undefined
       : second !== undefined &&
-        isFilter(second, WAITS, EVERYTHING, 0) &&
-        leadsTo(second.options.get(TCA_BPF_ACT)) === detour)
+        isFilter(second, WAITS, detour.waits, 0) &&
+        leadsTo(second.options.get(TCA_BPF_ACT)) === detour.link)
   )
 }
 

@@ -1,14 +1,21 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
+import { renderFrame, runBpf } from '../../../../verifier/posture/classic-bpf.ts'
 import {
+  EVERYTHING,
+  GATEWAY,
+  SERVICE_BLOCK,
   bandwidthOf,
+  doorAddress,
+  ipv4Text,
   limitName,
   packetBytesMax,
   parseLimit,
   planLimits,
   planShare,
   planUplinkShare,
+  planWaiting,
   podClass,
   podClassId,
   renderLimitsChanged,
@@ -30,6 +37,7 @@ import {
 } from './limits.ts'
 
 const RUNS = { numRuns: 200 }
+const MAC = '02:42:0a:80:00:01'
 const index = fc.integer({ min: 0, max: TENANTS_MAX - 1 })
 const bits = fc.oneof(
   fc.integer({ min: 1_000, max: 1e15 }),
@@ -114,6 +122,94 @@ test('no two classes of one queue have the same number, and every queue is bound
         assert.equal(each.ceilingBytesPerSecond, Math.floor(amount / 8))
       }
     }),
+    RUNS,
+  )
+})
+
+test('what waits: everything at one end of the way within a tenant, and only what leaves the tenant at the other', () => {
+  const numbers = (program: readonly { code: number; jt: number; jf: number; k: number }[]) =>
+    program.map(({ code, jt, jf, k }) => `${code} ${jt} ${jf} ${k}`)
+  const whole = { ingressBitsPerSecond: 2e9, egressBitsPerSecond: 2e9 }
+  const { fromPod, toPod } = planWaiting(1, whole, undefined)
+  assert.deepEqual(numbers(fromPod), [
+    '32 0 0 30',
+    '21 6 0 176162816', // to 10.128.8.0, where the connector is: waits
+    '21 5 0 174063617', // to 10.96.0.1, where the API is: waits
+    '84 0 0 4294965248',
+    '21 4 0 176162816', // to 10.128.8.0/21
+    '32 0 0 30',
+    '84 0 0 4294901760',
+    '21 1 0 174063616', // to 10.96.0.0/16
+    '6 0 0 4294967295',
+    '6 0 0 0',
+  ])
+  assert.deepEqual(toPod, EVERYTHING)
+  const slow = { ...whole, egressBitsPerSecond: 1e9 }
+  assert.deepEqual(planWaiting(1, slow, undefined).fromPod, EVERYTHING)
+  assert.equal(numbers(planWaiting(1, slow, undefined).toPod)[0], '32 0 0 26')
+})
+
+test('of any packet a pod sends or gets it is known where it waits, and a pod with a limit of its own waits for that', () => {
+  const cap = fc.option(bits, { nil: undefined })
+  const within = (tenant: number, at: number) => tenantPool(tenant).first + at
+  const place = fc.integer({ min: 0, max: TENANT_PODS_MAX - 1 })
+  const peer = fc.oneof(
+    fc.tuple(fc.constant('within' as const), place),
+    fc.tuple(fc.constant('virtual' as const), fc.integer({ min: 2, max: 0xffff })),
+    fc.tuple(fc.constant('elsewhere' as const), fc.integer({ min: 0, max: 0xffff_ffff })),
+    fc.tuple(fc.constant('elsewhere' as const), fc.constantFrom('door', 'api', 'gateway')),
+  )
+  fc.assert(
+    fc.property(
+      index,
+      place,
+      peer,
+      bits,
+      bits,
+      cap,
+      cap,
+      (tenant, at, [where, which], down, up, ownDown, ownUp) => {
+        const whole = bandwidthOf({ ingressBitsPerSecond: down, egressBitsPerSecond: up })
+        const own = {
+          ...(ownDown === undefined ? {} : { ingressBitsPerSecond: ownDown }),
+          ...(ownUp === undefined ? {} : { egressBitsPerSecond: ownUp }),
+        }
+        const numbered = typeof which === 'number' ? which : 0
+        const address =
+          where === 'within'
+            ? within(tenant, numbered)
+            : where === 'virtual'
+              ? SERVICE_BLOCK.base + numbered
+              : which === 'door'
+                ? doorAddress(tenant)
+                : which === 'api'
+                  ? SERVICE_BLOCK.base + 1
+                  : numbered
+        const text = which === 'gateway' ? GATEWAY : ipv4Text(address)
+        const isOwn = tenantPool(tenant).first - 1 === address - (address % 2 ** 11)
+        const isVirtual = address >= SERVICE_BLOCK.base && address < SERVICE_BLOCK.base + 0x1_0000
+        // Numbers that happen to be the tenant's say nothing here.
+        fc.pre(where !== 'elsewhere' || which === 'door' || which === 'api' || (!isOwn && !isVirtual))
+        const pod = ipv4Text(within(tenant, at))
+        const { fromPod, toPod } = planWaiting(tenant, whole, own)
+        const waits = (program: typeof fromPod, saddr: string, daddr: string) =>
+          runBpf(program, renderFrame({ sourceMac: MAC, targetMac: MAC, saddr, daddr, dport: 80 })) !== 0
+        const sent = waits(fromPod, pod, text)
+        const received = waits(toPod, text, pod)
+        if (where === 'elsewhere') assert.ok(sent && received, text)
+        else {
+          // Whoever is at the other end has no limit of its own, or waits for it.
+          const other = planWaiting(tenant, whole, undefined)
+          assert.ok(sent || waits(other.toPod, pod, text))
+          assert.ok(received || waits(other.fromPod, text, pod))
+          if (ownUp !== undefined) assert.ok(sent)
+          if (ownDown !== undefined) assert.ok(received)
+          // Where it does not wait, it may not be faster at the other end than it may be here.
+          if (!sent) assert.ok(whole.ingressBitsPerSecond <= whole.egressBitsPerSecond)
+          if (!received) assert.ok(whole.egressBitsPerSecond <= whole.ingressBitsPerSecond)
+        }
+      },
+    ),
     RUNS,
   )
 })

@@ -1,9 +1,19 @@
+import { API_SERVICE } from '../../../../api/index.ts'
 import type { BandwidthCaps } from '../../../../jail/index.ts'
 import { assert } from '../../../../stdx/index.ts'
-import { tenantIndexOf, tenantMark, type Ipv4 } from './addresses.ts'
+import {
+  SERVICE_BLOCK,
+  doorAddress,
+  ipv4FromText,
+  tenantBlock,
+  tenantIndexOf,
+  tenantMark,
+  type Ipv4,
+} from './addresses.ts'
 import {
   AND,
   type FilterInstruction,
+  IF_EQUAL,
   LOAD_MARK,
   LOAD_WORD,
   ADD,
@@ -201,6 +211,45 @@ export function tenantClass(index: number, bitsPerSecond: number): ShareClass {
 
 /** Of any frame: goes on with what comes after the filter. */
 export const EVERYTHING: readonly FilterInstruction[] = [{ code: RETURN, jt: 0, jf: 0, k: 0xffff_ffff }]
+
+/** Which packets wait on the tenant's links: of those that a pod sends, and of those that are sent to it. */
+export type Waiting = { fromPod: readonly FilterInstruction[]; toPod: readonly FilterInstruction[] }
+
+/**
+ * What stays within a tenant waits once, because waiting is what costs a packet most: where the tenant may have less of it,
+ * and so no more than it may have at the other end either. A pod with a limit of its own waits for that in any case.
+ */
+export function planWaiting(index: number, whole: Bandwidth, own: BandwidthCaps | undefined): Waiting {
+  const isReceivedSlower = whole.ingressBitsPerSecond <= whole.egressBitsPerSecond
+  return isReceivedSlower
+    ? {
+        fromPod: own?.egressBitsPerSecond === undefined ? exceptWithin(TARGET_AT, index) : EVERYTHING,
+        toPod: EVERYTHING,
+      }
+    : {
+        fromPod: EVERYTHING,
+        toPod: own?.ingressBitsPerSecond === undefined ? exceptWithin(SOURCE_AT, index) : EVERYTHING,
+      }
+}
+
+/** All but what other pods of the tenant are at the other end of, also behind a service; programs of the router's are not. */
+function exceptWithin(at: number, index: number): FilterInstruction[] {
+  const api = ipv4FromText(API_SERVICE.clusterIP)
+  assert(api !== undefined, 'The service of the API has no address')
+  const [own, services] = [tenantBlock(index), SERVICE_BLOCK]
+  return [
+    { code: LOAD_WORD, jt: 0, jf: 0, k: at },
+    { code: IF_EQUAL, jt: 6, jf: 0, k: doorAddress(index) },
+    { code: IF_EQUAL, jt: 5, jf: 0, k: api },
+    { code: AND, jt: 0, jf: 0, k: own.mask },
+    { code: IF_EQUAL, jt: 4, jf: 0, k: own.base },
+    { code: LOAD_WORD, jt: 0, jf: 0, k: at },
+    { code: AND, jt: 0, jf: 0, k: services.mask },
+    { code: IF_EQUAL, jt: 1, jf: 0, k: services.base },
+    ...EVERYTHING,
+    { code: RETURN, jt: 0, jf: 0, k: 0 },
+  ]
+}
 
 function shareClass(id: number, bits: number, ceilingBits: number): ShareClass {
   const bytes = (each: number) => Math.max(1, Math.floor(each / 8))
