@@ -5,9 +5,9 @@ import {
   type FieldSet,
   FieldSetBuilder,
   difference,
-  insertPath,
   intersection,
   isEmpty,
+  keyElement,
   parseFieldSet,
   pathsOf,
   renderFieldSet,
@@ -17,8 +17,12 @@ import {
 
 function setOf(paths: readonly (readonly string[])[]): FieldSet {
   const set = new FieldSetBuilder()
-  for (const path of paths) insertPath(set, path)
-  return set
+  for (const path of paths) {
+    for (const element of path) set.begin(element)
+    set.insert()
+    for (const _element of path) set.end()
+  }
+  return set.set
 }
 
 const keysOf = (set: FieldSet) => new Set([...pathsOf(set)].map((path) => JSON.stringify(path)))
@@ -50,6 +54,32 @@ test('a set comes back as it was written', () => {
       assert.deepEqual(renderFieldSet(parsed), json)
     }),
   )
+})
+
+test('an item is known by its keys, however these were written', () => {
+  const name = fc.oneof(fc.constantFrom('name', 'port', 'protocol', 'constructor', 'a b', 'é'), fc.string())
+  const value = fc.oneof(
+    fc.string(),
+    fc.constantFrom('web', '10.0.0.1/24', '"', '\\', 0, 8080, 1e21, 0.5, -1, true, null),
+    fc.nat(),
+  )
+  const entries = fc.uniqueArray(fc.tuple(name, value), {
+    minLength: 1,
+    maxLength: 3,
+    selector: ([key]) => key,
+  })
+  const spelled = fc.constantFrom(JSON.stringify, (json: unknown) => JSON.stringify(json, undefined, 1))
+  fc.assert(
+    fc.property(entries, spelled, (keys, spell) => {
+      fc.pre(keys.every(([key]) => key !== '__proto__'))
+      const parsed = parseFieldSet({ [`k:${spell(Object.fromEntries(keys))}`]: {} })
+      assert.ok(parsed)
+      const sorted = Object.entries(Object.fromEntries(keys)).sort(([a], [b]) => (a < b ? -1 : 1))
+      assert.deepEqual([...parsed.children.keys()], [keyElement(sorted)])
+    }),
+    { numRuns: 300 },
+  )
+  assert.equal(parseFieldSet({ 'k:{"port":080}': {} }), undefined)
 })
 
 test('a set is written as upstream writes it, in upstream order', () => {

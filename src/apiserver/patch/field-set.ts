@@ -12,24 +12,51 @@ export type FieldSet = {
   readonly children: ReadonlyMap<string, FieldSet>
 }
 
-/** A set while it is being filled. */
-export class FieldSetBuilder implements FieldSet {
-  member = false
-  children = new Map<string, FieldSetBuilder>()
-}
-
-/** Adds `path` to the set that `root` begins. */
-export function insertPath(root: FieldSetBuilder, path: readonly string[]): void {
-  let node = root
-  for (const element of path) {
-    let next = node.children.get(element)
-    if (!next) node.children.set(element, (next = new FieldSetBuilder()))
-    node = next
-  }
-  node.member = true
-}
-
 const NO_CHILDREN: ReadonlyMap<string, FieldSet> = new Map()
+
+/** A set while it is being filled: `begin` and `end` lead down and up a path, `insert` adds the one that we are at. */
+export class FieldSetBuilder {
+  private readonly path: string[] = []
+  /** The nodes on the path from the root, as far as there are any yet. */
+  private readonly nodes: Node[] = [new Node()]
+
+  begin(element: string): void {
+    this.path.push(element)
+  }
+
+  end(): void {
+    this.path.pop()
+    if (this.nodes.length > this.path.length + 1) this.nodes.pop()
+  }
+
+  insert(): void {
+    for (let depth = this.nodes.length; depth <= this.path.length; depth++) {
+      const node = this.nodes[depth - 1]! // there is always the root
+      this.nodes.push(node.child(this.path[depth - 1]!)) // a path is as long as it is deep
+    }
+    this.nodes[this.path.length]!.member = true // the loop has made it
+  }
+
+  /** What was inserted below the root. */
+  get set(): FieldSet {
+    return this.nodes[0]! // never popped
+  }
+}
+
+/** Most are leaves, which need no map of their own. */
+class Node implements FieldSet {
+  member = false
+  children: ReadonlyMap<string, FieldSet> = NO_CHILDREN
+  private own: Map<string, Node> | undefined
+
+  child(element: string): Node {
+    this.children = this.own ??= new Map()
+    let child = this.own.get(element)
+    if (!child) this.own.set(element, (child = new Node()))
+    return child
+  }
+}
+
 export const EMPTY_FIELD_SET: FieldSet = { member: false, children: NO_CHILDREN }
 const LEAF: FieldSet = { member: true, children: NO_CHILDREN }
 
@@ -76,7 +103,8 @@ export function difference(a: FieldSet, b: FieldSet): FieldSet {
 
 /** The paths of `set` that begin with one of the elements, or only the others. */
 export function filterFirst(set: FieldSet, keep: (element: string) => boolean): FieldSet {
-  const children = new Map([...set.children].filter(([element]) => keep(element)))
+  const children = new Map<string, FieldSet>()
+  for (const [element, child] of set.children) if (keep(element)) children.set(element, child)
   return children.size === set.children.size ? set : { member: set.member, children }
 }
 
@@ -157,6 +185,7 @@ function normalElement(text: string): string | undefined {
       return /^\d{1,9}$/.test(rest) ? text : undefined
     case 'v:':
     case 'k:': {
+      if (isPlainKey(text)) return text
       let value: JsonValue
       try {
         value = JSON.parse(rest) as JsonValue
@@ -173,11 +202,21 @@ function normalElement(text: string): string | undefined {
   }
 }
 
+/** One key, or two in order, with values that there is one way to write: nothing about it needs to be read. */
+const PLAIN_KEY =
+  /^k:\{"([A-Za-z]+)":(?:"[\w./-]*"|0|[1-9]\d{0,8})(?:,"([A-Za-z]+)":(?:"[\w./-]*"|0|[1-9]\d{0,8}))?\}$/
+
+function isPlainKey(text: string): boolean {
+  const [, first, second] = PLAIN_KEY.exec(text) ?? []
+  return first !== undefined && (second === undefined || first < second)
+}
+
 export function renderFieldSet(set: FieldSet): JsonValue {
   const render = (node: FieldSet, depth: number): JsonValue => {
     const json: { [element: string]: JsonValue } = {}
     if (depth > 0 && node.member && node.children.size > 0) json['.'] = {}
-    for (const [element, child] of sortedChildren(node)) json[element] = render(child, depth + 1)
+    if (node.children.size > 0)
+      for (const [element, child] of sortedChildren(node)) json[element] = render(child, depth + 1)
     return json
   }
   return render(set, 0)
@@ -186,16 +225,18 @@ export function renderFieldSet(set: FieldSet): JsonValue {
 const KINDS = 'fkvi'
 
 /** Fields, then items by key, value and index; items compare by what they hold, so that port 80 is before 8080. */
-function sortedChildren(set: FieldSet): [string, FieldSet][] {
-  const entries = [...set.children]
+function sortedChildren({ children }: FieldSet): readonly (readonly [string, FieldSet])[] {
+  const entries = [...children]
+  if (entries.length < 2) return entries
   // Most have fields only, which compare as they are written.
   if (entries.every(([element]) => element.startsWith('f:')))
     return entries.sort(([a], [b]) => (a < b ? -1 : 1))
   return entries
-    .map(([element, child]) => {
+    .map((entry) => {
+      const [element] = entry
       const kind = KINDS.indexOf(element[0] ?? '')
       const holds = kind === 0 ? element : (JSON.parse(element.slice(2)) as JsonValue)
-      return { kind, holds, entry: [element, child] as [string, FieldSet] }
+      return { kind, holds, entry }
     })
     .sort((a, b) => a.kind - b.kind || compareValues(a.holds, b.holds))
     .map(({ entry }) => entry)

@@ -1,6 +1,13 @@
-import { type JsonValue, type ListSchema, type ObjectSchema, type Schema, schemaOf } from '../../api/index.ts'
+import {
+  type JsonValue,
+  type ListSchema,
+  type MapSchema,
+  type ObjectSchema,
+  type Schema,
+  schemaOf,
+} from '../../api/index.ts'
 import { equalJson, isRecord } from '../json.ts'
-import { type FieldSet, FieldSetBuilder, insertPath, isEmpty, keyElement } from './field-set.ts'
+import { type FieldSet, FieldSetBuilder, isEmpty } from './field-set.ts'
 
 // What the schema says about values: which parts of two objects differ, which paths an object sets, and how an applied
 // configuration merges into an object. The rules are those of structured-merge-diff.
@@ -18,16 +25,18 @@ type Composite =
 function compositeOf(schema: Schema | undefined): Composite | undefined {
   switch (schema?.type) {
     case 'object':
-      if (schema.atomic) return undefined
-      return { type: 'fields', schemaOf: (key) => fieldSchema(schema, key) }
     case 'map':
       if (schema.atomic) return undefined
-      return { type: 'fields', schemaOf: () => schema.values }
+      return { type: 'fields', schemaOf: (key) => schemaAt(schema, key) }
     case 'list':
       return schema.listType === 'atomic' ? undefined : { type: 'items', list: schema }
     default:
       return undefined
   }
+}
+
+function schemaAt(schema: ObjectSchema | MapSchema, key: string): Schema | undefined {
+  return schema.type === 'object' ? fieldSchema(schema, key) : schema.values
 }
 
 function fieldSchema(schema: ObjectSchema, key: string): Schema | undefined {
@@ -41,22 +50,27 @@ function own(object: Json, key: string): Value {
   return Object.hasOwn(object, key) ? object[key] : undefined
 }
 
-/** The path element of a list item. */
+/** The path element of a list item: of one that is found by its keys, those in alphabetical order, as `keyElement`. */
 export function itemElement(list: ListSchema, item: JsonValue): string {
   if (list.listType !== 'map' || !isRecord(item)) return `v:${JSON.stringify(item)}`
-  return keyElement(
-    sortedKeys(list).flatMap((key): [string, JsonValue][] => {
-      const given = own(item, key)
-      const value = given === undefined ? keyDefault(list, key) : given
-      return value === undefined ? [] : [[key, value]]
-    }),
-  )
+  let keys = ''
+  for (const { key, written } of sortedKeys(list)) {
+    const given = own(item, key)
+    const value = given === undefined ? keyDefault(list, key) : given
+    if (value !== undefined) keys += `${keys === '' ? '' : ','}${written}:${JSON.stringify(value)}`
+  }
+  return `k:{${keys}}`
 }
 
-const sorted = new WeakMap<ListSchema, readonly string[]>()
-function sortedKeys(list: ListSchema): readonly string[] {
+/** As it is called, and as JSON. */
+type ListKey = { key: string; written: string }
+const sorted = new WeakMap<ListSchema, readonly ListKey[]>()
+function sortedKeys(list: ListSchema): readonly ListKey[] {
   let keys = sorted.get(list)
-  if (!keys) sorted.set(list, (keys = [...(list.listMapKeys ?? [])].sort()))
+  if (!keys) {
+    keys = [...(list.listMapKeys ?? [])].sort().map((key) => ({ key, written: JSON.stringify(key) }))
+    sorted.set(list, keys)
+  }
   return keys
 }
 
@@ -78,13 +92,12 @@ export type Comparison = {
 export function compare(schema: ObjectSchema, before: Value, after: Value): Comparison {
   const walk = new CompareWalk(nullsOf(schema))
   walk.value(schema, before, after)
-  return { changed: walk.changed, removed: walk.removed }
+  return { changed: walk.changed.set, removed: walk.removed.set }
 }
 
 class CompareWalk {
   readonly changed = new FieldSetBuilder()
   readonly removed = new FieldSetBuilder()
-  private readonly path: string[] = []
   private readonly nulls: Nulls
 
   constructor(nulls: Nulls) {
@@ -93,54 +106,60 @@ class CompareWalk {
 
   value(schema: Schema | undefined, before: Value, after: Value): void {
     if (before === after) return
-    const composite = compositeOf(schema)
-    switch (composite?.type) {
-      case 'fields':
+    switch (schema?.type) {
+      case 'object':
+      case 'map':
+        if (schema.atomic) break
         if (canBe(before, isRecord) && canBe(after, isRecord) && (hasKeys(before) || hasKeys(after))) {
-          this.fields(composite.schemaOf, before ?? {}, after ?? {})
+          this.fields(schema, before, after)
           return this.presence(before, after)
         }
         // What was taken apart became one whole, or the other way round: where nothing says what it is, that can be.
         if (before !== undefined && after !== undefined && isRecord(before) !== isRecord(after))
-          this.fields(composite.schemaOf, isRecord(before) ? before : {}, isRecord(after) ? after : {})
+          this.fields(schema, isRecord(before) ? before : undefined, isRecord(after) ? after : undefined)
         break
-      case 'items':
+      case 'list':
+        if (schema.listType === 'atomic') break
         if (
           canBe(before, Array.isArray) &&
           canBe(after, Array.isArray) &&
           (before?.length || after?.length)
         ) {
-          this.items(composite.list, before ?? [], after ?? [])
+          this.items(schema, before ?? [], after ?? [])
           return this.presence(before, after)
         }
         break
       default:
     }
-    if (before === undefined) insertPath(this.changed, this.path)
-    else if (after === undefined) insertPath(this.removed, this.path)
+    if (before === undefined) this.changed.insert()
+    else if (after === undefined) this.removed.insert()
     else if (
       !equalJson(before, after) &&
       !(this.nulls === 'left out' && isNothing(before) && isNothing(after))
     )
-      insertPath(this.changed, this.path)
+      this.changed.insert()
   }
 
   /** The path of something taken apart, when it came or went as a whole. */
   private presence(before: Value, after: Value): void {
-    if (before === undefined) insertPath(this.changed, this.path)
-    else if (after === undefined) insertPath(this.removed, this.path)
+    if (before === undefined) this.changed.insert()
+    else if (after === undefined) this.removed.insert()
   }
 
-  private fields(schemaOfKey: (key: string) => Schema | undefined, before: Json, after: Json): void {
+  private fields(
+    schema: ObjectSchema | MapSchema,
+    before: Json | null | undefined,
+    after: Json | null | undefined,
+  ): void {
     for (const key in before) {
       const left = own(before, key)
-      const right = own(after, key)
-      if (left !== right && left !== undefined) this.at(`f:${key}`, schemaOfKey(key), left, right)
+      const right = after ? own(after, key) : undefined
+      if (left !== right && left !== undefined) this.at(`f:${key}`, schemaAt(schema, key), left, right)
     }
     for (const key in after) {
       const right = own(after, key)
-      if (right !== undefined && own(before, key) === undefined)
-        this.at(`f:${key}`, schemaOfKey(key), undefined, right)
+      if (right !== undefined && (!before || own(before, key) === undefined))
+        this.at(`f:${key}`, schemaAt(schema, key), undefined, right)
     }
   }
 
@@ -163,9 +182,11 @@ class CompareWalk {
   }
 
   private at(element: string, schema: Schema | undefined, before: Value, after: Value): void {
-    this.path.push(element)
+    this.changed.begin(element)
+    this.removed.begin(element)
     this.value(schema, before, after)
-    this.path.pop()
+    this.changed.end()
+    this.removed.end()
   }
 }
 
@@ -199,31 +220,29 @@ function isNothing(value: JsonValue): boolean {
 /** The paths that a configuration sets, which its applier will own. */
 export function fieldSetOf(schema: Schema, value: JsonValue): FieldSet {
   const set = new FieldSetBuilder()
-  const path: string[] = []
   const visit = (of: Schema | undefined, node: JsonValue): void => {
     const composite = compositeOf(of)
     if (composite?.type === 'fields' && isRecord(node)) {
       for (const [key, item] of Object.entries(node)) {
         const fieldOf = composite.schemaOf(key)
-        path.push(`f:${key}`)
+        set.begin(`f:${key}`)
         visit(fieldOf, item)
         // Keys of a map are set by themselves; fields of a struct only through what is in them.
         const isKey = of?.type !== 'object' || !Object.hasOwn(of.fields, key)
-        if (isKey || item === null || (isRecord(item) && !hasKeys(item))) insertPath(set, path)
-        path.pop()
+        if (isKey || item === null || (isRecord(item) && !hasKeys(item))) set.insert()
+        set.end()
       }
     } else if (composite?.type === 'items' && Array.isArray(node)) {
       for (const item of node) {
-        path.push(itemElement(composite.list, item))
+        set.begin(itemElement(composite.list, item))
         visit(composite.list.items, item)
-        insertPath(set, path)
-        path.pop()
+        set.insert()
+        set.end()
       }
-    } else if (!composite || node !== null) insertPath(set, path)
+    } else if (!composite || node !== null) set.insert()
   }
   visit(schema, value)
-  set.member = false
-  return set
+  return { member: false, children: set.set.children }
 }
 
 /** What becomes of null: built-in kinds have no place for it, and custom ones may. */
