@@ -334,7 +334,7 @@ test('the authorizer answers for the user who asks', async () => {
     plane,
     'careful',
     policySpec(
-      "authorizer.group('').resource('secrets').namespace('default').check('get').allowed() && authorizer.requestResource.check('delete').allowed()",
+      "authorizer.group('').resource('secrets').namespace('default').labelSelector('app=a').fieldSelector('metadata.name=b').check('get').allowed() && authorizer.requestResource.check('delete').allowed()",
     ),
   )
   const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/default'

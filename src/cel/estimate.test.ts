@@ -42,6 +42,24 @@ test('what a schema bounds, bounds the estimate', () => {
   assert.equal(estimate('self.name.matches("^ab$")'), 2 + 5 * 1)
 })
 
+test('lists that are made cost what may be in them, and sorting the square of it', () => {
+  assert.equal(estimate('self.names.reverse().size() == 1'), 2 + (10 + 11) + 1 + 1)
+  assert.equal(estimate('self.names.slice(1, 3).size() == 1'), 2 + (2 + 11) + 1 + 1)
+  assert.equal(estimate('self.names.slice(self.count, 3).size() == 1'), 2 + 2 + (3 + 11) + 1 + 1)
+  assert.equal(estimate('self.names.slice(3, 1).size() == 1'), Infinity)
+  assert.equal(estimate('self.names.distinct().size() == 1'), 2 + (2 * 100 + 11) + 1 + 1)
+  assert.equal(estimate('self.names.sort().size() == 1'), 2 + (2.1 * 100 + 11) + 1 + 1)
+  assert.equal(
+    estimate('self.names.sortBy(n, n.size()).size() == 1'),
+    10 + 2 + (1 + 1 + 10 * (2 + 12) + 10) + 1 + (2 * 100 + 11) + 1 + 1,
+  )
+  assert.equal(estimate('[self.names].flatten().size() == 1'), 10 + 2 + (1 + 11) + 1 + 1)
+  assert.equal(estimate('[self.names].flatten(3).size() == 1'), 10 + 2 + (3 + 11) + 1 + 1)
+  assert.equal(estimate('lists.range(100).size() == 1'), 100 + 11 + 1 + 1)
+  assert.equal(estimate('lists.range(self.count).size() == 1'), Infinity)
+  assert.equal(estimate('self.names.first().hasValue()'), 2 + 1 + 1)
+})
+
 test('without a bound, what fits into a request bounds it', () => {
   assert.equal(estimate('self.text.startsWith(self.text)'), 2 + 2 + Math.ceil((3 * 2 ** 20 - 2) / 10))
   assert.equal(estimate('self.numbers.all(n, n < 1)'), 2 + ((3 * 2 ** 20 - 2) / 2) * (3 + 2) + 1)

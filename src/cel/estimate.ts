@@ -1,7 +1,7 @@
 import type { DeclaredSize } from './declared-size.ts'
 import type { Overload } from './library/overload.ts'
 import { AUTHORIZATION_COST } from './limits.ts'
-import type { Literal, Node } from './syntax.ts'
+import { type Literal, type Node, SORT_BY_KEYS } from './syntax.ts'
 import type { CelType } from './types.ts'
 
 // What evaluating an expression can cost at most, before there is a value: how large values can be says their schema.
@@ -338,7 +338,7 @@ class Estimator {
 
   /** What one function costs besides what its arguments do, and how large its result is. */
   #overload(
-    { name, receiver: receiverNode }: CheckedCall,
+    { name, receiver: receiverNode, args: argNodes }: CheckedCall,
     { params }: Overload,
     receiver: Estimate | undefined,
     args: readonly Estimate[],
@@ -366,6 +366,30 @@ class Estimator {
         return target && receiverNode && receiver
           ? { cost: this.#traversal(receiverNode, receiver, target) }
           : { cost: ONE }
+      case 'sort':
+      case SORT_BY_KEYS: {
+        const keys = name === 'sort' ? target : first
+        const type = params.at(-1)
+        const isText = type?.type === 'list' && (type.items.type === 'string' || type.items.type === 'bytes')
+        return keys ? newList(2 + (isText ? BYTE_COST : 0), multiply(keys, keys)) : { cost: ONE }
+      }
+      case 'distinct':
+        return target ? newList(2, multiply(target, target)) : { cost: ONE }
+      case 'reverse':
+        return target && params[0]?.type === 'list' ? newList(1, target) : { cost: ONE }
+      case 'slice': {
+        const [start, end] = [
+          literalCount(argNodes[0]) ?? 0,
+          literalCount(argNodes[1]) ?? target?.max ?? Infinity,
+        ]
+        return newList(1, only(end < start ? Infinity : end - start))
+      }
+      case 'flatten': {
+        const depth = argNodes[0] ? (literalCount(argNodes[0]) ?? Infinity) : 1
+        return target ? newList(depth, target) : { cost: ONE }
+      }
+      case 'lists.range':
+        return newList(1, only(literalCount(argNodes[0]) ?? Infinity))
       case 'url':
         return first ? { cost: read(first), size: first } : { cost: ONE }
       case 'lowerAscii':
@@ -467,6 +491,17 @@ const SCALARS: ReadonlySet<CelType['type']> = new Set([
   'timestamp',
   'uint',
 ])
+
+/** A call that makes a list: its cost follows from how large that can be. */
+function newList(factor: number, size: Range): Call {
+  return { cost: plus(scale(size, factor), ONE, LIST_COST), size }
+}
+
+/** A number that is written in the expression, as far as it counts something. */
+function literalCount(node: Node | undefined): number | undefined {
+  if (node?.node !== 'literal' || node.literal.type !== 'int') return undefined
+  return Math.max(0, Number(node.literal.value))
+}
 
 function anyOf(ranges: readonly Range[]): Range {
   return ranges.length === 0 ? NOTHING : ranges.reduce(either)

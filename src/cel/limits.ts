@@ -23,6 +23,8 @@ export const AUTHORIZATION_COST = 350_000
 export const VALUE_DEPTH_MAX = 256
 /** Digits after the point that `%.Nf` and its like may ask for. */
 export const FORMAT_PRECISION_MAX = 100
+/** As upstream: numbers that `lists.range` makes. The cost of an evaluation ends it far below. */
+export const LIST_RANGE_MAX = 10_000_000
 /** Levels of a type; lists of lists of lists end somewhere. */
 export const TYPE_DEPTH_MAX = 64
 

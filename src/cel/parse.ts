@@ -1,5 +1,5 @@
 import { EXPRESSION_CHARS_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NODES_MAX } from './limits.ts'
-import { type ComprehensionKind, ExpressionError, type Literal, type Node } from './syntax.ts'
+import { type ComprehensionKind, ExpressionError, type Literal, type Node, SORT_BY_KEYS } from './syntax.ts'
 import { type Token, tokensOf } from './tokens.ts'
 
 /** Words that name nothing; they may stand after a dot. */
@@ -313,6 +313,7 @@ class Parser {
         body,
       )
     }
+    if (name === 'sortBy' && args.length === 2) return this.#sortBy(receiver, args as [Node, Node], at) // two
     const macro = Object.hasOwn(COMPREHENSIONS, name) ? COMPREHENSIONS[name]?.[args.length] : undefined
     if (!macro) return this.#call(name, args, at, receiver)
     const [kind, count] = macro
@@ -327,6 +328,21 @@ class Parser {
       filter,
       body,
     )
+  }
+
+  /** The list, bound to a name that nobody can write, is sorted by the list of its keys. */
+  #sortBy(list: Node, [variable, key]: [Node, Node], at: number): Node {
+    const name = '@sortByInput'
+    const input = () => this.#made({ node: 'identifier', name, at } as const)
+    const names = [this.#variable(variable)] as const
+    const range = input()
+    const keys = this.#made(
+      { node: 'comprehension', kind: 'map', range, names, filter: undefined, body: key, at },
+      range,
+      key,
+    )
+    const body = this.#call(SORT_BY_KEYS, [keys], at, input())
+    return this.#made({ node: 'bind', name, value: list, body, at }, list, body)
   }
 
   #variable(node: Node): string {

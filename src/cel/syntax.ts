@@ -64,6 +64,9 @@ export type Node = { readonly at: number } & (
     }
 )
 
+/** The function that `sortBy` stands for: sorts a list as another one, of its keys, is sorted. */
+export const SORT_BY_KEYS = '@sortByAssociatedKeys'
+
 /** A problem with an expression, at a place in it. */
 export type Problem = { readonly message: string; readonly at: number }
 

@@ -231,7 +231,20 @@ function textTest(dice: Dice, variables: readonly Variable[], { text: it }: Vari
 function listTest(dice: Dice, variables: readonly Variable[], { text: it, schema }: Variable): string {
   const isText = kindOf({ text: '', schema: schema.items }) === 'string'
   const other = choose(dice, variables, 'array')
-  switch (dice.below(7)) {
+  const isSortable = ['string', 'integer', 'number', 'boolean'].includes(
+    kindOf({ text: '', schema: schema.items }),
+  )
+  switch (dice.below(12)) {
+    case 7:
+      return `${it}.distinct().size() == ${it}.size()`
+    case 8:
+      return isSortable ? `${it}.sort() == ${it}` : `${it}.reverse() == ${it}`
+    case 9:
+      return `${it}.sortBy(s, ${isSortable ? 's' : `${it}.indexOf(s)`})[0] in ${it}`
+    case 10:
+      return `[${it}, ${it}.slice(0, 2)].flatten().all(f, f == ${it}[0])`
+    case 11:
+      return `lists.range(${dice.pick(['3', '2000', `size(${it})`])}).map(r, r + 1).sort()[0] == 1`
     case 0:
       return `${it}.size() < 5`
     case 1:

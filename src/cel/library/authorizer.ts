@@ -128,6 +128,18 @@ export const authorizer: readonly Overload[] = [
         new ResourceCheck(from, { ...from.place, [field]: value }),
     ),
   ),
+  // Roles know no selectors, so who may do less than everything of a kind is not told that they may, as with upstream's RBAC.
+  ...['fieldSelector', 'labelSelector'].map((name) =>
+    method(
+      name,
+      `${NAMES.resource}, string`,
+      NAMES.resource,
+      (meter: Meter, from: ResourceCheck, selector: string) => {
+        meter.read(selector.length)
+        return from
+      },
+    ),
+  ),
   method('check', `${NAMES.path}, string`, NAMES.decision, (meter: Meter, from: PathCheck, verb: string) => {
     meter.charge(AUTHORIZATION_COST)
     return new Decision(from.ask({ kind: 'path', path: from.path, verb, ...question(from.serviceAccount) }))

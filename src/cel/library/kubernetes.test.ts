@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { compile, STRING } from '../index.ts'
+import { type BindingValues, compile, DYN, INT, listOf, type ListValue, STRING } from '../index.ts'
 
 function evaluate(expression: string, text = ''): unknown {
   const compiled = compile(expression, { variables: { text: STRING } })
@@ -15,6 +15,17 @@ const TRUE: readonly string[] = [
   '[1, 2, 3].isSorted() && ![2, 1].isSorted() && [1, 2, 3].sum() == 6 && [1.5, 2.5].sum() == 4.0 && [3, 1].min() == 1',
   "['a', 'b', 'a'].indexOf('a') == 0 && ['a', 'b', 'a'].lastIndexOf('a') == 2 && ['a'].indexOf('z') == -1",
   "sets.contains([1, 2], [2]) && sets.equivalent([1, 2], [2, 1, 1]) && !sets.intersects([1], ['a'].map(x, 2))",
+  "[1, 2, 2, 3].distinct() == [1, 2, 3] && ['b', 'a', 'b'].distinct() == ['b', 'a'] && [1, 1u, 1.0, 'a'].distinct().size() == 2",
+  'lists.range(4) == [0, 1, 2, 3] && lists.range(0) == [] && [1, 2, 3].reverse() == [3, 2, 1] && [].reverse() == []',
+  '[1, 2, 3, 4].slice(1, 3) == [2, 3] && [1].slice(1, 1) == [] && [1, 2].slice(0, 2) == [1, 2]',
+  '[[1, 2], [], [3]].flatten() == [1, 2, 3] && dyn([1, [2, [3]]]).flatten() == [1, 2, [3]] && [1, [2, [3, [4]]]].flatten(2) == [1, 2, 3, [4]]',
+  '[1, [2]].flatten(0) == [1, [2]] && [1, [2, [3]]].flatten(9223372036854775807) == [1, 2, 3]',
+  "[3, 1, 2].sort() == [1, 2, 3] && ['b', 'A', 'a'].sort() == ['A', 'a', 'b'] && [true, false].sort() == [false, true] && dyn([]).sort() == []",
+  "[duration('2h'), duration('1m')].sort()[0] == duration('1m') && [b'b', b'a'].sort()[0] == b'a' && [2u, 1u].sort() == [1u, 2u]",
+  "[{'n': 'x', 'i': 2}, {'n': 'y', 'i': 1}].sortBy(o, o.i).map(o, o.n) == ['y', 'x'] && ['aa', 'b'].sortBy(s, -s.size()) == ['aa', 'b']",
+  '[[2, 1], [0]].sortBy(l, l.sortBy(x, x)[0]) == [[0], [2, 1]]',
+  '[1, 2].first() == optional.of(1) && [1, 2].last().value() == 2 && ![].first().hasValue() && [].last().orValue(3) == 3',
+  'optional.unwrap([optional.of(1), optional.none(), optional.of(2)]) == [1, 2] && [optional.of(1)].unwrapOpt() == [1]',
   // Regular expressions
   "'abc 123'.find('[0-9]+') == '123' && '1 2 3'.findAll('[0-9]') == ['1', '2', '3'] && '1 2 3'.findAll('[0-9]', 2) == ['1', '2']",
   // Addresses
@@ -47,6 +58,92 @@ for (const expression of TRUE)
   test(`Kubernetes' functions: ${expression.slice(0, 60)}`, () => {
     assert.equal(evaluate(expression), true)
   })
+
+const FAULTS: readonly (readonly [string, RegExp])[] = [
+  ['lists.range(-1)', /non-negative, got -1/],
+  ['lists.range(10000001)', /exceeds maximum allowed/],
+  ['lists.range(9000000)', /cost limit|too much data/],
+  ['lists.range(200000).map(x, lists.range(200000)).size()', /cost limit|too much data/],
+  ['lists.range(3000).reverse().distinct().size()', /cost limit/],
+  ['[1, 2].slice(2, 1)', /start index must be less than or equal to end index/],
+  ['[1, 2].slice(-1, 1)', /negative indexes/],
+  ['[1, 2].slice(0, 3)', /list is length 2/],
+  ['[1].flatten(-1)', /must be non-negative/],
+  ["dyn([1, 'a']).sort()", /must have the same type/],
+  ['dyn([1, 1u]).sort()', /must have the same type/],
+  ['dyn([{}]).sort()', /must be comparable/],
+  ['[1, 2].sortBy(x, 1 / 0)', /division by zero/],
+  ['dyn([1]).unwrapOpt()', /unwrap needs optionals/],
+]
+for (const [expression, why] of FAULTS)
+  test(`Kubernetes' functions give no value: ${expression}`, () => {
+    assert.match(String(evaluate(expression)), why)
+  })
+
+const REFUSED = [
+  '[{}].sort()',
+  '[1].flatten()',
+  "['a'].sortBy('a', 1)",
+  '[1].sortBy(x, [x])',
+  '[1].unwrapOpt()',
+  '@sortByInput',
+  '[1].@sortByAssociatedKeys([1])',
+  "[1].slice('a', 1)",
+]
+for (const expression of REFUSED)
+  test(`Kubernetes' functions are refused when they are written: ${expression}`, () => {
+    assert.equal(compile(expression, { variables: {} }).ok, false)
+  })
+
+test('lists of whatever there is are sorted, cut and taken apart as arrays are', () => {
+  const variables = { ints: listOf(INT), texts: listOf(STRING), some: DYN, at: INT, end: INT }
+  const ask = (expression: string) => {
+    const compiled = compile(expression, { variables })
+    assert.ok(compiled.ok, expression)
+    return (values: BindingValues) => compiled.program.evaluate(values)
+  }
+  const sorted = ask(
+    'ints.sort() == ints.sortBy(i, i) && ints.sort().isSorted() && ints.sort().size() == ints.size()',
+  )
+  const texts = ask('texts.sort().isSorted() && texts.sort().reverse().reverse() == texts.sort()')
+  const once = ask(
+    'sets.equivalent(ints.distinct(), ints) && ints.distinct().all(i, ints.distinct().filter(j, i == j).size() == 1)',
+  )
+  const cut = ask('ints.slice(at, end)')
+  const anything = [
+    'sort()',
+    'distinct()',
+    'reverse()',
+    'flatten()',
+    'flatten(at)',
+    'sortBy(x, x)',
+    'slice(at, end)',
+    'first()',
+    'unwrapOpt()',
+  ].map((call) => ask(`[some.${call}].size() == 1`))
+  const int = fc.integer({ min: -5, max: 5 })
+  fc.assert(
+    fc.property(
+      fc.array(int, { maxLength: 12 }),
+      fc.array(fc.string({ unit: 'binary' }), { maxLength: 8 }),
+      fc.jsonValue({ noUnicodeString: false }),
+      fc.integer({ min: -2, max: 13 }),
+      fc.integer({ min: -2, max: 13 }),
+      (ints, words, some, at, end) => {
+        for (const holds of [sorted({ ints }), texts({ texts: words }), once({ ints })])
+          assert.ok(holds.ok && holds.value === true)
+        const part = cut({ ints, at, end })
+        const isFine = at >= 0 && at <= end && end <= ints.length
+        assert.equal(part.ok, isFine)
+        if (part.ok) assert.deepEqual([...(part.value as ListValue)].map(Number), ints.slice(at, end))
+        for (const each of anything) {
+          const answer = each({ some, at, end })
+          assert.ok(answer.ok ? answer.value === true : answer.why === 'fault')
+        }
+      },
+    ),
+  )
+})
 
 test('whatever text they are given, they answer', () => {
   const asks = [

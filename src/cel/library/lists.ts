@@ -1,6 +1,17 @@
 import type { Meter } from '../meter.ts'
-import { Duration, equalValues, Fault, ListValue, OptionalValue, Uint, type Value } from '../values.ts'
+import {
+  Duration,
+  equalValues,
+  Fault,
+  ListValue,
+  OptionalValue,
+  typeNameOf,
+  Uint,
+  type Value,
+} from '../values.ts'
+import { LIST_RANGE_MAX, VALUE_DEPTH_MAX } from '../limits.ts'
 import { compareValues, operators } from './operators.ts'
+import { SORT_BY_KEYS } from '../syntax.ts'
 import { free, method, type Overload } from './overload.ts'
 
 const NO_ORDER = new Fault('no such overload: the items have no order')
@@ -83,6 +94,100 @@ function containsAll(meter: Meter, list: ListValue, wanted: ListValue): boolean 
   return true
 }
 
+/** Every item is looked at once; what is made is paid for before it is. */
+function itemsOf(meter: Meter, list: ListValue): Value[] {
+  meter.charge(list.length)
+  meter.make(16 * list.length)
+  return [...list]
+}
+
+function reversed(meter: Meter, list: ListValue): ListValue {
+  return ListValue.of(itemsOf(meter, list).reverse())
+}
+
+/** Sorts `list` as sorting `keys` would, which are as many. */
+function sortedBy(meter: Meter, list: ListValue, keys: ListValue): ListValue | Fault {
+  const known = itemsOf(meter, keys)
+  const [first] = known
+  if (first === undefined) return list
+  const type = typeNameOf(first)
+  if (!COMPARABLE.includes(SHORT_TYPE_NAMES[type] ?? type))
+    return new Fault('list elements must be comparable')
+  if (known.some((key) => typeNameOf(key) !== type)) return new Fault('list elements must have the same type')
+  const items = itemsOf(meter, list)
+  const order = known
+    .map((key, index) => ({ key, index }))
+    .sort((a, b) => {
+      meter.charge(1)
+      return compareValues(a.key, b.key, meter) ?? 0
+    })
+  return ListValue.of(order.map(({ index }) => items[index] ?? null))
+}
+const SHORT_TYPE_NAMES: Readonly<Record<string, string>> = {
+  'google.protobuf.Timestamp': 'timestamp',
+  'google.protobuf.Duration': 'duration',
+}
+
+function distinct(meter: Meter, list: ListValue): ListValue {
+  const kept: Value[] = []
+  for (const item of itemsOf(meter, list))
+    if (!kept.some((other) => equalValues(item, other, meter, 1))) kept.push(item)
+  return ListValue.of(kept)
+}
+
+function slice(meter: Meter, list: ListValue, start: bigint, end: bigint): ListValue | Fault {
+  const asked = `cannot slice(${start}, ${end})`
+  if (start < 0n || end < 0n) return new Fault(`${asked}, negative indexes not supported`)
+  if (start > end) return new Fault(`${asked}, start index must be less than or equal to end index`)
+  if (end > list.length) return new Fault(`${asked}, list is length ${list.length}`)
+  meter.charge(Number(end - start))
+  meter.make(16 * Number(end - start))
+  const items: Value[] = []
+  for (let index = Number(start); index < Number(end); index++) items.push(list.at(index))
+  return ListValue.of(items)
+}
+
+function flatten(meter: Meter, list: ListValue, depth: bigint): ListValue | Fault {
+  if (depth < 0n) return new Fault('level must be non-negative')
+  const items: Value[] = []
+  const add = (from: ListValue, levels: number) => {
+    for (const item of from) {
+      meter.charge(1)
+      if (item instanceof ListValue && levels > 0) add(item, levels - 1)
+      else {
+        meter.make(16)
+        items.push(item)
+      }
+    }
+  }
+  // No value is deeper than that, so more levels are the same.
+  add(list, depth > VALUE_DEPTH_MAX ? VALUE_DEPTH_MAX : Number(depth))
+  return ListValue.of(items)
+}
+
+function range(meter: Meter, size: bigint): ListValue | Fault {
+  if (size < 0n) return new Fault(`lists.range: size must be non-negative, got ${size}`)
+  if (size > LIST_RANGE_MAX)
+    return new Fault(`lists.range: size ${size} exceeds maximum allowed (${LIST_RANGE_MAX})`)
+  meter.charge(Number(size))
+  meter.make(16 * Number(size))
+  return ListValue.of(Array.from({ length: Number(size) }, (_, index) => BigInt(index)))
+}
+
+function optionalAt(list: ListValue, index: number): OptionalValue {
+  return index >= 0 && index < list.length ? new OptionalValue(list.at(index)) : OptionalValue.none
+}
+
+/** What is in the optionals of a list that are not empty. */
+function unwrap(meter: Meter, list: ListValue): ListValue | Fault {
+  const items: Value[] = []
+  for (const item of itemsOf(meter, list)) {
+    if (!(item instanceof OptionalValue)) return new Fault('no such overload: unwrap needs optionals')
+    if (item.value !== undefined) items.push(item.value)
+  }
+  return ListValue.of(items)
+}
+
 const COMPARABLE = ['int', 'uint', 'double', 'bool', 'string', 'bytes', 'timestamp', 'duration', 'dyn']
 const SUMMABLE = ['int', 'uint', 'double', 'duration', 'dyn']
 
@@ -99,6 +204,22 @@ export const lists: readonly Overload[] = [
   method('lastIndexOf', 'list<T>, T', 'int', (meter, list: ListValue, item: Value) =>
     indexWhere(list, item, meter, downFrom(list.length)),
   ),
+
+  ...COMPARABLE.filter((type) => type !== 'dyn').flatMap((type) => [
+    method('sort', `list<${type}>`, `list<${type}>`, (meter, list: ListValue) => sortedBy(meter, list, list)),
+    // What `sortBy` becomes; nobody can write it.
+    method(SORT_BY_KEYS, `list<T>, list<${type}>`, 'list<T>', sortedBy),
+  ]),
+  method('distinct', 'list<T>', 'list<T>', distinct),
+  method('reverse', 'list<T>', 'list<T>', reversed),
+  method('slice', 'list<T>, int, int', 'list<T>', slice),
+  method('flatten', 'list<list<T>>', 'list<T>', (meter, list: ListValue) => flatten(meter, list, 1n)),
+  method('flatten', 'list<dyn>, int', 'list<dyn>', flatten),
+  free('lists.range', 'int', 'list<int>', range),
+  method('first', 'list<T>', 'optional<T>', (_meter, list: ListValue) => optionalAt(list, 0)),
+  method('last', 'list<T>', 'optional<T>', (_meter, list: ListValue) => optionalAt(list, list.length - 1)),
+  free('optional.unwrap', 'list<optional<T>>', 'list<T>', unwrap),
+  method('unwrapOpt', 'list<optional<T>>', 'list<T>', unwrap),
 
   free('sets.contains', 'list<T>, list<T>', 'bool', containsAll),
   free(
