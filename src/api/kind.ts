@@ -87,6 +87,8 @@ export type KindDefinition = {
   nameProblem?: (name: string) => string | undefined
   /** True when `metadata.generation` counts changes of spec. */
   hasGeneration?: boolean
+  /** Fields of spec that the platform fills in once; that is no change which somebody asked for. */
+  filledIn?: readonly string[]
   /** True when a plain update must not change `status`, and `/status` must change only that. */
   hasStatus?: boolean
   /** Defaults that depend on other fields; runs after the schema's own. Changes and returns `object`, which is a fresh copy. */

@@ -404,6 +404,23 @@ test('a delete waits for finalizers and carries out its policy', async () => {
   expectStatus(await plane.ask('DELETE', `${CMS}/h`, { body: { kind: 'Pod' } }), 400)
 })
 
+test('a pod that is given a node is as it was written, and one that is changed is not', async () => {
+  await using plane = await ControlPlane.start()
+  const client = plane.server.client('scheduler')
+  const { metadata } = await created(plane, PODS, pod('p', { nodeName: undefined }))
+  assert.equal(metadata.generation, 1)
+  const placed = structuredClone(await client.get(podKind, { namespace: 'default', name: 'p' }))
+  placed.spec.nodeName = 'node-1'
+  assert.equal((await client.update(podKind, placed)).metadata.generation, 1)
+  const { body: changed } = await plane.ask('PATCH', `${PODS}/p`, {
+    body: { spec: { activeDeadlineSeconds: 50 } },
+    headers: { 'content-type': 'application/merge-patch+json' },
+  })
+  assert.deepEqual([changed.spec.nodeName, changed.metadata.generation], ['node-1', 2])
+  const { body: ending } = await plane.ask('DELETE', `${PODS}/p`)
+  assert.equal(ending.metadata.generation, 3)
+})
+
 test('a pod that runs ends gracefully, and goes when its node says so', async () => {
   await using plane = await ControlPlane.start()
   const client = plane.server.client('node')

@@ -26,7 +26,7 @@ import {
   reviewAdmission,
 } from './admit.ts'
 import { type Context, inOrder, objectKey, presented, renderTime, shownAs, storedKind } from './context.ts'
-import { cloneJson, equalJson } from './json.ts'
+import { cloneJson, equalJson, isRecord } from './json.ts'
 import { GENERATE_NAME_ATTEMPTS_MAX, PROBLEMS_MAX, WRITE_ATTEMPTS_MAX } from './limits.ts'
 import { addWarnings, type FurtherProblems } from './decode.ts'
 import type { WriteOptions } from './options.ts'
@@ -459,11 +459,26 @@ function withServerMetadata(object: KubeObject, old: KubeObject): KubeObject {
   }
 }
 
-function specChanged({ hasStatus }: KindDefinition, object: KubeObject, old: KubeObject): boolean {
-  for (const field of new Set([...Object.keys(object), ...Object.keys(old)]))
-    if (field !== 'metadata' && !(field === 'status' && hasStatus) && !equalJson(object[field], old[field]))
-      return true
+function specChanged(
+  { hasStatus, filledIn = [] }: KindDefinition,
+  object: KubeObject,
+  old: KubeObject,
+): boolean {
+  for (const field of new Set([...Object.keys(object), ...Object.keys(old)])) {
+    if (field === 'metadata' || (field === 'status' && hasStatus)) continue
+    const [is, was] = [object[field], old[field]]
+    if (!equalJson(is, field === 'spec' ? withFilledIn(was, is, filledIn) : was)) return true
+  }
   return false
+}
+
+/** What a spec was, with those of `fields` that have come since. */
+function withFilledIn(was: unknown, is: unknown, fields: readonly string[]): unknown {
+  if (fields.length === 0 || !isRecord(was) || !isRecord(is)) return was
+  const filled = fields.filter((field) => was[field] === undefined && is[field] !== undefined)
+  return filled.length === 0
+    ? was
+    : { ...was, ...Object.fromEntries(filled.map((field) => [field, is[field]])) }
 }
 
 /** True when an object was only waiting for what this write takes away. */

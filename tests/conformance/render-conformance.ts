@@ -1,148 +1,152 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { NEEDED, VERDICTS, type Verdict } from './conformance-verdicts.ts'
 import { type Reason, reasonOf } from './upstream/reasons.ts'
-import { readResults, RESULTS_FILE, type UpstreamResult } from './upstream/results.ts'
+import {
+  type Outcome,
+  readNames,
+  readResults,
+  RESULTS_FILES,
+  type TestedTrust,
+  UPSTREAM_VERSION,
+  type UpstreamResult,
+} from './upstream/results.ts'
 
 const PREFACE = `# Conformance
 
-Upstream's conformance tests of Kubernetes 1.32 by name, and what becomes of each. Those of 1.32 have not been run here, but those of
-1.20 have: **✓** means that upstream's own test of that name, as it was in 1.20, has passed against a tenant. **Supported** means that
-tests of ours, named with it, show the behaviour, often of its parts and not from end to end; **refused** that a safe platform must not
-do it; **missing** that it is not built, or that no test of ours shows it. Some of the supported ones make use of what is refused here to
-get where they want; that is said with them, because as they are written they would fail.
-\`node tests/conformance/render-conformance.ts\` prints this page from \`tests/conformance/conformance-verdicts.ts\` and from what was
-seen of upstream's tests, and a test keeps the two equal.
-
-## Upstream's own tests
-
-\`tools/upstream-conformance --programs DIR\` makes a platform with a tenant and runs upstream's tests against it, with the tenant's own
-kubeconfig; \`--help\` says what else. \`DIR\` holds programs that are built from Debian's source package \`kubernetes\` (1.20.2) with Go
-1.19, and nothing of it is in this repository:
-
-    apt-get source kubernetes && cd kubernetes-*
-    make WHAT='test/e2e/e2e.test cmd/kubectl' && cp _output/bin/e2e.test _output/bin/kubectl DIR
-    cd _output/local/go/src/k8s.io/kubernetes/test/images
-    export GO111MODULE=off CGO_ENABLED=0 GOPATH=\${PWD%/src/k8s.io/*}
-    go build -o DIR/agnhost ./agnhost
-    go build -o DIR/nnp ./nonewprivs
-    go build -o DIR/consumer ./resource-consumer
-    go build -o DIR/consume-cpu ./resource-consumer/consume-cpu
-    go build -o DIR/regression-issue-74839 ./regression-issue-74839
-
-Shells, curl, dig and web servers of the images come from Debian's packages instead. \`--save\` writes what becomes of each test into
-\`${RESULTS_FILE}\`, with what it said when it failed; \`tests/conformance/upstream/reasons.ts\` says why. The tenant of these is trusted, on the machine's
-kernel. With an untrusted one, on gVisor, 98 of the tests of pods, workloads and the network have been run: they ended alike, but
-that the one of a pod whose image changes passed, and that gVisor forbids a network device in other words than a test looks for.
+What became of upstream's own conformance tests of Kubernetes ${UPSTREAM_VERSION} when they were run against a tenant, as they are written and with
+the tenant's own kubeconfig. **Refused** means that a test does what a safe platform must not do, or makes use of it on its way to
+something else; **missing** that it is not built. \`node tests/conformance/render-conformance.ts\` prints this page from what was seen, and a
+test keeps the two equal.
 `
 
-/** A name without what changed between versions: the group, marks in brackets, and spaces. */
-function coreOf(name: string): string {
-  return name
-    .replace(/^\[[^\]]+\]/, '')
-    .replaceAll(/\[[^\]]*\]/g, ' ')
-    .replaceAll(/\s+/g, ' ')
-    .trim()
+const HOW = `## How to repeat it
+
+\`tools/upstream-programs DIR\` builds the tests, kubectl and the programs of their images from upstream's modules with Go; nothing of it is in
+this repository. Shells, curl, dig and web servers of the images come from Debian's packages instead. \`tools/upstream-conformance --programs
+DIR\` makes a platform with a tenant and runs the tests against it, each in a process of its own; \`--help\` says what else. \`--save\` writes
+what becomes of each into \`${RESULTS_FILES.trusted}\`, with what it said when it failed;
+\`tests/conformance/upstream/reasons.ts\` says why.
+
+All tests that upstream calls conformance are counted, also those that no tenant of a safe platform can pass; so this is no certified
+distribution, and does not mean to become one.
+`
+
+export const NAMES: readonly string[] = readNames()
+export const RESULTS: Readonly<Record<TestedTrust, readonly UpstreamResult[]>> = {
+  trusted: readResults('trusted'),
+  untrusted: readResults('untrusted'),
 }
 
-export const RESULTS: readonly UpstreamResult[] = readResults()
-const PASSED: ReadonlySet<string> = new Set(
-  RESULTS.filter(({ name, outcome }) => outcome === 'passed' && !reasonOf(name)).map(({ name }) =>
-    coreOf(name),
-  ),
-)
+type Verdict = 'passed' | 'refused' | 'missing' | 'not run'
 
-/** Whether upstream's own test of 1.20 has passed here, and says something by it. */
-export function hasPassed(name: string): boolean {
-  return PASSED.has(coreOf(name))
+function verdictOf(trust: TestedTrust, name: string): Verdict {
+  const outcome = outcomes[trust].get(name)
+  if (outcome === undefined) return 'not run'
+  const reason = reasonOf(trust, name)
+  if (reason === undefined) {
+    if (outcome === 'passed') return 'passed'
+    throw new Error(`Nothing is said about ${name}`)
+  }
+  return 'missing' in reason ? 'missing' : 'refused'
 }
 
-function readNames(file: string): string[] {
-  return readFileSync(join(import.meta.dirname, 'testdata', file), 'utf8')
-    .split('\n')
-    .filter((line) => line !== '')
-}
-
-export const NAMES = readNames('conformance-names-1.32.txt')
-/** Those that upstream's server passes without a single real container. */
-export const API_ONLY = readNames('conformance-api-only-1.32.txt')
-
-export function verdictOf(name: string): Verdict | undefined {
-  return VERDICTS.find(({ names }) => names.some((words) => name.includes(words)))
-}
-
-function isSupported(name: string): boolean {
-  const verdict = verdictOf(name)
-  return verdict !== undefined && 'supported' in verdict
-}
-
-/** What is refused here and a supported test makes use of. */
-export function neededBy(name: string): string | undefined {
-  return NEEDED.find(({ names }) => names.some((words) => name.includes(words)))?.what
-}
-
-function share(names: readonly string[]): string {
-  const supported = names.filter(isSupported).length
-  return `${supported} of ${names.length} (${Math.floor((supported * 100) / names.length)} %)`
-}
-
-function renderVerdict(verdict: Verdict): string {
-  if ('refused' in verdict) return `**refused**: ${verdict.refused}`
-  if ('missing' in verdict) return `**missing**: ${verdict.missing}`
-  return `supported: ${verdict.supported.map(([file, test]) => `\`${file}\` “${test}”`).join(', ')}`
+const outcomes: Readonly<Record<TestedTrust, ReadonlyMap<string, Outcome>>> = {
+  trusted: new Map(RESULTS.trusted.map(({ name, outcome }) => [name, outcome])),
+  untrusted: new Map(RESULTS.untrusted.map(({ name, outcome }) => [name, outcome])),
 }
 
 export function renderConformance(): string {
-  const passed = NAMES.filter(hasPassed).length
-  const refused = NAMES.filter((name) => 'refused' in (verdictOf(name) ?? {})).length
-  let text = `${PREFACE}
-${renderResults()}
-## By name
-${''}
-- Supported: ${share(NAMES)}; of those that need no container: ${share(API_ONLY)}.
-- Passed as upstream's own test of 1.20 (✓): ${passed}.
-- As they are written, ${NAMES.filter((name) => neededBy(name) !== undefined).length} of the supported ones need something that is refused.
-- Refused on purpose: ${refused}. Missing: ${NAMES.filter((name) => 'missing' in (verdictOf(name) ?? {})).length}.
-`
-  const groups = Map.groupBy(NAMES, (name) => /^\[([^\]]+)\]/.exec(name)?.[1] ?? '')
-  for (const [group, names] of groups) {
-    text += `\n## ${group}\n\n`
-    for (const [verdict, ofVerdict] of Map.groupBy(names, verdictOf)) {
-      if (!verdict) throw new Error(`Nothing is said about ${ofVerdict[0]}`)
-      text += `- ${renderVerdict(verdict)}\n`
-      for (const name of ofVerdict) {
-        const needed = neededBy(name)
-        text += `  - ${hasPassed(name) ? '✓ ' : ''}${shortName(name)}${needed === undefined ? '' : ` *(needs ${needed})*`}\n`
-      }
-    }
-  }
-  return text
+  const of = (verdict: Verdict) => NAMES.filter((name) => verdictOf('trusted', name) === verdict)
+  const notRun = of('not run')
+  return [
+    PREFACE,
+    renderTable(),
+    HOW,
+    '## What does not pass, and why\n',
+    'The tenant is trusted, on the machine’s kernel.\n',
+    renderReasons([...of('refused'), ...of('missing')]),
+    renderUntrusted(),
+    ...(notRun.length === 0 ? [] : [`## Not run yet\n\n${renderNames(notRun)}`]),
+    `## What passes\n\n${renderNames(of('passed'))}`,
+  ].join('\n')
 }
 
-function renderResults(): string {
-  const others = RESULTS.filter(({ name, outcome }) => outcome === 'failed' || reasonOf(name))
-  let text = `Of the 311 conformance tests of 1.20.2 these have been run: ${RESULTS.length}. Passed: ${RESULTS.length - others.length}.\n\n`
-  for (const [reason, results] of Map.groupBy(others, ({ name }) => reasonOf(name))) {
-    if (!reason) throw new Error(`Nothing is said about ${results[0]?.name}`)
+const COLUMNS = ['passed', 'refused', 'missing', 'not run'] as const
+
+function renderTable(): string {
+  const row = (group: string, names: readonly string[]) => {
+    const counts = COLUMNS.map(
+      (verdict) => names.filter((name) => verdictOf('trusted', name) === verdict).length,
+    )
+    return `| ${[group, names.length, ...counts].join(' | ')} |`
+  }
+  const passed = NAMES.filter((name) => verdictOf('trusted', name) === 'passed').length
+  return `| | tests | ${COLUMNS.join(' | ')} |
+|---|---|${COLUMNS.map(() => '---').join('|')}|
+${byGroup(NAMES)
+  .map(([group, names]) => row(group, names))
+  .join('\n')}
+${row('all', NAMES)}
+
+Of those that were run ${Math.floor((passed * 100) / RESULTS.trusted.length)} % passed.
+`
+}
+
+function renderReasons(names: readonly string[]): string {
+  let text = ''
+  for (const [reason, ofReason] of Map.groupBy(names, (name) => reasonOf('trusted', name))) {
+    if (!reason) throw new Error(`Nothing is said about ${ofReason[0]}`)
     text += `- ${renderReason(reason)}\n`
-    for (const { name } of results) text += `  - ${shortName(name)}\n`
+    for (const name of ofReason) text += `  - ${shortName(name)}\n`
   }
   return text
 }
 
 function renderReason(reason: Reason): string {
-  if ('refused' in reason) return `**refused**: ${reason.refused}`
-  if ('retired' in reason) return `retired upstream: ${reason.retired}`
-  if ('hollow' in reason) return `passes without saying anything: ${reason.hollow}`
-  return `**missing**: ${reason.missing}`
+  if ('refused' in reason) {
+    const shown = reason.shown?.map(([file, test]) => `\`${file}\` “${test}”`).join(', ')
+    return `**refused**: ${reason.refused}${shown === undefined ? '' : `. What it is about is shown by ${shown}`}`
+  }
+  return 'hollow' in reason
+    ? `passes without saying anything: ${reason.hollow}`
+    : `**missing**: ${reason.missing}`
 }
 
-/** Without what all names have, and without angle brackets, which would be taken for markup. */
+/** What is otherwise on gVisor. */
+function renderUntrusted(): string {
+  const { untrusted } = RESULTS
+  if (untrusted.length === 0) return ''
+  const other = untrusted.filter(({ name }) => verdictOf('untrusted', name) !== verdictOf('trusted', name))
+  const said = other.map(({ name }) => {
+    const reason = reasonOf('untrusted', name)
+    return `- ${shortName(name)}: ${reason === undefined ? 'passes there' : renderReason(reason)}\n`
+  })
+  return `## With an untrusted tenant
+
+On gVisor ${untrusted.length} of the tests of pods, workloads, the network and volumes have been run. ${
+    other.length === 0 ? 'All ended alike.' : `All but ${other.length} ended alike:`
+  }
+
+${said.join('')}`
+}
+
+function byGroup(names: readonly string[]): [string, string[]][] {
+  return [...Map.groupBy(names, (name) => /^\[([^\]]+)\]/.exec(name)?.[1] ?? '')]
+}
+
+function renderNames(names: readonly string[]): string {
+  return byGroup(names)
+    .map(([group, ofGroup]) => `### ${group}\n\n${ofGroup.map((name) => `- ${shortName(name)}\n`).join('')}`)
+    .join('\n')
+}
+
+/** Without what all names have, and without what would be taken for markup. */
 function shortName(name: string): string {
   return name
     .replace(/^\[[^\]]+\] /, '')
-    .replace(/ ?\[(Conformance|NodeConformance|LinuxOnly|Slow|Serial|Privileged:ClusterAdmin)\]/g, '')
-    .replaceAll('*', '\\*')
+    .replaceAll(
+      / ?\[(Conformance|NodeConformance|LinuxOnly|Slow|Serial|Privileged:ClusterAdmin|MinimumKubeletVersion:[^\]]*)\]/g,
+      '',
+    )
+    .replaceAll('*', String.raw`\*`)
 }
 
 if (import.meta.main) process.stdout.write(renderConformance())

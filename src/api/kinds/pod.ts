@@ -44,6 +44,7 @@ export const podDefinition = defineKind(podKind, {
     statusSubresource,
   ],
   hasGeneration: true,
+  filledIn: ['nodeName'],
   hasStatus: true,
   nameProblem: dnsSubdomainProblem,
   fieldSelectors: {

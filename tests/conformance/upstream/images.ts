@@ -5,13 +5,15 @@ import { busyboxImage, tar, unpackPackages, webImage } from '../../../samples/im
 import { type ImageSource, pushImage } from '../../../samples/images/push.ts'
 
 /**
- * The images that upstream's tests of 1.20 name. Upstream's own programs come from its sources; what its images take
+ * The images that upstream's tests name. Upstream's own programs come from its sources; what its images take
  * from other distributions comes from Debian's packages.
  */
 
-/** Programs in the folder with `e2e.test`, built from upstream's `test/images`. */
+/** What is in the folder with `e2e.test`, of upstream's `test/images`. */
 export const IMAGE_PROGRAMS: readonly string[] = [
   'agnhost',
+  'localhost.crt',
+  'localhost.key',
   'nnp',
   'consumer',
   'consume-cpu',
@@ -29,6 +31,17 @@ const USERLAND =
     /\s+/,
   )
 
+const BASH = ['bash', 'libc6', 'libtinfo6']
+
+/** With the user of agnhost's image that tests of groups look for. */
+const PASSWD = `root:x:0:0:root:/root:/bin/sh
+user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh
+`
+const GROUP = `root:x:0:
+user-defined-in-image:x:1000:
+group-defined-in-image:x:50000:user-defined-in-image
+`
+
 /** Debian's programs before busybox's of the same name. */
 const AGNHOST_PATH = '/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin:/'
 
@@ -44,6 +57,9 @@ export async function pushUpstreamImages(registry: string, programs: string): Pr
     }
     if (name === 'agnhost') {
       await mkdir(join(root, 'uploads'))
+      await mkdir(join(root, 'etc'))
+      await writeFile(join(root, 'etc/passwd'), PASSWD)
+      await writeFile(join(root, 'etc/group'), GROUP)
       await symlink('agnhost', join(root, 'agnhost-2'))
     }
     return tar(root)
@@ -51,38 +67,44 @@ export async function pushUpstreamImages(registry: string, programs: string): Pr
   try {
     const userland = join(work, 'userland', 'root')
     await unpackPackages(userland, USERLAND)
-    // Busybox's shell would take its own programs before those of the same name on the PATH.
-    await rm(join(userland, 'bin/sh'), { force: true })
-    await symlink('bash', join(userland, 'bin/sh'))
+    await bashAsShell(userland)
     // What Debian's alternatives would do.
     await symlink('nc.openbsd', join(userland, 'bin/nc'))
     const base = await tar(userland)
-    const agnhost = await layer('agnhost', { agnhost: 'agnhost' })
+    const agnhost = await layer('agnhost', {
+      agnhost: 'agnhost',
+      'localhost.crt': 'localhost.crt',
+      'localhost.key': 'localhost.key',
+    })
     const env = [`PATH=${AGNHOST_PATH}`]
     const pet = {
       layers: [base, agnhost],
       config: { Entrypoint: ['/agnhost'], Cmd: ['test-webserver'], Env: env },
     }
-    const busybox = await busyboxImage(join(work, 'busybox'))
-    const [shell = Buffer.alloc(0)] = busybox.layers
-    // Tests of httpd and nginx ask for nothing but a web server with its files in httpd's usual place.
-    const web = await webImage(join(work, 'web', 'root'), '/usr/local/apache2/htdocs')
+    const agnhostImage = {
+      ...pet,
+      config: { ...pet.config, Cmd: ['pause'], ExposedPorts: ports(80, 5000, 8080, 8081, 9376) },
+    }
+    const applets = await busyboxImage(join(work, 'busybox'))
+    const [shell = Buffer.alloc(0)] = applets.layers
+    const bash = join(work, 'bash', 'root')
+    await unpackPackages(bash, BASH)
+    await bashAsShell(bash)
+    const busybox = { ...applets, layers: [shell, await tar(bash)] }
+    const web = await webImage(join(work, 'web', 'root'), '/usr/share/nginx/html')
     const resourceConsumer = await layer('consumer', { consumer: 'consumer', 'consume-cpu': 'consume-cpu' })
     const images: readonly (readonly [string, string, ImageSource])[] = [
-      [
-        'agnhost',
-        '2.21',
-        { ...pet, config: { ...pet.config, Cmd: ['pause'], ExposedPorts: ports(80, 8080, 8081, 9376) } },
-      ],
-      ['kitten', '1.0', await withData(join(work, 'kitten'), pet)],
-      ['nautilus', '1.0', await withData(join(work, 'nautilus'), pet)],
-      ['jessie-dnsutils', '1.0', { layers: [base], config: { Cmd: ['/bin/bash'], Env: env } }],
-      ['pause', '3.2', { layers: [agnhost], config: { Entrypoint: ['/agnhost', 'pause'] } }],
-      ['busybox', '1.29', busybox],
-      ['nonroot', '1.0', { ...busybox, config: { ...busybox.config, User: '1234' } }],
+      ['agnhost', '2.55', agnhostImage],
+      ['agnhost', '2.63.0', agnhostImage],
+      ['kitten', '1.8', await withData(join(work, 'kitten'), pet)],
+      ['nautilus', '1.8', await withData(join(work, 'nautilus'), pet)],
+      ['glibc-dns-testing', '2.0.0', { layers: [base], config: { Cmd: ['/bin/bash'], Env: env } }],
+      ['pause', '3.10.2', { layers: [agnhost], config: { Entrypoint: ['/agnhost', 'pause'] } }],
+      ['busybox', '1.37.0-1', busybox],
+      ['nonroot', '1.5', { ...busybox, config: { ...busybox.config, User: '1234' } }],
       [
         'nonewprivs',
-        '1.0',
+        '1.4',
         {
           layers: [shell, await layer('nnp', { 'usr/local/bin/nnp': 'nnp' })],
           config: { Cmd: ['nnp'], Env: busybox.config.Env ?? [] },
@@ -90,26 +112,30 @@ export async function pushUpstreamImages(registry: string, programs: string): Pr
       ],
       [
         'resource-consumer',
-        '1.5',
+        '1.14',
         { layers: [shell, resourceConsumer], config: { Entrypoint: ['/consumer'] } },
       ],
       [
-        'regression-issue-74839-amd64',
-        '1.0',
+        'regression-issue-74839',
+        '1.4',
         {
           layers: [await layer('regression', { 'regression-issue-74839': 'regression-issue-74839' })],
           config: { Entrypoint: ['/regression-issue-74839'] },
         },
       ],
-      ['httpd', '2.4.38-alpine', web],
-      ['httpd', '2.4.39-alpine', web],
-      ['nginx', '1.14-alpine', web],
-      ['nginx', '1.15-alpine', web],
+      ['nginx', '1.15-4', web],
+      ['nginx', '1.27-0', web],
     ]
     for (const [repository, tag, image] of images) await pushImage(registry, repository, tag, image)
   } finally {
     await rm(work, { recursive: true, force: true })
   }
+}
+
+/** Debian's busybox as a shell would take its own programs before those on the PATH, and drop variables with names such as `a-b`. */
+async function bashAsShell(root: string): Promise<void> {
+  await rm(join(root, 'bin/sh'), { force: true })
+  await symlink('bash', join(root, 'bin/sh'))
 }
 
 /** What tells the two versions of a rolling update apart. */

@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util'
 import { TestPlatform } from '../../testkit/platform.ts'
 import { startBuiltRegistry } from '../../testkit/registry.ts'
 import { IMAGE_PROGRAMS, pushUpstreamImages } from './images.ts'
-import { renderResults, RESULTS_FILE, readResults, saveResult } from './results.ts'
+import { readResults, renderResults, RESULTS_FILES, saveResult, type TestedTrust } from './results.ts'
 import { UpstreamSuite } from './suite.ts'
 
 /** A test mostly waits; more than this wait for the processors. */
@@ -19,14 +19,15 @@ tools/upstream-conformance --programs DIR [--focus REGEXP] [--skip REGEXP] [--la
 tools/upstream-conformance --programs DIR --serve
 tools/upstream-conformance --programs DIR --kubeconfig FILE --registry HOST:PORT [--focus REGEXP]...
 
-  --programs DIR   holds e2e.test, kubectl and ${IMAGE_PROGRAMS.join(', ')} (docs/conformance.md)
+  --programs DIR   what tools/upstream-programs DIR has built: e2e.test, kubectl,
+                   ${IMAGE_PROGRAMS.join(', ')}
   --focus REGEXP   only tests with such names
   --skip REGEXP    not these
   --lanes NUMBER   tests at the same time; those that upstream calls serial run alone
   --others         those that are no conformance tests, and run anywhere
-  --new            only those that ${RESULTS_FILE} says nothing about
-  --save           writes what becomes of each into ${RESULTS_FILE}
-  --untrusted      a tenant on gVisor
+  --new            only those that nothing was saved about
+  --save           writes what becomes of each into ${RESULTS_FILES.trusted}
+  --untrusted      a tenant on gVisor; with --save, ${RESULTS_FILES.untrusted}
   --logs DIR       keeps what each test says there
   --serve          starts the platform and the registry, says how to reach them, and waits to be interrupted
   --kubeconfig, --registry   a tenant and images that are there already, such as those of --serve`
@@ -50,6 +51,7 @@ const { values } = parseArgs({
     help: { type: 'boolean', default: false },
   },
 })
+const TRUST: TestedTrust = values.untrusted ? 'untrusted' : 'trusted'
 process.exitCode = await main()
 
 async function main(): Promise<number> {
@@ -84,9 +86,9 @@ async function main(): Promise<number> {
     tenants: [
       {
         name: TENANT,
-        trust: values.untrusted ? 'untrusted' : 'trusted',
+        trust: TRUST,
         // Some tests name images there which no pod of theirs ever needs.
-        registries: [registry.host, 'docker.io'],
+        registries: [registry.host, 'docker.io', 'gcr.io', 'registry.k8s.io'],
       },
     ],
   })
@@ -120,7 +122,7 @@ async function runSuite(
     kubectl: join(values.programs, 'kubectl'),
     ...target,
   })
-  const known = new Set(values.new ? readResults().map(({ name }) => name) : [])
+  const known = new Set(values.new ? readResults(TRUST).map(({ name }) => name) : [])
   const skip = new RegExp(values.skip)
   const names = (await suite.names(new RegExp(values.focus), values.others, signal)).filter(
     (name) => !skip.test(name) && !known.has(name),
@@ -149,7 +151,7 @@ async function runTest(suite: UpstreamSuite, name: string, signal: AbortSignal) 
       join(values.logs, `${name.replace(/[^A-Za-z0-9]+/g, '-').slice(0, 150)}.log`),
       said.join(''),
     )
-  if (values.save && !values.others && !signal.aborted) saveResult(result)
+  if (values.save && !values.others && !signal.aborted) saveResult(TRUST, result)
   return result
 }
 

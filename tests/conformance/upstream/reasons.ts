@@ -1,10 +1,22 @@
+import type { TestedTrust } from './results.ts'
+
+/** A file of ours and the words that one of its tests is named with. */
+export type Shown = readonly [file: string, test: string]
+
 /**
- * Why tests of upstream's 1.20 do not pass here, or say nothing when they do. The first rule one of whose words is part of
- * a test's name decides.
+ * Why tests of upstream do not pass here, or say nothing when they do. The first rule one of whose words is part of a
+ * test's name decides.
  */
-export type Reason = { names: readonly string[] } & (
-  | { refused: string }
-  | { retired: string }
+export type Reason = {
+  names: readonly string[]
+  /** Where it is so; otherwise everywhere. */
+  only?: TestedTrust
+} & (
+  | {
+      refused: string
+      /** Tests of ours of what such a test is about, when only its way there is refused. */
+      shown?: readonly Shown[]
+    }
   | { missing: string }
   /** It passes, and would whatever was answered. */
   | { hollow: string }
@@ -12,18 +24,51 @@ export type Reason = { names: readonly string[] } & (
 
 export const REASONS: readonly Reason[] = [
   {
-    names: [
-      'AdmissionWebhook [Privileged:ClusterAdmin] should include webhook resources in discovery documents',
-    ],
-    hollow: 'it compares with a nil that nothing equals; webhooks are not in discovery',
+    names: ['CustomResourceConversionWebhook'],
+    hollow:
+      'it ends without failing when its definition is refused, and webhooks that convert objects are refused',
   },
   {
-    names: ['AdmissionWebhook', 'CustomResourceConversionWebhook'],
-    refused: 'a webhook would let a tenant’s program hold up or change what the control plane does',
+    names: ['AdmissionWebhook'],
+    refused:
+      'a webhook would let a tenant’s program hold up or change what the control plane does; ValidatingAdmissionPolicies and CEL rules are there instead',
+  },
+  {
+    names: [
+      'AggregatedDiscovery should support aggregated discovery interface [',
+      'AggregatedDiscovery should support raw aggregated discovery endpoint Accept headers',
+      'Discovery should locate the groupVersion and a resource within each APIGroup',
+    ],
+    refused: 'it looks for admission webhooks',
+    shown: [['src/apiserver/discovery/discovery.test.ts', 'aggregated discovery names every resource once']],
+  },
+  {
+    names: ['MutatingAdmissionPolicy'],
+    refused:
+      'control planes store what was written, and never something else; ValidatingAdmissionPolicies can ask for it',
+  },
+  {
+    names: ['FieldValidation should detect duplicates in a CR when preserving unknown fields'],
+    missing: 'a key that YAML has twice is named by its path, and not by its line',
+  },
+  {
+    names: ['API priority and fairness'],
+    refused: 'fairness between tenants is the platform’s, and no tenant may change it',
   },
   {
     names: ['Aggregator Should be able to support'],
     refused: 'an aggregated API server would answer in the control plane’s name',
+  },
+  {
+    names: ['opting out of API token automount'],
+    refused:
+      'it looks for the token’s volume in the pod that is stored, which stays as it was written; the token is mounted all the same',
+    shown: [
+      [
+        'src/controllers/pods/plan-jail.test.ts',
+        'a token is mounted unless the pod, or else its service account, says no',
+      ],
+    ],
   },
   {
     names: ['Certificates API'],
@@ -34,28 +79,31 @@ export const REASONS: readonly Reason[] = [
     refused: 'its pod asks for an extended resource, and devices of the machine are not handed to tenants',
   },
   {
-    names: [
-      'Namespaces [Serial] should ensure that all pods are removed when a namespace is deleted',
-      'Namespaces [Serial] should ensure that all services are removed when a namespace is deleted',
-      'ServiceAccounts should allow opting out of API token automount',
-      'ServiceAccounts should mount an API token into pods',
-    ],
-    retired:
-      'it waits for a Secret with the service account’s token, which Kubernetes has not made since 1.24',
-  },
-  {
-    names: ['Kubectl version should check is all data is printed'],
-    retired:
-      'it looks for the server’s commit, which kubectl has not printed since 1.28 and the platform does not tell',
-  },
-  {
-    names: ['poststart http hook', 'prestop http hook'],
-    refused: 'its hook asks another pod, and the platform calls nobody for a tenant but the pod itself',
-  },
-  {
     names: ['KubeletManagedEtcHosts'],
     refused: 'its pods mount a file of the machine and are in the machine’s network',
   },
+  {
+    names: [
+      'ignore failure matching on DisruptionTarget condition',
+      'pod failure policy on exit code to fail the job early',
+      'pod failure policy to not count the failure towards the backoffLimit',
+    ],
+    refused: 'its pods are privileged and mount a folder of the machine, to know on which try they are',
+    shown: [
+      ['tests/journeys/jobs.test.ts', 'a pod that was evicted does not count where a rule says so'],
+      ['tests/journeys/jobs.test.ts', 'an exit code ends the whole job at once'],
+    ],
+  },
+  {
+    names: ['two untainted nodes', 'Node Lifecycle'],
+    refused: 'tenants see one node that stands for their share of the machine',
+  },
+  {
+    names: ['Ephemeral Containers'],
+    missing: 'a container cannot be added to a pod that runs; the request is refused with what to do instead',
+  },
+  { names: ['ImageVolume'], missing: 'images are not mounted as volumes' },
+  { names: ['Pod InPlace Resize'], missing: 'containers are not resized while they run' },
   {
     names: ['retry creating failed daemon pods'],
     refused: 'it says in the status of a pod that it has failed, which only the platform does',
@@ -74,20 +122,47 @@ export const REASONS: readonly Reason[] = [
       'it wants a pod whose image has just changed to be ready still; here the container is replaced at once',
   },
   {
-    names: ['Proxy version v1'],
+    names: ['Proxy version v1 should proxy through a service and a pod'],
     missing:
       'links in HTML are not rewritten on their way from a pod; browsers would be told to load nothing anyway',
   },
   {
+    names: ['Proxy version v1 A set of valid responses are returned for both pod and service Proxy ['],
+    missing: 'OPTIONS is not passed on',
+  },
+  {
     names: ['Ingress API should support'],
     refused: 'hosts that nobody was granted, and a backend for all of them',
+    shown: [
+      [
+        'tests/conformance/every-kind.test.ts',
+        'every verb and every mistake is answered as Kubernetes answers it',
+      ],
+    ],
   },
   { names: ['IngressClass API'], refused: 'the platform decides which ways in there are' },
+  {
+    names: ['ServiceCIDR and IPAddress API'],
+    refused: 'the platform decides which addresses services have',
+  },
+  {
+    names: ['service status lifecycle'],
+    refused: 'it asks for a class of load balancers of its own, and the platform has one front door',
+    shown: [
+      [
+        'tests/conformance/every-kind.test.ts',
+        'every verb and every mistake is answered as Kubernetes answers it',
+      ],
+    ],
+  },
   {
     names: ['RuntimeClass should support RuntimeClasses', 'RuntimeClass  should support RuntimeClasses'],
     refused: 'the runtime follows from who the tenant is',
   },
-  { names: ['NodePort'], refused: 'ports of the machine are shared by all tenants' },
+  {
+    names: ['NodePort', 'capture the life of a service'],
+    refused: 'ports of the machine are shared by all tenants',
+  },
   {
     names: ['node-pod communication', 'session affinity timeout work for service with type clusterIP'],
     refused: 'its pods are in the machine’s network',
@@ -97,7 +172,7 @@ export const REASONS: readonly Reason[] = [
     refused: 'it taints the node, which stands for the tenant’s share of the machine',
   },
   {
-    names: ['SchedulerPredicates [Serial] validates that there'],
+    names: ['HostPort validates', 'SchedulerPredicates [Serial] validates that there'],
     refused: 'its pods take ports of the machine',
   },
   {
@@ -110,6 +185,8 @@ export const REASONS: readonly Reason[] = [
   },
 ]
 
-export function reasonOf(name: string): Reason | undefined {
-  return REASONS.find(({ names }) => names.some((words) => name.includes(words)))
+export function reasonOf(trust: TestedTrust, name: string): Reason | undefined {
+  return REASONS.find(
+    ({ names, only = trust }) => only === trust && names.some((words) => name.includes(words)),
+  )
 }

@@ -1,32 +1,57 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 
-/** What became of one of upstream's tests when it was run: a line of RESULTS_FILE. */
+/** `skipped` when the test itself finds that it has no place here. */
+export type Outcome = 'passed' | 'failed' | 'skipped'
+
+/** What became of one of upstream's tests when it was run: a line of one of RESULTS_FILES. */
 export type UpstreamResult = {
   name: string
-  /** `skipped` when the test itself finds that it has no place here. */
-  outcome: 'passed' | 'failed' | 'skipped'
+  outcome: Outcome
   /** The first lines of why it failed. */
   message?: string
 }
 
-export const RESULTS_FILE = 'tests/conformance/testdata/upstream-1.20.2.jsonl'
-const FILE = new URL('../testdata/upstream-1.20.2.jsonl', import.meta.url)
+/** What results are about: a tenant whose code runs on the machine's kernel, or on gVisor. */
+export type TestedTrust = 'trusted' | 'untrusted'
 
-export function readResults(): UpstreamResult[] {
-  if (!existsSync(FILE)) return []
-  return readFileSync(FILE, 'utf8')
+/** Upstream's version of which the tests are. */
+export const UPSTREAM_VERSION = '1.36.3'
+
+export const RESULTS_FILES: Readonly<Record<TestedTrust, string>> = {
+  trusted: `tests/conformance/testdata/upstream-${UPSTREAM_VERSION}.jsonl`,
+  untrusted: `tests/conformance/testdata/upstream-${UPSTREAM_VERSION}-untrusted.jsonl`,
+}
+
+/** The names of all conformance tests of that version. */
+export function readNames(): string[] {
+  return readFileSync(new URL('../testdata/conformance-names-1.36.txt', import.meta.url), 'utf8')
+    .split('\n')
+    .filter((line) => line !== '')
+}
+
+function fileOf(trust: TestedTrust): URL {
+  return new URL(`../../../${RESULTS_FILES[trust]}`, import.meta.url)
+}
+
+export function readResults(trust: TestedTrust): UpstreamResult[] {
+  const file = fileOf(trust)
+  if (!existsSync(file)) return []
+  return readFileSync(file, 'utf8')
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as UpstreamResult)
 }
 
 /** In place of what was known about the same test. */
-export function saveResult(result: UpstreamResult): void {
-  const others = readResults().filter(({ name }) => name !== result.name)
+export function saveResult(trust: TestedTrust, result: UpstreamResult): void {
+  const others = readResults(trust).filter(({ name }) => name !== result.name)
   const lines = [...others, result]
     .toSorted((a, b) => (a.name < b.name ? -1 : 1))
     .map((each) => JSON.stringify(each))
-  writeFileSync(FILE, `${lines.join('\n')}\n`)
+  // Another run may read it at this moment.
+  const part = new URL(`${fileOf(trust).href}.${process.pid}`)
+  writeFileSync(part, `${lines.join('\n')}\n`)
+  renameSync(part, fileOf(trust))
 }
 
 export function renderResults(results: readonly UpstreamResult[]): string {

@@ -1,32 +1,25 @@
 import { spawn } from 'node:child_process'
-import { createReadStream } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import type { UpstreamResult } from './results.ts'
 
-/** Registries by the names that upstream's `KUBE_TEST_REPO_LIST` gives them. All but the last are one here. */
+/** Registries by the names that upstream's `KUBE_TEST_REPO_LIST` gives them. All are one here. */
 const REGISTRIES: readonly string[] = [
-  'gcAuthenticatedRegistry',
-  'dockerLibraryRegistry',
-  'dockerGluster',
-  'e2eRegistry',
-  'e2eVolumeRegistry',
   'promoterE2eRegistry',
   'buildImageRegistry',
+  'gcEtcdRegistry',
   'gcRegistry',
   'sigStorageRegistry',
-  'gcrReleaseRegistry',
   'privateRegistry',
-  'sampleRegistry',
+  'dockerLibraryRegistry',
+  'cloudProviderGcpRegistry',
 ]
 
 /** Marks of tests that need a cloud, a switch or a cluster of their own, or hours. */
-const NOT_ANYWHERE = /\[(Feature:|Alpha|Disruptive|Flaky|Slow)/
+const NOT_ANYWHERE = /\[(Feature:|FeatureGate:|Alpha|Beta|Disruptive|Flaky|Slow)/
 
-const SKIPPED = 2
-const PASSED = 3
 const MESSAGE_LINES_MAX = 4
 const MESSAGE_BYTES_MAX = 600
 /** Upstream's slowest test has 15 minutes; nothing of ours needs half of that. */
@@ -51,7 +44,7 @@ export class UpstreamSuite {
 
   /** The names of all conformance tests that `focus` matches, or of those that are none and run anywhere. */
   async names(focus: RegExp, others: boolean, signal: AbortSignal): Promise<string[]> {
-    const specs = await this.run(['--ginkgo.dryRun', '--ginkgo.focus=.'], () => {}, signal)
+    const specs = await this.run(['--ginkgo.dry-run'], () => {}, signal)
     return specs
       .map(({ name }) => name)
       .filter((name) => name.includes('[Conformance]') !== others && !(others && NOT_ANYWHERE.test(name)))
@@ -63,10 +56,10 @@ export class UpstreamSuite {
   async test(name: string, log: (text: string) => void, signal: AbortSignal): Promise<UpstreamResult> {
     const specs = await this.run([`--ginkgo.focus=${escapeRegExp(name)}$`], log, signal)
     const spec = specs.find((each) => each.name === name)
-    // The others are skipped too, but the focus has none of them as its name.
-    if (spec?.state === SKIPPED) return { name, outcome: 'skipped' }
-    if (spec?.state === PASSED) return { name, outcome: 'passed' }
-    return { name, outcome: 'failed', message: spec ? this.shorten(spec.message) : 'It came to no end.' }
+    if (spec?.state === 'passed') return { name, outcome: 'passed' }
+    // The others are skipped too, but they do not say why.
+    if (spec?.state === 'skipped' && spec.message !== '') return { name, outcome: 'skipped' }
+    return { name, outcome: 'failed', message: this.shorten(spec?.message ?? '') || 'It came to no end.' }
   }
 
   /** What an error says, without Go's way of printing what it is made of, and what is different in each run. */
@@ -92,7 +85,7 @@ export class UpstreamSuite {
     flags: readonly string[],
     log: (text: string) => void,
     signal: AbortSignal,
-  ): Promise<{ name: string; state: number; message: string }[]> {
+  ): Promise<Spec[]> {
     const { programs, kubectl, kubeconfig, registry } = this.options
     const dir = await mkdtemp(join(tmpdir(), 'bulkhead-e2e-'))
     try {
@@ -105,7 +98,7 @@ export class UpstreamSuite {
           '',
         ].join('\n'),
       )
-      const dump = join(dir, 'specs.jsonl')
+      const report = join(dir, 'report.json')
       const child = spawn(
         join(programs, 'e2e.test'),
         [
@@ -115,14 +108,12 @@ export class UpstreamSuite {
           '--num-nodes=1',
           '--disable-log-dump',
           '--dump-logs-on-failure=false',
-          // Service accounts have had no secrets since 1.24.
-          '--e2e-verify-service-account=false',
           '--node-schedulable-timeout=1m',
           '--system-pods-startup-timeout=1m',
           '--system-daemonsets-startup-timeout=1m',
-          `--spec-dump=${dump}`,
           `--e2e-output-dir=${dir}`,
-          '--ginkgo.noColor',
+          `--ginkgo.json-report=${report}`,
+          '--ginkgo.no-color',
           ...flags,
         ],
         {
@@ -143,28 +134,36 @@ export class UpstreamSuite {
         clearTimeout(deadline)
         signal.removeEventListener('abort', end)
       })
-      return await readSpecs(dump)
+      return await readSpecs(report)
     } finally {
       await rm(dir, { recursive: true, force: true })
     }
   }
 }
 
-async function readSpecs(file: string): Promise<{ name: string; state: number; message: string }[]> {
-  const specs: { name: string; state: number; message: string }[] = []
-  for await (const line of createInterface({ input: createReadStream(file) })) {
-    const spec = JSON.parse(line) as {
-      ComponentTexts: readonly string[]
-      State: number
-      Failure: { Message: string; ForwardedPanic: string }
-    }
-    specs.push({
-      name: spec.ComponentTexts.slice(1).join(' '),
-      state: spec.State,
-      message: `${spec.Failure.Message} ${spec.Failure.ForwardedPanic}`.trim(),
-    })
-  }
-  return specs
+type Spec = { name: string; state: string; message: string }
+
+/** What ginkgo reports of all tests there are, also of those that were not run; nothing when it was ended. */
+async function readSpecs(file: string): Promise<Spec[]> {
+  if (!existsSync(file)) return []
+  const suites = JSON.parse(await readFile(file, 'utf8')) as {
+    SpecReports: {
+      ContainerHierarchyTexts: readonly string[] | null
+      LeafNodeType: string
+      LeafNodeText: string
+      State: string
+      Failure?: { Message?: string; ForwardedPanic?: string }
+    }[]
+  }[]
+  const reports = suites.flatMap(({ SpecReports }) => SpecReports)
+  const failedBefore = reports.find(({ LeafNodeType, State }) => LeafNodeType !== 'It' && State === 'failed')
+  return reports
+    .filter(({ LeafNodeType }) => LeafNodeType === 'It')
+    .map(({ ContainerHierarchyTexts, LeafNodeText, State, Failure = failedBefore?.Failure }) => ({
+      name: [...(ContainerHierarchyTexts ?? []), LeafNodeText].join(' '),
+      state: failedBefore === undefined ? State : failedBefore.State,
+      message: `${Failure?.Message ?? ''} ${Failure?.ForwardedPanic ?? ''}`.trim(),
+    }))
 }
 
 /** Of a string in quotes as Go prints it, which is JSON but for rare escapes. */
