@@ -69,9 +69,11 @@ export function viewOf(store: Store, inFlight: InFlight): ClusterView {
   return {
     get: ({ group, resource, namespace, name }) =>
       store.get(`${resource}.${group}/${namespace ?? ''}/${name}`)?.object,
-    list: ({ namespace, ...of }) => store.list(keyPrefix(of, namespace)).items.map((i) => i.object),
-    count: ({ namespace, ...of }) =>
-      store.count(keyPrefix(of, namespace)) + inFlight.count(keyPrefix(of, namespace)),
+    list: (of) => store.list(keyPrefix(of, of.namespace)).items.map((i) => i.object),
+    count: (of) => {
+      const prefix = keyPrefix(of, of.namespace)
+      return store.count(prefix) + inFlight.count(prefix)
+    },
     creating: (of) => inFlight.objects(keyPrefix(of)),
     get objectCount() {
       return store.objectCount + inFlight.count('')

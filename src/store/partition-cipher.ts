@@ -15,6 +15,8 @@ export const FORMAT = 1
 export const SALT_BYTES = 32
 const NONCE_BYTES = 12
 const TAG_BYTES = 16
+/** So many bytes longer is what is sealed. */
+export const SEAL_BYTES = NONCE_BYTES + TAG_BYTES
 const MARK_BYTES = 32
 const KEY_CHECK = Buffer.from('bulkhead partition')
 const HEAD_BYTES = 3 * 8 + MARK_BYTES
@@ -50,8 +52,15 @@ export class PartitionCipher {
     this.marks = this.derive('marks')
   }
 
-  sealRow(revision: number, plain: readonly Uint8Array[]): Buffer {
-    return this.seal('row', revision, plain)
+  /** Writes the sealed row to the beginning of `into`, and returns its length. */
+  sealRow(revision: number, plain: Uint8Array, into: Uint8Array): number {
+    const { cipher, nonce } = this.cipherFor('row', revision)
+    into.set(nonce, 0)
+    into.set(cipher.update(plain), NONCE_BYTES)
+    // GCM has as many bytes as it was given, so nothing is left for the end.
+    cipher.final()
+    into.set(cipher.getAuthTag(), NONCE_BYTES + plain.length)
+    return plain.length + SEAL_BYTES
   }
 
   /** @throws when the row was changed, moved, or belongs to another partition. */
@@ -65,7 +74,7 @@ export class PartitionCipher {
     plain.writeBigUInt64BE(BigInt(head.compactedTo), 8)
     plain.writeBigUInt64BE(BigInt(head.rows), 16)
     plain.set(head.marks, 24)
-    return this.seal('head', head.revision, [plain])
+    return this.seal('head', head.revision, plain)
   }
 
   openHead(revision: number, sealed: Uint8Array): Head {
@@ -80,7 +89,7 @@ export class PartitionCipher {
   }
 
   sealKeyCheck(): Buffer {
-    return this.seal('key-check', 0, [KEY_CHECK])
+    return this.seal('key-check', 0, KEY_CHECK)
   }
 
   /** False when this is not the key that the partition was made with. */
@@ -105,16 +114,16 @@ export class PartitionCipher {
     return new Uint8Array(MARK_BYTES)
   }
 
-  private seal(purpose: string, revision: number, plain: readonly Uint8Array[]): Buffer {
+  private seal(purpose: string, revision: number, plain: Uint8Array): Buffer {
+    const { cipher, nonce } = this.cipherFor(purpose, revision)
+    return Buffer.concat([nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()])
+  }
+
+  private cipherFor(purpose: string, revision: number) {
     const nonce = randomBytes(NONCE_BYTES)
     const cipher = createCipheriv('aes-256-gcm', this.keyFor(purpose, revision), nonce)
     cipher.setAAD(this.context(purpose, revision))
-    return Buffer.concat([
-      nonce,
-      ...plain.map((part) => cipher.update(part)),
-      cipher.final(),
-      cipher.getAuthTag(),
-    ])
+    return { cipher, nonce }
   }
 
   private open(purpose: string, revision: number, sealed: Uint8Array): Buffer {

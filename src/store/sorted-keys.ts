@@ -24,28 +24,31 @@ export class SortedKeys {
   /** Indexes [from, to) of the keys under `prefix`, after `startAfter` when given. */
   range(prefix: string, startAfter?: string): { from: number; to: number } {
     const first = this.firstNotBefore(prefix)
-    const to = this.search(first, (key) => !key.startsWith(prefix))
+    // Most questions are about what is not there.
+    if (!this.keys[first]?.startsWith(prefix)) return { from: first, to: first }
+    const to = this.firstWithout(prefix, first)
     if (startAfter === undefined || startAfter < prefix) return { from: first, to }
-    return {
-      from: Math.min(
-        to,
-        this.search(first, (key) => key > startAfter),
-      ),
-      to,
-    }
+    const after = this.firstNotBefore(startAfter)
+    return { from: Math.min(to, this.keys[after] === startAfter ? after + 1 : after), to }
   }
 
   private firstNotBefore(text: string): number {
-    return this.search(0, (key) => key >= text)
-  }
-
-  /** The first index from `low` on whose key answers true. Requires: all after it do as well. */
-  private search(low: number, answers: (key: StoreKey) => boolean): number {
-    let high = this.keys.length
+    let [low, high] = [0, this.keys.length]
     while (low < high) {
       const middle = (low + high) >>> 1
-      if (answers(this.keys[middle]!)) high = middle // low <= middle < high <= length
+      if (this.keys[middle]! >= text) high = middle // low <= middle < high <= length
       else low = middle + 1
+    }
+    return low
+  }
+
+  /** Requires: the key at `from` begins with `prefix`. */
+  private firstWithout(prefix: string, from: number): number {
+    let [low, high] = [from + 1, this.keys.length]
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (this.keys[middle]!.startsWith(prefix)) low = middle + 1
+      else high = middle // low <= middle < high <= length
     }
     return low
   }

@@ -14,7 +14,7 @@ import {
   READ_CHUNK_BYTES_MAX,
   type StoreLimits,
 } from './limits.ts'
-import { FORMAT, type Head, PartitionCipher, SALT_BYTES } from './partition-cipher.ts'
+import { FORMAT, type Head, PartitionCipher, SALT_BYTES, SEAL_BYTES } from './partition-cipher.ts'
 import { compareKeys, SortedKeys } from './sorted-keys.ts'
 import {
   RevisionCompacted,
@@ -50,8 +50,7 @@ const ROW_HEADER_BYTES = 3
 
 type Write = {
   change: Change
-  row: Buffer[]
-  rowBytes: number
+  row: Buffer
   durable: PromiseWithResolvers<void>
 }
 
@@ -257,20 +256,28 @@ export class SqliteStore implements Store {
     }: { limit?: number; startAfter?: StoreKey; atRevision?: number } = {},
   ): { items: StoredObject[]; revision: number; more: boolean } {
     this.requireKnown(atRevision)
-    const changed = atRevision === this.revision ? undefined : this.history.statesAt(atRevision, prefix)
+    if (atRevision === this.revision) return this.listNow(prefix, startAfter, limit)
     const items: StoredObject[] = []
-    for (const item of this.merge(prefix, startAfter, changed)) {
+    for (const item of this.merge(prefix, startAfter, this.history.statesAt(atRevision, prefix))) {
       if (items.length >= limit) return { items, revision: atRevision, more: true }
       items.push(item)
     }
     return { items, revision: atRevision, more: false }
   }
 
+  private listNow(prefix: string, startAfter: StoreKey | undefined, limit: number) {
+    const { from, to } = this.keys.range(prefix, startAfter)
+    const end = Math.min(to, from + limit)
+    const items: StoredObject[] = []
+    for (let i = from; i < end; i++) items.push(this.objects.get(this.keys.at(i)!)!) // every key has its object
+    return { items, revision: this.revision, more: end < to }
+  }
+
   /** What is there now in key order, with `changed` laid over it. */
   private *merge(
     prefix: string,
     startAfter: StoreKey | undefined,
-    changed: ReadonlyMap<StoreKey, Stored | undefined> = new Map(),
+    changed: ReadonlyMap<StoreKey, Stored | undefined>,
   ): Generator<Stored> {
     const others = [...changed.keys()]
       .filter((key) => startAfter === undefined || key > startAfter)
@@ -304,11 +311,10 @@ export class SqliteStore implements Store {
     const revision = this.assigned + 1
     object.metadata.resourceVersion = String(revision)
     const json = JSON.stringify(object)
-    const text = Buffer.from(json)
-    const keyText = Buffer.from(key)
+    const textBytes = Buffer.byteLength(json)
     const { objectBytesMax, objectsMax, bytesMax } = this.limits
-    if (text.length > objectBytesMax) throw new StoredTooLarge(key, text.length, objectBytesMax)
-    const bytes = keyText.length + text.length
+    if (textBytes > objectBytesMax) throw new StoredTooLarge(key, textBytes, objectBytesMax)
+    const bytes = Buffer.byteLength(key) + textBytes
     const growth = bytes - (previous?.bytes ?? 0)
     if (!previous && this.plannedObjects + 1 > objectsMax)
       throw new StoreFull(
@@ -319,11 +325,10 @@ export class SqliteStore implements Store {
         `The tenant's objects have ${this.plannedBytes} bytes, and ${bytesMax} are the most they may have`,
       )
     const current = stored(key, revision, json, bytes)
-    await this.enqueue({ revision, key, current, previous, event: undefined }, [
-      rowHeader(ROW_PUT, keyText),
-      keyText,
-      text,
-    ])
+    await this.enqueue(
+      { revision, key, current, previous, event: undefined },
+      renderRow(ROW_PUT, key, json, bytes),
+    )
     return current
   }
 
@@ -331,10 +336,9 @@ export class SqliteStore implements Store {
     await this.requireWritable()
     const previous = this.requireExpected(key, expected)
     if (!previous) throw new RevisionConflict(key, 0)
-    const keyText = Buffer.from(key)
     const revision = this.assigned + 1
     const change = { revision, key, current: undefined, previous, event: undefined }
-    await this.enqueue(change, [rowHeader(ROW_DELETE, keyText), keyText])
+    await this.enqueue(change, renderRow(ROW_DELETE, key, '', Buffer.byteLength(key)))
     return { revision, previous: previous.object }
   }
 
@@ -357,12 +361,12 @@ export class SqliteStore implements Store {
     return previous
   }
 
-  private enqueue(change: Change, row: Buffer[]): Promise<void> {
-    const rowBytes = row.reduce((sum, part) => sum + part.length, 0)
+  private enqueue(change: Change, row: Buffer): Promise<void> {
+    const rowBytes = row.length
     const { pendingWritesMax, pendingBytesMax } = this.limits
     if (this.pending.size >= pendingWritesMax || this.pendingBytes + rowBytes > pendingBytesMax)
       throw new StoreUnavailable(`${this.pending.size} writes are waiting for the disk already`)
-    const write: Write = { change, row, rowBytes, durable: Promise.withResolvers<void>() }
+    const write: Write = { change, row, durable: Promise.withResolvers<void>() }
     this.assigned = change.revision
     this.plan(change, 1)
     this.pendingBytes += rowBytes
@@ -399,8 +403,8 @@ export class SqliteStore implements Store {
   private takeBatch(): Write[] {
     let bytes = 0
     let count = 0
-    for (const { rowBytes } of this.queue) {
-      bytes += rowBytes
+    for (const { row } of this.queue) {
+      bytes += row.length
       if (count >= BATCH_WRITES_MAX || (count > 0 && bytes > BATCH_BYTES_MAX)) break
       count++
     }
@@ -417,21 +421,18 @@ export class SqliteStore implements Store {
     const removes = this.history.rowsBefore(compactedTo)
     const marks = Uint8Array.from(this.head.marks)
     for (const revision of removes) this.cipher.toggleMark(marks, revision)
-    const sealed = batch.map(({ change, row }) => {
-      this.cipher.toggleMark(marks, change.revision)
-      return this.cipher.sealRow(change.revision, row)
-    })
+    for (const { change } of batch) this.cipher.toggleMark(marks, change.revision)
     const revision = this.head.revision + batch.length
     const head: Head = { revision, compactedTo, rows: this.head.rows + batch.length - removes.length, marks }
     // A copy without the pool of buffers around it, which would live as long and be copied to the other thread whole.
     const sealedHead = new Uint8Array(this.cipher.sealHead(head))
     // One buffer of its own, so that it moves to the other thread instead of being copied.
-    const bytes = new Uint8Array(sealed.reduce((sum, row) => sum + row.length, 0))
+    const bytes = new Uint8Array(batch.reduce((sum, { row }) => sum + row.length + SEAL_BYTES, 0))
     let offset = 0
-    const rows = sealed.map((row, i) => {
-      bytes.set(row, offset)
-      offset += row.length
-      return { revision: batch[i]!.change.revision, length: row.length } // same length as the batch
+    const rows = batch.map(({ change: { revision }, row }) => {
+      const length = this.cipher.sealRow(revision, row, bytes.subarray(offset))
+      offset += length
+      return { revision, length }
     })
     this.cancelIdle?.()
     const headBefore = this.sealedHead
@@ -452,7 +453,7 @@ export class SqliteStore implements Store {
     this.wakeWatchers(batch)
   }
 
-  private apply({ change, rowBytes, durable }: Write): void {
+  private apply({ change, row, durable }: Write): void {
     const { key, current, previous } = change
     if (current) {
       this.objects.set(key, current)
@@ -464,7 +465,7 @@ export class SqliteStore implements Store {
     this.liveBytes += (current?.bytes ?? 0) - (previous?.bytes ?? 0)
     this.history.add(change)
     this.pending.delete(key)
-    this.pendingBytes -= rowBytes
+    this.pendingBytes -= row.length
     durable.resolve()
   }
 
@@ -490,10 +491,10 @@ export class SqliteStore implements Store {
     this.assigned = this.head.revision
     const full = cause instanceof WriterError && cause.sqliteCode === SQLITE_FULL
     const reason = full ? 'the disk is full' : 'the disk failed'
-    for (const { change, rowBytes, durable } of failed) {
+    for (const { change, row, durable } of failed) {
       this.plan(change, -1)
       this.pending.delete(change.key)
-      this.pendingBytes -= rowBytes
+      this.pendingBytes -= row.length
       durable.reject(new StoreUnavailable(`Cannot write "${change.key}": ${reason}`, { cause }))
     }
   }
@@ -636,12 +637,14 @@ function wake(watcher: Watcher): void {
   watcher.wake = undefined
 }
 
-/** Kind of row, then the length of the key; the key and the JSON text follow. */
-function rowHeader(kind: number, keyText: Buffer): Buffer {
-  const header = Buffer.allocUnsafe(ROW_HEADER_BYTES)
-  header.writeUInt8(kind, 0)
-  header.writeUInt16BE(keyText.length, 1)
-  return header
+/** Kind of row, then the length of the key; the key and the JSON text follow, `bytes` together. */
+function renderRow(kind: number, key: StoreKey, json: string, bytes: number): Buffer {
+  const row = Buffer.allocUnsafe(ROW_HEADER_BYTES + bytes)
+  row.writeUInt8(kind, 0)
+  const keyEnd = ROW_HEADER_BYTES + row.write(key, ROW_HEADER_BYTES)
+  row.writeUInt16BE(keyEnd - ROW_HEADER_BYTES, 1)
+  row.write(json, keyEnd)
+  return row
 }
 
 function parseRow(
