@@ -12,6 +12,7 @@ import {
   validateObject,
   type WriteContext,
 } from '../src/api/index.ts'
+import { askedOverHttp } from '../src/link/index.ts'
 import { ADMIN, ControlPlane } from '../tests/conformance/control-plane.ts'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -69,7 +70,7 @@ const namespace = await plane.ask('POST', '/api/v1/namespaces', {
 if (namespace.code !== 201) throw new Error(`The namespace was answered with ${namespace.code}`)
 const dryRun = async () => {
   const { request, response, code } = exchange(path, text)
-  await plane.server.handle(request, response, ADMIN)
+  await plane.server.handle(askedOverHttp(request), response, ADMIN)
   if (code() !== 201) throw new Error(`A dry run answered ${code()}`)
 }
 /** Adds policies, each with a binding, until there are so many; the sample passes all of them. */

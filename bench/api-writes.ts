@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { renderTable } from '../src/cli/index.ts'
+import { askedOverHttp } from '../src/link/index.ts'
 import { ADMIN, ControlPlane } from '../tests/conformance/control-plane.ts'
 import { exchange } from './kit/exchange.ts'
 import { machineFacts } from './kit/samples.ts'
@@ -92,7 +93,7 @@ async function measure(plane: ControlPlane, { what, ask }: (typeof kinds)[number
   const work = async () => {
     for (let asked = asks[next++]; asked; asked = asks[next++]) {
       const { request, response, code } = exchange(asked.path, asked.body, asked)
-      await plane.server.handle(request, response, ADMIN)
+      await plane.server.handle(askedOverHttp(request), response, ADMIN)
       if (code() !== asked.code) throw new Error(`${what}: answered ${code()}`)
     }
   }

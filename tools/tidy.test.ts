@@ -7,7 +7,7 @@ import { test } from 'node:test'
 const ROWS: readonly (readonly string[])[] = [
   ['main'],
   ['gateway', 'apiserver', 'controllers', 'engine/local', 'verifier', 'attack', 'cli'],
-  ['policy', 'store', 'client', 'jail', 'identity'],
+  ['policy', 'store', 'client', 'jail', 'identity', 'link'],
   ['cel', 'rego'],
   ['api'],
   ['stdx'],

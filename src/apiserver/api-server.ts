@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import {
   ApiError,
@@ -12,6 +12,7 @@ import {
 import type { ApiClient } from '../client/index.ts'
 import { AUDIT_NOTE_HEADER, COST_HEADER, JWKS_PATH, type TokenIssuer } from '../identity/index.ts'
 import type { Engine, JailId } from '../jail/index.ts'
+import type { Answering, Asked } from '../link/index.ts'
 import {
   type AdmissionPlugin,
   type Authorizer,
@@ -33,9 +34,14 @@ import { Cost, NO_COST } from './cost.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { CustomKinds } from './custom-kinds.ts'
 import { compileRules } from './custom-rules.ts'
-import { HttpAnswers, discardBody, readBody, renderWarnings, searchOf, splitUrl } from './http.ts'
+import { HttpAnswers, readBody, renderWarnings, searchOf, splitUrl } from './http.ts'
 import { InProcessClient } from './in-process-client.ts'
-import { AUDIT_NOTE_CHARS_MAX, DEFAULT_TENANT_LIMITS, REQUESTS_IN_FLIGHT_MAX } from './limits.ts'
+import {
+  AUDIT_NOTE_CHARS_MAX,
+  DEFAULT_TENANT_LIMITS,
+  REQUEST_BODY_BYTES_MAX,
+  REQUESTS_IN_FLIGHT_MAX,
+} from './limits.ts'
 import { type VersionFacts, answerPath } from './plain-paths.ts'
 import { headersForPod } from './pass-on.ts'
 import { containerOf, requireEngine } from './pod-log.ts'
@@ -79,7 +85,7 @@ export type ApiServerOptions = {
 /** The API server of one control plane. It listens nowhere: whoever accepts connections hands requests over. */
 export interface ApiServer {
   /** Answers one request of somebody who has been authenticated. Never rejects. */
-  handle(request: IncomingMessage, response: ServerResponse, user: UserInfo): Promise<void>
+  handle(request: Asked, response: Answering, user: UserInfo): Promise<void>
   /** Answers an upgrade to exec, attach or port-forward. Never rejects, and owns the socket. */
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, user: UserInfo): Promise<void>
   /** The API for a component in this process, which may do everything and is recorded under its name. */
@@ -189,7 +195,7 @@ class Server implements ApiServer {
     }
   }
 
-  async handle(request: IncomingMessage, response: ServerResponse, user: UserInfo): Promise<void> {
+  async handle(request: Asked, response: Answering, user: UserInfo): Promise<void> {
     const warnings: string[] = []
     const auditNotes: string[] = []
     const cost = new Cost()
@@ -290,7 +296,7 @@ class Server implements ApiServer {
     } finally {
       leave()
       leaveStanding()
-      if (!request.readableEnded) discardBody(request)
+      request.discardBody(REQUEST_BODY_BYTES_MAX)
     }
   }
 
@@ -407,7 +413,7 @@ class Server implements ApiServer {
   }
 
   /** @throws {ApiError} Unauthorized for whoever has no place here, whatever the door let in. */
-  private admit(user: UserInfo, request?: IncomingMessage): void {
+  private admit(user: UserInfo, request?: Asked): void {
     if (this.closing.signal.aborted)
       throw new ApiError('ServiceUnavailable', 'The control plane is going to sleep', {
         details: { retryAfterSeconds: 1 },
@@ -415,7 +421,7 @@ class Server implements ApiServer {
     if (!this.isWelcome(user, request)) throw new ApiError('Unauthorized', 'Unauthorized')
   }
 
-  private isWelcome(user: UserInfo, request?: IncomingMessage): boolean {
+  private isWelcome(user: UserInfo, request?: Asked): boolean {
     const { tenant } = this.context
     return (
       user.kind === 'anonymous' ||
@@ -454,7 +460,7 @@ class Server implements ApiServer {
 }
 
 /** For the gateway, which keeps it from the client. */
-function tellGateway(response: ServerResponse, notes: readonly string[], cost: Cost): void {
+function tellGateway(response: Answering, notes: readonly string[], cost: Cost): void {
   cost.stop()
   if (response.headersSent) return
   // What the answer itself costs, which is still to come, the gateway counts by its bytes.

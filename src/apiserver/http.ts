@@ -1,5 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
-import { pipeline } from 'node:stream/promises'
+import type { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import {
@@ -10,7 +9,8 @@ import {
   groupVersion,
   internalError,
 } from '../api/index.ts'
-import { type Clock, type Logger, assert, readRequest } from '../stdx/index.ts'
+import type { Answering, Asked } from '../link/index.ts'
+import { type Clock, type Logger, assert } from '../stdx/index.ts'
 import {
   FORMATS,
   type Format,
@@ -70,7 +70,7 @@ export class HttpAnswers {
    * to nobody who may not ask.
    */
   negotiate(
-    request: IncomingMessage,
+    request: Asked,
     path: ResourcePath,
     query: URLSearchParams,
     registry: Pick<KindRegistry, 'find' | 'virtualKinds'>,
@@ -100,8 +100,8 @@ export class HttpAnswers {
   }
 
   async send(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: Asked,
+    response: Answering,
     result: ApiResult,
     {
       wanted,
@@ -116,13 +116,13 @@ export class HttpAnswers {
       case 'text': {
         response.writeHead(200, { 'content-type': 'text/plain', 'cache-control': 'no-cache, private' })
         response.flushHeaders()
-        await pipeline(result.stream, response)
+        await pour(result.stream, response)
         return
       }
       case 'passed':
         response.writeHead(result.code, result.headers)
         response.flushHeaders()
-        await pipeline(result.stream, response)
+        await pour(result.stream, response)
         return
       case 'status':
         return this.sendValue(request, response, result.status.code ?? 200, result.status, wanted)
@@ -205,8 +205,8 @@ export class HttpAnswers {
 
   /** What is asked for most: objects and lists as they are, whose JSON the store has at hand. */
   private sendJson(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: Asked,
+    response: Answering,
     result: Extract<ApiResult, { kind: 'object' | 'list' }>,
   ): Promise<void> {
     if (result.kind === 'list') {
@@ -229,8 +229,8 @@ export class HttpAnswers {
   }
 
   private sendValue(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: Asked,
+    response: Answering,
     code: number,
     value: unknown,
     { format }: Pick<Representation, 'format'>,
@@ -239,8 +239,8 @@ export class HttpAnswers {
   }
 
   private async sendPieces(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: Asked,
+    response: Answering,
     code: number,
     rendered: AsyncIterable<Buffer> | Iterable<Buffer>,
     format: Format,
@@ -262,8 +262,8 @@ export class HttpAnswers {
   }
 
   private async sendBytes(
-    request: IncomingMessage,
-    response: ServerResponse,
+    request: Asked,
+    response: Answering,
     code: number,
     pieces: readonly Buffer[],
     headers: Record<string, string>,
@@ -286,12 +286,12 @@ export class HttpAnswers {
   }
 
   /** Counts what a client has not taken yet. */
-  private hold(response: ServerResponse, bytes: number): void {
+  private hold(response: Answering, bytes: number): void {
     this.heldBytes += bytes
     response.once('close', () => (this.heldBytes -= bytes))
   }
 
-  async sendPlain(request: IncomingMessage, response: ServerResponse, answer: PlainAnswer): Promise<void> {
+  async sendPlain(request: Asked, response: Answering, answer: PlainAnswer): Promise<void> {
     switch (answer.kind) {
       case 'text':
         response.writeHead(answer.code, {
@@ -324,7 +324,7 @@ export class HttpAnswers {
    * @param accept as the client sent it: a Status comes in what it accepts, and as JSON when that is nothing we have.
    */
   sendError(
-    response: ServerResponse,
+    response: Answering,
     error: unknown,
     { accept, warnings = [] }: { accept: string | undefined; warnings?: readonly string[] },
   ): void {
@@ -364,7 +364,7 @@ export class HttpAnswers {
   }
 
   private async sendWatch(
-    response: ServerResponse,
+    response: Answering,
     { definition, items }: Extract<ApiResult, { kind: 'watch' }>,
     wanted: Representation,
     includeObject: IncludeObject,
@@ -398,7 +398,7 @@ export class HttpAnswers {
   }
 
   /** Waits until the connection takes more, and cuts it off when all such connections together hold too much. */
-  private async drained(response: ServerResponse): Promise<void> {
+  private async drained(response: Answering): Promise<void> {
     const bytes = response.writableLength
     this.heldBytes += bytes
     try {
@@ -548,13 +548,27 @@ function protobufOf(object: { apiVersion: string; kind: string }): Buffer {
   return encoded
 }
 
+/** Sends what a stream holds, no faster than the client takes it, and ends with it. */
+async function pour(stream: Readable, response: Answering): Promise<void> {
+  if (response.destroyed) stream.destroy()
+  else response.once('close', () => stream.destroy())
+  for await (const piece of stream as AsyncIterable<Buffer | string>)
+    if (!response.write(piece)) await roomIn(response)
+  response.end()
+}
+
 /** Waits until the connection takes more, and cuts it off when it takes nothing for too long. */
-function drained(response: ServerResponse, clock: Clock): Promise<void> {
+async function drained(response: Answering, clock: Clock): Promise<void> {
+  const cancel = clock.after(WATCH_STALLED_MS_MAX, () => response.destroy())
+  await roomIn(response)
+  cancel()
+}
+
+/** Waits until the connection takes more, or is gone. */
+function roomIn(response: Answering): Promise<void> {
   if (response.destroyed) return Promise.resolve()
   return new Promise((resolve) => {
-    const cancel = clock.after(WATCH_STALLED_MS_MAX, () => response.destroy())
     const done = () => {
-      cancel()
       response.off('drain', done)
       response.off('close', done)
       resolve()
@@ -564,7 +578,7 @@ function drained(response: ServerResponse, clock: Clock): Promise<void> {
   })
 }
 
-function setWarnings(response: ServerResponse, warnings: readonly string[]): void {
+function setWarnings(response: Answering, warnings: readonly string[]): void {
   if (warnings.length === 0 || response.headersSent) return
   response.setHeader('warning', renderWarnings(warnings))
 }
@@ -585,12 +599,12 @@ export function renderWarnings(warnings: readonly string[]): string[] {
  * Reads a request's whole body, undefined when there is none.
  * @throws {ApiError} RequestEntityTooLarge
  */
-export async function readBody(request: IncomingMessage): Promise<RequestBody | undefined> {
+export async function readBody(request: Asked): Promise<RequestBody | undefined> {
   const announced = Number(request.headers['content-length'] ?? 0)
   const tooLarge = () =>
     new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${REQUEST_BODY_BYTES_MAX}`)
   if (announced > REQUEST_BODY_BYTES_MAX) throw tooLarge()
-  const bytes = await readRequest(request, REQUEST_BODY_BYTES_MAX).catch((cause: unknown) => {
+  const bytes = await request.readBody(REQUEST_BODY_BYTES_MAX).catch((cause: unknown) => {
     throw new ApiError('BadRequest', 'The body of the request ended early', { cause })
   })
   if (!bytes) throw tooLarge()
@@ -601,16 +615,6 @@ export async function readBody(request: IncomingMessage): Promise<RequestBody | 
     contentType: request.headers['content-type'],
     contentEncoding: request.headers['content-encoding'],
   }
-}
-
-/** Reads on what is left of a body that nobody wanted, so that the connection can be used again, but not for ever. */
-export function discardBody(request: IncomingMessage): void {
-  let left = REQUEST_BODY_BYTES_MAX
-  request.on('data', (chunk: Buffer) => {
-    left -= chunk.length
-    if (left < 0) request.destroy()
-  })
-  request.on('error', () => {})
 }
 
 /** Path and query of a request, or undefined when it has none that we would look at. */

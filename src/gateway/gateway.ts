@@ -16,7 +16,6 @@ import { type Clock, customerOf, type Logger } from '../stdx/index.ts'
 import { type Answer, breakOff, sendStatus, writeHead } from './answers.ts'
 import { authenticate, type Authenticated, judgeCertificate, type PeerCertificate } from './authenticate.ts'
 import { type AuditSink, auditRequest, FreeRefusals } from './events.ts'
-import { type Caller, Connections } from './connections.ts'
 import { type Admission, FairShare } from './fair-share.ts'
 import { headerPairs, OWN_HEADERS, planRequestHeaders } from './headers.ts'
 import {
@@ -33,6 +32,7 @@ import {
   STREAM_MS_MAX,
   STREAMS_PER_SESSION_MAX,
 } from './limits.ts'
+import { Links, type Way } from './links.ts'
 import { proxyRequest, proxyUpgrade, reach } from './proxy.ts'
 import * as refusals from './refusals.ts'
 import { isStream, parseTarget, pathProblem, type Target, targetOfPod } from './target.ts'
@@ -129,7 +129,7 @@ class TlsGateway implements Gateway {
   private readonly limits: GatewayLimits
   private readonly server: Http2SecureServer
   private readonly keys: TokenKeys
-  private readonly connections = new Connections()
+  private readonly links: Links
   private readonly share: FairShare
   private readonly freeRefusals: FreeRefusals
   private readonly sockets = new Set<Socket>()
@@ -147,6 +147,7 @@ class TlsGateway implements Gateway {
     }
     assertFair(this.limits)
     this.keys = new TokenKeys(options)
+    this.links = new Links(options.clock)
     this.share = new FairShare(this.limits, options.clock)
     this.freeRefusals = new FreeRefusals(options.clock)
     this.server = this.createServer()
@@ -226,7 +227,7 @@ class TlsGateway implements Gateway {
     const cancel = this.options.clock.after(CLOSE_MS_MAX, () => this.cutOff())
     await closed
     cancel()
-    this.connections.destroy()
+    this.links.destroy()
   }
 
   private cutOff(): void {
@@ -325,8 +326,8 @@ class TlsGateway implements Gateway {
       const { requestId, method } = exchange
       const told = renderIdentity(identity.user, identity.tenantUid)
       await proxyRequest(request, answer, {
-        connections: this.connections,
-        caller: { identity: told, ...this.wayTo(target.tenant) },
+        links: this.links,
+        way: this.wayTo(target.tenant),
         expects,
         method,
         path: target.rest,
@@ -458,7 +459,7 @@ class TlsGateway implements Gateway {
     return { identity, target, body, hasBody: hasBody(body) }
   }
 
-  private wayTo(tenant: TenantName): Pick<Caller, 'socketPath' | 'connect'> {
+  private wayTo(tenant: TenantName): Way {
     const { wake, socketPathOf } = this.options
     const socketPath = socketPathOf(tenant)
     return { socketPath, connect: () => reach(socketPath, wake && (() => wake(tenant))) }

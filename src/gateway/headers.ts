@@ -73,19 +73,15 @@ export function planRequestHeaders({
   /** As `renderIdentity` writes it. */
   identity: string
   requestId: string
-  /** How the body is delimited on the way to the control plane; decided by us, never copied. */
+  /** How long the body is, where that is known. */
   body: { kind: 'none' } | { kind: 'length'; bytes: number } | { kind: 'chunked' }
   upgrade?: string
 }): HeaderMap {
   const allowed = upgrade === undefined ? REQUEST_HEADERS : [...REQUEST_HEADERS, ...UPGRADE_REQUEST_HEADERS]
   const headers = pick(rawHeaders, allowed)
-  headers['host'] = 'localhost'
-  // We close the connection after the one answer. Did the control plane do it, it could close before our last write,
-  // which then fails, and the answer that it has given would be lost.
-  headers['connection'] = upgrade === undefined ? 'keep-alive' : 'Upgrade'
-  if (upgrade !== undefined) headers['upgrade'] = upgrade
-  if (body.kind === 'length') headers['content-length'] = String(body.bytes)
-  if (body.kind === 'chunked') headers['transfer-encoding'] = 'chunked'
+  // An upgrade has a connection of its own, and no body.
+  if (upgrade !== undefined) Object.assign(headers, { host: 'localhost', connection: 'Upgrade', upgrade })
+  else if (body.kind === 'length') headers['content-length'] = String(body.bytes)
   headers[REQUEST_ID_HEADER] = requestId
   headers[IDENTITY_HEADER] = identity
   return headers

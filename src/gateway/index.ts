@@ -6,7 +6,6 @@ export { REQUEST_ID_HEADER } from './headers.ts'
 export {
   DEFAULT_GATEWAY_LIMITS,
   type GatewayLimits,
-  IDLE_CONNECTIONS_PER_PLANE_MAX,
   POD_GATEWAY_LIMITS,
   UPSTREAM_HEAD_BYTES_MAX,
 } from './limits.ts'

@@ -1,4 +1,5 @@
 import { IDENTITY_HEADER_CHARS_MAX } from '../identity/index.ts'
+import { LINK_HEAD_BYTES_MAX } from '../link/index.ts'
 import { assert, KiB, MiB, SECOND_MS } from '../stdx/index.ts'
 
 /** What one tenant may use at a time, so that the others always find room. */
@@ -100,20 +101,15 @@ export const HEADERS_MAX = 96
 /** Head that a control plane's server has to accept: a client's, and the identity that we add. */
 export const UPSTREAM_HEAD_BYTES_MAX = 64 * KiB
 assert(HEAD_BYTES_MAX + IDENTITY_HEADER_CHARS_MAX + 1 * KiB <= UPSTREAM_HEAD_BYTES_MAX)
+assert(UPSTREAM_HEAD_BYTES_MAX <= LINK_HEAD_BYTES_MAX)
 
 /** client-go opens up to 250 streams on one connection before it opens another. */
 export const STREAMS_PER_SESSION_MAX = 250
 
-/** Connections that wait for another request of the same user: of a user, to a control plane, and of all together. */
-export const IDLE_CONNECTIONS_PER_USER_MAX = 64
-export const IDLE_CONNECTIONS_PER_PLANE_MAX = 128
-export const IDLE_CONNECTIONS_MAX = 1_024
-assert(
-  IDLE_CONNECTIONS_PER_PLANE_MAX * 2 <= IDLE_CONNECTIONS_MAX,
-  'One tenant could have half of all kept connections',
-)
-/** Less than the control plane keeps one (five seconds), and than it is awake for without a request. */
-export const IDLE_CONNECTION_MS_MAX = 1 * SECOND_MS
+/** A link that nobody uses is closed: less than a control plane is awake for without a request. */
+export const LINK_IDLE_MS_MAX = 1 * SECOND_MS
+/** Until a control plane has agreed to a link. */
+export const LINK_OPEN_MS_MAX = 10 * SECOND_MS
 
 export const HANDSHAKE_MS_MAX = 10 * SECOND_MS
 /** A connection without a request. */

@@ -1,12 +1,13 @@
 import { type ClientRequest, type IncomingMessage, request as httpRequest, ServerResponse } from 'node:http'
-import type { Http2ServerRequest } from 'node:http2'
+import { constants, Http2ServerRequest } from 'node:http2'
 import { connect as connectSocket, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { AnswerListener, Asking, AskingEnd } from '../link/index.ts'
 import type { Clock } from '../stdx/index.ts'
 import type { ApiError } from '../api/index.ts'
 import { AUDIT_NOTE_HEADER, COST_HEADER } from '../identity/index.ts'
 import { type Answer, breakOff, sendStatus, writeChunk, writeHead } from './answers.ts'
-import type { Caller, Connections } from './connections.ts'
+import type { Links, Way } from './links.ts'
 import { type HeaderMap, headerPairs, planResponseHeaders } from './headers.ts'
 import { ANSWER_MS_MAX, CLOSE_MS_MAX, UPSTREAM_HEAD_BYTES_MAX } from './limits.ts'
 import { bodyTooLarge, controlPlaneTooSlow, controlPlaneUnavailable } from './refusals.ts'
@@ -21,6 +22,9 @@ export type Passage = {
   /** When it has to be over, in milliseconds from now. */
   lastsMsMax: number
 }
+
+/** The client has sent the whole of its request. RFC 9113, 5.1. */
+const HALF_CLOSED = constants.NGHTTP2_STREAM_STATE_HALF_CLOSED_REMOTE
 
 /** So often a control plane that was just woken may have fallen asleep again, or have been removed. */
 const WAKES_MAX = 3
@@ -50,132 +54,205 @@ function connected(path: string): Promise<Socket> {
   return promise
 }
 
-function send(
-  { method, path, headers }: Passage,
-  way: { agent: Connections; caller: Caller } | { createConnection: () => Socket },
-): ClientRequest {
-  const upstream = httpRequest({
-    ...way,
-    method,
-    path,
-    headers,
-    setHost: false,
-    maxHeaderSize: UPSTREAM_HEAD_BYTES_MAX,
-  })
-  // Every header in an answer counts; those that pass are chosen by us.
-  upstream.maxHeadersCount = 0
-  return upstream
+/** What `proxyRequest` needs to know and to tell. */
+export type RequestPassage = Passage & {
+  links: Links
+  way: Way
+  /** The client waits to be told that its body may come. */
+  expects: boolean
+  hasBody: boolean
+  bodyBytesMax: number
+  receiveMsMax: number
+  /** So many bytes have been read from the client, or come for it. */
+  onBytes: (bytes: number) => void
+  /** The answer's first byte is on its way to the client. `note` is for the audit log, `costMs` what it took. */
+  onStart: (note: string | undefined, costMs: number) => void
+  onRefusal: (error: ApiError, cause?: unknown) => void
 }
 
 /**
  * Passes a request on and its answer back, both as they come and no faster than the other side takes them. Resolves
  * when the answer is over, whoever ended it.
  */
-export function proxyRequest(
+export async function proxyRequest(
   request: IncomingMessage | Http2ServerRequest,
   answer: Answer,
-  passage: Passage & {
-    connections: Connections
-    caller: Caller
-    /** The client waits to be told that its body may come. */
-    expects: boolean
-    hasBody: boolean
-    bodyBytesMax: number
-    receiveMsMax: number
-    /** So many bytes have been read from the client, or come for it. */
-    onBytes: (bytes: number) => void
-    /** The answer's first byte is on its way to the client. `note` is for the audit log, `costMs` what it took. */
-    onStart: (note: string | undefined, costMs: number) => void
-    onRefusal: (error: ApiError, cause?: unknown) => void
-  },
+  passage: RequestPassage,
 ): Promise<void> {
-  const { clock, requestId, hasBody, bodyBytesMax, receiveMsMax, lastsMsMax, onBytes, onStart, onRefusal } =
-    passage
-  const { connections: agent, caller, expects } = passage
-  const over = Promise.withResolvers<void>()
-  let upstream: ClientRequest
-  const cancels: (() => void)[] = []
-  const refuse = (error: ApiError, cause?: unknown) => {
+  const passing = new Passing(request, answer, passage)
+  const { links, way } = passage
+  try {
+    passing.ask(links.known(way) ?? (await links.open(way)))
+  } catch (error) {
+    passing.refuse(controlPlaneUnavailable, error)
+  }
+  await passing.over
+}
+
+/** One request on its way through, and its answer on the way back. */
+class Passing implements AnswerListener {
+  readonly over: Promise<void>
+  private readonly request: IncomingMessage | Http2ServerRequest
+  private readonly answer: Answer
+  private readonly passage: RequestPassage
+  private readonly cancels: (() => void)[] = []
+  private readonly cancelAnswer: () => void
+  private asking: Asking | undefined
+  private isOver = false
+  /** Of an answer that says how long it is. */
+  private bytesLeft: number | undefined
+
+  constructor(request: IncomingMessage | Http2ServerRequest, answer: Answer, passage: RequestPassage) {
+    this.request = request
+    this.answer = answer
+    this.passage = passage
+    const over = Promise.withResolvers<void>()
+    this.over = over.promise
+    answer.once('close', () => {
+      this.isOver = true
+      for (const cancel of this.cancels) cancel()
+      this.asking?.cancel()
+      over.resolve()
+    })
+    const { clock, lastsMsMax } = passage
+    this.cancelAnswer = clock.after(ANSWER_MS_MAX, () => this.refuse(controlPlaneTooSlow))
+    this.cancels.push(
+      this.cancelAnswer,
+      clock.after(lastsMsMax, () => this.end()),
+    )
+  }
+
+  ask(link: AskingEnd): void {
+    if (this.isOver || this.answer.writableEnded) return
+    const { method, path, headers, hasBody, expects, clock, receiveMsMax } = this.passage
+    this.asking = link.ask({ method, path, headers: pairsOf(headers), hasBody }, this)
+    if (!hasBody) return
+    if (expects) this.answer.writeContinue()
+    const { request } = this
+    this.cancels.push(
+      clock.after(receiveMsMax, () => !request.readableEnded && this.refuse(controlPlaneTooSlow)),
+    )
+    let bytes = 0
+    const { bodyBytesMax, onBytes } = this.passage
+    request.on('data', (chunk: Buffer) => {
+      onBytes(chunk.length)
+      bytes += chunk.length
+      if (bytes <= bodyBytesMax) {
+        if (!this.asking?.write(chunk)) request.pause()
+      } else if (bytes - chunk.length <= bodyBytesMax) {
+        // What follows is read and thrown away until the connection is closed, which the answer announces.
+        this.refuse(bodyTooLarge(bodyBytesMax))
+      }
+    })
+    request.on('end', () => {
+      // A stream of HTTP/2 that its client resets ends as one that is whole does, but for its state.
+      if (request instanceof Http2ServerRequest && request.stream.state.state !== HALF_CLOSED)
+        this.asking?.cancel()
+      else this.asking?.end()
+    })
+  }
+
+  onHead(code: number, headers: readonly string[]): void {
+    this.cancelAnswer()
+    const { answer, request, passage } = this
+    if (answer.headersSent || answer.writableEnded) return this.leave()
+    const { requestId, method, onStart } = passage
+    const { length, note, costMs } = parseTold(headers)
+    const planned = planResponseHeaders(headers, { requestId, contentLength: length })
+    this.bytesLeft =
+      method === 'HEAD' || code === 204 || code === 304 ? 0 : parseLength(planned['content-length'])
+    writeHead(answer, code, planned)
+    // A watch that has nothing to say yet must still be known to have begun.
+    if (answer instanceof ServerResponse) answer.flushHeaders()
+    answer.on('drain', () => this.asking?.takenAll())
+    // A control plane that answers before it has read everything must not block the client.
+    if (passage.hasBody) request.resume()
+    onStart(note, costMs)
+  }
+
+  onPiece(piece: Buffer): boolean {
+    this.passage.onBytes(piece.length)
+    if (this.bytesLeft !== undefined) {
+      this.bytesLeft -= piece.length
+      // On HTTP/1.1 the client would take what is too much for the next answer.
+      if (this.bytesLeft < 0) {
+        this.leave()
+        breakOff(this.answer)
+        return true
+      }
+    }
+    return writeChunk(this.answer, piece)
+  }
+
+  onEnd(): void {
+    if (this.bytesLeft !== undefined && this.bytesLeft > 0) breakOff(this.answer)
+    else this.answer.end()
+    this.request.resume()
+  }
+
+  onBreak(cause: Error): void {
+    if (!this.answer.writableEnded) this.refuse(controlPlaneUnavailable, cause)
+  }
+
+  onDrain(): void {
+    this.request.resume()
+  }
+
+  refuse(error: ApiError, cause?: unknown): void {
+    this.leave()
+    if (this.isOver) return
+    const { answer, passage } = this
+    const { requestId, hasBody, onRefusal } = passage
     onRefusal(error, cause)
-    upstream?.destroy()
     if (answer.headersSent) breakOff(answer)
     else sendStatus(answer, error, { requestId, close: hasBody })
   }
-  answer.once('close', () => {
-    for (const cancel of cancels) cancel()
-    upstream?.destroy()
-    over.resolve()
-  })
-  try {
-    upstream = send(passage, { agent, caller })
-  } catch (error) {
-    // Node refuses to write a header that its parser let in.
-    refuse(controlPlaneUnavailable, error)
-    return over.promise
+
+  /** It has lasted as long as it may. */
+  private end(): void {
+    this.leave()
+    const { answer, passage } = this
+    if (!answer.headersSent) return this.refuse(controlPlaneTooSlow)
+    answer.end()
+    // A client that reads nothing would keep its place for ever.
+    this.cancels.push(passage.clock.after(CLOSE_MS_MAX, () => breakOff(answer)))
   }
-  if (expects) upstream.once('socket', () => answer.headersSent || answer.writeContinue())
-  const cancelAnswer = clock.after(ANSWER_MS_MAX, () => refuse(controlPlaneTooSlow))
-  cancels.push(cancelAnswer)
-  cancels.push(
-    clock.after(lastsMsMax, () => {
-      upstream.destroy()
-      if (!answer.headersSent) return refuse(controlPlaneTooSlow)
-      answer.end()
-      // A client that reads nothing would keep its place for ever.
-      cancels.push(clock.after(CLOSE_MS_MAX, () => breakOff(answer)))
-    }),
-  )
-  upstream.on('error', (error) => {
-    if (!answer.writableEnded) refuse(controlPlaneUnavailable, error)
-  })
-  upstream.on('response', (from: IncomingMessage) => {
-    cancelAnswer()
-    if (answer.headersSent || answer.writableEnded) return void from.destroy()
-    from.on('data', (chunk: Buffer) => onBytes(chunk.length))
-    pass(from, answer, requestId)
-    onStart(toldIn(from, AUDIT_NOTE_HEADER), parseCost(toldIn(from, COST_HEADER)))
-  })
-  if (hasBody) {
-    cancels.push(clock.after(receiveMsMax, () => !request.readableEnded && refuse(controlPlaneTooSlow)))
-    request.on('data', (chunk: Buffer) => onBytes(chunk.length))
-    upload(request, upstream, bodyBytesMax, () => refuse(bodyTooLarge(bodyBytesMax)))
-  } else upstream.end()
-  return over.promise
+
+  /** Nothing of the control plane's is waited for any more, and nothing of the client's is kept from coming. */
+  private leave(): void {
+    this.asking?.cancel()
+    if (this.passage.hasBody) this.request.resume()
+  }
+}
+
+/** What an answer's head says to us, and not to the client. A control plane that says nonsense says nothing. */
+function parseTold(headers: readonly string[]): {
+  length: string | undefined
+  note: string | undefined
+  costMs: number
+} {
+  const told = (wanted: string) => headerPairs(headers).find(([name]) => name === wanted)?.[1]
+  const cost = told(COST_HEADER)
+  return {
+    length: told('content-length'),
+    note: told(AUDIT_NOTE_HEADER),
+    costMs: cost !== undefined && /^\d{1,9}$/.test(cost) ? Number(cost) : 0,
+  }
+}
+
+function parseLength(length: string | string[] | undefined): number | undefined {
+  return typeof length === 'string' ? Number(length) : undefined
+}
+
+function pairsOf(headers: HeaderMap): string[] {
+  return Object.entries(headers).flatMap(([name, value]) => [value].flat().flatMap((each) => [name, each]))
 }
 
 function toldIn({ rawHeaders }: IncomingMessage, header: string): string | undefined {
   return headerPairs(rawHeaders).find(([name]) => name === header)?.[1]
 }
 
-/** A control plane that says nonsense says nothing. */
-function parseCost(text: string | undefined): number {
-  return text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : 0
-}
-
-function upload(
-  request: IncomingMessage | Http2ServerRequest,
-  upstream: ClientRequest,
-  bytesMax: number,
-  onTooLarge: () => void,
-): void {
-  let bytes = 0
-  request.on('data', (chunk: Buffer) => {
-    bytes += chunk.length
-    if (bytes > bytesMax) {
-      // What follows is read and thrown away until the connection is closed, which the answer announces.
-      if (bytes - chunk.length <= bytesMax) onTooLarge()
-    } else if (!upstream.destroyed && !upstream.write(chunk)) {
-      request.pause()
-    }
-  })
-  upstream.on('drain', () => request.resume())
-  // A control plane that answers before it has read everything must not block the client.
-  upstream.on('close', () => request.resume())
-  request.on('end', () => {
-    if (!upstream.destroyed) upstream.end()
-  })
-}
-
+/** Passes on what answers an upgrade without switching protocols. */
 function pass(from: IncomingMessage, answer: Answer, requestId: string): void {
   const code = from.statusCode ?? 0
   // 1xx never comes as a response; anything else outside is not HTTP.
@@ -183,10 +260,8 @@ function pass(from: IncomingMessage, answer: Answer, requestId: string): void {
     from.destroy()
     return sendStatus(answer, controlPlaneUnavailable, { requestId })
   }
-  const contentLength = headerPairs(from.rawHeaders).find(([name]) => name === 'content-length')?.[1]
+  const contentLength = toldIn(from, 'content-length')
   writeHead(answer, code, planResponseHeaders(from.rawHeaders, { requestId, contentLength }))
-  // A watch that has nothing to say yet must still be known to have begun.
-  if (answer instanceof ServerResponse) answer.flushHeaders()
   from.on('data', (chunk: Buffer) => {
     if (!writeChunk(answer, chunk)) from.pause()
   })
@@ -231,7 +306,17 @@ export function proxyUpgrade(
     over.resolve()
   })
   try {
-    upstream = send(passage, { createConnection: () => upstreamSocket })
+    const { method, path, headers } = passage
+    upstream = httpRequest({
+      createConnection: () => upstreamSocket,
+      method,
+      path,
+      headers,
+      setHost: false,
+      maxHeaderSize: UPSTREAM_HEAD_BYTES_MAX,
+    })
+    // Every header in an answer counts; those that pass are chosen by us.
+    upstream.maxHeadersCount = 0
   } catch (error) {
     refuse(controlPlaneUnavailable, error)
     return over.promise

@@ -1,6 +1,5 @@
 import { existsSync, renameSync, rmSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
-import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import {
   type KindRegistry,
@@ -14,16 +13,21 @@ import {
 import { type ApiServer, type ApiServerOptions, createApiServer } from '../apiserver/index.ts'
 import {
   createTokenKey,
+  IDENTITY_HEADER,
   IdentityRefused,
   KnownIdentities,
   type TokenKey,
   TokenIssuer,
 } from '../identity/index.ts'
+import { DEFAULT_GATEWAY_LIMITS, POD_GATEWAY_LIMITS } from '../gateway/index.ts'
 import {
-  DEFAULT_GATEWAY_LIMITS,
-  IDLE_CONNECTIONS_PER_PLANE_MAX,
-  POD_GATEWAY_LIMITS,
-} from '../gateway/index.ts'
+  type Answering,
+  AnsweringEnd,
+  type Asked,
+  askedOverHttp,
+  EXCHANGES_MAX,
+  LINK_PROTOCOL,
+} from '../link/index.ts'
 import { type OperatorPolicies, RbacAuthorizer, type RegoPolicies } from '../policy/index.ts'
 import {
   assert,
@@ -121,7 +125,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   // Only now: what the platform itself puts into a control plane must fit, however small a tenant's quota is.
   server.setLimits(limits)
   server.setOperatorPolicies(operatorPolicies, regoPolicies)
-  const { http, door } = await listen({
+  const { http, door, closeLinks } = await listen({
     tenant,
     tenantUid,
     socketPath: paths.apiSocket(layout, tenant),
@@ -140,6 +144,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     async close() {
       http.close()
       await server.close()
+      closeLinks()
       http.closeAllConnections()
       await store[Symbol.asyncDispose]()
       rmSync(closedDoor(paths.apiSocket(layout, tenant)), { force: true })
@@ -147,12 +152,17 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   }
 }
 
+/** Beside the streams with pods: links, questions for keys, and whoever looks at us. */
+const CONNECTIONS_LEFT_MIN = 256
+const GATEWAY_LIMITS = [DEFAULT_GATEWAY_LIMITS, POD_GATEWAY_LIMITS]
 assert(
-  [DEFAULT_GATEWAY_LIMITS, POD_GATEWAY_LIMITS].reduce(
-    (sum, { tenant }) => sum + tenant.requestsMax + tenant.streamsMax + IDLE_CONNECTIONS_PER_PLANE_MAX,
-    0,
-  ) <= CONNECTIONS_MAX,
+  GATEWAY_LIMITS.reduce((sum, { tenant }) => sum + tenant.streamsMax, CONNECTIONS_LEFT_MIN) <=
+    CONNECTIONS_MAX,
   'What both gateways let through for a tenant fits into its control plane',
+)
+assert(
+  GATEWAY_LIMITS.every(({ tenant }) => tenant.requestsMax + tenant.streamsMax <= EXCHANGES_MAX),
+  'What a gateway lets through for a tenant fits into one link',
 )
 
 /** The keys that sign service accounts' tokens, and when they are durable: nothing may be signed before. */
@@ -191,7 +201,11 @@ async function listen({
   podGatewayUid: number | undefined
   clock: Clock
   log: Logger
-}): Promise<{ http: Server; door: { usedAtMs(): number; close(): Promise<boolean> } }> {
+}): Promise<{
+  http: Server
+  door: { usedAtMs(): number; close(): Promise<boolean> }
+  closeLinks: () => void
+}> {
   const http = createServer({
     maxHeaderSize: REQUEST_HEAD_BYTES_MAX,
     headersTimeout: REQUEST_HEAD_TIMEOUT_MS,
@@ -200,8 +214,9 @@ async function listen({
   })
   http.maxConnections = CONNECTIONS_MAX
   const known = new KnownIdentities({ tenant, tenantUid })
-  const fromPods = new WeakSet<Socket>()
-  const byUsers = new WeakSet<Socket>()
+  const fromPods = new WeakSet<Duplex>()
+  const byUsers = new WeakSet<Duplex>()
+  const links = new Set<AnsweringEnd>()
   let open = 0
   let usedAtMs = clock.nowMs()
   http.prependListener('connection', (socket) => {
@@ -214,16 +229,19 @@ async function listen({
       if (byUsers.has(socket)) usedAtMs = clock.nowMs()
     })
   })
-  const userOf = (request: IncomingMessage): UserInfo | undefined => {
+  const userOf = (
+    request: Pick<Asked, 'method' | 'url' | 'headers'>,
+    socket: Duplex,
+  ): UserInfo | undefined => {
     try {
       const user = known.userOf(request)
       // Whoever takes over the door for pods must not become an administrator.
-      if (fromPods.has(request.socket) && user.kind !== 'serviceAccount' && user.kind !== 'component')
+      if (fromPods.has(socket) && user.kind !== 'serviceAccount' && user.kind !== 'component')
         throw new IdentityRefused(`The door for pods brought a ${user.kind}`)
       // The gateways ask for the keys of tokens on behalf of anybody who brings one, genuine or not.
       if (user.kind !== 'component') {
         usedAtMs = clock.nowMs()
-        byUsers.add(request.socket)
+        byUsers.add(socket)
       }
       return user
     } catch (error) {
@@ -232,16 +250,26 @@ async function listen({
       return undefined
     }
   }
-  http.on('request', (request, response) => {
-    const user = userOf(request)
+  const answer = (request: Asked, response: Answering, socket: Duplex) => {
+    const user = userOf(request, socket)
     if (user) return void server.handle(request, response, user)
     response.writeHead(401, { 'content-type': 'application/json' })
     response.end(UNAUTHORIZED)
-  })
+  }
+  http.on('request', (request, response) => answer(askedOverHttp(request), response, request.socket))
   http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     // Nobody else listens yet, and an error that nobody listens to ends the process.
     socket.on('error', () => socket.destroy())
-    const user = userOf(request)
+    // With an identity it would be somebody's upgrade that a gateway passed on, which it must not.
+    if (request.headers.upgrade === LINK_PROTOCOL && request.headers[IDENTITY_HEADER] === undefined) {
+      socket.write(LINK_AGREED)
+      const handle = (asked: Asked, response: Answering) => answer(asked, response, socket)
+      const link = new AnsweringEnd({ stream: socket, head, handle })
+      links.add(link)
+      socket.once('close', () => links.delete(link))
+      return
+    }
+    const user = userOf(request, socket)
     if (user) return void server.handleUpgrade(request, socket, head, user)
     socket.end(
       `HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: ${UNAUTHORIZED.length}\r\nconnection: close\r\n\r\n${UNAUTHORIZED}`,
@@ -264,8 +292,13 @@ async function listen({
       return false
     },
   }
-  return { http, door }
+  const closeLinks = () => {
+    for (const link of links) link.close()
+  }
+  return { http, door, closeLinks }
 }
+
+const LINK_AGREED = `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: ${LINK_PROTOCOL}\r\n\r\n`
 
 /** A connection that the kernel was just making when its socket lost its name is there after this. */
 const LATECOMERS_MS = 50

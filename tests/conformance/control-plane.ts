@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { type KindRegistry, type TenantName, type UserInfo, tenantRegistry } from '../../src/api/index.ts'
 import { type ApiServer, type ApiServerOptions, createApiServer } from '../../src/apiserver/index.ts'
 import { TokenIssuer, createTokenKey } from '../../src/identity/index.ts'
+import { askedOverHttp } from '../../src/link/index.ts'
 import { RbacAuthorizer } from '../../src/policy/index.ts'
 import { type Clock, silentLogger, systemClock } from '../../src/stdx/index.ts'
 import { type Store, type StoreLimits, openStore } from '../../src/store/index.ts'
@@ -93,7 +94,8 @@ export class ControlPlane implements AsyncDisposable {
     const asking = (header: unknown): UserInfo =>
       typeof header === 'string' ? (JSON.parse(header) as UserInfo) : user
     const http = createServer(
-      (request, response) => void server.handle(request, response, asking(request.headers['x-test-user'])),
+      (request, response) =>
+        void server.handle(askedOverHttp(request), response, asking(request.headers['x-test-user'])),
     )
     http.on(
       'upgrade',

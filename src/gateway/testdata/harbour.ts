@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
 import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2'
 import { request as httpsRequest } from 'node:https'
 import type { Duplex } from 'node:stream'
@@ -20,14 +20,17 @@ import {
   renderPrivateKey,
   TokenIssuer,
 } from '../../identity/index.ts'
-import { FakeClock, listenUnix, silentLogger } from '../../stdx/index.ts'
+import { AnsweringEnd, type Answering, type Asked, askedOverHttp, LINK_PROTOCOL } from '../../link/index.ts'
+import { FakeClock, listenUnix, MiB, silentLogger } from '../../stdx/index.ts'
 import type { AuditSink } from '../events.ts'
 import { createGateway, type Gateway, type GatewayOptions } from '../gateway.ts'
 
-/** What a control plane saw. */
-export type Seen = { method: string; url: string; rawHeaders: string[]; headers: IncomingMessage['headers']; user: OutsideUser | undefined; body: string }
+export const LINK_AGREED = `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: ${LINK_PROTOCOL}\r\n\r\n`
 
-type Handler = (request: IncomingMessage, response: ServerResponse) => void
+/** What a control plane saw. */
+export type Seen = { method: string; url: string; headers: IncomingMessage['headers']; user: OutsideUser | undefined; body: string }
+
+type Handler = (request: Asked, response: Answering, socket: Duplex) => void
 type UpgradeHandler = (request: IncomingMessage, socket: Duplex, head: Buffer) => void
 
 /** A control plane on a real unix socket that answers what a test wants and remembers what it was asked. */
@@ -38,6 +41,9 @@ export class FakeControlPlane implements AsyncDisposable {
   keySetsAsked = 0
   handler: Handler | undefined
   upgradeHandler: UpgradeHandler | undefined
+  /** What becomes of a link in place of an honest one. */
+  linkHandler: ((socket: Duplex, head: Buffer) => void) | undefined
+  linksMade = 0
   readonly path: string
   private readonly server: Server
   readonly sockets = new Set<Duplex>()
@@ -45,8 +51,15 @@ export class FakeControlPlane implements AsyncDisposable {
   private constructor(tenant: TenantName, path: string) {
     this.tenant = tenant
     this.path = path
-    this.server = createServer({ maxHeaderSize: 65_536 }, (request, response) => this.answer(request, response))
+    this.server = createServer({ maxHeaderSize: 65_536 }, (request, response) => this.answer(askedOverHttp(request), response, request.socket))
     this.server.on('upgrade', (request, socket, head) => {
+      if (request.headers.upgrade === LINK_PROTOCOL) {
+        this.linksMade++
+        if (this.linkHandler) return this.linkHandler(socket, head)
+        socket.write(LINK_AGREED)
+        new AnsweringEnd({ stream: socket, head, handle: (asked, response) => this.answer(asked, response, socket) })
+        return
+      }
       this.record(request, '')
       if (this.upgradeHandler) this.upgradeHandler(request, socket, head)
       else socket.destroy()
@@ -63,32 +76,36 @@ export class FakeControlPlane implements AsyncDisposable {
     return plane
   }
 
-  private answer(request: IncomingMessage, response: ServerResponse): void {
+  private answer(request: Asked, response: Answering, socket: Duplex): void {
     if (request.url === '/openid/v1/jwks') {
       this.keySetsAsked++
       parseRequestIdentity(request, { tenant: this.tenant })
-      if (!this.issuer) return void response.writeHead(404).end()
+      if (!this.issuer) {
+        response.writeHead(404)
+        response.end()
+        return
+      }
       response.end(JSON.stringify(this.issuer.jwks()))
       return
     }
     if (this.handler) {
       this.record(request, '')
-      return this.handler(request, response)
+      return this.handler(request, response, socket)
     }
-    let body = ''
-    request.setEncoding('utf8')
-    request.on('data', (text: string) => (body += text))
-    request.on('end', () => {
-      this.record(request, body)
-      response.setHeader('content-type', 'application/json')
-      response.end(JSON.stringify({ tenant: this.tenant, url: request.url }))
-    })
+    void request.readBody(64 * MiB).then(
+      (body) => {
+        this.record(request, String(body))
+        response.setHeader('content-type', 'application/json')
+        response.end(JSON.stringify({ tenant: this.tenant, url: request.url }))
+      },
+      () => {},
+    )
   }
 
-  private record({ method = '', url = '', rawHeaders, headers }: IncomingMessage, body: string): void {
+  private record({ method = '', url = '', headers }: Pick<Asked, 'method' | 'url' | 'headers'>, body: string): void {
     // Throws, and so fails the test, when it is an identity of another tenant.
     const user = parseRequestIdentity({ method, url, headers }, { tenant: this.tenant }) as OutsideUser
-    this.seen.push({ method, url, rawHeaders, headers, user, body })
+    this.seen.push({ method, url, headers, user, body })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
