@@ -18,7 +18,7 @@ import { PROBLEMS_MAX, WARNINGS_MAX } from './limits.ts'
 import type { WriteOptions } from './options.ts'
 import { type PatchType, parsePatchType } from './patch/index.ts'
 import type { RequestBody, ResourceRequest, Target } from './request.ts'
-import { type DecodedBody, decodeBody, decodePatchBody, mediaType } from './wire/index.ts'
+import { type DecodedBody, decodeBody, decodePatchBody, dropZeros, mediaType } from './wire/index.ts'
 
 type FieldValidation = WriteOptions['fieldValidation']
 
@@ -110,6 +110,8 @@ export function decodeObject({
         : 'the namespace of the provided object does not match the namespace sent on the request',
     )
   if (target.namespace !== undefined) metadata.namespace = target.namespace
+  // Who applies a configuration owns also what it leaves empty.
+  if (!applied || patched) dropZeros(object)
   return object
 }
 

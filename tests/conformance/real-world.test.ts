@@ -97,6 +97,51 @@ test('an operator may have a finalizer of one word, is warned of it once, and th
   assert.equal(builtIn.code, 422, builtIn.text)
 })
 
+test('a client that reads an object and writes it back without what says nothing has changed nothing', async () => {
+  await using plane = await ControlPlane.start()
+  const deployments = '/apis/apps/v1/namespaces/default/deployments'
+  const deployment = (labels: Json, pod: Json, container: Json) => ({
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: 'web', ...labels },
+    spec: {
+      replicas: 0,
+      selector: { matchLabels: { app: 'web' } },
+      template: {
+        metadata: { labels: { app: 'web' } },
+        spec: { ...pod, containers: [{ name: 'web', image: 'busybox:1', ...container }] },
+      },
+    },
+  })
+  const empty = deployment(
+    { labels: {}, annotations: {} },
+    { volumes: [], nodeSelector: {}, hostNetwork: false },
+    { env: [], args: [], tty: false, resources: {} },
+  )
+  const made = await created(plane, deployments, empty)
+  const { spec } = made
+  assert.deepEqual(
+    [made.metadata.labels, spec.replicas, spec.template.spec.volumes, spec.template.spec.hostNetwork],
+    [undefined, 0, undefined, undefined],
+  )
+  assert.deepEqual(Object.keys(spec.template.spec.containers[0]).sort(), [
+    'image',
+    'imagePullPolicy',
+    'name',
+    'resources',
+    'terminationMessagePath',
+    'terminationMessagePolicy',
+  ])
+  const body = deployment({}, {}, { resources: {} })
+  const back = await plane.ask('PUT', `${deployments}/web`, { body })
+  assert.deepEqual([back.code, back.body.metadata.generation], [200, 1])
+  const apply = { body: empty, type: 'application/apply-patch+yaml' }
+  const applied = await plane.ask('PATCH', `${deployments}/web?fieldManager=ann&force=true`, apply)
+  assert.deepEqual([applied.code, applied.body.metadata.generation], [200, 1])
+  const owned = applied.body.metadata.managedFields.find((entry: Json) => entry.manager === 'ann').fieldsV1
+  assert.deepEqual(owned['f:metadata'], { 'f:annotations': {}, 'f:labels': {} })
+})
+
 test('OpenAPI says by which fields objects can be selected', async () => {
   await using plane = await ControlPlane.start()
   const spec = { type: 'object', properties: { color: { type: 'string' } } }

@@ -102,10 +102,15 @@ const KINDS: Readonly<
  * types do. https://github.com/kubernetes/api
  */
 const POINTERS: Readonly<Record<string, string>> = {
+  'admissionregistration.v1.MatchResources': 'matchPolicy',
+  'admissionregistration.v1.ParamRef': 'parameterNotFoundAction',
+  'admissionregistration.v1.Rule': 'scope',
+  'admissionregistration.v1.ValidatingAdmissionPolicySpec': 'failurePolicy',
+  'admissionregistration.v1.Validation': 'reason',
   'apiextensions.v1.CustomResourceDefinitionVersion': 'deprecationWarning',
   'apiextensions.v1.CustomResourceSubresourceScale': 'labelSelectorPath',
   'apiextensions.v1.JSONSchemaProps':
-    'maximum minimum maxLength minLength maxItems minItems multipleOf maxProperties minProperties ' +
+    '$ref maximum minimum maxLength minLength maxItems minItems multipleOf maxProperties minProperties ' +
     'x-kubernetes-preserve-unknown-fields x-kubernetes-list-type x-kubernetes-map-type',
   'apiextensions.v1.ServiceReference': 'path port',
   'apiextensions.v1.ValidationRule': 'reason optionalOldSelf',
@@ -160,6 +165,9 @@ const POINTERS: Readonly<Record<string, string>> = {
   'core.v1.KeyToPath': 'mode',
   'core.v1.Lifecycle': 'stopSignal',
   'core.v1.LoadBalancerIngress': 'ipMode',
+  'core.v1.NodeFeatures': 'supplementalGroupsPolicy',
+  'core.v1.NodeRuntimeHandlerFeatures': 'recursiveReadOnlyMounts userNamespaces',
+  'core.v1.NodeSwapStatus': 'capacity',
   'core.v1.PersistentVolumeClaimSpec': 'storageClassName volumeMode volumeAttributesClassName',
   'core.v1.PersistentVolumeClaimStatus': 'currentVolumeAttributesClassName',
   'core.v1.PersistentVolumeSpec': 'volumeMode volumeAttributesClassName',
@@ -178,6 +186,7 @@ const POINTERS: Readonly<Record<string, string>> = {
   'core.v1.GRPCAction': 'service',
   'core.v1.ProjectedVolumeSource': 'defaultMode',
   'core.v1.ReplicationControllerSpec': 'replicas',
+  'core.v1.ResourceHealth': 'message',
   'core.v1.SeccompProfile': 'localhostProfile',
   'core.v1.Secret': 'immutable',
   'core.v1.SecretEnvSource': 'optional',
@@ -217,6 +226,18 @@ const POINTERS: Readonly<Record<string, string>> = {
   'meta.v1.ObjectMeta': 'deletionGracePeriodSeconds',
   'meta.v1.OwnerReference': 'controller blockOwnerDeletion',
   'meta.v1.Preconditions': 'uid resourceVersion',
+}
+
+/** Lists that Go writes also when they are empty, though no schema requires them. */
+const ALWAYS_WRITTEN: Readonly<Record<string, string>> = {
+  'apiextensions.v1.CustomResourceDefinitionStatus': 'conditions storedVersions',
+  'authentication.v1.TokenRequestSpec': 'audiences',
+  'autoscaling.v2.HorizontalPodAutoscalerStatus': 'currentMetrics',
+  'core.v1.ContainerImage': 'names',
+  'core.v1.ProjectedVolumeSource': 'sources',
+  'discovery.v1.EndpointSlice': 'endpoints ports',
+  'rbac.v1.ClusterRole': 'rules',
+  'rbac.v1.Role': 'rules',
 }
 
 /** JSON names that are not the protobuf field's. */
@@ -273,14 +294,8 @@ export function renderTable(): string {
 
   const messages: Record<string, (readonly [number, string, string, string])[]> = {}
   const waiting = Object.values(kinds)
-  const unusedPointers = new Set(
-    Object.entries(POINTERS).flatMap(([m, names]) =>
-      names
-        .split(' ')
-        .filter(Boolean)
-        .map((f) => `${m}.${f}`),
-    ),
-  )
+  const unusedPointers = new Set(fieldsIn(POINTERS))
+  const unusedLists = new Set(fieldsIn(ALWAYS_WRITTEN))
 
   function typeName(of: string, type: string): string {
     const bare = type.replace(/^\./, '')
@@ -322,13 +337,15 @@ export function renderTable(): string {
           `"${message}" has a field "${name}" that its OpenAPI schema does not have`,
         )
         const zero = property?.default === '' || property?.default === 0 || property?.default === false
-        const keepsZero = pointer || zero || (schema?.required?.includes(name) ?? false)
+        const written = unusedLists.delete(`${short}.${name}`)
+        const keepsZero = pointer || written || zero || (schema?.required?.includes(name) ?? false)
         const flags = `${map ? 'm' : ''}${field.r ? 'r' : ''}${embedded ? 'e' : ''}${keepsZero ? 'z' : ''}`
         return [field.n, name, type, flags] as const
       })
       .sort((a, b) => a[0] - b[0])
   }
-  assert(unusedPointers.size === 0, `Nothing has the fields ${[...unusedPointers].join(', ')}`)
+  const unused = [...unusedPointers, ...unusedLists]
+  assert(unused.length === 0, `Nothing has the fields ${unused.join(', ')}`)
 
   // Names are long and repeat, so each message is a number in the file.
   const names = Object.keys(messages).sort()
@@ -356,6 +373,15 @@ export function renderTable(): string {
     ']}',
   ]
   return `${lines.join('\n')}\n`
+}
+
+function fieldsIn(byMessage: Readonly<Record<string, string>>): string[] {
+  return Object.entries(byMessage).flatMap(([message, names]) =>
+    names
+      .split(' ')
+      .filter(Boolean)
+      .map((field) => `${message}.${field}`),
+  )
 }
 
 if (import.meta.main) writeFileSync(TABLE, renderTable())

@@ -5,6 +5,7 @@ import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
 import * as fc from 'fast-check'
 import {
   ApiError,
+  type KubeObject,
   type ObjectSchema,
   type Schema,
   groupVersion,
@@ -15,6 +16,7 @@ import {
 import { decodeProtobuf } from './protobuf.ts'
 import { type Field, type Leaf, type Message, hasProtobuf, messageOf } from './protobuf-messages.ts'
 import { encodeProtobuf, encodeProtobufList } from './render-protobuf.ts'
+import { dropZeros } from './zeros.ts'
 import table from './protobuf-fields.json' with { type: 'json' }
 
 type AnyObject = { apiVersion: string; kind: string }
@@ -126,6 +128,80 @@ test('whatever an object of any kind holds is the same after it was protobuf', (
       { numRuns: 10 },
     )
   }
+})
+
+/** The value with an empty list, map or zero in every field that has none, where that says nothing. */
+function padded(message: Message, value: unknown): unknown {
+  if (Array.isArray(value)) return value.map((item) => padded(message, item))
+  if (typeof value !== 'object' || value === null) return value
+  const inner = message.fields.find(({ type }) => typeof type === 'object')?.type
+  if (message.either) return typeof inner === 'object' ? padded(inner, value) : value
+  let result: Record<string, unknown> = { ...value }
+  for (const { name, type, map, repeated, embedded, keepsZero } of message.fields) {
+    const given = result[name]
+    if (embedded && typeof type === 'object') result = padded(type, result) as Record<string, unknown>
+    else if (given === undefined) {
+      const zero = map ? {} : repeated ? [] : ZEROS[String(type)]
+      if (!keepsZero && zero !== undefined) result[name] = zero
+    } else if (typeof type === 'object')
+      result[name] = map
+        ? Object.fromEntries(Object.entries(given ?? {}).map(([k, v]) => [k, padded(type, v)]))
+        : padded(type, given)
+  }
+  return result
+}
+
+const ZEROS: Readonly<Record<string, unknown>> = {
+  string: '',
+  bytes: '',
+  bool: false,
+  int32: 0,
+  int64: 0,
+  double: 0,
+}
+
+test('what says nothing is taken out of an object of any kind, and nothing else', () => {
+  for (const name of Object.keys(table.kinds)) {
+    const slash = name.lastIndexOf('/')
+    const [apiVersion, kind] = [name.slice(0, slash), name.slice(slash + 1)]
+    const message = messageOf(apiVersion, kind)
+    assert.ok(message, name)
+    fc.assert(
+      fc.property(objectOf(message, 0), (content) => {
+        const object = JSON.parse(JSON.stringify({ apiVersion, kind, ...content })) as KubeObject
+        const more = padded(message, structuredClone(object)) as KubeObject
+        dropZeros(more)
+        assert.deepEqual(more, object)
+      }),
+      { numRuns: 5 },
+    )
+  }
+})
+
+test('of a custom kind only the metadata is looked at, and what a schema requires stays', () => {
+  const custom = {
+    apiVersion: 'example.com/v1',
+    kind: 'Widget',
+    metadata: { name: 'one', labels: {}, annotations: {}, finalizers: [], generation: 0 },
+    spec: { list: [], map: {}, text: '', number: 0, flag: false },
+  }
+  dropZeros(custom as unknown as KubeObject)
+  assert.deepEqual(custom.metadata, { name: 'one' })
+  assert.deepEqual(custom.spec, { list: [], map: {}, text: '', number: 0, flag: false })
+  const role = {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'Role',
+    metadata: { name: 'none' },
+    rules: [],
+  }
+  const set = {
+    apiVersion: 'apps/v1',
+    kind: 'ReplicaSet',
+    metadata: { name: 'none' },
+    spec: { replicas: 0, minReadySeconds: 0 },
+  }
+  for (const object of [role, set]) dropZeros(object as unknown as KubeObject)
+  assert.deepEqual([role.rules, set.spec], [[], { replicas: 0 }])
 })
 
 test('the same content is the same bytes, in whatever order it stands', () => {
