@@ -145,6 +145,114 @@ function words(...instructions: number[]): Buffer {
   return buffer
 }
 
+/** A system call that ends the program, with its place in the list from 1, unless it gives what it should. */
+export type Call = {
+  name: keyof typeof CALLS
+  args: readonly Argument[]
+  gives: number
+}
+/** A number, bytes of the program itself, or a place in 64 bytes of memory: where it is, or the number of 32 bits in there. */
+export type Argument = number | Buffer | { at: number } | { in: number }
+
+const CALLS = {
+  read: { x64: 0, arm64: 63 },
+  write: { x64: 1, arm64: 64 },
+  close: { x64: 3, arm64: 57 },
+  setgroups: { x64: 116, arm64: 159 },
+  setresuid: { x64: 117, arm64: 147 },
+  setresgid: { x64: 119, arm64: 149 },
+  capset: { x64: 126, arm64: 91 },
+  prctl: { x64: 157, arm64: 167 },
+  openat: { x64: 257, arm64: 56 },
+  unshare: { x64: 272, arm64: 97 },
+  prlimit64: { x64: 302, arm64: 261 },
+  close_range: { x64: 436, arm64: 436 },
+} as const
+const MEMORY_BYTES = 64
+
+/** One system call after the other, then it ends with 0. */
+export function renderCallsProgram(architecture: Architecture, calls: readonly Call[]): Buffer {
+  const code = { x64: callsX64, arm64: callsArm64 }[architecture]
+  // What arguments point to is behind the code, whose length does not depend on where that is.
+  const bytes = calls.flatMap(({ args }) => args.filter((each) => Buffer.isBuffer(each)))
+  const start = BASE + HEADERS_BYTES + code(calls, () => 0).length
+  const places = new Map<Buffer, number>()
+  let next = start
+  for (const each of bytes) {
+    places.set(each, next)
+    next += each.length
+  }
+  const placeOf = (each: Buffer) => places.get(each) ?? 0
+  return renderElf(architecture, Buffer.concat([code(calls, placeOf), ...bytes]))
+}
+
+function callsX64(calls: readonly Call[], placeOf: (bytes: Buffer) => number): Buffer {
+  const number = (value: number) => {
+    const bytes = Buffer.alloc(4)
+    bytes.writeUInt32LE(value >>> 0)
+    return [...bytes]
+  }
+  // mov REGISTER, number; lea REGISTER, [rsp+at]; mov REGISTER, [rsp+at], for rdi, rsi, rdx, r10 and r8.
+  const registers: readonly { set: number[]; lea: number[]; load: number[] }[] = [
+    { set: [0xbf], lea: [0x48, 0x8d, 0x7c, 0x24], load: [0x8b, 0x7c, 0x24] },
+    { set: [0xbe], lea: [0x48, 0x8d, 0x74, 0x24], load: [0x8b, 0x74, 0x24] },
+    { set: [0xba], lea: [0x48, 0x8d, 0x54, 0x24], load: [0x8b, 0x54, 0x24] },
+    { set: [0x41, 0xba], lea: [0x4c, 0x8d, 0x54, 0x24], load: [0x44, 0x8b, 0x54, 0x24] },
+    { set: [0x41, 0xb8], lea: [0x4c, 0x8d, 0x44, 0x24], load: [0x44, 0x8b, 0x44, 0x24] },
+  ]
+  // mov edi, code; mov eax, exit_group; syscall
+  const end = (code: number) => [0xbf, ...number(code), 0xb8, ...number(231), 0x0f, 0x05]
+  return Buffer.from([
+    ...[0x48, 0x83, 0xec, MEMORY_BYTES], // sub rsp
+    ...calls.flatMap(({ name, args, gives }, at) => [
+      ...args.flatMap((argument, place) => {
+        const { set, lea, load } = registers[place] ?? refuse(name)
+        if (typeof argument === 'number') return [...set, ...number(argument)]
+        if (Buffer.isBuffer(argument)) return [...set, ...number(placeOf(argument))]
+        return 'at' in argument ? [...lea, argument.at] : [...load, argument.in]
+      }),
+      ...[0xb8, ...number(CALLS[name].x64), 0x0f, 0x05],
+      // cmp rax, gives; je over what ends it
+      ...[0x48, 0x83, 0xf8, gives, 0x74, end(0).length],
+      ...end(at + 1),
+    ]),
+    ...end(0),
+  ])
+}
+
+function callsArm64(calls: readonly Call[], placeOf: (bytes: Buffer) => number): Buffer {
+  const SVC = 0xd400_0001
+  const half = (register: number, value: number) => 0xd280_0000 | ((value & 0xffff) << 5) | register
+  // movz, then movk for what is above 16 bits.
+  const set = (register: number, value: number) => [
+    half(register, value),
+    0xf2a0_0000 | (((value >>> 16) & 0xffff) << 5) | register,
+  ]
+  const end = (code: number) => [half(0, code), half(8, 94), SVC]
+  return words(
+    0xd100_03ff | (MEMORY_BYTES << 10), // sub sp, sp
+    ...calls.flatMap(({ name, args, gives }, at) => [
+      ...args.flatMap((argument, register) => {
+        if (typeof argument === 'number') return set(register, argument)
+        if (Buffer.isBuffer(argument)) return set(register, placeOf(argument))
+        // add REGISTER, sp, at; or ldr REGISTER, [sp, in]
+        return 'at' in argument
+          ? [0x9100_03e0 | (argument.at << 10) | register]
+          : [0xb940_03e0 | ((argument.in >> 2) << 10) | register]
+      }),
+      ...[half(8, CALLS[name].arm64), SVC],
+      // cmp x0, gives; b.eq over what ends it
+      ...[0xf100_001f | (gives << 10), 0x5400_0000 | ((end(0).length + 1) << 5)],
+      ...end(at + 1),
+    ]),
+    ...end(0),
+  )
+}
+
+function refuse(name: string): never {
+  throw new RangeError(`The call "${name}" has more arguments than are known here`)
+}
+
 /** A program of these instructions alone. */
 export function renderElf(architecture: Architecture, code: Buffer): Buffer {
   const file = Buffer.alloc(HEADERS_BYTES + code.length)

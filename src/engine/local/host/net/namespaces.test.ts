@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { type NamespaceOwner, pinNamespaces, unpinNamespaces } from './namespaces.ts'
+import { type NamespaceOwner, ensureHolder, pinNamespaces, unpinNamespaces } from './namespaces.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root'
 const UID_BASE = 1_900_000_000
@@ -18,7 +18,7 @@ test(
     const directory = mkdtempSync(join(tmpdir(), 'bulkhead-namespaces-'))
     const pins = join(directory, 'pod')
     try {
-      await pinNamespaces(pins, {
+      await pinNamespaces(ensureHolder(directory), pins, {
         uidBase: UID_BASE,
         idsCount: 65_536,
         owner: { uid: OWNER, tasksMax: 1_000 },
@@ -62,7 +62,11 @@ async function withPods(
   ]
   try {
     for (const [pod, owner] of owners.entries())
-      await pinNamespaces(pins(pod), { uidBase: UID_BASE + pod * 65_536, idsCount: 65_536, owner })
+      await pinNamespaces(ensureHolder(directory), pins(pod), {
+        uidBase: UID_BASE + pod * 65_536,
+        idsCount: 65_536,
+        owner,
+      })
     await work({
       run(pod, uid, script) {
         const { stdout, stderr } = spawnSync('nsenter', inside(pod, uid, script), { encoding: 'utf8' })

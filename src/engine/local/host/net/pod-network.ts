@@ -72,7 +72,7 @@ import {
   SERVICES_RETRY_MS,
 } from './limits.ts'
 import { FailedLoads, type Load } from './failed-loads.ts'
-import { PINNED, pinNamespaces, unpinNamespaces } from './namespaces.ts'
+import { PINNED, ensureHolder, pinNamespaces, unpinNamespaces } from './namespaces.ts'
 import { NamesServer, forwarderClient } from './names-server.ts'
 import { Nft } from './nft.ts'
 import { Outside, type OutsideOptions } from './outside.ts'
@@ -181,6 +181,8 @@ export class LocalPodNetwork implements PodNetwork {
   private sweep: (() => void) | undefined
   private look: (() => void) | undefined
   private loaded = false
+  /** The program that holds namespaces while they are made. */
+  private holder: string | undefined
   /** No rules are changed before. */
   private restedAtMs = 0
 
@@ -254,6 +256,7 @@ export class LocalPodNetwork implements PodNetwork {
     await this.inTurn('rules', async () => {
       for (const dir of ['tenants', 'pods'])
         mkdirSync(`${this.netDir}/${dir}`, { recursive: true, mode: 0o700 })
+      this.holder = ensureHolder(this.netDir)
       if (!this.loaded) this.load()
       const pins = observePins()
       this.router.ensure(pins.has(this.router.pin))
@@ -762,7 +765,8 @@ export class LocalPodNetwork implements PodNetwork {
     this.savePod(record)
     await using undo = new UndoStack()
     undo.add(async () => await this.takeDown(record))
-    await pinNamespaces(dir, {
+    assert(this.holder !== undefined, 'ensureNode comes first')
+    await pinNamespaces(this.holder, dir, {
       uidBase: record.podUidBase,
       idsCount: IDS_PER_TENANT,
       owner: { uid: this.layout.namespaceOwnerUidBase + record.index, tasksMax: PIDS_PER_TENANT_MAX },
