@@ -19,8 +19,8 @@ export type UserInfo =
       namespace: string
       name: string
       uid: string
-      /** Tokens can be bound to an object: they die with it. */
-      boundTo?: { kind: 'Pod' | 'Secret'; name: string; uid: string }
+      /** Tokens can be bound to an object: they die with it. `node` is where the pod was by then. */
+      boundTo?: { kind: 'Pod' | 'Secret'; name: string; uid: string; node?: { name: string; uid: string } }
       tokenId?: string
     }
   | { kind: 'operator'; name: string; groups: readonly string[]; credentialId?: string }
@@ -64,6 +64,8 @@ export function userExtra(user: UserInfo): Record<string, string[]> {
     if (user.boundTo?.kind === 'Pod') {
       told['pod-name'] = user.boundTo.name
       told['pod-uid'] = user.boundTo.uid
+      told['node-name'] = user.boundTo.node?.name
+      told['node-uid'] = user.boundTo.node?.uid
     }
   }
   return Object.fromEntries(

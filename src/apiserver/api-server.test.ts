@@ -3,7 +3,7 @@ import { connect } from 'node:net'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { WebSocket } from 'ws'
-import { ApiError, type KubeObject, type UserInfo, configMapKind, podKind } from '../api/index.ts'
+import { ApiError, type KubeObject, type UserInfo, configMapKind, nodeKind, podKind } from '../api/index.ts'
 import type { Engine } from '../jail/index.ts'
 import { FakeClock, silentLogger, until } from '../stdx/index.ts'
 import { type Answer, ControlPlane, type Json, TENANT } from '../../tests/conformance/control-plane.ts'
@@ -594,6 +594,36 @@ test('a token lives as long as its account and the pod it is bound to', async ()
   const { body: keys } = await plane.ask('GET', '/openid/v1/jwks')
   assert.equal(keys.keys.length, 1)
   assert.equal(keys.keys[0].d, undefined)
+})
+
+test('a token of a pod that has a node says which one', async () => {
+  await using plane = await ControlPlane.start()
+  const client = plane.server.client('scheduler')
+  const node = await client.create(nodeKind, {
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: { name: 'node-1' },
+    spec: {},
+  })
+  const accounts = '/api/v1/namespaces/default/serviceaccounts'
+  await created(plane, accounts, { metadata: { name: 'robot' } })
+  const { metadata } = await created(plane, PODS, pod('p', { serviceAccountName: 'robot' }))
+  const placed = structuredClone(await client.get(podKind, { namespace: 'default', name: 'p' }))
+  placed.spec.nodeName = 'node-1'
+  await client.update(podKind, placed)
+  const { body } = await plane.ask('POST', `${accounts}/robot/token`, {
+    body: { spec: { boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: 'p', uid: metadata.uid } } },
+  })
+  const { status } = await created(plane, '/apis/authentication.k8s.io/v1/tokenreviews', {
+    spec: { token: body.status.token },
+  })
+  const { 'authentication.kubernetes.io/credential-id': _its, ...extra } = status.user.extra
+  assert.deepEqual(extra, {
+    'authentication.kubernetes.io/node-name': ['node-1'],
+    'authentication.kubernetes.io/node-uid': [node.metadata.uid],
+    'authentication.kubernetes.io/pod-name': ['p'],
+    'authentication.kubernetes.io/pod-uid': [metadata.uid],
+  })
 })
 
 test('logs stream from the engine, and a wrong container is named with the right ones', async () => {

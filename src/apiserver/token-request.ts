@@ -152,7 +152,10 @@ function boundObject(
       'BadRequest',
       `cannot bind token for serviceaccount ${JSON.stringify(account.metadata.name)} to pod running with different serviceaccount name.`,
     )
-  return { kind, name, uid: found.metadata.uid }
+  const bound = { kind, name, uid: found.metadata.uid } as const
+  const { nodeName = '' } = (found['spec'] ?? {}) as { nodeName?: string }
+  const node = kind === 'Pod' ? cluster.get({ group: '', resource: 'nodes', name: nodeName }) : undefined
+  return node ? { ...bound, node: { name: nodeName, uid: node.metadata.uid } } : bound
 }
 
 /** Whether the account of a token, and what the token is bound to, still exist: then it is as good as its signature. */

@@ -27,7 +27,12 @@ const builder: OutsideUser = {
   namespace: 'default',
   name: 'builder',
   uid: 'uid',
-  boundTo: { kind: 'Pod', name: 'builder-0', uid: 'pod-uid' },
+  boundTo: {
+    kind: 'Pod',
+    name: 'builder-0',
+    uid: 'pod-uid',
+    node: { name: 'bulkhead', uid: 'node-uid' },
+  },
   tokenId: 'jti',
 }
 const olga: OutsideUser = { kind: 'operator', name: 'olga', groups: [] }
@@ -104,6 +109,11 @@ test('what never comes from outside is refused', () => {
     { kind: 'serviceAccount', tenant: 'red', namespace: 'a:b', name: 'x', uid: 'u' },
     { kind: 'serviceAccount', tenant: 'red', namespace: 'a', name: 'x' },
     { kind: 'serviceAccount', tenant: 'red', namespace: 'a', name: 'x', uid: 'u', boundTo: { kind: 'Node' } },
+    ...[null, 'n', {}, { name: '../n', uid: 'u' }, { name: 'n', uid: '' }].map((node) => ({
+      ...builder,
+      boundTo: { kind: 'Pod', name: 'p', uid: 'u', node },
+    })),
+    { ...builder, boundTo: { kind: 'Secret', name: 's', uid: 'u', node: { name: 'n', uid: 'u' } } },
     [alice],
     'alice',
     null,

@@ -78,12 +78,23 @@ export function parseServiceAccount(tenant: TenantName, fields: Record<string, u
 
 function parseBoundTo(value: unknown): NonNullable<ServiceAccountInfo['boundTo']> {
   if (!isRecord(value)) throw new IdentityRefused('What a token is bound to must be an object')
-  const { kind, name, uid } = value
+  const { kind, name, uid, node } = value
   if (kind !== 'Pod' && kind !== 'Secret')
     throw new IdentityRefused('A token is bound to something other than a Pod or Secret')
   if (typeof name !== 'string' || !isDnsSubdomain(name))
     throw new IdentityRefused(`The ${kind} that a token is bound to has no valid name`)
-  return { kind, name, uid: parseId(uid, `uid of a ${kind}`) }
+  return {
+    kind,
+    name,
+    uid: parseId(uid, `uid of a ${kind}`),
+    ...(node === undefined ? {} : { node: parseNode(kind, node) }),
+  }
+}
+
+function parseNode(kind: 'Pod' | 'Secret', node: unknown): { name: string; uid: string } {
+  if (kind !== 'Pod' || !isRecord(node) || typeof node['name'] !== 'string' || !isDnsSubdomain(node['name']))
+    throw new IdentityRefused('The token has a node that is none, or is bound to no pod')
+  return { name: node['name'], uid: parseId(node['uid'], 'uid of a node') }
 }
 
 const ID = /^[A-Za-z0-9._:-]+$/

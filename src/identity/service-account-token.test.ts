@@ -47,7 +47,8 @@ const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('ba
 
 describe('a service account token', () => {
   test('says whose it is, and has the claims that upstream writes', async () => {
-    const boundTo = { kind: 'Pod' as const, name: 'builder-0', uid: 'pod-uid' }
+    const node = { name: 'bulkhead', uid: 'node-uid' }
+    const boundTo = { kind: 'Pod' as const, name: 'builder-0', uid: 'pod-uid', node }
     const { token, tokenId, expiresAtMs } = await issuer.issue({ account: { ...account, boundTo }, nowMs })
     assert.deepEqual(await issuer.verify(token, expected), {
       user: { kind: 'serviceAccount', tenant: 'red', ...account, boundTo, tokenId },
@@ -64,6 +65,7 @@ describe('a service account token', () => {
       jti: tokenId,
       'kubernetes.io': {
         namespace: 'default',
+        node,
         pod: { name: 'builder-0', uid: 'pod-uid' },
         serviceaccount: { name: 'builder', uid: account.uid },
       },

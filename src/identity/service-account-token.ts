@@ -132,7 +132,10 @@ export class TokenIssuer {
     if (!Number.isSafeInteger(issuedAt + lifetime))
       throw new RangeError(`A token cannot be valid for ${ttlSeconds} seconds`)
     const tokenId = randomUUID()
-    const bound = boundTo && { [boundTo.kind.toLowerCase()]: { name: boundTo.name, uid: boundTo.uid } }
+    const bound = boundTo && {
+      ...(boundTo.node && { node: boundTo.node }),
+      [boundTo.kind.toLowerCase()]: { name: boundTo.name, uid: boundTo.uid },
+    }
     const token = await new SignJWT({
       aud: parseAudiences(audiences.map((audience) => inToken(this.tenant, audience))),
       exp: issuedAt + lifetime,
@@ -269,7 +272,7 @@ function parseClaims(tenant: TenantName, claims: JWTPayload, nowMs: number): Ver
   const details = claims['kubernetes.io']
   if (!isRecord(details) || !isRecord(details['serviceaccount']))
     throw new IdentityRefused('The token names no account')
-  const { pod, secret } = details
+  const { pod, secret, node } = details
   if (pod !== undefined && secret !== undefined)
     throw new IdentityRefused('The token is bound to two objects')
   const bound = pod === undefined ? { kind: 'Secret', value: secret } : { kind: 'Pod', value: pod }
@@ -278,7 +281,7 @@ function parseClaims(tenant: TenantName, claims: JWTPayload, nowMs: number): Ver
     name: details['serviceaccount']['name'],
     uid: details['serviceaccount']['uid'],
     tokenId: jti,
-    ...(isRecord(bound.value) ? { boundTo: { ...bound.value, kind: bound.kind } } : {}),
+    ...(isRecord(bound.value) ? { boundTo: { ...bound.value, kind: bound.kind, node } } : {}),
   })
   if (bound.value !== undefined && user.boundTo === undefined)
     throw new IdentityRefused('The token is bound to something that is not an object')

@@ -1,15 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import {
-  API_SERVICE,
-  paths,
-  PLATFORM_TENANT,
-  serviceAccountKind,
-  type TenantName,
-  tenantRegistry,
-} from '../api/index.ts'
+import { API_SERVICE, paths, PLATFORM_TENANT, type TenantName, tenantRegistry } from '../api/index.ts'
 import { createStreamHandler } from '../apiserver/index.ts'
-import { type IssueToken, startTenantControllers } from '../controllers/index.ts'
+import { issueTokensThrough, startTenantControllers } from '../controllers/index.ts'
 import { RemoteEngine } from '../jail/index.ts'
 import { RegoThreads } from '../rego/index.ts'
 import { GiB, SECOND_MS, systemClock } from '../stdx/index.ts'
@@ -20,7 +13,7 @@ import {
   serveControl,
   type Slept,
 } from './control-channel.ts'
-import { type ControlPlane, startControlPlane } from './control-plane.ts'
+import { startControlPlane } from './control-plane.ts'
 import { requiredEnvironment, runProgram } from './environment.ts'
 import { parseSleepLimits } from './sleep-schedule.ts'
 import { operatorPoliciesOf, regoPoliciesOf, tenantLimitsOf } from './tenant-limits.ts'
@@ -41,25 +34,6 @@ const QUIET_MS = 20 * SECOND_MS
 
 /** What a container without a limit is told by the downward API. */
 const EPHEMERAL_STORAGE_BYTES = 10 * GiB
-
-/** Signs tokens for pods; the account is looked up, so that a token dies with the very account it was made for. */
-function tokensOf({ server, tokenIssuer }: ControlPlane): IssueToken {
-  const client = server.client('token-controller')
-  return async ({ namespace, serviceAccount, pod, audience, expirationSeconds }) => {
-    const account = await client.get(serviceAccountKind, { namespace, name: serviceAccount })
-    return tokenIssuer.issue({
-      account: {
-        namespace,
-        name: serviceAccount,
-        uid: account.metadata.uid,
-        boundTo: { kind: 'Pod', ...pod },
-      },
-      ...(audience === undefined ? {} : { audiences: [audience] }),
-      ttlSeconds: expirationSeconds,
-      nowMs: systemClock.nowMs(),
-    })
-  }
-}
 
 /**
  * Hosts control planes: those of all trusted tenants, or that of one untrusted tenant under a user of its own. Knows a
@@ -121,7 +95,7 @@ runProgram(`bulkhead-worker ${name}`, async ({ layout, log }) => {
           memoryBytes: allocatable.memoryBytes,
           ephemeralStorageBytes: EPHEMERAL_STORAGE_BYTES,
         },
-        issueToken: tokensOf(plane),
+        issueToken: issueTokensThrough(plane.server.client('token-controller')),
         apiServer: { host: API_SERVICE.clusterIP, port: API_SERVICE.port },
         frontDoor: {
           ip: layout.ingress.address,

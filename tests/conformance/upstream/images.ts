@@ -134,7 +134,7 @@ export async function pushUpstreamImages(registry: string, programs: string): Pr
 
 /** Debian's busybox as a shell would take its own programs before those on the PATH, and drop variables with names such as `a-b`. */
 async function bashAsShell(root: string): Promise<void> {
-  await rm(join(root, 'bin/sh'), { force: true })
+  for (const path of ['bin/sh', 'usr/local/bin/sh']) await rm(join(root, path), { force: true })
   await symlink('bash', join(root, 'bin/sh'))
 }
 

@@ -180,6 +180,20 @@ export const REASONS: readonly Reason[] = [
     refused: 'it adds a resource to the node, which shows the tenant’s share of the machine',
   },
   {
+    names: [
+      'CSIInlineVolumes',
+      'CSINodes',
+      'CSIStorageCapacity',
+      'VolumeAttachment',
+      'VolumeAttributesClass',
+      'StorageClasses CSI',
+      'PersistentVolumes CSI',
+    ],
+    refused:
+      'volumes are made by the platform from claims; drivers and volumes made by hand would reach the machine',
+  },
+  { names: ['[DRA]'], refused: 'devices of the machine are not handed to tenants' },
+  {
     names: ['CustomResourceDefinition Watch'],
     missing: 'its object has a whole number beyond 2^53, which is refused',
   },
