@@ -5,7 +5,6 @@ import { addWarnings, decodeObject, decodePart, decodeRequestBody } from './deco
 import { type Context, objectKey } from './context.ts'
 import { deleteCollection, deleteObject } from './delete.ts'
 import { evictPod } from './eviction.ts'
-import { cloneJson } from './json.ts'
 import { parseListOptions, parseBoolean, parseWriteOptions } from './options.ts'
 import { patchObject } from './patching.ts'
 import { getMeasured, listMeasured } from './measurements.ts'
@@ -170,7 +169,8 @@ export class Dispatcher {
       }
       case 'create': {
         const options = parseWriteOptions('CreateOptions', request.query)
-        const object = await this.readObject(request, target, options.fieldValidation)
+        const read = await this.readObject(request, target, options.fieldValidation)
+        const object = read()
         const created = await createObject(
           context,
           request,
@@ -255,7 +255,8 @@ export class Dispatcher {
 
   private async update(request: ResourceRequest, target: Target): Promise<Shown> {
     const options = parseWriteOptions('UpdateOptions', request.query)
-    const object = await this.readObject(request, target, options.fieldValidation)
+    const read = await this.readObject(request, target, options.fieldValidation)
+    const object = read()
     if (object.metadata.name !== target.name)
       throw badRequest(
         object.metadata.name
@@ -263,21 +264,29 @@ export class Dispatcher {
           : 'the name of the object must be given, as on the URL',
       )
     const writer = writerOf(request, options, target)
-    return updateObject(this.context, request, target, options, () => ({ object: cloneJson(object), writer }))
+    // Whoever updates changes what it is given, so a second try needs another.
+    let next: KubeObject | undefined = object
+    return updateObject(this.context, request, target, options, () => {
+      const wanted = next ?? read()
+      next = undefined
+      return { object: wanted, writer }
+    })
   }
 
+  /** What makes the object of the body, a fresh one each time. */
   private async readObject(
     request: ResourceRequest,
     target: Target,
     fieldValidation: 'Strict' | 'Warn' | 'Ignore',
-  ): Promise<KubeObject> {
+  ): Promise<() => KubeObject> {
     const body = await request.readBody()
     const { definition } = target
     const decoded = decodeRequestBody(body, definition.kind)
     const { store } = this.context
     const old = target.name && store.get(objectKey(definition, target.namespace, target.name))?.object
     const also = furtherProblems(this.context, request, target, old || undefined)
-    return decodeObject({ definition, decoded, fieldValidation, target, warnings: request.warnings, also })
+    const { warnings } = request
+    return () => decodeObject({ definition, decoded, fieldValidation, target, warnings, also })
   }
 }
 

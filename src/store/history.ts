@@ -98,9 +98,13 @@ function renderEvent({ revision, key, current, previous }: Change): StoreEvent {
 function freezeDeep(root: KubeObject): KubeObject {
   // A list instead of recursion: a tenant decides how deep an object is.
   const open: object[] = [root]
+  const visit = (child: unknown) => {
+    if (typeof child === 'object' && child !== null) open.push(child)
+  }
   for (let value = open.pop(); value; value = open.pop()) {
-    for (const child of Object.values(value))
-      if (typeof child === 'object' && child !== null) open.push(child)
+    // The fastest way through each of the two.
+    if (Array.isArray(value)) for (let at = 0; at < value.length; at++) visit(value[at])
+    else for (const key in value) visit((value as Record<string, unknown>)[key])
     Object.freeze(value)
   }
   return root

@@ -351,8 +351,13 @@ export const TAKEN_OVER: readonly Edit[] = [
 export const NO_CIPHER: readonly Edit[] = [
   {
     file: 'src/store/partition-cipher.ts',
-    find: '      ...plain.map((part) => cipher.update(part)),\n',
-    replace: '      ...plain.map((part) => (cipher.update(part), Buffer.from(part))),\n',
+    find: 'into.set(cipher.update(plain), NONCE_BYTES)',
+    replace: 'into.set((cipher.update(plain), plain), NONCE_BYTES)',
+  },
+  {
+    file: 'src/store/partition-cipher.ts',
+    find: 'Buffer.concat([nonce, cipher.update(plain), ',
+    replace: 'Buffer.concat([nonce, (cipher.update(plain), plain), ',
   },
   {
     file: 'src/store/partition-cipher.ts',
