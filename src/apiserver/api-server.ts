@@ -111,6 +111,8 @@ const systemEntropy: Entropy = {
 }
 
 const METHODS: readonly string[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
+/** A pod may be asked these as well. */
+const PASSED_ON_METHODS: readonly string[] = [...METHODS, 'HEAD', 'OPTIONS']
 
 class Server implements ApiServer {
   private readonly context: Context
@@ -246,7 +248,7 @@ class Server implements ApiServer {
         await this.answers.sendPlain(request, response, answer)
         return
       }
-      if (!METHODS.includes(method))
+      if (!(route.rest === undefined ? METHODS : PASSED_ON_METHODS).includes(method))
         throw new ApiError(
           'MethodNotAllowed',
           'the server does not allow this method on the requested resource',
@@ -257,7 +259,7 @@ class Server implements ApiServer {
       const { closing } = this
       const wanted = this.answers.negotiate(request, route, url.query, this.context.registry)
       const resourceRequest: ResourceRequest = {
-        method: method as ResourceRequest['method'], // one of METHODS
+        method: method as ResourceRequest['method'], // one of the methods
         path: route,
         query: url.query,
         user,

@@ -32,7 +32,13 @@ const POD_TLS = {
   secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
 } as const
 
-export type PodAnswer = { code: number; headers: Readonly<Record<string, string>>; stream: Readable }
+export type PodAnswer = {
+  code: number
+  headers: Readonly<Record<string, string>>
+  stream: Readable
+  /** Where it sends the reader, as it said so: a URL, as seen from the pod. */
+  location?: string
+}
 
 export type PodQuestion = {
   scheme: 'http' | 'https'
@@ -98,7 +104,13 @@ export async function askPod(
         return typeof value === 'string' ? [[name, value] as const] : []
       })
       breakOffCrumbs(answer)
-      resolve({ code, headers: Object.fromEntries(shown), stream: answer })
+      const { location } = answer.headers
+      resolve({
+        code,
+        headers: Object.fromEntries(shown),
+        stream: answer,
+        ...(location === undefined ? {} : { location }),
+      })
     })
     asked.end(body)
   }

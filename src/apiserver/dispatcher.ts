@@ -134,7 +134,8 @@ export class Dispatcher {
       verb === 'list' || verb === 'deletecollection' || (verb === 'create' && !subresource)
         ? !named
         : named || verb === 'watch'
-    if (!fits || !(allowed.includes(verb) || (allowed.includes('connect') && verb === 'get')))
+    const passedOn = subresource?.name === 'proxy' && verb === 'connect'
+    if (!fits || !(passedOn || allowed.includes(verb) || (allowed.includes('connect') && verb === 'get')))
       throw methodNotAllowed()
     if (definition.namespaced && target.namespace === undefined && verb !== 'list' && verb !== 'watch')
       throw methodNotAllowed()
@@ -302,6 +303,10 @@ export function verbOf({
 }: Pick<ResourceRequest, 'method' | 'path' | 'query'>): RequestVerb {
   if (path.subresource !== undefined && STREAM_SUBRESOURCES.includes(path.subresource)) return 'create'
   switch (method) {
+    case 'OPTIONS':
+      // No verb of RBAC means it, so that only who may do everything there may ask, as upstream.
+      return 'connect'
+    case 'HEAD':
     case 'GET':
       if (parseBoolean(query.get('watch')) && path.subresource === undefined) return 'watch'
       return path.name === undefined ? 'list' : 'get'

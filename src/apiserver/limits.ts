@@ -61,6 +61,8 @@ export const POD_ANSWER_CRUMBS_MAX = 65_536
 /** Requests to pods at a time: each holds its body until the pod has taken it. */
 export const PASSED_ON_MAX = 64
 assert(PASSED_ON_MAX * REQUEST_BODY_BYTES_MAX <= 192 * MiB)
+/** Characters of where a pod sends a reader. */
+export const POD_LOCATION_CHARS_MAX = 4 * KiB
 /** A request that is passed on to a pod is over by then, as the gateway has it too. */
 export const PASS_ON_MS_MAX = 300 * SECOND_MS
 export const TOKEN_SECONDS_DEFAULT = 3_600

@@ -22,7 +22,7 @@ import type { Engine } from '../jail/index.ts'
 import { ControlPlane, type Json, TENANT } from '../../tests/conformance/control-plane.ts'
 import { type Clock, FakeClock, systemClock, until } from '../stdx/index.ts'
 import { PASSED_ON_MAX, POD_ANSWER_MS_MAX } from './limits.ts'
-import { parsePlace } from './pass-on.ts'
+import { parsePlace, redirectBelow } from './pass-on.ts'
 
 const NS = '/api/v1/namespaces/default'
 const SLICES = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices'
@@ -460,6 +460,138 @@ test('whatever a pod says instead of TLS, and wherever it breaks off, is a refus
     ),
     { numRuns: 60 },
   )
+})
+
+test('HEAD and OPTIONS go on to the pod, and elsewhere there is neither', async () => {
+  const server = createServer((request, response) => {
+    response.setHeader('allow', 'x')
+    response.setHeader('content-length', 5)
+    response.setHeader('content-type', `text/${request.method?.toLowerCase()}`)
+    response.end('five!')
+  })
+  await using pods = await startWith(server)
+  const { plane } = pods
+  await createPod(plane, 'web')
+  const head = await plane.ask('HEAD', `${NS}/pods/web/proxy/`)
+  assert.deepEqual([head.code, head.text, head.headers['content-type']], [200, '', 'text/head'])
+  assert.equal(head.headers['content-length'], '5')
+  const options = await plane.ask('OPTIONS', `${NS}/pods/web/proxy/a`)
+  assert.deepEqual(
+    [options.code, options.text, options.headers['content-type']],
+    [200, 'five!', 'text/options'],
+  )
+  assert.equal(options.headers['allow'], undefined)
+  for (const method of ['HEAD', 'OPTIONS'])
+    for (const path of [`${NS}/pods/web`, `${NS}/pods`, `${NS}/pods/web/log`, `${NS}/pods/web/proxyx`])
+      assert.equal((await plane.ask(method, path)).code, 405, `${method} ${path}`)
+
+  // Reading is enough for HEAD; for OPTIONS there is no verb but all of them.
+  const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces/default'
+  const role = (verbs: string[]) => ({
+    metadata: { name: 'r' },
+    rules: [{ verbs, apiGroups: [''], resources: ['pods/proxy'] }],
+  })
+  const codes = () =>
+    Promise.all(
+      ['HEAD', 'OPTIONS'].map(
+        async (method) => (await plane.ask(method, `${NS}/pods/web/proxy/`, { user: eve })).code,
+      ),
+    )
+  await plane.ask('POST', `${rbac}/rolebindings`, {
+    body: {
+      metadata: { name: 'b' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'r' },
+      subjects: [{ kind: 'User', name: 'eve' }],
+    },
+  })
+  assert.deepEqual(await codes(), [403, 403])
+  const every = ['get', 'create', 'update', 'patch', 'delete', 'list', 'watch', 'deletecollection']
+  for (const [verbs, expected] of [
+    [['get'], [200, 403]],
+    [every, [200, 403]],
+    [['*'], [200, 200]],
+  ] as const) {
+    await plane.ask('DELETE', `${rbac}/roles/r`)
+    await plane.ask('POST', `${rbac}/roles`, { body: role([...verbs]) })
+    assert.deepEqual(await codes(), expected, verbs.join())
+  }
+})
+
+test('a pod sends readers to other paths of its own, and to nobody else', async () => {
+  let location = ''
+  const server = createServer((_request, response) => {
+    response.writeHead(302, { location })
+    response.end()
+  })
+  await using pods = await startWith(server)
+  const { plane } = pods
+  await createPod(plane, 'web')
+  const sent = async (path: string, to: string) => {
+    location = to
+    const answer = await plane.ask('POST', `${NS}/pods/web/proxy${path}`)
+    assert.equal(answer.code, 302)
+    return answer.headers['location']
+  }
+  assert.equal(await sent('/a/b', '/login?next=%2Fa#x'), '../login?next=%2Fa#x')
+  assert.equal(await sent('/a/b', 'c'), '../a/c')
+  assert.equal(await sent('/a/b/', '../../../../c'), '../../c')
+  assert.equal(await sent('/a', 'http://10.128.0.9:8080/c'), './c')
+  assert.equal(await sent('/a', '//10.128.0.9:8080/c'), './c')
+  assert.equal(await sent('', '/c'), './proxy/c')
+  assert.equal(await sent('/a', '/https://evil.example'), './https://evil.example')
+  for (const elsewhere of [
+    'https://evil.example/',
+    '//evil.example/',
+    '/\\evil.example',
+    'http://10.128.0.9/',
+    'https://10.128.0.9:8080/',
+    'http://10.128.0.9:8080@evil.example/',
+    'http://a:b@10.128.0.9:8080/',
+    'javascript:alert(1)',
+    'http://[',
+    `/${'a'.repeat(5_000)}`,
+  ]) {
+    const shown = await sent('/a', elsewhere)
+    assert.ok(shown === undefined || shown === './evil.example', elsewhere)
+  }
+  const root = await plane.ask('GET', `${NS}/pods/web/proxy?a=b`)
+  assert.deepEqual([root.code, root.headers['location']], [301, './proxy/?a=b'])
+  assert.equal((await plane.ask('GET', `${NS}/pods/none/proxy`)).code, 404)
+})
+
+test('wherever a pod sends readers, they stay below its proxy', () => {
+  const piece = fc.constantFrom(
+    '/',
+    '//',
+    '..',
+    '.',
+    'a',
+    ':',
+    '%2e',
+    '?',
+    '#',
+    '@',
+    '\\',
+    'http:',
+    '10.0.0.1:80',
+    'é',
+    ' ',
+  )
+  const place = fc.array(fc.constantFrom('a', 'b;c', '..;'), { maxLength: 3 })
+  const root = '/api/v1/namespaces/n/pods/web/proxy'
+  fc.assert(
+    fc.property(place, fc.array(piece, { maxLength: 8 }), (parts, pieces) => {
+      const path = parts.map((part) => `/${part}`).join('')
+      const shown = redirectBelow(path, `http://10.0.0.1:80${path || '/'}`, pieces.join(''))
+      if (shown === undefined) return
+      const { origin, pathname } = new URL(shown, `https://gateway/tenants/red${root}${path}`)
+      assert.equal(origin, 'https://gateway')
+      assert.ok(pathname.startsWith(`/tenants/red${root}/`), pathname)
+      assert.match(shown, /^[!-~]+$/)
+    }),
+    { numRuns: 3_000 },
+  )
+  assert.equal(redirectBelow('/a', 'http://a b:80/a', '/c'), undefined)
 })
 
 test('a place is a name with what belongs to it, or a refusal', () => {

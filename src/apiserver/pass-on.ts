@@ -1,10 +1,11 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { Readable } from 'node:stream'
 import { ApiError, type KubeObject, type Pod, type Service, badRequest, forbidden } from '../api/index.ts'
 import type { Engine, JailId } from '../jail/index.ts'
 import { askPod, type PodAnswer } from './ask-pod.ts'
 import { admitConnection } from './connect.ts'
 import { type Context, keyPrefix, objectKey } from './context.ts'
-import { PASS_ON_MS_MAX } from './limits.ts'
+import { PASS_ON_MS_MAX, POD_LOCATION_CHARS_MAX } from './limits.ts'
 import type { OpenCount } from './open-count.ts'
 import { requireEngine } from './pod-log.ts'
 import { readStored } from './read.ts'
@@ -61,12 +62,35 @@ export async function passOn(
   const engine = requireEngine(context)
   const { nodeName } = pod.spec
   if (!nodeName || !pod.status?.podIP) throw badRequest(`pod ${pod.metadata.name} has no address yet`)
+  // Links of a page are relative to a folder, which a path without a slash at its end is not.
+  if (path === '' && (request.method === 'GET' || request.method === 'HEAD')) {
+    const location = `./proxy/${request.forPod?.search ?? ''}`
+    return {
+      kind: 'passed',
+      code: 301,
+      headers: { location, 'content-length': '0' },
+      stream: Readable.from([]),
+    }
+  }
   const leave = count.enter()
   const signal = AbortSignal.any([request.signal, AbortSignal.timeout(PASS_ON_MS_MAX)])
   try {
-    const answer = await ask(context, request, { engine, pod, port, scheme: place.scheme, path, signal })
+    const { location, ...answer } = await ask(context, request, {
+      engine,
+      pod,
+      port,
+      scheme: place.scheme,
+      path,
+      signal,
+    })
     answer.stream.once('close', leave)
-    return { kind: 'passed', ...answer }
+    const asked = `${place.scheme}://${pod.status.podIP}:${port}${path === '' ? '/' : path}`
+    const shown = location === undefined ? undefined : redirectBelow(path, asked, location)
+    return {
+      kind: 'passed',
+      ...answer,
+      headers: { ...answer.headers, ...(shown === undefined ? {} : { location: shown }) },
+    }
   } catch (error) {
     leave()
     throw error
@@ -114,6 +138,20 @@ async function ask(
 function whyNot(error: unknown): string {
   if (error instanceof ApiError) return error.message
   return 'nothing at that port answers in HTTP'
+}
+
+/**
+ * Where a pod sends the reader, as the reader has to go there: below the same `proxy`, and relative, because nobody here knows
+ * what stands before it. What leads to another host is not told: a client would follow it with what it shows the API.
+ * @param asked the URL that the pod was asked for.
+ */
+export function redirectBelow(path: string, asked: string, location: string): string | undefined {
+  if (location.length > POD_LOCATION_CHARS_MAX || !URL.canParse(location, asked)) return undefined
+  const [from, to] = [new URL(asked), new URL(location, asked)]
+  if (to.origin !== from.origin || to.username !== '' || to.password !== '') return undefined
+  const target = `${to.pathname.slice(1)}${to.search}${to.hash}`
+  if (path === '') return `./proxy/${target}`
+  return `${'../'.repeat(path.split('/').length - 2) || './'}${target}`
 }
 
 /** @throws {ApiError} BadRequest for what is no such place. */

@@ -20,7 +20,8 @@ export type RequestBody =
 
 /** One request about a resource, whichever way it came. Every one goes through `Dispatcher.execute`. */
 export type ResourceRequest = {
-  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+  /** The last two at `proxy` only. */
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'HEAD' | 'OPTIONS'
   path: ResourcePath
   query: URLSearchParams
   user: UserInfo

@@ -335,6 +335,11 @@ for (const [version, ask] of versions)
       test('a method that Kubernetes does not have is refused', async () => {
         for (const method of ['OPTIONS', 'TRACE', 'PROPFIND'])
           assert.equal((await ask('/tenants/red/api', alice, { method })).code, 405)
+        for (const method of ['TRACE', 'PROPFIND'])
+          assert.equal(
+            (await ask('/tenants/red/api/v1/namespaces/n/pods/web/proxy/', alice, { method })).code,
+            405,
+          )
         nothingPassed()
       })
     })
@@ -537,6 +542,31 @@ for (const [version, ask] of versions)
         assert.equal(headers['content-security-policy'], "default-src 'none'; sandbox")
         assert.notEqual(headers['audit-id'], 'mine')
         assert.match(String(headers['warning']), /"a".*"b"/)
+      })
+
+      test('sends readers nowhere but to other paths of the pod that they asked', async () => {
+        let location: string | string[] = ''
+        harbour.red.handler = (_request, response) => {
+          response.setHeader('location', location)
+          response.writeHead(302)
+          response.end()
+        }
+        const sent = async (path: string, to: string | string[]) => {
+          location = to
+          return (await ask(`/tenants/red${path}`, alice)).headers['location']
+        }
+        const proxy = '/api/v1/namespaces/n/pods/web/proxy'
+        assert.equal(await sent(`${proxy}/a/b`, '../c?d'), '../c?d')
+        assert.equal(await sent(proxy, './proxy/'), './proxy/')
+        for (const to of [
+          '../../c',
+          '/tenants/blue/',
+          'https://evil.example/',
+          './\\evil.example',
+          ['./a', './b'],
+        ])
+          assert.equal(await sent(`${proxy}/a/b`, to), undefined, String(to))
+        assert.equal(await sent('/api/v1/namespaces/n/pods/web', './proxy/'), undefined)
       })
 
       test('that answers before it has read the body is heard', async () => {

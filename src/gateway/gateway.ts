@@ -18,6 +18,7 @@ import { authenticate, type Authenticated, judgeCertificate, type PeerCertificat
 import { type AuditSink, auditRequest, FreeRefusals } from './events.ts'
 import { type Admission, FairShare } from './fair-share.ts'
 import { headerPairs, OWN_HEADERS, planRequestHeaders } from './headers.ts'
+import { isPassedOn } from './passed-on.ts'
 import {
   assertFair,
   CLOSE_MS_MAX,
@@ -437,7 +438,8 @@ class TlsGateway implements Gateway {
 
     const pairs = headerPairs(rawHeaders)
     if (pairs.some(([name]) => name.startsWith('impersonate-'))) throw refusals.impersonation
-    if (!METHODS.includes(method)) throw refusals.methodNotAllowed
+    const asksForMethods = method === 'OPTIONS' && isPassedOn(target.rest)
+    if (!METHODS.includes(method) && !asksForMethods) throw refusals.methodNotAllowed
     const problem = pathProblem(target.rest)
     if (problem !== undefined) throw refusals.badPath(problem)
     const body = parseBody(request, pairs)

@@ -1,4 +1,5 @@
 import { IDENTITY_HEADER } from '../identity/index.ts'
+import { staysWithin } from './passed-on.ts'
 
 /**
  * What a control plane gets to see of a client's headers. Everything else stays here: credentials, whatever speaks
@@ -93,12 +94,23 @@ export function planResponseHeaders(
     requestId,
     contentLength,
     upgrade,
-  }: { requestId: string; contentLength?: string | undefined; upgrade?: string },
+    path,
+  }: {
+    requestId: string
+    contentLength?: string | undefined
+    upgrade?: string
+    /** What was asked for: it decides where a redirect may lead. */
+    path?: string
+  },
 ): HeaderMap {
   const allowed = upgrade === undefined ? RESPONSE_HEADERS : UPGRADE_RESPONSE_HEADERS
   const headers = pick(rawHeaders, allowed)
   if (contentLength !== undefined && /^\d{1,15}$/.test(contentLength))
     headers['content-length'] = contentLength
+  const locations = headerPairs(rawHeaders).filter(([name]) => name === 'location')
+  const [location] = locations
+  if (path !== undefined && location && locations.length === 1 && staysWithin(path, location[1]))
+    headers['location'] = location[1]
   return { ...headers, ...OWN_HEADERS, 'audit-id': requestId }
 }
 

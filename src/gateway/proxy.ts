@@ -156,9 +156,9 @@ class Passing implements AnswerListener {
     this.cancelAnswer()
     const { answer, request, passage } = this
     if (answer.headersSent || answer.writableEnded) return this.leave()
-    const { requestId, method, onStart } = passage
+    const { requestId, method, path, onStart } = passage
     const { length, note, costMs } = parseTold(headers)
-    const planned = planResponseHeaders(headers, { requestId, contentLength: length })
+    const planned = planResponseHeaders(headers, { requestId, contentLength: length, path })
     this.bytesLeft =
       method === 'HEAD' || code === 204 || code === 304 ? 0 : parseLength(planned['content-length'])
     writeHead(answer, code, planned)

@@ -128,7 +128,7 @@ export const REASONS: readonly Reason[] = [
   },
   {
     names: ['Proxy version v1 A set of valid responses are returned for both pod and service Proxy ['],
-    missing: 'OPTIONS is not passed on',
+    missing: 'OPTIONS was not passed on when this was run',
   },
   {
     names: ['Ingress API should support'],
