@@ -21,10 +21,17 @@ const BASE64URL = /^[A-Za-z0-9_-]+$/
 /** Somebody from outside; the platform's own components never travel. */
 export type OutsideUser = Extract<UserInfo, { kind: 'tenantUser' | 'serviceAccount' | 'operator' }>
 
+/** Users are never changed, and those of a certificate ask again and again. */
+const rendered = new WeakMap<OutsideUser, { tenantUid: string | undefined; text: string }>()
+
 /** `tenantUid` is that of the Tenant that a user's certificate was made for. */
 export function renderIdentity(user: OutsideUser, tenantUid?: string): string {
+  const before = rendered.get(user)
+  if (before && before.tenantUid === tenantUid) return before.text
   const fields = user.kind === 'tenantUser' && tenantUid !== undefined ? { ...user, tenantUid } : user
-  return Buffer.from(JSON.stringify(fields)).toString('base64url')
+  const text = Buffer.from(JSON.stringify(fields)).toString('base64url')
+  rendered.set(user, { tenantUid, text })
+  return text
 }
 
 /**

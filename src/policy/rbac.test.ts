@@ -308,3 +308,19 @@ test('a decision looks at so many rules and no more, and those of the whole clus
   assert.equal(made.authorize(user('eve'), on('get', 'pods')).allowed, false)
   assert.equal(made.authorize(user('ann'), on('get', 'pods')).allowed, true)
 })
+
+test("what is known of a user who asks again changes with the bindings, and is nobody else's", () => {
+  const editor = binding('team', 'edit', ['ClusterRole', 'edit'], { kind: 'Group', name: 'editors' })
+  const rules = [{ verbs: ['get'], apiGroups: [''], resources: ['pods'] }]
+  const rbac = authorizer(clusterRole('edit', rules))
+  const [alice, another, nobody] = [user('alice', 'editors'), user('alice', 'editors'), user('alice')]
+  const may = (who: UserInfo) => rbac.authorize(who, on('get', 'pods', { namespace: 'team' })).allowed
+  assert.deepEqual([alice, another, nobody].map(may), [false, false, false])
+  rbac.observe(editor)
+  assert.deepEqual([alice, another, nobody].map(may), [true, true, false])
+  rbac.observe(clusterRole('edit', []))
+  assert.deepEqual([alice, another, nobody].map(may), [false, false, false])
+  rbac.observe(clusterRole('edit', rules))
+  rbac.observe(editor, true)
+  assert.deepEqual([alice, another, nobody].map(may), [false, false, false])
+})

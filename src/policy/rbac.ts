@@ -42,7 +42,7 @@ export type AccessAttributes =
   | { kind: 'path'; verb: string; path: string }
 
 /** `reason` names the binding that allows, and is "" for a refusal: silence means no. */
-export type AccessDecision = { allowed: boolean; reason: string }
+export type AccessDecision = { readonly allowed: boolean; readonly reason: string }
 
 /** Who may do what in one control plane. Pure: it knows only the objects it was told of. */
 export interface Authorizer {
@@ -90,8 +90,7 @@ export class RbacAuthorizer implements Authorizer {
     for (const { binding, subject } of this.bindingsOf(user, namespaceOf(attributes)))
       for (const rule of this.rulesOf(binding)) {
         if ((left -= itemsOf(rule)) < 0) return { allowed: false, reason: '' }
-        if (ruleAllows(rule, attributes, binding.namespace !== ''))
-          return { allowed: true, reason: describeGrant(binding, subject) }
+        if (ruleAllows(rule, attributes, binding.namespace !== '')) return grantOf(binding, subject)
       }
     return { allowed: false, reason: '' }
   }
@@ -306,11 +305,20 @@ function namespaceOf(attributes: AccessAttributes): string {
   return attributes.kind === 'resource' ? (attributes.namespace ?? '') : ''
 }
 
+/** Users are never changed, and what they are called follows from nothing else. */
+const knownSubjects = new WeakMap<UserInfo, readonly Subject[]>()
+
+function subjectsOf(user: UserInfo): readonly Subject[] {
+  let subjects = knownSubjects.get(user)
+  if (!subjects) knownSubjects.set(user, (subjects = readSubjects(user)))
+  return subjects
+}
+
 /**
  * A user's names as they appear in bindings. Names and groups under `system:` belong to Kubernetes itself: somebody
  * whose certificate or token claims one is not given what is bound to it.
  */
-function subjectsOf(user: UserInfo): Subject[] {
+function readSubjects(user: UserInfo): Subject[] {
   const { name, groups } = userNames(user)
   const fromOutside = user.kind === 'tenantUser' || user.kind === 'operator'
   const subjects: Subject[] = []
@@ -418,10 +426,16 @@ function covers(held: PolicyRule, wanted: PolicyRule): boolean {
   return !held.resourceNames?.length || (name !== undefined && held.resourceNames.includes(name))
 }
 
-function describeGrant(binding: Binding, subject: Subject): string {
-  const kind = binding.namespace ? 'RoleBinding' : 'ClusterRoleBinding'
-  const where = binding.namespace ? `${binding.name}/${binding.namespace}` : binding.name
-  return `RBAC: allowed by ${kind} "${where}" of ${binding.roleRef.kind} "${binding.roleRef.name}" to ${subject.described}`
+/** Most who may do something never ask why. */
+function grantOf({ name, namespace, roleRef }: Binding, { described }: Subject): AccessDecision {
+  return {
+    allowed: true,
+    get reason() {
+      const kind = namespace ? 'RoleBinding' : 'ClusterRoleBinding'
+      const where = namespace ? `${name}/${namespace}` : name
+      return `RBAC: allowed by ${kind} "${where}" of ${roleRef.kind} "${roleRef.name}" to ${described}`
+    },
+  }
 }
 
 function describeRule(rule: PolicyRule): string {
