@@ -5,12 +5,11 @@ import {
   ApiError,
   type KindDefinition,
   type KindRegistry,
-  type KubeObject,
   groupVersion,
   internalError,
 } from '../api/index.ts'
 import type { Answering, Asked } from '../link/index.ts'
-import { type Clock, type Logger, assert } from '../stdx/index.ts'
+import { type Clock, type Logger, assert, SECOND_MS } from '../stdx/index.ts'
 import {
   FORMATS,
   type Format,
@@ -28,7 +27,6 @@ import {
   GZIP_BODY_BYTES_MIN,
   LIST_ITEMS_RENDERED_AT_ONCE,
   QUERY_CHARS_MAX,
-  RENDERED_OBJECTS_MAX,
   REQUEST_BODY_BYTES_MAX,
   WARNING_CHARS_MAX,
   WARNINGS_CHARS_MAX,
@@ -38,6 +36,7 @@ import type { PlainAnswer } from './plain-paths.ts'
 import { parseBoolean } from './options.ts'
 import { renderJson, renderJsonList, renderJsonObject, renderJsonTable, withoutType } from './render-json.ts'
 import { renderYaml } from './render-yaml.ts'
+import { RenderedEvents } from './rendered-events.ts'
 import type { ApiResult, RequestBody, WatchItem } from './request.ts'
 import type { ResourcePath } from './route.ts'
 import {
@@ -56,7 +55,7 @@ const compress = promisify(gzip)
 export class HttpAnswers {
   private readonly clock: Clock
   private readonly log: Logger
-  private readonly rendered = new RenderedObjects()
+  private readonly rendered = new RenderedEvents()
   /** Of answers that are written and not taken yet. */
   private heldBytes = 0
 
@@ -371,6 +370,7 @@ export class HttpAnswers {
   ): Promise<void> {
     const iterator = items[Symbol.asyncIterator]()
     const { format } = wanted
+    const form = [format, wanted.as, wanted.version, includeObject].join(' ')
     response.writeHead(200, {
       'content-type': format === 'json' ? MEDIA_TYPES.json : `${MEDIA_TYPES[format]};stream=watch`,
       'cache-control': 'no-cache, private',
@@ -381,8 +381,8 @@ export class HttpAnswers {
         const next = await iterator.next()
         if (next.done || response.destroyed) break
         // While the client does not read, nothing is taken from the store either, so nothing piles up.
-        if (!response.write(this.renderWatchItem(next.value, definition, wanted, includeObject)))
-          await this.drained(response)
+        const event = this.renderedEvent(next.value, form, definition, wanted, includeObject)
+        if (!response.write(event)) await this.drained(response)
       }
       response.end()
     } catch (error) {
@@ -409,43 +409,67 @@ export class HttpAnswers {
     }
   }
 
-  private renderWatchItem(
+  private renderedEvent(
     item: WatchItem,
+    form: string,
     definition: KindDefinition,
-    { format, as, version: wantedVersion }: Representation,
+    wanted: Representation,
     includeObject: IncludeObject,
-  ): string | Buffer {
-    const version = (wantedVersion ?? 'v1') as MetaVersion
-    if (item.type === 'BOOKMARK') {
-      const metadata = {
-        resourceVersion: String(item.revision),
-        creationTimestamp: null,
-        ...(item.initialEventsEnd ? { annotations: initialEventsEnd(definition) } : {}),
-      }
-      const object =
-        as === 'Table'
-          ? { ...renderTable(definition, [], { nowMs: 0, includeObject: 'None', version }), metadata }
-          : as
-            ? { kind: 'PartialObjectMetadata', apiVersion: `meta.k8s.io/${version}`, metadata }
-            : { kind: definition.kind, apiVersion: groupVersion(definition), metadata }
-      return renderEvent('BOOKMARK', object, format)
-    }
+  ): Buffer {
+    if (item.type === 'BOOKMARK') return renderBookmark(item, definition, wanted)
     const { type, object } = item
-    switch (as) {
-      case 'Table':
-        return renderEvent(
-          type,
-          renderTable(definition, [object], { nowMs: this.clock.nowMs(), includeObject, version }),
-          format,
-        )
-      case 'PartialObjectMetadata':
-      case 'PartialObjectMetadataList':
-        return renderEvent(type, renderPartialObjectMetadata(object, version), format)
-      default:
-        return format === 'protobuf'
-          ? frameWatchEvent(type, this.rendered.protobuf(object))
-          : `{"type":"${type}","object":${this.rendered.json(object)}}\n`
-    }
+    const nowMs = this.clock.nowMs()
+    // A table tells ages, in seconds at the finest.
+    const at = wanted.as === 'Table' ? Math.floor(nowMs / SECOND_MS) : 0
+    const its = `${type} ${at} ${definition.version} ${form}`
+    return (
+      this.rendered.find(object, its) ??
+      this.rendered.keep(
+        object,
+        its,
+        renderObjectEvent({ type, object }, definition, wanted, { includeObject, nowMs }),
+      )
+    )
+  }
+}
+
+function renderBookmark(
+  item: Extract<WatchItem, { type: 'BOOKMARK' }>,
+  definition: KindDefinition,
+  { format, as, version: wantedVersion }: Representation,
+): Buffer {
+  const version = (wantedVersion ?? 'v1') as MetaVersion
+  const metadata = {
+    resourceVersion: String(item.revision),
+    creationTimestamp: null,
+    ...(item.initialEventsEnd ? { annotations: initialEventsEnd(definition) } : {}),
+  }
+  const object =
+    as === 'Table'
+      ? { ...renderTable(definition, [], { nowMs: 0, includeObject: 'None', version }), metadata }
+      : as
+        ? { kind: 'PartialObjectMetadata', apiVersion: `meta.k8s.io/${version}`, metadata }
+        : { kind: definition.kind, apiVersion: groupVersion(definition), metadata }
+  return renderEvent('BOOKMARK', object, format)
+}
+
+function renderObjectEvent(
+  { type, object }: Exclude<WatchItem, { type: 'BOOKMARK' }>,
+  definition: KindDefinition,
+  { format, as, version: wantedVersion }: Representation,
+  { includeObject, nowMs }: { includeObject: IncludeObject; nowMs: number },
+): Buffer {
+  const version = (wantedVersion ?? 'v1') as MetaVersion
+  switch (as) {
+    case 'Table':
+      return renderEvent(type, renderTable(definition, [object], { nowMs, includeObject, version }), format)
+    case 'PartialObjectMetadata':
+    case 'PartialObjectMetadataList':
+      return renderEvent(type, renderPartialObjectMetadata(object, version), format)
+    default:
+      return format === 'protobuf'
+        ? frameWatchEvent(type, protobufOf(object))
+        : Buffer.from(`{"type":"${type}","object":${renderJsonObject(object)}}\n`)
   }
 }
 
@@ -465,35 +489,10 @@ function initialEventsEnd(definition: KindDefinition): Record<string, string> {
   }
 }
 
-/** Objects as they were sent to one watcher, because others are told of the same ones. */
-class RenderedObjects {
-  readonly json = keepingRecent(renderJsonObject)
-  readonly protobuf = keepingRecent(protobufOf)
-}
-
-function keepingRecent<T>(render: (object: KubeObject) => T): (object: KubeObject) => T {
-  const known = new Map<KubeObject, T>()
-  return (object) => {
-    const found = known.get(object)
-    if (found !== undefined) return found
-    const rendered = render(object)
-    known.set(object, rendered)
-    if (known.size > RENDERED_OBJECTS_MAX) {
-      const [oldest] = known.keys()
-      if (oldest) known.delete(oldest)
-    }
-    return rendered
-  }
-}
-
-function renderEvent(
-  type: string,
-  object: { apiVersion: string; kind: string },
-  format: Format,
-): string | Buffer {
+function renderEvent(type: string, object: { apiVersion: string; kind: string }, format: Format): Buffer {
   return format === 'protobuf'
     ? frameWatchEvent(type, protobufOf(object))
-    : `${JSON.stringify({ type, object })}\n`
+    : Buffer.from(`${JSON.stringify({ type, object })}\n`)
 }
 
 function lengthOf(pieces: readonly Buffer[]): number {

@@ -2,7 +2,12 @@ import { ApiError, type KindDefinition, type KubeObject, expired } from '../api/
 import { SECOND_MS } from '../stdx/index.ts'
 import { RevisionCompacted, type StoreEvent, StoreFull } from '../store/index.ts'
 import { type Context, keyPrefix, presented, storedAs } from './context.ts'
-import { WATCH_BOOKMARK_EVERY_MS, WATCH_TIMEOUT_MS_MAX, WATCH_TIMEOUT_MS_MIN } from './limits.ts'
+import {
+  SHOWN_OBJECTS_MAX,
+  WATCH_BOOKMARK_EVERY_MS,
+  WATCH_TIMEOUT_MS_MAX,
+  WATCH_TIMEOUT_MS_MIN,
+} from './limits.ts'
 import type { OpenCount } from './open-count.ts'
 import type { ListOptions } from './options.ts'
 import { tooLargeVersion } from './read.ts'
@@ -163,15 +168,39 @@ function itemOf(
   definition: KindDefinition,
 ): WatchItem | undefined {
   if (event.type === 'PROGRESS') return undefined
-  const previous = event.previous && presented(definition, event.previous)
+  const previous = event.previous && shownToAll(definition, event.previous)
   const before = previous !== undefined && matches(previous)
   if (event.type === 'PUT') {
-    const object = presented(definition, event.object)
+    const object = shownToAll(definition, event.object)
     if (matches(object)) return { type: before ? 'MODIFIED' : 'ADDED', object }
   }
   return before ? { type: 'DELETED', object: atRevision(previous, event.revision) } : undefined
 }
 
+/** What of a kind is shown in another form than it is stored in: the last few, as all watchers are told of them. */
+const shown = new WeakMap<KindDefinition, Map<KubeObject, KubeObject>>()
+
+/** As `presented`, and the very same object for each watcher of one change. */
+function shownToAll(definition: KindDefinition, object: KubeObject): KubeObject {
+  if (!definition.custom && !definition.view) return object
+  let last = shown.get(definition)
+  if (!last) shown.set(definition, (last = new Map()))
+  const known = last.get(object)
+  if (known) return known
+  const made = presented(definition, object)
+  // An update has two, what was and what is.
+  if (last.size >= SHOWN_OBJECTS_MAX) last.clear()
+  last.set(object, made)
+  return made
+}
+
+/** What was deleted, as all watchers are told: whatever follows a version of an object follows it once. */
+const lastOf = new WeakMap<KubeObject, KubeObject>()
+
 function atRevision(object: KubeObject, revision: number): KubeObject {
-  return { ...object, metadata: { ...object.metadata, resourceVersion: String(revision) } }
+  const known = lastOf.get(object)
+  if (known?.metadata.resourceVersion === String(revision)) return known
+  const last = { ...object, metadata: { ...object.metadata, resourceVersion: String(revision) } }
+  lastOf.set(object, last)
+  return last
 }

@@ -582,6 +582,26 @@ for (const [version, ask] of versions)
       })
     })
 
+    test('a body without a length that ends in a frame of its own, or with its bytes, arrives', async () => {
+      if (version !== 'HTTP/2') return
+      const session = harbour.session(alice)
+      for (let n = 0; n < 30; n++) {
+        const stream = session.request({ ':path': '/tenants/red/api', ':method': 'POST' })
+        const answered = once(stream, 'response')
+        stream.resume()
+        if (n % 3 === 0) stream.end('half')
+        else {
+          stream.write('half')
+          if (n % 3 === 1) await new Promise((resolve) => setImmediate(resolve))
+          stream.end()
+        }
+        const [{ ':status': code }] = (await answered) as [{ ':status': number }]
+        assert.equal(code, 200)
+      }
+      assert.deepEqual(new Set(harbour.red.seen.map(({ body }) => body)), new Set(['half']))
+      session.destroy()
+    })
+
     test('a body that its client breaks off never arrives as a whole one', async () => {
       let outcome = ''
       harbour.red.handler = (request) =>
@@ -589,28 +609,39 @@ for (const [version, ask] of versions)
           (body) => (outcome = `whole: ${String(body)}`),
           () => (outcome = 'broken off'),
         )
-      for (const code of version === 'HTTP/2' ? [0, 2, 8] : [undefined]) {
+      const frame = (kind: number, flags: number, payload: Buffer, stream = 1) => {
+        const head = Buffer.from([0, 0, payload.length, kind, flags, 0, 0, 0, stream])
+        return Buffer.concat([head, payload])
+      }
+      const text = (value: string) => Buffer.from([value.length, ...Buffer.from(value)])
+      const pairs = { ':method': 'POST', ':scheme': 'https', ':path': '/tenants/red/api', ':authority': 'x' }
+      const headers = Object.entries(pairs).flatMap(([name, value]) => [
+        Buffer.from([0]),
+        text(name),
+        text(value),
+      ])
+      const begun =
+        version === 'HTTP/2'
+          ? Buffer.concat([
+              Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'),
+              frame(4, 0, Buffer.alloc(0), 0),
+              frame(1, 4, Buffer.concat(headers)),
+              frame(0, 0, Buffer.from('half')),
+            ])
+          : 'POST /tenants/red/api HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n'
+      // RFC 9113, 7: NO_ERROR, INTERNAL_ERROR, CANCEL; or the connection just ends.
+      for (const code of version === 'HTTP/2' ? [0, 2, 8, undefined] : [undefined]) {
         outcome = ''
         const before = harbour.red.seen.length
-        if (code === undefined) {
-          const socket = await harbour.raw(alice)
-          socket.write(
-            'POST /tenants/red/api HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n',
-          )
-          await until(() => harbour.red.seen.length > before)
-          socket.destroy()
-        } else {
-          const session = harbour.session(alice)
-          const stream = session.request({ ':path': '/tenants/red/api', ':method': 'POST' })
-          stream.on('error', () => {})
-          stream.write('half')
-          await until(() => harbour.red.seen.length > before)
-          stream.close(code)
-          await until(() => outcome !== '')
-          session.destroy()
-        }
+        const socket = await harbour.raw(alice, version === 'HTTP/2' ? { ALPNProtocols: ['h2'] } : {})
+        socket.resume()
+        socket.write(begun)
+        await until(() => harbour.red.seen.length > before)
+        if (code === undefined) socket.destroy()
+        else socket.write(frame(3, 0, Buffer.from([0, 0, 0, code])))
         await until(() => outcome !== '')
         assert.equal(outcome, 'broken off', `${code}`)
+        socket.destroy()
       }
     })
 

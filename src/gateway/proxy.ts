@@ -10,7 +10,7 @@ import { type Answer, breakOff, sendStatus, writeChunk, writeHead } from './answ
 import type { Links, Way } from './links.ts'
 import { type HeaderMap, headerPairs, planResponseHeaders } from './headers.ts'
 import { ANSWER_MS_MAX, CLOSE_MS_MAX, UPSTREAM_HEAD_BYTES_MAX } from './limits.ts'
-import { bodyTooLarge, controlPlaneTooSlow, controlPlaneUnavailable } from './refusals.ts'
+import { bodyBrokenOff, bodyTooLarge, controlPlaneTooSlow, controlPlaneUnavailable } from './refusals.ts'
 
 /** A request that may pass, and where it goes. */
 export type Passage = {
@@ -145,10 +145,13 @@ class Passing implements AnswerListener {
       }
     })
     request.on('end', () => {
-      // A stream of HTTP/2 that its client resets ends as one that is whole does, but for its state.
-      if (request instanceof Http2ServerRequest && request.stream.state.state !== HALF_CLOSED)
-        this.asking?.cancel()
-      else this.asking?.end()
+      if (!(request instanceof Http2ServerRequest) || String(bytes) === headers['content-length'])
+        return this.asking?.end()
+      // A stream that its client resets ends as a whole one does; a moment later its state tells the two apart.
+      setImmediate(() => {
+        if (request.stream.state.state === HALF_CLOSED) this.asking?.end()
+        else this.refuse(bodyBrokenOff)
+      })
     })
   }
 

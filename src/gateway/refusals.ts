@@ -57,6 +57,8 @@ export function badPath(why: string): ApiError {
   return new ApiError('BadRequest', why)
 }
 
+export const bodyBrokenOff = new ApiError('BadRequest', 'The body of the request ended early')
+
 export function bodyTooLarge(bodyBytesMax: number): ApiError {
   return new ApiError('RequestEntityTooLarge', `The body has more than ${bodyBytesMax} bytes`)
 }

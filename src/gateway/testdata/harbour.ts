@@ -53,6 +53,7 @@ export class FakeControlPlane implements AsyncDisposable {
     this.path = path
     this.server = createServer({ maxHeaderSize: 65_536 }, (request, response) => this.answer(askedOverHttp(request), response, request.socket))
     this.server.on('upgrade', (request, socket, head) => {
+      socket.on('error', () => socket.destroy())
       if (request.headers.upgrade === LINK_PROTOCOL) {
         this.linksMade++
         if (this.linkHandler) return this.linkHandler(socket, head)
@@ -288,7 +289,7 @@ export class Harbour implements AsyncDisposable {
   }
 
   /** A TLS connection for bytes that no HTTP client would send. */
-  async raw(credentials: Credentials = {}, options: { maxVersion?: 'TLSv1.2'; session?: Buffer } = {}): Promise<TLSSocket> {
+  async raw(credentials: Credentials = {}, options: { maxVersion?: 'TLSv1.2'; session?: Buffer; ALPNProtocols?: string[] } = {}): Promise<TLSSocket> {
     const { promise, resolve, reject } = Promise.withResolvers<TLSSocket>()
     const socket = connectTls({ ...this.tls(credentials), ...options }, () => resolve(socket))
     socket.once('error', reject)
