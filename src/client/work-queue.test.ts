@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { FakeClock, silentLogger } from '../stdx/index.ts'
+import { FakeClock, TimerClock, silentLogger } from '../stdx/index.ts'
 import { WorkQueue, type WorkQueueOptions } from './work-queue.ts'
 
 function queueOf(options: Partial<WorkQueueOptions> = {}) {
@@ -104,6 +104,35 @@ test('a key comes back when it asked to, and the earliest time asked for wins', 
   clock.advance(5_000)
   await queue.whenIdle()
   assert.deepEqual(done, ['a'])
+})
+
+test('what is asked for patiently comes back as well, on a clock of its own, until somebody cannot wait', async () => {
+  const [clock, patientClock] = [new TimerClock(new FakeClock()), new FakeClock()]
+  const done: string[] = []
+  const queue = new WorkQueue({
+    name: 'test',
+    clock,
+    patientClock,
+    log: silentLogger,
+    reconcile: async (key) => {
+      done.push(key)
+      return done.length < 3 ? { requeueAfterMs: 1_000, patient: true } : undefined
+    },
+  })
+  queue.start()
+  queue.add('a')
+  await queue.whenIdle()
+  assert.deepEqual([queue.delayed, clock.nextMs], [1, Infinity])
+  patientClock.advance(1_000)
+  await queue.whenIdle()
+  assert.deepEqual(done, ['a', 'a'])
+
+  const dueMs = clock.nowMs() + 1_000
+  queue.addAfter('a', 5_000)
+  assert.deepEqual([queue.delayed, clock.nextMs], [1, dueMs], 'no later than either, and not forgotten')
+  queue.addAfter('a', 500, { patient: true })
+  assert.deepEqual([queue.delayed, clock.nextMs], [1, dueMs - 500])
+  await queue.stop()
 })
 
 test('a key that always wants to come back at once lets time pass in between', async () => {

@@ -2,13 +2,18 @@ import type { Clock, Logger } from '../stdx/index.ts'
 import { isConflict } from './informers.ts'
 import { QUEUE_AGAIN_MS_MIN, QUEUE_KEYS_MAX, QUEUE_RETRY_FIRST_MS, QUEUE_RETRY_LAST_MS } from './limits.ts'
 
-/** `undefined` when there is nothing left to do until something changes. */
-export type ReconcileResult = { requeueAfterMs: number } | undefined | void
+/**
+ * `undefined` when there is nothing left to do until something changes. `patient`: whoever sleeps meanwhile misses nothing, because
+ * whatever would change the outcome wakes them.
+ */
+export type ReconcileResult = { requeueAfterMs: number; patient?: boolean } | undefined | void
 
 export type WorkQueueOptions = {
   name: string
   reconcile: (key: string) => Promise<ReconcileResult>
   clock: Clock
+  /** For what is asked for patiently; `clock` when absent. */
+  patientClock?: Clock
   log: Logger
   /** Keys that are reconciled at the same time; one key never is. */
   concurrency?: number
@@ -30,7 +35,7 @@ export class WorkQueue {
   private readonly busy = new Set<string>()
   private readonly dirty = new Set<string>()
   private readonly failures = new Map<string, number>()
-  private readonly timers = new Map<string, { cancel: () => void; dueMs: number }>()
+  private readonly timers = new Map<string, { cancel: () => void; dueMs: number; patient: boolean }>()
   private started = false
   private stopped = false
   private overflowed = false
@@ -42,6 +47,7 @@ export class WorkQueue {
       keysMax: QUEUE_KEYS_MAX,
       retryFirstMs: QUEUE_RETRY_FIRST_MS,
       retryLastMs: QUEUE_RETRY_LAST_MS,
+      patientClock: options.clock,
       ...options,
     }
   }
@@ -81,22 +87,25 @@ export class WorkQueue {
     this.work()
   }
 
-  /** Adds the key later. The earliest time asked for wins. */
-  addAfter(key: string, delayMs: number): void {
+  /** Adds the key later. The earliest time asked for wins, and is kept for certain if it once was asked for so. */
+  addAfter(key: string, delayMs: number, asked: { patient?: boolean } = {}): void {
     if (this.stopped) return
-    const dueMs = this.options.clock.nowMs() + delayMs
+    const nowMs = this.options.clock.nowMs()
     const timer = this.timers.get(key)
-    if (timer && timer.dueMs <= dueMs) return
+    const patient = (asked.patient ?? false) && (timer?.patient ?? true)
+    if (timer && timer.dueMs <= nowMs + delayMs && timer.patient === patient) return
+    const dueMs = Math.min(nowMs + delayMs, timer?.dueMs ?? Infinity)
     timer?.cancel()
     if (!timer && this.timers.size >= this.options.keysMax) {
       this.overflowed = true
       return
     }
-    const cancel = this.options.clock.after(delayMs, () => {
+    const { clock, patientClock } = this.options
+    const cancel = (patient ? patientClock : clock).after(dueMs - nowMs, () => {
       this.timers.delete(key)
       this.add(key)
     })
-    this.timers.set(key, { cancel, dueMs })
+    this.timers.set(key, { cancel, dueMs, patient })
   }
 
   /** Resolves when nothing waits and nothing is worked on; delayed keys do not count. */
@@ -131,7 +140,7 @@ export class WorkQueue {
       const result = await this.options.reconcile(key)
       this.failures.delete(key)
       // A key that always asks for itself again at once must not keep everybody else's process busy.
-      if (result) this.addAfter(key, Math.max(result.requeueAfterMs || 0, QUEUE_AGAIN_MS_MIN))
+      if (result) this.addAfter(key, Math.max(result.requeueAfterMs || 0, QUEUE_AGAIN_MS_MIN), result)
     } catch (error) {
       this.retry(key, error)
     } finally {

@@ -20,6 +20,8 @@ export type ControllerContext = {
   client: ApiClient
   informers: Informers
   clock: Clock
+  /** Its timers keep no control plane from sleeping. */
+  patientClock: Clock
   log: Logger
   /** Records events under a component's name. */
   events: (component: string) => EventRecorder
@@ -63,6 +65,7 @@ export abstract class QueueController implements Controller {
       name,
       reconcile: (key) => this.reconcile(key),
       clock: context.clock,
+      patientClock: context.patientClock,
       log: context.log,
       onOverflow: () => {
         for (const { addAll } of this.followed) addAll()

@@ -205,6 +205,7 @@ function start(
     client: informers.client,
     informers,
     clock,
+    patientClock: realClock,
     log,
     events: (component) => {
       const recorder = new EventRecorder({ client, clock, log, component })

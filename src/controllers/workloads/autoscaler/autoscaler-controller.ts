@@ -40,6 +40,8 @@ type Outcome = {
   desiredReplicas?: number
   metrics?: MetricStatus[]
   rescaled?: true
+  /** What pods use does not matter to it. */
+  unmeasured?: true
 }
 
 /** Looks every quarter of a minute at what the pods of an autoscaler's target use, and changes how many there are. */
@@ -70,7 +72,8 @@ export class AutoscalerController extends QueueController {
     if (!autoscaler || autoscaler.metadata.deletionTimestamp) return undefined
     const outcome = await this.look(autoscaler)
     await this.write(this.autoscalers.get(key) ?? autoscaler, outcome)
-    return { requeueAfterMs: AUTOSCALE_EVERY_MS }
+    // Without pods there is nothing to measure, and whoever gives the target some asks the API, which wakes who sleeps.
+    return { requeueAfterMs: AUTOSCALE_EVERY_MS, patient: outcome.unmeasured ?? false }
   }
 
   private async look(autoscaler: HorizontalPodAutoscaler): Promise<Outcome> {
@@ -104,6 +107,7 @@ export class AutoscalerController extends QueueController {
     if (current === 0)
       return {
         ...seen,
+        unmeasured: true,
         desiredReplicas: 0,
         conditions: [
           got,
