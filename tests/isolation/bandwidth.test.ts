@@ -180,6 +180,29 @@ test(
   },
 )
 
+test(
+  'a pod whose link is gone keeps no other of its tenant from waiting where it must now',
+  { skip },
+  async () => {
+    const started = [await startPod('blue3', blue), await startPod('blue4', blue)] as const
+    const [broken, later] = started
+    const waits = () => {
+      const { pods: links } = observeRouter(paths.routerNetns(layout))
+      return links.find(({ address }) => address === later.address)?.shares?.sent?.waits.length
+    }
+    try {
+      assert.ok(Number(waits()) > 1)
+      inside(paths.routerNetns(layout), 'ip', 'link', 'delete', linkOf(broken))
+      const bandwidth = { ingressBitsPerSecond: 4 * CAP, egressBitsPerSecond: CAP }
+      await network.setTenantBandwidth({ ...blue, bandwidth })
+      assert.equal(waits(), 1)
+    } finally {
+      await network.setTenantBandwidth(blue)
+      for (const { id } of started) await network.removePod(id)
+    }
+  },
+)
+
 test('the proof sees both layers, and each that is gone', { skip }, async () => {
   const bandwidth = () => {
     const router = observeRouter(paths.routerNetns(layout))

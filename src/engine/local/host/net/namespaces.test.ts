@@ -41,6 +41,30 @@ test(
   },
 )
 
+test('a machine without free descriptors makes no pod, and the agent goes on', { skip }, () => {
+  const directory = mkdtempSync(join(tmpdir(), 'bulkhead-namespaces-'))
+  try {
+    const wish = JSON.stringify({ uidBase: UID_BASE, idsCount: 65_536, owner: { uid: OWNER, tasksMax: 10 } })
+    const agent = `
+      import { openSync } from 'node:fs'
+      import { ensureHolder, pinNamespaces } from ${JSON.stringify(new URL('namespaces.ts', import.meta.url).href)}
+      const holder = ensureHolder(${JSON.stringify(directory)})
+      const refused = (work) => work.then(() => 'made', ({ code, message }) => code ?? message)
+      try { for (;;) openSync('/dev/null') } catch {}
+      const pins = refused(pinNamespaces(holder, ${JSON.stringify(join(directory, 'pod'))}, ${wish}))
+      console.log(await pins, 'and goes on')
+    `
+    const { status, stdout, stderr } = spawnSync(
+      'prlimit',
+      ['--nofile=60:60', '--', process.execPath, '--input-type=module', '-e', agent],
+      { encoding: 'utf8' },
+    )
+    assert.deepEqual({ status, stdout, stderr }, { status: 0, stdout: 'EMFILE and goes on\n', stderr: '' })
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+})
+
 type Pods = {
   /** What the script prints. */
   run(pod: number, uid: number, script: string): string

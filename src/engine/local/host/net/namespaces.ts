@@ -98,14 +98,16 @@ export async function pinNamespaces(
   const helper = spawn(holder, [], { stdio: ['pipe', 'pipe', 'ignore'], env: {} })
   try {
     await withDeadline('Making namespaces', HELPER_TIMEOUT_MS, async (signal) => {
-      helper.stdin.on('error', () => {}) // the exit below says it better
-      helper.stdin.write(order)
-      // What it says is the proof that the namespaces are there.
       const exited = once(helper, 'exit', { signal }).then(([code, killedBy]: unknown[]) => {
         const step = HOLD_NAMESPACES[Number(code) - 1]?.name ?? String(killedBy ?? code)
         throw new Error(`Cannot make namespaces: ${step} failed (step ${String(code)})`)
       })
       exited.catch(() => {})
+      // Without a process there may be no pipes either.
+      if (helper.pid === undefined) return await exited
+      helper.stdin.on('error', () => {}) // the exit says it better
+      helper.stdin.write(order)
+      // What it says is the proof that the namespaces are there.
       await Promise.race([once(helper.stdout, 'data', { signal }), exited])
     })
     const proc = `/proc/${helper.pid}`

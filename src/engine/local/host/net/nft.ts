@@ -51,6 +51,10 @@ export class Nft {
         killSignal: 'SIGKILL',
       }),
     )
+    child.on('error', ended.reject)
+    child.on('close', (code) => ended.resolve(code ?? -1))
+    // Without a process there may be no pipes either.
+    if (child.pid === undefined) await ended.promise
     const output: Buffer[] = []
     const errors: Buffer[] = []
     let bytes = 0
@@ -60,8 +64,6 @@ export class Nft {
       else output.push(chunk)
     })
     child.stderr.on('data', (chunk: Buffer) => errors.length < 64 && errors.push(chunk))
-    child.on('error', ended.reject)
-    child.on('close', (code) => ended.resolve(code ?? -1))
     const code = await ended.promise
     if (code !== 0)
       throw new Error(

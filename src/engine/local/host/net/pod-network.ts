@@ -333,7 +333,7 @@ export class LocalPodNetwork implements PodNetwork {
       if (bandwidth !== undefined) tenant.bandwidth = bandwidth
       this.saveTenant(tenant)
       for (const pod of this.podRecords.values())
-        if (pod.index === index && pod.complete) this.repairLink(pod, { expected: true })
+        if (pod.index === index && pod.complete) this.linkRepaired(pod, { expected: true })
     })
     await this.inTurn('rules', async () => this.shareUplink())
   }
