@@ -142,6 +142,46 @@ test('a client that reads an object and writes it back without what says nothing
   assert.deepEqual(owned['f:metadata'], { 'f:annotations': {}, 'f:labels': {} })
 })
 
+test('a StatefulSet that names the type of its strategy alone is given no partition', async () => {
+  await using plane = await ControlPlane.start()
+  const strategies: Json[] = []
+  for (const [at, updateStrategy] of [
+    undefined,
+    {},
+    { type: 'RollingUpdate' },
+    { type: 'OnDelete' },
+  ].entries()) {
+    const template = {
+      metadata: { labels: { app: 'web' } },
+      spec: { containers: [{ name: 'web', image: 'busybox:1' }] },
+    }
+    const spec = { serviceName: 'web', selector: { matchLabels: { app: 'web' } }, template, updateStrategy }
+    const sets = '/apis/apps/v1/namespaces/default/statefulsets'
+    strategies.push(
+      (await created(plane, sets, { metadata: { name: `web-${at}` }, spec })).spec.updateStrategy,
+    )
+  }
+  const whole = { type: 'RollingUpdate', rollingUpdate: { partition: 0 } }
+  assert.deepEqual(strategies, [whole, whole, { type: 'RollingUpdate' }, { type: 'OnDelete' }])
+})
+
+test('a column with empty brackets shows the first item', async () => {
+  await using plane = await ControlPlane.start()
+  const column = { name: 'Host', type: 'string', jsonPath: '.spec.hosts[].name' }
+  const spec = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true }
+  await define(plane, widgets(spec, { additionalPrinterColumns: [column] }))
+  const cells: Json[] = []
+  for (const [at, hosts] of [[{ name: 'a' }, { name: 'b' }], []].entries()) {
+    await created(plane, WIDGETS, { metadata: { name: `w${at}` }, spec: { hosts } })
+    const accept = 'application/json;as=Table;v=v1;g=meta.k8s.io'
+    cells.push((await plane.ask('GET', `${WIDGETS}/w${at}`, { accept })).body.rows[0].cells)
+  }
+  assert.deepEqual(cells, [
+    ['w0', 'a'],
+    ['w1', null],
+  ])
+})
+
 test('OpenAPI says by which fields objects can be selected', async () => {
   await using plane = await ControlPlane.start()
   const spec = { type: 'object', properties: { color: { type: 'string' } } }

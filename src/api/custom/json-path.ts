@@ -86,6 +86,8 @@ function readBracket(text: string, from: number): [Step | undefined, number] {
   const end = text.indexOf(']', from)
   const inner = end < 0 ? '' : text.slice(from, end).trim()
   if (inner === '*') return [{ type: 'all' }, end + 1]
+  // Many a definition has `[]` for all; upstream takes it for the first, and so does its table.
+  if (end >= 0 && inner === '') return [{ type: 'index', index: 0 }, end + 1]
   return /^-?\d{1,9}$/.test(inner) ? [{ type: 'index', index: Number(inner) }, end + 1] : [undefined, from]
 }
 

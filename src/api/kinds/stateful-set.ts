@@ -178,11 +178,12 @@ function applyStatefulSetDefaults(set: StatefulSet): StatefulSet {
   const { spec } = set
   if (!spec) return set
   const strategy = (spec.updateStrategy ??= {})
-  strategy.type ??= 'RollingUpdate'
-  if (strategy.type === 'RollingUpdate') {
-    const rollingUpdate = (strategy.rollingUpdate ??= {})
-    rollingUpdate.partition ??= 0
+  // Who names the type alone gets no partition, as upstream.
+  if (strategy.type === undefined) {
+    strategy.type = 'RollingUpdate'
+    strategy.rollingUpdate ??= {}
   }
+  if (strategy.type === 'RollingUpdate' && strategy.rollingUpdate) strategy.rollingUpdate.partition ??= 0
   const retention = (spec.persistentVolumeClaimRetentionPolicy ??= {})
   retention.whenDeleted ??= 'Retain'
   retention.whenScaled ??= 'Retain'

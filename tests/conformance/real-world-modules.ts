@@ -1,0 +1,21 @@
+/** Projects whose definitions and examples are compared (docs/real-world.md): Go modules and their versions. */
+export const REAL_WORLD_MODULES: readonly string[] = [
+  'sigs.k8s.io/gateway-api@v1.7.0',
+  'github.com/argoproj/argo-cd/v3@v3.6.1',
+  'github.com/argoproj/argo-rollouts@v1.10.2',
+  'github.com/cert-manager/cert-manager@v1.21.2',
+  'github.com/external-secrets/external-secrets@v1.3.2',
+  'github.com/fluxcd/kustomize-controller@v1.10.1',
+  'github.com/fluxcd/source-controller@v1.10.1',
+  'github.com/kedacore/keda/v2@v2.21.0',
+  'github.com/kyverno/kyverno@v1.19.1',
+  'github.com/prometheus-operator/prometheus-operator@v0.85.0',
+  'github.com/traefik/traefik/v3@v3.7.13',
+  'github.com/vmware-tanzu/velero@v1.18.3',
+  'go.universe.tf/metallb@v0.16.2',
+  'istio.io/api@v1.31.1',
+  'knative.dev/serving@v0.51.0',
+  'sigs.k8s.io/cluster-api@v1.14.2',
+  'sigs.k8s.io/external-dns@v0.23.0',
+  'sigs.k8s.io/karpenter@v1.15.0',
+]
