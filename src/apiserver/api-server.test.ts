@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
-import { Readable } from 'node:stream'
+import { duplexPair, Readable } from 'node:stream'
 import { test } from 'node:test'
 import { WebSocket } from 'ws'
 import { ApiError, type KubeObject, type UserInfo, configMapKind, nodeKind, podKind } from '../api/index.ts'
 import type { Engine } from '../jail/index.ts'
+import { type AnswerListener, AnsweringEnd, AskingEnd } from '../link/index.ts'
 import { FakeClock, silentLogger, until } from '../stdx/index.ts'
 import { type Answer, ControlPlane, type Json, TENANT } from '../../tests/conformance/control-plane.ts'
 import { createStreamHandler } from './streams/index.ts'
@@ -103,6 +104,39 @@ test('a watch ends when the rights that it began with are taken away', async () 
   const { text } = await watching
   assert.match(text, /"first"/)
   assert.doesNotMatch(text, /"second"/)
+})
+
+test('who asks for large objects and leaves at once, again and again, takes no place from those who stay', async () => {
+  await using plane = await ControlPlane.start()
+  await created(plane, CMS, configMap('large', { data: { a: 'x'.repeat(120_000) } }))
+  const [left, right] = duplexPair()
+  const user: UserInfo = {
+    kind: 'tenantUser',
+    tenant: TENANT,
+    name: 'ann',
+    groups: ['bulkhead:tenant-admins'],
+  }
+  const handled: Promise<void>[] = []
+  const answering = new AnsweringEnd({
+    stream: right,
+    head: Buffer.alloc(0),
+    handle: (asked, answer) => void handled.push(plane.server.handle(asked, answer, user)),
+  })
+  const asking = new AskingEnd({ stream: left })
+  const nobody: AnswerListener = {
+    onHead() {},
+    onPiece: () => true,
+    onEnd() {},
+    onBreak() {},
+    onDrain() {},
+  }
+  for (let n = 1; n <= 700; n++) {
+    asking.ask({ method: 'GET', path: `${CMS}/large`, headers: [], hasBody: false }, nobody).cancel()
+    if (n % 50 === 0) await until(() => handled.length === n)
+  }
+  await Promise.all(handled)
+  assert.equal((await plane.ask('GET', CMS)).code, 200)
+  answering.close()
 })
 
 test('who belongs to another tenant, to the platform or to nobody is turned away', async () => {

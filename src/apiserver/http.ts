@@ -286,6 +286,8 @@ export class HttpAnswers {
 
   /** Counts what a client has not taken yet. */
   private hold(response: Answering, bytes: number): void {
+    // Who has left holds nothing, and nothing would tell us again that they left.
+    if (response.destroyed) return
     this.heldBytes += bytes
     response.once('close', () => (this.heldBytes -= bytes))
   }

@@ -43,6 +43,8 @@ const RESPONSE_HEADERS: readonly string[] = [
   'x-kubernetes-pf-flowschema-uid',
   'x-kubernetes-pf-prioritylevel-uid',
 ]
+/** Those that are lists. Of others a second is dropped: HTTP/2 would throw for it, and it has no meaning. */
+const LISTED_RESPONSE_HEADERS: readonly string[] = ['cache-control', 'vary', 'warning']
 const UPGRADE_RESPONSE_HEADERS: readonly string[] = [
   'sec-websocket-accept',
   'sec-websocket-protocol',
@@ -105,6 +107,8 @@ export function planResponseHeaders(
 ): HeaderMap {
   const allowed = upgrade === undefined ? RESPONSE_HEADERS : UPGRADE_RESPONSE_HEADERS
   const headers = pick(rawHeaders, allowed)
+  for (const [name, value] of Object.entries(headers))
+    if (Array.isArray(value) && !LISTED_RESPONSE_HEADERS.includes(name)) headers[name] = value[0] ?? ''
   if (contentLength !== undefined && /^\d{1,15}$/.test(contentLength))
     headers['content-length'] = contentLength
   const locations = headerPairs(rawHeaders).filter(([name]) => name === 'location')

@@ -4,7 +4,7 @@ import { after, before, beforeEach, test } from 'node:test'
 import { parseTenantName } from '../api/index.ts'
 import { AnsweringEnd, type Asked } from '../link/index.ts'
 import { until } from '../stdx/index.ts'
-import { ANSWER_MS_MAX, LINK_OPEN_MS_MAX } from './limits.ts'
+import { ANSWER_MS_MAX, LINK_IDLE_MS_MAX, LINK_OPEN_MS_MAX } from './limits.ts'
 import { askHttp2, type Credentials, Harbour, LINK_AGREED } from './testdata/harbour.ts'
 
 const red = parseTenantName('red')
@@ -35,6 +35,26 @@ const honest = (
 ) => {
   socket.write(LINK_AGREED)
   return new AnsweringEnd({ stream: socket, head, handle })
+}
+
+/** Answers the first request of a link with just these bytes. */
+const dishonest = (code: number, texts: readonly string[], body: string) => (socket: Duplex) => {
+  const head = Buffer.alloc(14 + 2 * texts.length)
+  head.writeUInt32BE(4 + 2 * texts.length + texts.join('').length, 0)
+  head[4] = 2
+  head.writeUInt32BE(1, 6)
+  head.writeUInt16BE(code, 10)
+  head.writeUInt16BE(texts.length, 12)
+  for (const [at, { length }] of texts.entries()) head.writeUInt16BE(length, 14 + 2 * at)
+  const piece = Buffer.alloc(10)
+  piece.writeUInt32BE(body.length, 0)
+  piece[4] = 3
+  piece[5] = 1
+  piece.writeUInt32BE(1, 6)
+  socket.write(LINK_AGREED)
+  socket.once('data', () =>
+    socket.write(Buffer.concat([head, Buffer.from(texts.join('')), piece, Buffer.from(body)])),
+  )
 }
 
 for (const [what, says] of Object.entries<(socket: Duplex) => void>({
@@ -121,11 +141,9 @@ test('a body in an answer to HEAD, or in a 304, does not become the next answer'
     ['GET', 304],
     ['GET', 204],
   ] as const) {
-    harbour.red.handler = (_request, answer) => {
-      answer.writeHead(code)
-      answer.write('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil')
-      answer.end()
-    }
+    for (const socket of harbour.red.sockets) socket.destroy()
+    await until(() => harbour.red.sockets.size === 0)
+    harbour.red.linkHandler = dishonest(code, [], 'HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil')
     const text = await harbour.rawAnswer(
       `${method} ${PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`,
       alice,
@@ -173,4 +191,46 @@ test('a slow client of one answer keeps nobody of the tenant waiting', async () 
   slow.write('GET /api/big HTTP/1.1\r\nhost: x\r\n\r\n')
   for (let n = 0; n < 20; n++) assert.equal((await harbour.h1(PATH, alice)).code, 200)
   slow.destroy()
+})
+
+test('a header that an answer has twice, and must not, ends no link', async () => {
+  const texts = ['content-type', 'content-encoding', 'etag', 'last-modified', 'retry-after'].flatMap(
+    (name) => [name, 'a', name, 'b'],
+  )
+  for (const ask of [harbour.h1.bind(harbour), harbour.h2.bind(harbour)]) {
+    for (const socket of harbour.red.sockets) socket.destroy()
+    await until(() => harbour.red.sockets.size === 0)
+    harbour.red.linkHandler = dishonest(200, [...texts, 'warning', '299 - "a"', 'warning', '299 - "b"'], 'x')
+    const { code, headers, body } = await ask(PATH, alice)
+    assert.deepEqual([code, headers['etag'], headers['content-type'], body], [200, 'a', 'a', 'x'])
+    assert.equal(headers['warning'], '299 - "a", 299 - "b"')
+    assert.equal(harbour.red.sockets.size, 1)
+  }
+})
+
+test('what a control plane refuses to HEAD arrives without a body', async () => {
+  harbour.red.handler = (_request, answer) => {
+    answer.writeHead(403, { 'content-type': 'application/json', 'content-length': '2' })
+    answer.end('{}')
+  }
+  for (const ask of [harbour.h1.bind(harbour), harbour.h2.bind(harbour)]) {
+    const { code, body } = await ask(PATH, alice, { method: 'HEAD' })
+    assert.deepEqual([code, body], [403, ''])
+  }
+})
+
+test('a link whose last answer was broken off is closed like any other that nobody uses', async () => {
+  harbour.red.handler = (_request, answer) => {
+    answer.flushHeaders()
+    breakOff = () => answer.destroy()
+  }
+  let breakOff: (() => void) | undefined
+  const asked = harbour.h1(`${PATH}?watch=1`, alice).catch(() => undefined)
+  await until(() => breakOff !== undefined)
+  // While it lasts, what looks for idle links looks once.
+  harbour.clock.advance(LINK_IDLE_MS_MAX)
+  breakOff?.()
+  await asked
+  harbour.clock.advance(LINK_IDLE_MS_MAX)
+  await until(() => harbour.red.sockets.size === 0)
 })

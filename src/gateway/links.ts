@@ -54,7 +54,7 @@ export class Links {
 
   private async openLink({ socketPath, connect }: Way): Promise<AskingEnd> {
     const socket = await connect()
-    const { stream, head } = await agreeOn(socket, this.clock)
+    const stream = await agreeOn(socket, this.clock)
     if (this.isOver) {
       stream.destroy()
       throw new LinkBroken('The gateway is shutting down')
@@ -78,15 +78,15 @@ export class Links {
       idleSinceMs = this.clock.nowMs()
       lookIn(LINK_IDLE_MS_MAX)
     }
-    const end: AskingEnd = new AskingEnd({ stream, head, onIdle })
+    const end: AskingEnd = new AskingEnd({ stream, onIdle })
     lookIn(LINK_IDLE_MS_MAX)
     return end
   }
 }
 
 /** Asks for the protocol of links on a new connection. */
-function agreeOn(socket: Socket, clock: Clock): Promise<{ stream: Duplex; head: Buffer }> {
-  const { promise, resolve, reject } = Promise.withResolvers<{ stream: Duplex; head: Buffer }>()
+function agreeOn(socket: Socket, clock: Clock): Promise<Duplex> {
+  const { promise, resolve, reject } = Promise.withResolvers<Duplex>()
   const request = httpRequest({
     createConnection: () => socket,
     path: '/',
@@ -99,8 +99,9 @@ function agreeOn(socket: Socket, clock: Clock): Promise<{ stream: Duplex; head: 
   }
   const cancel = clock.after(LINK_OPEN_MS_MAX, () => refuse('It did not answer in time'))
   request.on('upgrade', ({ headers }, stream, head) => {
-    if (headers.upgrade === LINK_PROTOCOL) resolve({ stream, head })
-    else refuse(`It upgraded to "${headers.upgrade}"`)
+    if (headers.upgrade !== LINK_PROTOCOL) refuse(`It upgraded to "${headers.upgrade}"`)
+    else if (head.length > 0) refuse('It answered before it was asked')
+    else resolve(stream)
   })
   request.on('response', ({ statusCode }) => refuse(`It answered ${statusCode}`))
   request.on('error', refuse)

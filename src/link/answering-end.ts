@@ -16,6 +16,7 @@ import {
   EXCHANGES_MAX,
   FRAME_HEAD_BYTES,
   SHARED_EXCHANGES_MAX,
+  UNREAD_BYTES_MAX,
   WINDOW_BYTES,
 } from './limits.ts'
 import { type Later, Outbox } from './outbox.ts'
@@ -110,6 +111,10 @@ export class AnsweringEnd {
         if (!(error instanceof LinkBroken)) throw error
         stream.destroy()
       }
+      if (this.outbox.unreadBytes <= UNREAD_BYTES_MAX) return
+      // The end that asks always reads, so this is over soon; if not, asking and leaving would fill our memory.
+      stream.pause()
+      stream.once('drain', () => stream.resume())
     }
     stream.on('data', read)
     stream.on('end', () => stream.destroy())
@@ -170,6 +175,7 @@ export class AnsweringEnd {
     const answer = new LinkAnswer({
       push: (frame) => this.push(answer, frame),
       share: (piece) => this.share(answer, piece),
+      isHead: request.method === 'HEAD',
       over: () => {
         this.open.delete(number)
         request.cancelled()
@@ -294,6 +300,8 @@ type Way = {
   readonly number: number
   push(frame: Buffer): void
   share(piece: Buffer): void
+  /** The answer is a head only, whatever is written. */
+  isHead: boolean
   over(): void
 }
 
@@ -349,8 +357,8 @@ export class LinkAnswer extends EventEmitter implements Answering {
   write(piece: string | Buffer): boolean {
     if (this.isOver) return true
     this.writeHead(200)
+    if (piece.length === 0 || this.hasNoBody) return true
     if (typeof piece === 'string') return this.sending.write(Buffer.from(piece))
-    if (piece.length === 0) return true
     if (!this.sending.reserve(piece.length)) return this.sending.write(piece)
     this.sendHead()
     this.way.share(piece)
@@ -360,7 +368,7 @@ export class LinkAnswer extends EventEmitter implements Answering {
   end(piece?: string | Buffer): this {
     if (this.isOver) return this
     this.writeHead(200)
-    if (piece === undefined || piece.length === 0) {
+    if (piece === undefined || piece.length === 0 || this.hasNoBody) {
       if (this.isHeadSent) this.sending.end()
       else this.sendHead(true)
       return this
@@ -399,6 +407,12 @@ export class LinkAnswer extends EventEmitter implements Answering {
 
   standsAfter(batch: number, at: number): boolean {
     return this.batch === batch && this.at > at
+  }
+
+  /** As ServerResponse has it, so that whoever refuses need not know what was asked. RFC 9110, 6.4.1. */
+  private get hasNoBody(): boolean {
+    const code = this.head?.code
+    return this.way.isHead || code === 204 || code === 304
   }
 
   private sendHead(last = false): void {

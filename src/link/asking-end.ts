@@ -14,8 +14,11 @@ import {
   EXCHANGES_MAX,
   FRAME_HEAD_BYTES,
   HELD_BYTES_MAX,
+  HELD_PIECE_BYTES,
   LINK_HEAD_BYTES_MAX,
   NUMBER_MAX,
+  UNREAD_BYTES_END,
+  UNREAD_BYTES_MAX,
   WINDOW_BYTES,
 } from './limits.ts'
 import { Outbox } from './outbox.ts'
@@ -53,7 +56,8 @@ type Open = {
   hasHead: boolean
   /** What the other end may still send. */
   credit: number
-  /** What came and was not taken. */
+  /** What came and was not taken: its bytes, and those of them in memory. */
+  untaken: number
   heldBytes: number
   /** What was taken, and the other end was not told so. */
   untold: number
@@ -75,12 +79,12 @@ export class AskingEnd {
   private broken: Error | undefined
 
   /** `onIdle` is called when the last exchange is over, and when the link is. */
-  constructor({ stream, head, onIdle = () => {} }: { stream: Duplex; head: Buffer; onIdle?: () => void }) {
+  constructor({ stream, onIdle = () => {} }: { stream: Duplex; onIdle?: () => void }) {
     this.stream = stream
     this.onIdle = onIdle
     this.outbox = new Outbox(stream)
     const reader = new FrameReader((frame) => this.take(frame))
-    const read = (chunk: Buffer) => {
+    stream.on('data', (chunk: Buffer) => {
       if (this.broken) return
       try {
         reader.read(chunk)
@@ -91,12 +95,10 @@ export class AskingEnd {
             : new LinkBroken('A frame could not be taken', { cause: error }),
         )
       }
-    }
-    stream.on('data', read)
+    })
     stream.on('end', () => this.close(new LinkBroken('The other end has closed the link')))
     stream.on('error', (cause) => this.close(new LinkBroken('The link has failed', { cause })))
     stream.on('close', () => this.close(new LinkBroken('The link has closed')))
-    if (head.length > 0) read(head)
   }
 
   /** False: another link is to be made. */
@@ -120,6 +122,7 @@ export class AskingEnd {
   ): Asking {
     if (!this.isOpen) throw new LinkBroken('The link is over', { cause: this.broken })
     if (this.open.size >= EXCHANGES_MAX) throw new LinkBroken('The link has too many exchanges open')
+    if (this.outbox.unreadBytes > UNREAD_BYTES_MAX) throw new LinkBroken('The other end reads too slowly')
     const number = this.lastNumber + 1
     this.outbox.push(
       renderHead({ kind: 'request', number, last: !hasBody, texts: [method, path, ...headers] }),
@@ -129,10 +132,11 @@ export class AskingEnd {
       number,
       listener,
       body: new Sending((bytes, last) => {
-        for (const each of renderPiece(number, bytes, last)) this.outbox.push(each)
+        this.send(...renderPiece(number, bytes, last))
       }),
       hasHead: false,
       credit: WINDOW_BYTES,
+      untaken: 0,
       heldBytes: 0,
       untold: 0,
     }
@@ -157,6 +161,11 @@ export class AskingEnd {
       listener.onBreak(cause)
     }
     this.onIdle()
+  }
+
+  private send(...frames: Buffer[]): void {
+    for (const each of frames) this.outbox.push(each)
+    if (this.outbox.unreadBytes > UNREAD_BYTES_END) this.close(new LinkBroken('The other end does not read'))
   }
 
   private take(frame: Frame): void {
@@ -199,6 +208,7 @@ export class AskingEnd {
         if (!exchange) return
         this.forget(exchange)
         exchange.listener.onBreak(new LinkBroken('The other end broke the answer off'))
+        if (this.open.size === 0) this.onIdle()
         return
       }
       case 'request':
@@ -224,8 +234,10 @@ export class AskingEnd {
     if (!exchange.hasHead) throw new LinkBroken('An answer has no head')
     exchange.credit -= piece.length
     if (exchange.credit < 0) throw new LinkBroken('More came than was asked for')
-    exchange.heldBytes += piece.length
-    this.heldBytes += piece.length
+    const heldBytes = HELD_PIECE_BYTES + piece.length
+    exchange.untaken += piece.length
+    exchange.heldBytes += heldBytes
+    this.heldBytes += heldBytes
     if (exchange.listener.onPiece(piece)) this.takenAll(exchange)
     else if (this.heldBytes > HELD_BYTES_MAX) this.breakOffLargest()
   }
@@ -234,12 +246,14 @@ export class AskingEnd {
     // One that is over has given back what it held.
     if (this.open.get(exchange.number) !== exchange) return
     this.heldBytes -= exchange.heldBytes
-    exchange.untold += exchange.heldBytes
+    exchange.untold += exchange.untaken
+    exchange.untaken = 0
     exchange.heldBytes = 0
     if (exchange.untold < CREDIT_BYTES_MIN) return
-    this.outbox.push(renderCredit(exchange.number, exchange.untold))
-    exchange.credit += exchange.untold
+    const { untold } = exchange
+    exchange.credit += untold
     exchange.untold = 0
+    this.send(renderCredit(exchange.number, untold))
   }
 
   private breakOffLargest(): void {
@@ -252,7 +266,7 @@ export class AskingEnd {
 
   private cancel(exchange: Open): void {
     if (!this.forget(exchange)) return
-    this.outbox.push(renderCancel(exchange.number))
+    this.send(renderCancel(exchange.number))
     // The smallest frame has a head and a byte, so this many are enough for what the window allows.
     this.strayBytes += LINK_HEAD_BYTES_MAX + exchange.credit * (1 + FRAME_HEAD_BYTES)
     if (this.open.size === 0) this.onIdle()

@@ -25,6 +25,15 @@ export const NUMBER_MAX = 2 ** 32 - 1
 /** What all exchanges of a link have received and their clients not taken; then the one that holds most is broken off. */
 export const HELD_BYTES_MAX = 32 * MiB
 assert(WINDOW_BYTES * 4 <= HELD_BYTES_MAX)
+/** A piece that is not taken is more than its bytes: a taken-over control plane could send each of them alone. */
+export const HELD_PIECE_BYTES = 256
+/**
+ * What was sent and the other end has not read: beyond the first nothing new begins, beyond the second the link is over.
+ * Whoever asks and leaves gives back their place, and not what is under way.
+ */
+export const UNREAD_BYTES_MAX = 16 * MiB
+export const UNREAD_BYTES_END = 64 * MiB
+assert(UNREAD_BYTES_MAX + 128 * WINDOW_BYTES <= UNREAD_BYTES_END)
 /** Frames that are sent together are one write up to here. */
 export const GATHERED_BYTES_MAX = 64 * KiB
 /** A piece up to here is copied, so that it does not keep in memory all that was read with it. */

@@ -15,7 +15,15 @@ import {
   renderPiece,
   renderShared,
 } from './frames.ts'
-import { HELD_BYTES_MAX, PIECE_BYTES_MAX, WINDOW_BYTES } from './limits.ts'
+import {
+  HELD_BYTES_MAX,
+  HELD_PIECE_BYTES,
+  LINK_HEAD_BYTES_MAX,
+  PIECE_BYTES_MAX,
+  UNREAD_BYTES_END,
+  UNREAD_BYTES_MAX,
+  WINDOW_BYTES,
+} from './limits.ts'
 
 function render(frame: Frame): Buffer {
   switch (frame.kind) {
@@ -219,7 +227,7 @@ class Heard implements AnswerListener {
 function setUp(handle: (request: LinkRequest, answer: LinkAnswer) => void) {
   const [left, right] = pair()
   let idles = 0
-  const asking = new AskingEnd({ stream: left, head: Buffer.alloc(0), onIdle: () => idles++ })
+  const asking = new AskingEnd({ stream: left, onIdle: () => idles++ })
   const answering = new AnsweringEnd({ stream: right, head: Buffer.alloc(0), handle })
   const ask = (path: string, { hasBody = false, isSlow = false } = {}) => {
     const heard = Object.assign(new Heard(), { isSlow })
@@ -367,11 +375,32 @@ test('of many who are slow, those who hold most are broken off before they fill 
   const { ask, asking } = setUp((_request, answer) => {
     for (let n = 0; n < 2; n++) answer.write(Buffer.alloc(PIECE_BYTES_MAX))
   })
-  const count = HELD_BYTES_MAX / WINDOW_BYTES + 20
+  const held = WINDOW_BYTES + (WINDOW_BYTES / PIECE_BYTES_MAX) * HELD_PIECE_BYTES
+  const count = Math.floor(HELD_BYTES_MAX / held) + 20
   const asked = Array.from({ length: count }, () => ask('/', { isSlow: true }).heard)
   await until(() => asked.filter(({ end }) => end === 'broken').length === 20)
   assert.equal(asking.isOpen, true)
   assert.equal(asking.exchanges, count - 20)
+})
+
+test('an answer to HEAD, or one that has no body, is a head only, whatever is written', async () => {
+  const answers: Record<string, (answer: LinkAnswer) => void> = {
+    '/end': (answer) => answer.end('refused'),
+    '/write': (answer) => {
+      answer.flushHeaders()
+      answer.write('refused')
+      answer.write(Buffer.from('refused'))
+      answer.end()
+    },
+    '/304': (answer) => answer.writeHead(304).end('x'),
+  }
+  const { asking } = setUp((request, answer) => answers[request.url]?.(answer))
+  for (const path of Object.keys(answers)) {
+    const heard = new Heard()
+    asking.ask({ method: path === '/304' ? 'GET' : 'HEAD', path, headers: [], hasBody: false }, heard)
+    await until(() => heard.end !== undefined)
+    assert.deepEqual([heard.end, heard.text, heard.code], ['whole', '', path === '/304' ? 304 : 200])
+  }
 })
 
 test('leaving reaches the one who answers, and breaking off the one who asked', async () => {
@@ -426,7 +455,7 @@ test('closing sends what was written before', async () => {
 /** An honest end that asks, and a peer that says whatever it is told to. */
 function hostile() {
   const [left, right] = pair()
-  const asking = new AskingEnd({ stream: left, head: Buffer.alloc(0) })
+  const asking = new AskingEnd({ stream: left })
   right.resume()
   const ask = ({ isSlow = false } = {}) => {
     const heard = Object.assign(new Heard(), { isSlow })
@@ -499,6 +528,101 @@ test('what was under way for one that left is forgiven, and a flood of it is not
   assert.equal(heard.pieces.length, 0)
 })
 
+/** A peer that agreed and then reads nothing. */
+function deaf() {
+  const stream = new Duplex({ read() {}, write: () => {} })
+  return { stream, asking: new AskingEnd({ stream }) }
+}
+const nextTurn = () => new Promise((resolve) => setImmediate(resolve))
+
+test('asking and leaving again and again fills no memory when the control plane does not read', async () => {
+  const { stream, asking } = deaf()
+  const headers = ['accept', 'a'.repeat(LINK_HEAD_BYTES_MAX / 2)]
+  const askAndLeave = () =>
+    asking.ask({ method: 'GET', path: '/', headers, hasBody: false }, new Heard()).cancel()
+  await assert.rejects(async () => {
+    for (let n = 0; n < (4 * UNREAD_BYTES_MAX) / LINK_HEAD_BYTES_MAX; n++) {
+      askAndLeave()
+      if (n % 16 === 0) await nextTurn()
+    }
+  }, LinkBroken)
+  await nextTurn()
+  assert.ok(stream.writableLength < UNREAD_BYTES_MAX + LINK_HEAD_BYTES_MAX)
+  assert.equal(asking.exchanges, 0)
+})
+
+test('bodies that the control plane does not read end the link before they fill memory', async () => {
+  const { stream, asking } = deaf()
+  const asked = Array.from({ length: 1_000 }, () => {
+    const heard = new Heard()
+    return { heard, body: asking.ask({ method: 'PUT', path: '/', headers: [], hasBody: true }, heard) }
+  })
+  let most = 0
+  for (const { body } of asked) {
+    body.write(Buffer.alloc(WINDOW_BYTES))
+    await nextTurn()
+    most = Math.max(most, stream.writableLength)
+  }
+  assert.ok(most <= UNREAD_BYTES_END + WINDOW_BYTES)
+  assert.ok(asked.every(({ heard }) => heard.end === 'broken'))
+})
+
+test('a gateway that asks, leaves and does not read is not asked on, and goes on when it reads', async () => {
+  let reads = false
+  const waiting: (() => void)[] = []
+  const stream = new Duplex({
+    read() {},
+    write(_chunk, _encoding, done) {
+      if (reads) done()
+      else waiting.push(done)
+    },
+  })
+  let asked = 0
+  const handle = (_request: LinkRequest, answer: LinkAnswer) => {
+    asked++
+    answer.write(Buffer.alloc(PIECE_BYTES_MAX))
+  }
+  const answering = new AnsweringEnd({ stream, head: Buffer.alloc(0), handle })
+  const count = (2 * UNREAD_BYTES_MAX) / PIECE_BYTES_MAX
+  for (let at = 1; at <= count; at++) {
+    stream.push(
+      Buffer.concat(
+        [
+          { kind: 'request' as const, number: at, last: true, texts: ['GET', '/'] },
+          { kind: 'cancel' as const, number: at },
+        ].map(render),
+      ),
+    )
+    await nextTurn()
+  }
+  assert.ok(asked < count)
+  assert.ok(stream.writableLength < UNREAD_BYTES_MAX + 4 * PIECE_BYTES_MAX)
+  reads = true
+  for (const done of waiting.splice(0)) done()
+  await until(() => asked === count)
+  assert.deepEqual([answering.exchanges, stream.destroyed], [0, false])
+})
+
+test('pieces of a byte that a slow client does not take count for what they are in memory', async () => {
+  const { asking, ask, say } = hostile()
+  const asked = [ask({ isSlow: true }).heard, ask({ isSlow: true }).heard]
+  const crumbs = Array.from({ length: 1_000 }, () => piece(1, 1))
+  say(head(1), head(2))
+  for (let sent = 0; sent * HELD_PIECE_BYTES < HELD_BYTES_MAX; sent += crumbs.length) {
+    say(...crumbs)
+    await nextTurn()
+  }
+  await until(() => asked[0]?.end === 'broken')
+  assert.deepEqual([asked[1]?.end, asking.isOpen], [undefined, true])
+})
+
+test('a link is known to be idle also when the control plane broke the last answer off', async () => {
+  const { ask, idles, answering } = setUp((_request, answer) => void answer.destroy())
+  const { heard } = ask('/')
+  await until(() => heard.end === 'broken')
+  assert.deepEqual([idles(), answering.exchanges], [1, 0])
+})
+
 test('whatever a control plane says, each exchange has one end and the link holds nothing for those that are over', () => {
   const any = fc.array(
     frames.map((frame): Frame => {
@@ -512,7 +636,7 @@ test('whatever a control plane says, each exchange has one end and the link hold
   fc.assert(
     fc.property(any, (says) => {
       const stream = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() })
-      const asking = new AskingEnd({ stream, head: Buffer.alloc(0) })
+      const asking = new AskingEnd({ stream })
       const asked = Array.from({ length: 4 }, (_, n) => {
         const heard = Object.assign(new Heard(), { isSlow: n % 2 === 0 })
         asking.ask({ method: 'GET', path: '/', headers: [], hasBody: n === 3 }, heard)

@@ -18,6 +18,11 @@ export class Outbox {
     this.onFlush = onFlush
   }
 
+  /** What has gathered, and what was sent and the other end has not read. */
+  get unreadBytes(): number {
+    return this.bytes + this.stream.writableLength
+  }
+
   push(what: Buffer | Later, bytes = 0): void {
     this.waiting.push(what)
     this.bytes += Buffer.isBuffer(what) ? what.length : bytes

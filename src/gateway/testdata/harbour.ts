@@ -56,6 +56,7 @@ export class FakeControlPlane implements AsyncDisposable {
       socket.on('error', () => socket.destroy())
       if (request.headers.upgrade === LINK_PROTOCOL) {
         this.linksMade++
+        socket.on('error', () => {})
         if (this.linkHandler) return this.linkHandler(socket, head)
         socket.write(LINK_AGREED)
         new AnsweringEnd({ stream: socket, head, handle: (asked, response) => this.answer(asked, response, socket) })
