@@ -107,6 +107,12 @@ export const REASONS: readonly Reason[] = [
   {
     names: ['retry creating failed daemon pods'],
     refused: 'it says in the status of a pod that it has failed, which only the platform does',
+    shown: [
+      [
+        'tests/journeys/rollouts.test.ts',
+        'a pod of a DaemonSet that has failed is replaced, and one that no node wants',
+      ],
+    ],
   },
   {
     names: ['rollback without unnecessary restarts'],
@@ -156,8 +162,13 @@ export const REASONS: readonly Reason[] = [
     ],
   },
   {
-    names: ['RuntimeClass should support RuntimeClasses', 'RuntimeClass  should support RuntimeClasses'],
-    refused: 'the runtime follows from who the tenant is',
+    names: ['RuntimeClass should'],
+    refused: 'the runtime follows from who the tenant is; a tenant must not choose a weaker one',
+    shown: [['tests/conformance/bad-manifests.test.ts', 'each trick is refused with a reason']],
+  },
+  {
+    names: ['Sysctls'],
+    refused: 'settings of the kernel are shared by all tenants',
   },
   {
     names: ['NodePort', 'capture the life of a service'],
@@ -178,6 +189,14 @@ export const REASONS: readonly Reason[] = [
   {
     names: ['SchedulerPreemption [Serial] PreemptionExecutionPath', 'SchedulerPreemption [Serial] validates'],
     refused: 'it adds a resource to the node, which shows the tenant’s share of the machine',
+    shown: [
+      ['tests/journeys/preemption.test.ts', 'a pod of a class of the system makes a less important one'],
+      ['tests/journeys/preemption.test.ts', 'ReplicaSets of several classes'],
+      [
+        'tests/journeys/scheduling.test.ts',
+        'a more important pod gets the room of a less important one of the same tenant',
+      ],
+    ],
   },
   {
     names: [
