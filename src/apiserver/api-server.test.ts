@@ -195,6 +195,18 @@ test('an object keeps its identity over updates, and counts the changes of its s
     [reported.status, reported.spec.replicas, reported.metadata.generation, reported.metadata.labels],
     [{ replicas: 3 }, 3, 2, undefined],
   )
+  // As Go clients write it, who send all of an object with what they left empty.
+  const { body: patched } = await plane.ask('PATCH', `${path}/d/status`, {
+    body: {
+      metadata: { creationTimestamp: null },
+      spec: { selector: null, strategy: {}, template: { metadata: {}, spec: { containers: null } } },
+      status: { replicas: 4 },
+    },
+    headers: { 'content-type': 'application/merge-patch+json' },
+  })
+  assert.deepEqual([patched.status, patched.spec], [{ replicas: 4 }, reported.spec])
+  reported.status = patched.status
+  reported.metadata = patched.metadata
   const { body: again } = await plane.ask('PUT', `${path}/d`, { body: reported })
   assert.equal(
     again.metadata.resourceVersion,

@@ -81,7 +81,12 @@ export function decodeObject({
   const subresource = target.subresource?.name
   const options = { ...(subresource === undefined ? {} : { subresource }), keepNulls: applied }
   const check = checkObject(definition, decoded.value, options)
-  const errors = partial ? check.errors.filter((e) => e.reason !== 'FieldValueRequired') : check.errors
+  // Who writes a status may leave out, or take away, what is kept from the stored object anyway.
+  const keepsRest = subresource === 'status' && !definition.custom
+  const errors = check.errors.filter(
+    ({ reason, field }) =>
+      reason !== 'FieldValueRequired' || !(partial || (keepsRest && !field.startsWith('status'))),
+  )
   const further = (): FieldError[] =>
     partial
       ? []

@@ -187,11 +187,15 @@ export const REASONS: readonly Reason[] = [
     refused: 'its pods take ports of the machine',
   },
   {
-    names: ['SchedulerPreemption [Serial] PreemptionExecutionPath', 'SchedulerPreemption [Serial] validates'],
+    names: ['SchedulerPreemption [Serial]'],
     refused: 'it adds a resource to the node, which shows the tenant’s share of the machine',
     shown: [
       ['tests/journeys/preemption.test.ts', 'a pod of a class of the system makes a less important one'],
       ['tests/journeys/preemption.test.ts', 'ReplicaSets of several classes'],
+      [
+        'tests/conformance/every-kind.test.ts',
+        'every verb and every mistake is answered as Kubernetes answers it',
+      ],
       [
         'tests/journeys/scheduling.test.ts',
         'a more important pod gets the room of a less important one of the same tenant',
@@ -212,6 +216,18 @@ export const REASONS: readonly Reason[] = [
       'volumes are made by the platform from claims; drivers and volumes made by hand would reach the machine',
   },
   { names: ['[DRA]'], refused: 'devices of the machine are not handed to tenants' },
+  {
+    names: ['continue listing from the last key if the original version has been compacted away'],
+    missing:
+      'it waits for a version to be forgotten by its age; here versions are forgotten when there are thousands of newer ones',
+  },
+  {
+    names: [
+      'Daemon set [Serial] should update pod when spec was updated and update strategy is RollingUpdate',
+    ],
+    missing:
+      'it compares the bytes of a ControllerRevision with what 1.34 and later write; here they are those of 1.33, which older clients compare',
+  },
   {
     names: ['CustomResourceDefinition Watch'],
     missing: 'its object has a whole number beyond 2^53, which is refused',
