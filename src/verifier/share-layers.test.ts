@@ -7,9 +7,10 @@ import { linkShareLayer } from './share-layers.ts'
 
 const EVERYTHING: readonly BpfInstruction[] = [{ code: 6, jt: 0, jf: 0, k: 0xffff_ffff }]
 const NOTHING: readonly BpfInstruction[] = [{ code: 6, jt: 0, jf: 0, k: 0 }]
-/** All but frames with 10.128.0.0/21 at that place. */
-const exceptOwn = (at: number, prefix = 0xffff_f800): readonly BpfInstruction[] => [
+/** All but frames with 10.128.0.0/21 at that place; the first of these addresses is the front door's. */
+const exceptOwn = (at: number, prefix = 0xffff_f800, door = 0x0a80_0000): readonly BpfInstruction[] => [
   { code: 0x20, jt: 0, jf: 0, k: at },
+  { code: 0x15, jt: 3, jf: 0, k: door },
   { code: 0x54, jt: 0, jf: 0, k: prefix },
   { code: 0x15, jt: 0, jf: 1, k: (0x0a80_0000 & prefix) >>> 0 },
   { code: 6, jt: 0, jf: 0, k: 0 },
@@ -65,6 +66,10 @@ test('a tenant whose packets wait at neither end, or nowhere on their way out, i
       problemsOf({ sent: own(TARGET, prefix), received: all }) ?? '',
       /and \d+\.\d+\.\d+\.1 waits for nothing/,
     )
+  assert.match(
+    problemsOf({ sent: all, received: own(SOURCE, undefined, 0) }) ?? '',
+    /^what is received over the link red0 between 10\.128\.0\.0 and 10\.128\.0\.1 waits for nothing$/,
+  )
   assert.match(problemsOf({ sent: NOTHING, received: all }) ?? '', /and 169\.254\.1\.1 waits for nothing/)
   assert.match(
     problemsOf({ sent: all, received: [] }) ?? '',

@@ -33,13 +33,18 @@ function limitsOf({ links }: TenantPosture, { ruleset }: RouterPosture) {
 
 type Way = 'sent' | 'received'
 
-/** The resolver, the gateway to the API, and addresses that differ from a pod's in one of the bits that its tenant's have in common. */
+/**
+ * The resolver, the gateway to the API, the first address of the tenant, under which the front door reaches its pods, and
+ * addresses that differ from a pod's in one of the bits that its tenant's have in common.
+ */
 function elsewhere(address: string): string[] {
   const parts = address.split('.').map(Number)
   const flipped = Array.from({ length: TENANT_PREFIX }, (_, bit) =>
     parts.map((part, at) => (at === bit >> 3 ? part ^ (0x80 >> (bit & 7)) : part)).join('.'),
   )
-  return [RESOLVER, API_SERVICE.clusterIP, ...flipped]
+  const own = (at: number) => Math.min(8, Math.max(0, TENANT_PREFIX - at * 8))
+  const first = parts.map((part, at) => part & (0xff00 >> own(at))).join('.')
+  return [RESOLVER, API_SERVICE.clusterIP, first, ...flipped]
 }
 
 /** So many bits say whose a pod's address is. */
