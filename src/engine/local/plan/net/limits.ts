@@ -9,6 +9,9 @@ export const TENANTS_MAX = 4_096
 /** The first and the last address of a tenant's range are not given out. */
 export const TENANT_PODS_MAX = 2 ** TENANT_BITS - 2
 
+/** Of all tenants together, on one machine. */
+export const PODS_MAX = 65_536
+
 /** Every tenant has the same virtual service addresses; whose they are follows from who asks. */
 export const SERVICE_RANGE = '10.96.0.0'
 export const SERVICE_RANGE_PREFIX = 16

@@ -10,6 +10,7 @@ import {
   tenantMark,
 } from './addresses.ts'
 import {
+  PODS_MAX,
   POD_RANGE,
   SERVICE_RANGE,
   SERVICE_RANGE_PREFIX,
@@ -44,28 +45,33 @@ export type RouterState = {
   connectorUid?: number
 }
 
+/** What the kernel knows the size of, it finds things in faster: by a table that never grows, see `nft_hash` in the kernel. */
+const OF_PODS = `size ${PODS_MAX};`
+const OF_TENANTS = `size ${TENANTS_MAX * 2};`
+
 /**
  * The rules, of constant length: how many pods, tenants and services there are only changes sets and maps. A packet's
- * sender is pinned to its link first, then becomes a tenant mark; every later decision is by mark.
+ * sender is pinned to its link first, then becomes a tenant mark; every later decision is by mark. What every packet meets
+ * is kept to three chains; what only the first of a connection has to meet is behind them.
  */
 const RULES = `
-  map tenant4 { type ipv4_addr : mark; }
+  map tenant4 { type ipv4_addr : mark; ${OF_PODS} }
   set source4 { type ifname . ether_addr . ipv4_addr; }
   set link4 { type ifname . ipv4_addr; }
   set pair { type mark . mark; }
   map door4 { type ipv4_addr : mark; }
   set connectors { type uid; }
   map services4 { type mark . ipv4_addr . inet_proto . inet_service : verdict; }
-  map egress4 { type ipv4_addr : mark; }
-  map ingress4 { type ipv4_addr : mark; }
+  map egress4 { type ipv4_addr : mark; ${OF_PODS} }
+  map ingress4 { type ipv4_addr : mark; ${OF_PODS} }
   map policies { type mark : verdict; }
-  map traffic { type mark : counter; }
-  map denied { type mark : counter; }
-  map sent_bytes { type mark : limit; }
-  map sent_packets { type mark : limit; }
-  map received_bytes { type mark : limit; }
-  map received_packets { type mark : limit; }
-  set connections { type mark; flags dynamic; size ${TENANTS_MAX * 2}; }
+  map traffic { type mark : counter; ${OF_TENANTS} }
+  map denied { type mark : counter; ${OF_TENANTS} }
+  map sent_bytes { type mark : limit; ${OF_TENANTS} }
+  map sent_packets { type mark : limit; ${OF_TENANTS} }
+  map received_bytes { type mark : limit; ${OF_TENANTS} }
+  map received_packets { type mark : limit; ${OF_TENANTS} }
+  set connections { type mark; flags dynamic; ${OF_TENANTS} }
   counter spoofed { }
   counter metadata { }
   counter ipv6 { }
@@ -94,11 +100,8 @@ const RULES = `
     # First, so that no service of a tenant can take the place of its API.
     ip daddr ${API_SERVICE.clusterIP} tcp dport ${API_SERVICE.port} dnat ip to ${GATEWAY}:${POD_GATEWAY_PORT}
     meta mark . ip daddr . meta l4proto . th dport vmap @services4
-  }
-
-  # What still has a virtual address now is no service of this tenant, or one without endpoints. Both look the same.
-  chain virtual {
-    type filter hook prerouting priority dstnat + 1; policy accept;
+    # No service of this tenant, or one without endpoints. Both look the same. Only the first packet of a connection comes
+    # here; one that is of none, and still has a virtual address, has nowhere to go (NEVER).
     ip daddr ${SERVICE_RANGE}/${SERVICE_RANGE_PREFIX} goto refuse
   }
 
@@ -109,7 +112,6 @@ const RULES = `
 
   chain forward {
     type filter hook forward priority filter; policy drop;
-    meta nfproto != ipv4 counter name ipv6 drop
     counter name meta mark map @traffic
     ct state vmap { established : accept, related : accept, new : goto admit }
   }
@@ -125,6 +127,8 @@ const RULES = `
 
   # nft cannot compare two looked-up values, so the pair of them is looked up; ct mark is only a place to keep one.
   chain admit {
+    # The entrance lets no other in. Of what is established all was asked here.
+    meta nfproto != ipv4 counter name ipv6 drop
     oifname "${UPLINK}" goto outward
     ct mark set ip daddr map @tenant4
     meta mark . ct mark != @pair goto deny
@@ -155,11 +159,13 @@ const RULES = `
     drop
   }
 
-  # Also what the router's own programs say to pods. Nothing after this looks at the mark.
+  # Pods and nobody else; also what the router's own programs say to them. Nothing after this looks at the mark.
   chain receive {
     type filter hook postrouting priority filter; policy accept;
-    oifname { "lo", "${UPLINK}" } accept
-    meta mark set ip daddr map @tenant4
+    meta mark set ip daddr map @tenant4 goto received
+  }
+
+  chain received {
     limit name meta mark map @received_packets counter name too_much drop
     limit name meta mark map @received_bytes counter name too_much drop
   }
