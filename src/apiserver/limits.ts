@@ -30,8 +30,6 @@ export const WATCH_BOOKMARK_EVERY_MS = 60 * SECOND_MS
 /** Events kept as they were sent for other watchers of the same: of so many objects, and so large together. */
 export const RENDERED_OBJECTS_MAX = 256
 export const RENDERED_BYTES_MAX = 8 * MiB
-/** Objects of one kind in another form than they are stored in, kept for other watchers. */
-export const SHOWN_OBJECTS_MAX = 16
 /** Requests being carried out at a time for one tenant, watches and streams not counted. */
 export const REQUESTS_IN_FLIGHT_MAX = 400
 /** Tries of a write without resourceVersion against writers that come in between. */

@@ -2,12 +2,7 @@ import { ApiError, type KindDefinition, type KubeObject, expired } from '../api/
 import { SECOND_MS } from '../stdx/index.ts'
 import { RevisionCompacted, type StoreEvent, StoreFull } from '../store/index.ts'
 import { type Context, keyPrefix, presented, storedAs } from './context.ts'
-import {
-  SHOWN_OBJECTS_MAX,
-  WATCH_BOOKMARK_EVERY_MS,
-  WATCH_TIMEOUT_MS_MAX,
-  WATCH_TIMEOUT_MS_MIN,
-} from './limits.ts'
+import { WATCH_BOOKMARK_EVERY_MS, WATCH_TIMEOUT_MS_MAX, WATCH_TIMEOUT_MS_MIN } from './limits.ts'
 import type { OpenCount } from './open-count.ts'
 import type { ListOptions } from './options.ts'
 import { tooLargeVersion } from './read.ts'
@@ -177,20 +172,21 @@ function itemOf(
   return before ? { type: 'DELETED', object: atRevision(previous, event.revision) } : undefined
 }
 
-/** What of a kind is shown in another form than it is stored in: the last few, as all watchers are told of them. */
-const shown = new WeakMap<KindDefinition, Map<KubeObject, KubeObject>>()
+/**
+ * What of a kind is shown in another form than it is stored in, as long as somebody has it: what is rendered and kept
+ * does. There are hundreds of custom kinds, whose objects are as large as can be.
+ */
+const shown = new WeakMap<KindDefinition, WeakMap<KubeObject, WeakRef<KubeObject>>>()
 
 /** As `presented`, and the very same object for each watcher of one change. */
 function shownToAll(definition: KindDefinition, object: KubeObject): KubeObject {
   if (!definition.custom && !definition.view) return object
-  let last = shown.get(definition)
-  if (!last) shown.set(definition, (last = new Map()))
-  const known = last.get(object)
+  let those = shown.get(definition)
+  if (!those) shown.set(definition, (those = new WeakMap()))
+  const known = those.get(object)?.deref()
   if (known) return known
   const made = presented(definition, object)
-  // An update has two, what was and what is.
-  if (last.size >= SHOWN_OBJECTS_MAX) last.clear()
-  last.set(object, made)
+  those.set(object, new WeakRef(made))
   return made
 }
 
