@@ -111,10 +111,10 @@ export function planResponseHeaders(
     if (Array.isArray(value) && !LISTED_RESPONSE_HEADERS.includes(name)) headers[name] = value[0] ?? ''
   if (contentLength !== undefined && /^\d{1,15}$/.test(contentLength))
     headers['content-length'] = contentLength
-  const locations = headerPairs(rawHeaders).filter(([name]) => name === 'location')
+  const locations = path === undefined ? [] : headersNamed(rawHeaders, 'location')
   const [location] = locations
-  if (path !== undefined && location && locations.length === 1 && staysWithin(path, location[1]))
-    headers['location'] = location[1]
+  if (path !== undefined && location !== undefined && locations.length === 1 && staysWithin(path, location))
+    headers['location'] = location
   return { ...headers, ...OWN_HEADERS, 'audit-id': requestId }
 }
 
@@ -124,14 +124,25 @@ export const OWN_HEADERS: Readonly<Record<string, string>> = {
   'x-content-type-options': 'nosniff',
 }
 
+/** Values of a header, in the order in which they came. Most are not there, so this makes nothing for those. */
+export function headersNamed(rawHeaders: readonly string[], wanted: string): string[] {
+  const values: string[] = []
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]! // i + 1 < length
+    if (name.length === wanted.length && name.toLowerCase() === wanted) values.push(rawHeaders[i + 1]!)
+  }
+  return values
+}
+
 function pick(rawHeaders: readonly string[], allowed: readonly string[]): HeaderMap {
-  const pairs = headerPairs(rawHeaders)
-  const connection = pairs
-    .filter(([name]) => name === 'connection')
-    .flatMap(([, value]) => value.split(',').map((option) => option.trim().toLowerCase()))
+  const connection = headersNamed(rawHeaders, 'connection').flatMap((value) =>
+    value.split(',').map((option) => option.trim().toLowerCase()),
+  )
   const headers: HeaderMap = {}
-  for (const [name, value] of pairs) {
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!.toLowerCase() // i + 1 < length
     if (!allowed.includes(name) || connection.includes(name)) continue
+    const value = rawHeaders[i + 1]!
     const before = headers[name]
     headers[name] = before === undefined ? value : [before, value].flat()
   }

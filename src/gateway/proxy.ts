@@ -8,7 +8,7 @@ import type { ApiError } from '../api/index.ts'
 import { AUDIT_NOTE_HEADER, COST_HEADER } from '../identity/index.ts'
 import { type Answer, breakOff, sendStatus, writeChunk, writeHead } from './answers.ts'
 import type { Links, Way } from './links.ts'
-import { type HeaderMap, headerPairs, planResponseHeaders } from './headers.ts'
+import { type HeaderMap, headersNamed, planResponseHeaders } from './headers.ts'
 import { ANSWER_MS_MAX, CLOSE_MS_MAX, UPSTREAM_HEAD_BYTES_MAX } from './limits.ts'
 import { bodyBrokenOff, bodyTooLarge, controlPlaneTooSlow, controlPlaneUnavailable } from './refusals.ts'
 
@@ -234,7 +234,7 @@ function parseTold(headers: readonly string[]): {
   note: string | undefined
   costMs: number
 } {
-  const told = (wanted: string) => headerPairs(headers).find(([name]) => name === wanted)?.[1]
+  const told = (wanted: string) => headersNamed(headers, wanted)[0]
   const cost = told(COST_HEADER)
   return {
     length: told('content-length'),
@@ -252,7 +252,7 @@ function pairsOf(headers: HeaderMap): string[] {
 }
 
 function toldIn({ rawHeaders }: IncomingMessage, header: string): string | undefined {
-  return headerPairs(rawHeaders).find(([name]) => name === header)?.[1]
+  return headersNamed(rawHeaders, header)[0]
 }
 
 /** Passes on what answers an upgrade without switching protocols. */

@@ -263,6 +263,30 @@ test('many requests at once get each its own answer, in whatever order', async (
   assert.deepEqual([asking.exchanges, answering.exchanges], [0, 0])
 })
 
+test('an answer to HEAD, a 204 and a 304 have no body, whatever is written', async () => {
+  const { asking } = setUp((request, answer) => {
+    answer.writeHead(Number(request.url.slice(1)), { 'content-length': 4 })
+    answer.write('body')
+    answer.end(Buffer.from('body'))
+  })
+  const asked = [
+    ['HEAD', '/200'],
+    ['GET', '/204'],
+    ['GET', '/304'],
+    ['GET', '/200'],
+  ].map(([method = '', path = '']) => {
+    const heard = new Heard()
+    asking.ask({ method, path, headers: [], hasBody: false }, heard)
+    return heard
+  })
+  await until(() => asked.every(({ end }) => end === 'whole'))
+  assert.deepEqual(
+    asked.map(({ text }) => text),
+    ['', '', '', 'bodybody'],
+  )
+  for (const { headers } of asked) assert.deepEqual(headers, ['content-length', '4'])
+})
+
 test('a body arrives whole, however large, and no more of it is under way than there is room for', async () => {
   const body = Buffer.alloc(1_000_000, 'abc')
   let start: (() => void) | undefined
