@@ -67,7 +67,9 @@ export async function pushUpstreamImages(registry: string, programs: string): Pr
   try {
     const userland = join(work, 'userland', 'root')
     await unpackPackages(userland, USERLAND)
-    await bashAsShell(userland)
+    // Busybox's shell would take its own programs before those of the same name on the PATH.
+    await rm(join(userland, 'bin/sh'), { force: true })
+    await symlink('bash', join(userland, 'bin/sh'))
     // What Debian's alternatives would do.
     await symlink('nc.openbsd', join(userland, 'bin/nc'))
     const base = await tar(userland)
@@ -89,7 +91,10 @@ export async function pushUpstreamImages(registry: string, programs: string): Pr
     const [shell = Buffer.alloc(0)] = applets.layers
     const bash = join(work, 'bash', 'root')
     await unpackPackages(bash, BASH)
-    await bashAsShell(bash)
+    // Debian's busybox drops variables with names such as `a-b`, which tests look for with a `sh` of the PATH. Those that ask for
+    // /bin/sh look for its words.
+    for (const path of ['bin/sh', 'usr/local/bin/sh']) await rm(join(bash, path), { force: true })
+    await symlink('/bin/bash', join(bash, 'usr/local/bin/sh'))
     const busybox = { ...applets, layers: [shell, await tar(bash)] }
     const web = await webImage(join(work, 'web', 'root'), '/usr/share/nginx/html')
     const resourceConsumer = await layer('consumer', { consumer: 'consumer', 'consume-cpu': 'consume-cpu' })
@@ -130,12 +135,6 @@ export async function pushUpstreamImages(registry: string, programs: string): Pr
   } finally {
     await rm(work, { recursive: true, force: true })
   }
-}
-
-/** Debian's busybox as a shell would take its own programs before those on the PATH, and drop variables with names such as `a-b`. */
-async function bashAsShell(root: string): Promise<void> {
-  for (const path of ['bin/sh', 'usr/local/bin/sh']) await rm(join(root, path), { force: true })
-  await symlink('bash', join(root, 'bin/sh'))
 }
 
 /** What tells the two versions of a rolling update apart. */

@@ -229,6 +229,11 @@ export const REASONS: readonly Reason[] = [
       'it compares the bytes of a ControllerRevision with what 1.34 and later write; here they are those of 1.33, which older clients compare',
   },
   {
+    names: ['should run the container as unprivileged when false'],
+    only: 'untrusted',
+    refused: 'it looks for Linux’s words; gVisor forbids the network device in others',
+  },
+  {
     names: ['CustomResourceDefinition Watch'],
     missing: 'its object has a whole number beyond 2^53, which is refused',
   },
