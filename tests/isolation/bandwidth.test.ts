@@ -44,6 +44,7 @@ const blue = placementOf(layout, 'blue', 1)
 /** How long the first burst takes, which nobody counts, and how long is counted. */
 const WARM_UP_MS = 1_500
 const WINDOW_MS = 1_500
+const LINKS_GONE_MS = 20_000
 
 type Pod = { id: JailId; address: string; netns: string; tenant: TenantPlacement; peer: Peer }
 let network: ReturnType<typeof createPodNetwork>
@@ -199,6 +200,9 @@ test(
     } finally {
       await network.setTenantBandwidth(blue)
       for (const { id } of started) await network.removePod(id)
+      // The program in the pod keeps its link until the agent sweeps it away.
+      const deadline = performance.now() + LINKS_GONE_MS
+      while (linkOf(later) !== '' && performance.now() < deadline) await sleep(100)
     }
   },
 )
