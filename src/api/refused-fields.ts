@@ -371,6 +371,22 @@ export const refusedFields: RefusedFields = {
     volumesInUse: NODE_OF_PLATFORM,
   },
   [`${CORE}.NodeSystemInfo`]: { swap: NODE_OF_PLATFORM },
+  'io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration': {
+    webhooks: refuse(
+      'platform components that tenants share',
+      'control planes call no webhooks, because a program of somebody could hold up or lead astray what all rely on',
+      'write what it checks as a ValidatingAdmissionPolicy',
+      EMPTY_LIST,
+    ),
+  },
+  'io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration': {
+    webhooks: refuse(
+      'platform components that tenants share',
+      'control planes call no webhooks, and store what was written',
+      'write the fields into the manifest, and a ValidatingAdmissionPolicy to require them',
+      EMPTY_LIST,
+    ),
+  },
   'io.k8s.api.storage.v1.StorageClass': {
     allowedTopologies: CLASS_OF_PLATFORM,
     mountOptions: CLASS_OF_PLATFORM,

@@ -523,16 +523,46 @@ test('a tenant cannot select tenants', async () => {
   assert.ok(answer.code >= 400, answer.text)
 })
 
-test('webhooks and mutating policies are refused with what to write instead', async () => {
+test('mutating policies are not there, and a request for them says what to write instead', async () => {
   await using plane = await ControlPlane.start()
-  for (const resource of [
-    'validatingwebhookconfigurations',
-    'mutatingwebhookconfigurations',
-    'mutatingadmissionpolicies',
-  ]) {
-    const answer = await plane.ask('POST', `/apis/admissionregistration.k8s.io/v1/${resource}`, { body: {} })
-    assert.equal(answer.code, 404)
-    assert.match(answer.body.message, /a ValidatingAdmissionPolicy/)
+  const answer = await plane.ask('POST', '/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies', {
+    body: {},
+  })
+  assert.equal(answer.code, 404)
+  assert.match(answer.body.message, /a ValidatingAdmissionPolicy/)
+})
+
+test('clients find no webhooks, and one that is written is refused with what to write instead', async () => {
+  await using plane = await ControlPlane.start()
+  for (const kind of ['ValidatingWebhookConfiguration', 'MutatingWebhookConfiguration']) {
+    const path = `/apis/admissionregistration.k8s.io/v1/${kind.toLowerCase()}s`
+    const ofWebhooks = (webhooks: unknown) => ({
+      apiVersion: 'admissionregistration.k8s.io/v1',
+      kind,
+      metadata: { name: 'x' },
+      webhooks,
+    })
+    for (const webhooks of [[{ name: 'a.example.com' }], {}, 'a', [null]])
+      for (const query of ['?fieldValidation=Ignore', '?fieldValidation=Strict', '']) {
+        const refused = await plane.ask('POST', path + query, { body: ofWebhooks(webhooks) })
+        assert.equal(refused.code, 422, refused.text)
+        assert.match(refused.body.message, /webhooks: .*Instead: write .*a ValidatingAdmissionPolicy/)
+      }
+    const applied = await plane.ask('PATCH', `${path}/x?fieldManager=a`, {
+      body: ofWebhooks([{ name: 'a.example.com' }]),
+      headers: { 'content-type': 'application/apply-patch+yaml' },
+    })
+    assert.equal(applied.code, 422, applied.text)
+    assert.deepEqual((await plane.ask('GET', path)).body.items, [])
+    const empty = await plane.ask('POST', path, { body: ofWebhooks([]) })
+    assert.equal(empty.code, 201, empty.text)
+    for (const type of ['merge-patch', 'strategic-merge-patch']) {
+      const patched = await plane.ask('PATCH', `${path}/x`, {
+        body: { webhooks: [{ name: 'a.example.com' }] },
+        headers: { 'content-type': `application/${type}+json` },
+      })
+      assert.equal(patched.code, 422, patched.text)
+    }
   }
 })
 

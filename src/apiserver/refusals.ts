@@ -13,11 +13,6 @@ export function methodNotAllowed(): ApiError {
 
 /** What upstream has beside ValidatingAdmissionPolicies; undefined for what nobody has. */
 const UNSERVED_ADMISSION: ReadonlyMap<string, string> = new Map([
-  ['validatingwebhookconfigurations', 'control planes call no webhooks: write a ValidatingAdmissionPolicy'],
-  [
-    'mutatingwebhookconfigurations',
-    'control planes call no webhooks and store what was written: write the fields into the manifest, and a ValidatingAdmissionPolicy to require them',
-  ],
   [
     'mutatingadmissionpolicies',
     'control planes store what was written: write the fields into the manifest, and a ValidatingAdmissionPolicy to require them',

@@ -610,14 +610,18 @@ export const CHAPTERS: Chapter[] = [
   {
     title: 'Kinds that change the cluster',
     tricks: [
-      notServed(
-        'a webhook that rewrites what others send',
-        '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations',
-      ),
-      notServed(
-        'a webhook that the API server calls wherever it leads',
-        '/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations',
-      ),
+      {
+        title: 'a webhook that rewrites what others send',
+        method: 'POST',
+        path: `/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations${STRICT}`,
+        body: { metadata: { name: 'x' }, webhooks: [{ name: 'hook.example.com' }] },
+      },
+      {
+        title: 'a webhook that the API server calls wherever it leads',
+        method: 'POST',
+        path: `/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations${STRICT}`,
+        body: { metadata: { name: 'x' }, webhooks: [{ name: 'hook.example.com' }] },
+      },
       notServed(
         'an APIService, to which requests are passed on',
         '/apis/apiregistration.k8s.io/v1/apiservices',

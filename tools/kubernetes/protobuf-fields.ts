@@ -57,7 +57,12 @@ const KINDS: Readonly<
   },
   'admissionregistration.k8s.io/v1': {
     package: 'k8s.io.api.admissionregistration.v1',
-    kinds: ['ValidatingAdmissionPolicy', 'ValidatingAdmissionPolicyBinding'],
+    kinds: [
+      'MutatingWebhookConfiguration',
+      'ValidatingAdmissionPolicy',
+      'ValidatingAdmissionPolicyBinding',
+      'ValidatingWebhookConfiguration',
+    ],
   },
   'discovery.k8s.io/v1': { package: 'k8s.io.api.discovery.v1', kinds: ['EndpointSlice'] },
   'coordination.k8s.io/v1': { package: 'k8s.io.api.coordination.v1', kinds: ['Lease'] },
@@ -103,10 +108,15 @@ const KINDS: Readonly<
  */
 const POINTERS: Readonly<Record<string, string>> = {
   'admissionregistration.v1.MatchResources': 'matchPolicy',
+  'admissionregistration.v1.MutatingWebhook':
+    'failurePolicy matchPolicy reinvocationPolicy sideEffects timeoutSeconds',
   'admissionregistration.v1.ParamRef': 'parameterNotFoundAction',
   'admissionregistration.v1.Rule': 'scope',
+  'admissionregistration.v1.ServiceReference': 'path port',
   'admissionregistration.v1.ValidatingAdmissionPolicySpec': 'failurePolicy',
+  'admissionregistration.v1.ValidatingWebhook': 'failurePolicy matchPolicy sideEffects timeoutSeconds',
   'admissionregistration.v1.Validation': 'reason',
+  'admissionregistration.v1.WebhookClientConfig': 'url',
   'apiextensions.v1.CustomResourceDefinitionVersion': 'deprecationWarning',
   'apiextensions.v1.CustomResourceSubresourceScale': 'labelSelectorPath',
   'apiextensions.v1.JSONSchemaProps':

@@ -43,6 +43,10 @@ import { serviceDefinition } from './service.ts'
 import { storageClassDefinition } from './storage-class.ts'
 import { statefulSetDefinition } from './stateful-set.ts'
 import { tenantDefinition } from './tenant.ts'
+import {
+  mutatingWebhookConfigurationDefinition,
+  validatingWebhookConfigurationDefinition,
+} from './webhook-configuration.ts'
 import { deploymentDefinition, replicaSetDefinition } from './workloads.ts'
 
 /** A registry that finds kinds by resource or kind; without a version it gives the first there is. */
@@ -100,6 +104,8 @@ export const tenantRegistry: KindRegistry = createKindRegistry(
     customResourceDefinitionDefinition,
     validatingAdmissionPolicyDefinition,
     validatingAdmissionPolicyBindingDefinition,
+    validatingWebhookConfigurationDefinition,
+    mutatingWebhookConfigurationDefinition,
     storageClassDefinition,
     priorityClassDefinition,
     horizontalPodAutoscalerDefinition,

@@ -185,6 +185,7 @@ function refusePolicy(
   { authorizer, registry }: Surroundings,
 ): ApiError | undefined {
   if (operation === 'DELETE' || subresource !== undefined) return undefined
+  if (resource !== POLICIES.resource && resource !== BINDINGS.resource) return undefined
   const refuse = (tell: string) => forbidden({ group, resource, name }, { tell })
   const of = resource === POLICIES.resource ? POLICIES : BINDINGS
   const max = of === POLICIES ? ADMISSION_POLICIES_MAX : ADMISSION_BINDINGS_MAX
