@@ -108,6 +108,8 @@ export const EXAMPLES: Readonly<Record<string, Json>> = {
   'validatingadmissionpolicybindings.admissionregistration.k8s.io': {
     spec: { policyName: 'none', validationActions: ['Deny'] },
   },
+  'validatingwebhookconfigurations.admissionregistration.k8s.io': {},
+  'mutatingwebhookconfigurations.admissionregistration.k8s.io': {},
 }
 
 /** Where the name is not free to choose. */
