@@ -299,6 +299,8 @@ class Server implements ApiServer {
       leave()
       leaveStanding()
       request.discardBody(REQUEST_BODY_BYTES_MAX)
+      // What it cost counts also for who did not wait for the answer.
+      response.tellLate?.()
     }
   }
 

@@ -340,9 +340,9 @@ class TlsGateway implements Gateway {
         bodyBytesMax: this.limits.bodyBytesMax,
         receiveMsMax: this.limits.receiveMsMax,
         onBytes: this.share.meter(target.tenant, userNames(identity.user).name),
-        onStart: (note, costMs) => {
+        onCost: (costMs) => this.share.chargeTime(target.tenant, userNames(identity.user).name, costMs),
+        onStart: (note) => {
           exchange.policyNote = note
-          this.share.chargeTime(target.tenant, userNames(identity.user).name, costMs)
           if (stream) this.audit(exchange, 'ResponseStarted', answer.statusCode)
         },
         onRefusal: (error, cause) => this.note(exchange, error, cause),

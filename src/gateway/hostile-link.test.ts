@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { constants } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import { after, before, beforeEach, test } from 'node:test'
 import { parseTenantName } from '../api/index.ts'
-import { AnsweringEnd, type Asked } from '../link/index.ts'
+import { COST_HEADER } from '../identity/index.ts'
+import { AnsweringEnd, type Answering, type Asked } from '../link/index.ts'
 import { until } from '../stdx/index.ts'
 import { ANSWER_MS_MAX, LINK_IDLE_MS_MAX, LINK_OPEN_MS_MAX } from './limits.ts'
 import { askHttp2, type Credentials, Harbour, LINK_AGREED } from './testdata/harbour.ts'
@@ -233,4 +235,24 @@ test('a link whose last answer was broken off is closed like any other that nobo
   await asked
   harbour.clock.advance(LINK_IDLE_MS_MAX)
   await until(() => harbour.red.sockets.size === 0)
+})
+
+test('who leaves before the answer begins pays for what it cost all the same', async () => {
+  const answers: Answering[] = []
+  harbour.blue.handler = (_request, answer) => void answers.push(answer)
+  const session = harbour.session(bob)
+  const stream = session.request({ ':path': PATH })
+  let isGone = false
+  stream.on('error', () => {})
+  stream.on('close', () => (isGone = true))
+  await until(() => answers.length === 1)
+  stream.close(constants.NGHTTP2_CANCEL)
+  await until(() => isGone && answers[0]?.destroyed === true)
+  answers[0]?.setHeader(COST_HEADER, '1000000')
+  answers[0]?.tellLate?.()
+  harbour.blue.handler = undefined
+  // What was told late comes before the answer to what is asked next.
+  await askHttp2(session, PATH)
+  assert.equal((await askHttp2(session, PATH)).code, 429)
+  session.destroy()
 })

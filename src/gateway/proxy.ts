@@ -65,8 +65,10 @@ export type RequestPassage = Passage & {
   receiveMsMax: number
   /** So many bytes have been read from the client, or come for it. */
   onBytes: (bytes: number) => void
-  /** The answer's first byte is on its way to the client. `note` is for the audit log, `costMs` what it took. */
-  onStart: (note: string | undefined, costMs: number) => void
+  /** What it took of the control plane's processor, also when the client has left before it was told. */
+  onCost: (costMs: number) => void
+  /** The answer's first byte is on its way to the client. `note` is for the audit log. */
+  onStart: (note: string | undefined) => void
   onRefusal: (error: ApiError, cause?: unknown) => void
 }
 
@@ -159,8 +161,9 @@ class Passing implements AnswerListener {
     this.cancelAnswer()
     const { answer, request, passage } = this
     if (answer.headersSent || answer.writableEnded) return this.leave()
-    const { requestId, method, path, onStart } = passage
+    const { requestId, method, path, onCost, onStart } = passage
     const { length, note, costMs } = parseTold(headers)
+    onCost(costMs)
     const planned = planResponseHeaders(headers, { requestId, contentLength: length, path })
     this.bytesLeft =
       method === 'HEAD' || code === 204 || code === 304 ? 0 : parseLength(planned['content-length'])
@@ -170,7 +173,11 @@ class Passing implements AnswerListener {
     answer.on('drain', () => this.asking?.takenAll())
     // A control plane that answers before it has read everything must not block the client.
     if (passage.hasBody) request.resume()
-    onStart(note, costMs)
+    onStart(note)
+  }
+
+  onLateHead(headers: readonly string[]): void {
+    this.passage.onCost(parseTold(headers).costMs)
   }
 
   onPiece(piece: Buffer): boolean {

@@ -48,6 +48,8 @@ export interface Answering {
   /** False asks to wait for `drain`. The very same buffer for several answers travels once. */
   write(piece: string | Buffer): boolean
   end(piece?: string | Buffer): unknown
+  /** Who asked has left: tells the headers that are set all the same. There is no such thing over HTTP/1.1. */
+  tellLate?(): void
   /** Breaks it off: the client does not take what it has for the whole. */
   destroy(): unknown
   on(event: AnsweringEvent, listener: () => void): unknown
@@ -155,7 +157,7 @@ export class AnsweringEnd {
         const exchange = this.find(frame.number)
         this.open.delete(frame.number)
         exchange?.request.cancelled()
-        exchange?.answer.cancelled()
+        exchange?.answer.left()
         return
       }
       case 'answer':
@@ -313,6 +315,7 @@ export class LinkAnswer extends EventEmitter implements Answering {
   private head: { code: number; headers: OutgoingHttpHeaders } | undefined
   private isHeadSent = false
   private isOver = false
+  private isLeft = false
   private batch = -1
   private at = 0
   writableFinished = false
@@ -385,6 +388,20 @@ export class LinkAnswer extends EventEmitter implements Answering {
     return this
   }
 
+  /** Who asked does not wait for it any more, but may want to know what it cost. */
+  left(): void {
+    this.isLeft = !this.isOver && !this.isHeadSent
+    this.cancelled()
+  }
+
+  tellLate(): void {
+    if (!this.isLeft) return
+    this.isLeft = false
+    // Of what an answer says, only what was set for all of them.
+    this.head = undefined
+    this.sendHead(true)
+  }
+
   /** Nobody waits for it any more. */
   cancelled(): void {
     if (this.isOver) return
@@ -418,12 +435,12 @@ export class LinkAnswer extends EventEmitter implements Answering {
   private sendHead(last = false): void {
     if (this.isHeadSent) return
     this.isHeadSent = true
-    const { code, headers } = this.head ?? { code: 200, headers: {} }
+    const { code, headers } = this.head ?? { code: 200, headers: this.extra }
     const texts = Object.entries(headers).flatMap(([name, value]) =>
       [value].flat().flatMap((each) => (each === undefined ? [] : [name, String(each)])),
     )
     this.way.push(renderHead({ kind: 'answer', number: this.number, last, code, texts }))
-    if (last) this.finish()
+    if (last && !this.isOver) this.finish()
   }
 
   private finish(): void {

@@ -15,6 +15,7 @@ import {
   FRAME_HEAD_BYTES,
   HELD_BYTES_MAX,
   HELD_PIECE_BYTES,
+  LEFT_MAX,
   LINK_HEAD_BYTES_MAX,
   NUMBER_MAX,
   UNREAD_BYTES_END,
@@ -35,6 +36,8 @@ export interface AnswerListener {
   onBreak(cause: Error): void
   /** All that was written of the request's body is on its way. */
   onDrain(): void
+  /** It was cancelled before there was a head, and this is what a head would have said. The only thing that can come then. */
+  onLateHead?(headers: readonly string[]): void
 }
 
 /** One request on its way, and its answer. */
@@ -72,6 +75,8 @@ export class AskingEnd {
   private readonly outbox: Outbox
   private readonly open = new Map<number, Open>()
   private readonly onIdle: () => void
+  /** Those that were cancelled without a head, for what it would say. */
+  private readonly left = new Map<number, AnswerListener>()
   private lastNumber = 0
   private heldBytes = 0
   /** What may still come for exchanges that were cancelled while it was on its way. */
@@ -156,6 +161,7 @@ export class AskingEnd {
     this.stream.destroy()
     const all = [...this.open.values()]
     this.open.clear()
+    this.left.clear()
     for (const { body, listener } of all) {
       body.stop()
       listener.onBreak(cause)
@@ -173,7 +179,7 @@ export class AskingEnd {
     switch (frame.kind) {
       case 'answer': {
         const exchange = this.find(frame.number, LINK_HEAD_BYTES_MAX)
-        if (!exchange) return
+        if (!exchange) return this.takeLate(frame.number, frame.texts)
         if (exchange.hasHead) throw new LinkBroken('There are two answers to one request')
         exchange.hasHead = true
         exchange.listener.onHead(frame.code, frame.texts)
@@ -256,6 +262,19 @@ export class AskingEnd {
     this.send(renderCredit(exchange.number, untold))
   }
 
+  private expectLate({ number, listener }: Open): void {
+    this.left.set(number, listener)
+    if (this.left.size <= LEFT_MAX) return
+    const [oldest = number] = this.left.keys()
+    this.left.delete(oldest)
+  }
+
+  private takeLate(number: number, headers: readonly string[]): void {
+    const listener = this.left.get(number)
+    this.left.delete(number)
+    listener?.onLateHead?.(headers)
+  }
+
   private breakOffLargest(): void {
     let largest: Open | undefined
     for (const each of this.open.values()) if (!largest || each.heldBytes > largest.heldBytes) largest = each
@@ -266,6 +285,7 @@ export class AskingEnd {
 
   private cancel(exchange: Open): void {
     if (!this.forget(exchange)) return
+    if (!exchange.hasHead && exchange.listener.onLateHead) this.expectLate(exchange)
     this.send(renderCancel(exchange.number))
     // The smallest frame has a head and a byte, so this many are enough for what the window allows.
     this.strayBytes += LINK_HEAD_BYTES_MAX + exchange.credit * (1 + FRAME_HEAD_BYTES)

@@ -20,6 +20,8 @@ assert(PIECE_BYTES_MAX <= WINDOW_BYTES - CREDIT_BYTES_MIN)
 
 /** Exchanges of one link that are open. */
 export const EXCHANGES_MAX = 4_096
+/** Exchanges of a link that were cancelled without a head, and whose cost is still to be told. */
+export const LEFT_MAX = 1_024
 /** The last number; then a new link is made. */
 export const NUMBER_MAX = 2 ** 32 - 1
 /** What all exchanges of a link have received and their clients not taken; then the one that holds most is broken off. */

@@ -640,6 +640,32 @@ test('pieces of a byte that a slow client does not take count for what they are 
   assert.deepEqual([asked[1]?.end, asking.isOpen], [undefined, true])
 })
 
+test('who leaves is told late what the head would have said, once, and nothing else', async () => {
+  const answers: LinkAnswer[] = []
+  const { asking, answering } = setUp((_request, answer) => void answers.push(answer))
+  const late: (readonly string[])[] = []
+  const ask = () => {
+    const heard = Object.assign(new Heard(), { onLateHead: (texts: readonly string[]) => late.push(texts) })
+    return { heard, exchange: asking.ask({ method: 'GET', path: '/', headers: [], hasBody: false }, heard) }
+  }
+  const [left, stays, begun] = [ask(), ask(), ask()]
+  await until(() => answers.length === 3)
+  answers[2]?.flushHeaders()
+  await until(() => begun.heard.code === 200)
+  for (const { exchange } of [left, begun]) exchange.cancel()
+  await until(() => answering.exchanges === 1)
+  for (const answer of answers) {
+    answer.setHeader('x-cost', '7')
+    answer.writeHead(404, { more: 'told' }).end('all of it')
+    for (let n = 0; n < 2; n++) answer.tellLate()
+  }
+  await until(() => stays.heard.end === 'whole' && late.length > 0)
+  await nextTurn()
+  assert.deepEqual(late, [['x-cost', '7']])
+  assert.deepEqual([stays.heard.code, stays.heard.text], [404, 'all of it'])
+  assert.deepEqual([left.heard.code, left.heard.text, asking.isOpen], [0, '', true])
+})
+
 test('a link is known to be idle also when the control plane broke the last answer off', async () => {
   const { ask, idles, answering } = setUp((_request, answer) => void answer.destroy())
   const { heard } = ask('/')
