@@ -549,13 +549,27 @@ function protobufOf(object: { apiVersion: string; kind: string }): Buffer {
   return encoded
 }
 
-/** Sends what a stream holds, no faster than the client takes it, and ends with it. */
-async function pour(stream: Readable, response: Answering): Promise<void> {
+/**
+ * Sends what a stream holds, no faster than the client takes it, and ends with it. Piece by piece as they come: read as a whole,
+ * crumbs would look like something larger to those who count them (`ask-pod.ts`).
+ */
+function pour(stream: Readable, response: Answering): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  stream.on('data', (piece: Buffer | string) => {
+    if (response.write(piece)) return
+    stream.pause()
+    void roomIn(response).then(() => stream.resume())
+  })
+  stream.once('end', () => {
+    response.end()
+    resolve()
+  })
+  stream.once('error', reject)
+  stream.once('close', () => reject(new Error('What was to be sent broke off')))
   if (response.destroyed) stream.destroy()
   else response.once('close', () => stream.destroy())
-  for await (const piece of stream as AsyncIterable<Buffer | string>)
-    if (!response.write(piece)) await roomIn(response)
-  response.end()
+  stream.resume()
+  return promise
 }
 
 /** Waits until the connection takes more, and cuts it off when it takes nothing for too long. */
