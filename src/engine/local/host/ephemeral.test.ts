@@ -262,8 +262,12 @@ describe('what is ephemeral', { skip: whyNoContainers() ?? false }, () => {
     const limit = `/sys/class/bdi/${device}/strict_limit`
     const isLimited = () => existsSync(limit) && readFileSync(limit, 'utf8').trim() === '1'
     assert.equal(isLimited(), existsSync(`/sys/class/bdi/${device}/max_bytes`))
+    const backing = `/sys/dev/block/${device}/loop/backing_file`
+    const owner = () => (existsSync(backing) ? readFileSync(backing, 'utf8') : 'nobody')
+    const before = owner()
     await host.removePod(jail.id)
-    assert.ok(!isLimited())
+    // Other pods of the machine may have it already, with limits of their own.
+    assert.ok(!isLimited() || !['nobody', before].includes(owner()), owner())
   })
 
   test('what a pod wrote is gone from the disk when it has gone', async () => {
