@@ -29,7 +29,17 @@ export const REASONS: readonly Reason[] = [
       'it ends without failing when its definition is refused, and webhooks that convert objects are refused',
   },
   {
-    names: ['AdmissionWebhook'],
+    names: [
+      'listing',
+      'patching/updating',
+      'should be able',
+      'should deny',
+      'should honor',
+      'should mutate',
+      'should not be able',
+      'should reject',
+      'should unconditionally',
+    ].map((what) => `AdmissionWebhook [Privileged:ClusterAdmin] ${what}`),
     refused:
       'a webhook would let a tenant’s program hold up or change what the control plane does; ValidatingAdmissionPolicies and CEL rules are there instead',
   },
@@ -39,7 +49,7 @@ export const REASONS: readonly Reason[] = [
       'AggregatedDiscovery should support raw aggregated discovery endpoint Accept headers',
       'Discovery should locate the groupVersion and a resource within each APIGroup',
     ],
-    refused: 'it looks for admission webhooks',
+    refused: 'it looks for APIServices: an aggregated API server would answer in the control plane’s name',
     shown: [['src/apiserver/discovery/discovery.test.ts', 'aggregated discovery names every resource once']],
   },
   {
@@ -131,10 +141,6 @@ export const REASONS: readonly Reason[] = [
     names: ['Proxy version v1 should proxy through a service and a pod'],
     missing:
       'links in HTML are not rewritten on their way from a pod; browsers would be told to load nothing anyway',
-  },
-  {
-    names: ['Proxy version v1 A set of valid responses are returned for both pod and service Proxy ['],
-    missing: 'OPTIONS was not passed on when this was run',
   },
   {
     names: ['Ingress API should support'],
