@@ -271,7 +271,6 @@ export class HttpAnswers {
     const compressed = length >= GZIP_BODY_BYTES_MIN && acceptsGzip(request.headers['accept-encoding'])
     const body = compressed ? [await compress(Buffer.concat(pieces), { level: 1 })] : pieces
     const bytes = compressed ? lengthOf(body) : length
-    // Who has left holds nothing, and nothing would tell us again that they left.
     if (response.destroyed) return
     response.writeHead(code, {
       ...headers,

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { FakeEngine } from '../../src/controllers/controllers.testkit.ts'
-import { issueTokensThrough, startTenantControllers } from '../../src/controllers/index.ts'
-import { silentLogger, systemClock, until } from '../../src/stdx/index.ts'
-import { ControlPlane, TENANT } from '../conformance/control-plane.ts'
+import { systemClock, until } from '../../src/stdx/index.ts'
+import { ControlPlane } from '../conformance/control-plane.ts'
+import { startControllers } from './pretend-tenant.ts'
 
 const NS = '/api/v1/namespaces/default'
 const DEPLOYMENTS = '/apis/apps/v1/namespaces/default/deployments'
@@ -12,21 +12,7 @@ const AUTOSCALERS = '/apis/autoscaling/v2/namespaces/default/horizontalpodautosc
 test('an autoscaler keeps a control plane awake while its target has pods, and not while it has none', async () => {
   const engine = new FakeEngine(systemClock)
   await using plane = await ControlPlane.start({ engine })
-  const client = plane.server.client('controller-manager')
-  const controllers = startTenantControllers({
-    client,
-    engine,
-    tenant: TENANT,
-    clock: systemClock,
-    log: silentLogger,
-    options: {
-      runtime: 'runc',
-      caPem: 'authority',
-      issueToken: issueTokensThrough(client),
-      node: { cpuMillis: 4_000, memoryBytes: 2 ** 32, ephemeralStorageBytes: 2 ** 34 },
-    },
-  })
-  await controllers.started
+  const controllers = await startControllers(plane, engine)
   try {
     await plane.ask('POST', `${NS}/serviceaccounts`, { body: { metadata: { name: 'default' } } })
     const labels = { app: 'web' }

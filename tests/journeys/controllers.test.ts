@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { FakeEngine } from '../../src/controllers/controllers.testkit.ts'
-import { issueTokensThrough, type Running, startTenantControllers } from '../../src/controllers/index.ts'
-import { silentLogger, systemClock, until } from '../../src/stdx/index.ts'
-import { ControlPlane, TENANT } from '../conformance/control-plane.ts'
+import type { Running } from '../../src/controllers/index.ts'
+import { systemClock, until } from '../../src/stdx/index.ts'
+import { ControlPlane } from '../conformance/control-plane.ts'
 import { Kubectl, kubectlMissing } from '../conformance/kubectl.ts'
+import { startControllers } from './pretend-tenant.ts'
 
 const APPLICATION = `
 apiVersion: v1
@@ -79,29 +80,11 @@ describe(
     let engine: FakeEngine
     let running: Running
 
-    const startControllers = async () => {
-      const client = plane.server.client('controller-manager')
-      running = startTenantControllers({
-        client,
-        engine,
-        tenant: TENANT,
-        clock: systemClock,
-        log: silentLogger,
-        options: {
-          runtime: 'runc',
-          caPem: 'authority',
-          issueToken: issueTokensThrough(client),
-          node: { cpuMillis: 4_000, memoryBytes: 2 ** 32, ephemeralStorageBytes: 2 ** 34 },
-        },
-      })
-      await running.started
-    }
-
     before(async () => {
       engine = new FakeEngine(systemClock)
       plane = await ControlPlane.start({ engine })
       kubectl = await Kubectl.open(`http://127.0.0.1:${plane.port}`)
-      await startControllers()
+      running = await startControllers(plane, engine)
       await ok(['create', 'namespace', 'shop'])
     })
     after(async () => {
@@ -269,7 +252,7 @@ describe(
       const running1 = await ok(['get', 'pods', '-o', 'jsonpath={.items[*].metadata.resourceVersion}'])
       await running.stop()
       const { revision } = plane.store
-      await startControllers()
+      running = await startControllers(plane, engine)
       await until(() => engine.networks.length > 0)
       // A reconcile of everything takes far less than this many turns of the event loop.
       for (let turn = 0; turn < 200; turn += 1) await new Promise((resolve) => setImmediate(resolve))

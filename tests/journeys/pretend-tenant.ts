@@ -57,21 +57,7 @@ export class PretendTenant implements AsyncDisposable {
   }
 
   async resume(): Promise<void> {
-    const client = this.plane.server.client('controller-manager')
-    this.running = startTenantControllers({
-      client,
-      engine: this.engine,
-      tenant: TENANT,
-      clock: this.clock,
-      log: silentLogger,
-      options: {
-        runtime: 'runc',
-        caPem: 'authority',
-        issueToken: issueTokensThrough(client),
-        node: { cpuMillis: 4_000, memoryBytes: 2 ** 32, ephemeralStorageBytes: 2 ** 34 },
-      },
-    })
-    await this.running.started
+    this.running = await startControllers(this.plane, this.engine, this.clock)
   }
 
   /** The controllers stop, as when the control plane sleeps; the API server and the pods go on. */
@@ -95,4 +81,28 @@ export class PretendTenant implements AsyncDisposable {
     await this.kubectl[Symbol.asyncDispose]()
     await this.plane[Symbol.asyncDispose]()
   }
+}
+
+/** A tenant's controllers beside its API server; resolves when they know what there is. */
+export async function startControllers(
+  plane: ControlPlane,
+  engine: FakeEngine,
+  clock: Clock = systemClock,
+): Promise<Running> {
+  const client = plane.server.client('controller-manager')
+  const running = startTenantControllers({
+    client,
+    engine,
+    tenant: TENANT,
+    clock,
+    log: silentLogger,
+    options: {
+      runtime: 'runc',
+      caPem: 'authority',
+      issueToken: issueTokensThrough(client),
+      node: { cpuMillis: 4_000, memoryBytes: 2 ** 32, ephemeralStorageBytes: 2 ** 34 },
+    },
+  })
+  await running.started
+  return running
 }

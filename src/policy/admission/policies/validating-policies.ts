@@ -185,9 +185,9 @@ function refusePolicy(
   { authorizer, registry }: Surroundings,
 ): ApiError | undefined {
   if (operation === 'DELETE' || subresource !== undefined) return undefined
-  if (resource !== POLICIES.resource && resource !== BINDINGS.resource) return undefined
+  const of = [POLICIES, BINDINGS].find((each) => each.resource === resource)
+  if (!of) return undefined
   const refuse = (tell: string) => forbidden({ group, resource, name }, { tell })
-  const of = resource === POLICIES.resource ? POLICIES : BINDINGS
   const max = of === POLICIES ? ADMISSION_POLICIES_MAX : ADMISSION_BINDINGS_MAX
   if (operation === 'CREATE' && cluster.count(of) >= max) return refuse(`there are at most ${max} of them`)
   const mayGet = (what: Omit<Extract<AccessAttributes, { kind: 'resource' }>, 'kind' | 'verb'>) =>
